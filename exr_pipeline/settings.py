@@ -1,0 +1,138 @@
+"""Every setting of the project, in one typed class read from the environment (and a `.env` file).
+
+Belongs here: names, types, defaults, descriptions, and values derived from them. Not here: clients or connections.
+"""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Settings of one process. Immutable; build another one to change a value."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EXR_PIPELINE_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
+
+    # Object storage
+    s3_endpoint: str | None = Field(
+        None, validation_alias="S3_ENDPOINT", description="URL of an S3-compatible server; empty means AWS."
+    )
+    s3_access_key: SecretStr | None = Field(
+        None, validation_alias="S3_ACCESS_KEY", description="Access key; empty means the standard AWS chain."
+    )
+    s3_secret_key: SecretStr | None = Field(
+        None, validation_alias="S3_SECRET_KEY", description="Secret key; empty means the standard AWS chain."
+    )
+    s3_region: str = Field(
+        "us-east-1", validation_alias="S3_REGION", description="Region that requests are signed for."
+    )
+
+    # VAST DataBase
+    vast_db_endpoint: str | None = Field(
+        None, validation_alias="VAST_DB_ENDPOINT", description="URL of the VAST DataBase; falls back to S3_ENDPOINT."
+    )
+    vast_db_access_key: SecretStr | None = Field(
+        None, validation_alias="VAST_DB_ACCESS_KEY", description="Access key; falls back to S3_ACCESS_KEY."
+    )
+    vast_db_secret_key: SecretStr | None = Field(
+        None, validation_alias="VAST_DB_SECRET_KEY", description="Secret key; falls back to S3_SECRET_KEY."
+    )
+    vast_db_region: str = Field("us-east-1", validation_alias="VAST_DB_REGION", description="Region of the database.")
+    vast_db_bucket: str | None = Field(
+        None,
+        validation_alias="VAST_DB_BUCKET",
+        description="Existing database bucket. Setting it makes VAST the table store instead of the embedded DuckDB.",
+    )
+    vast_db_schema: str = Field(
+        "exr_metadata", validation_alias="VAST_DB_SCHEMA", description="Schema that holds the tables."
+    )
+
+    # Colour
+    ocio: str | None = Field(
+        None, validation_alias="OCIO", description="OCIO config (path or ocio:// URI) that replaces the built-in one."
+    )
+    ocio_config_path: str | None = Field(
+        None, validation_alias="OCIO_CONFIG_PATH", description="The same, under the older name; wins over OCIO."
+    )
+    default_color_space: str = Field(
+        "scene_linear", description="Colour space or role of files that do not state one (see docs/colour.md)."
+    )
+
+    # What is ingested and where results go
+    sources: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated URLs that the sensor watches: s3://bucket/prefix, gs://, az://, file:///folder.",
+    )
+    output_root: str | None = Field(
+        None, description="URL that receives the media, at keys relative to their source; empty means beside the files."
+    )
+    state_dir: Path = Field(
+        Path(".state"), description="Folder of the embedded database and the demonstration's object store."
+    )
+    database: Path | None = Field(
+        None, description="File of the embedded DuckDB database; empty means tables.duckdb in the state folder."
+    )
+
+    # The sensor
+    sensor_interval_seconds: int = Field(10, ge=1, description="Seconds between two looks at the sources.")
+    sensor_max_listed: int = Field(20_000, ge=1, description="Objects listed at most per tick; the next one goes on.")
+    sensor_max_runs: int = Field(
+        20, ge=1, description="Unfinished ingest runs beyond which the sensor asks for no more."
+    )
+    settle_seconds: float = Field(5.0, ge=0, description="A file must have been unchanged for so long to be read.")
+    retry_after_seconds: float = Field(300.0, ge=0, description="Pause before a retryable file is tried again.")
+
+    # Runs
+    chunk_size: int = Field(500, ge=1, le=2000, description="Files per run.")
+    workers: int = Field(
+        default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Picture worker processes per run."
+    )
+    worker_memory_mb: int = Field(4096, ge=512, description="Address space a picture worker may use, in MiB.")
+    worker_timeout_seconds: float = Field(120.0, gt=0, description="Time a picture worker may spend on one file.")
+    max_image_mb: int = Field(2048, ge=1, description="Largest uncompressed image that is decoded, in MiB.")
+    fetches: int = Field(16, ge=1, description="Objects fetched at the same time per run.")
+
+    # Pictures
+    thumbnail_size: int = Field(256, ge=16, le=4096, description="Longest side of a thumbnail, in pixels.")
+    proxy_width: int = Field(1920, ge=16, le=8192, description="Largest width of a proxy, in pixels.")
+    proxy_height: int = Field(1080, ge=16, le=8192, description="Largest height of a proxy, in pixels.")
+    proxy_seconds: float = Field(1.0, gt=0, description="Duration of a single frame's proxy.")
+    still_view: Literal["view", "un-tone-mapped"] = Field(
+        "view", description="`view`: the display's default view; `un-tone-mapped`: the colorimetric one."
+    )
+
+    @field_validator("sources", mode="before")
+    @classmethod
+    def _split_sources(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator(
+        "s3_endpoint",
+        "vast_db_endpoint",
+        "vast_db_bucket",
+        "ocio",
+        "ocio_config_path",
+        "output_root",
+        "database",
+        "s3_access_key",
+        "s3_secret_key",
+        "vast_db_access_key",
+        "vast_db_secret_key",
+        mode="before",
+    )
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @cached_property
+    def database_path(self) -> Path:
+        """The embedded database's file."""
+        return self.database or self.state_dir / "tables.duckdb"

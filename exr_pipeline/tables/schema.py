@@ -1,0 +1,178 @@
+"""The tables: names, columns, Arrow types and keys, the same for every store.
+
+Belongs here: what a row looks like. Not here: how rows are written (the stores) or filled (`inspection`, `ingest`).
+The first columns of each table are those of existing installations and never change; ours follow.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Final, Literal
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+TableName = Literal["files", "parts", "channels", "attributes", "proxy_outputs"]
+TABLE_NAMES: Final[tuple[TableName, ...]] = ("files", "parts", "channels", "attributes", "proxy_outputs")
+
+METADATA_EMBEDDING_DIMENSIONS: Final = 384
+CHANNEL_FINGERPRINT_DIMENSIONS: Final = 128
+
+# What a file ends as (files.state).
+READY: Final = "ready"
+REJECTED: Final = "rejected"
+RETRYABLE: Final = "retryable"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, its type in the notation of `arrow_type`, and its meaning."""
+
+    name: str
+    type: str
+    meaning: str
+
+
+_ID = (
+    Column("file_id", "string", "Version of a file: hash of key and modification time"),
+    Column("file_path", "string", "Key of the file in its bucket"),
+)
+
+COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
+    "files": (
+        *_ID,
+        Column("file_path_normalized", "string", "The key in lower case with forward slashes"),
+        Column("header_hash", "string", "SHA-256 of the header's structure; null if there is no header"),
+        Column("size_bytes", "int64", "Size of the file"),
+        Column("mtime", "string", "Last modification, ISO 8601 in UTC"),
+        Column("multipart_count", "int32", "Number of parts"),
+        Column("is_deep", "bool", "Whether any part holds deep data"),
+        Column("metadata_embedding", f"vector[{METADATA_EMBEDDING_DIMENSIONS}]", "Metadata as a vector of unit length"),
+        Column("frame_number", "int32", "Frame number in the file's name"),
+        Column("inspection_timestamp", "string", "First inspection of this version"),
+        Column("inspection_count", "int32", "How often this version was inspected"),
+        Column("last_inspected", "string", "Latest inspection of this version"),
+        Column("bucket", "string", "Bucket of the file; empty for local files"),
+        Column("uri", "string", "URL of the file"),
+        Column("etag", "string", "Entity tag of this version"),
+        Column("format", "string", "exr or dpx; null if it is neither"),
+        Column("state", "string", "ready, rejected or retryable"),
+        Column("reason", "string", "Why the file is not ready, in one line"),
+        Column("superseded_at", "string", "When a later version replaced this one; null for the current version"),
+        Column("embedding_version", "int32", "Version of the rules behind the vectors"),
+        Column("warnings", "string", "JSON list of findings that do not reject the file"),
+    ),
+    "parts": (
+        *_ID,
+        Column("part_index", "int32", "Index of the part, from 0"),
+        Column("width", "int32", "Width of the data window"),
+        Column("height", "int32", "Height of the data window"),
+        Column("display_width", "int32", "Width of the display window"),
+        Column("display_height", "int32", "Height of the display window"),
+        Column("data_x_offset", "int32", "Left edge of the data window"),
+        Column("data_y_offset", "int32", "Top edge of the data window"),
+        Column("part_name", "string", "Name of the part"),
+        Column("view_name", "string", "View of the part"),
+        Column("multi_view", "bool", "Whether the file holds several views"),
+        Column("data_window", "string", "Data window as JSON"),
+        Column("display_window", "string", "Display window as JSON"),
+        Column("pixel_aspect_ratio", "float32", "Width of a pixel over its height"),
+        Column("line_order", "string", "Order of the lines in the file"),
+        Column("compression", "string", "Compression, by its name in the OpenEXR specification in lower case"),
+        Column("color_space", "string", "Colour space as found by the rules of docs/colour.md"),
+        Column("render_software", "string", "Program that wrote the image"),
+        Column("is_tiled", "bool", "Whether the part is tiled"),
+        Column("tile_width", "int32", "Width of a tile"),
+        Column("tile_height", "int32", "Height of a tile"),
+        Column("tile_depth", "int32", "Depth of a tile (1)"),
+        Column("is_deep", "bool", "Whether the part holds deep data"),
+        Column("frame_rate", "string", "framesPerSecond as a fraction, such as 24000/1001"),
+        Column("time_code", "string", "timeCode as hh:mm:ss:ff"),
+    ),
+    "channels": (
+        *_ID,
+        Column("part_index", "int32", "Index of the part, from 0"),
+        Column("channel_name", "string", "Full name of the channel"),
+        Column("layer_name", "string", "Part of the name before the last dot; empty if there is none"),
+        Column("component_name", "string", "Part of the name after the last dot"),
+        Column("channel_type", "string", "HALF, FLOAT or UINT; for DPX the sample format"),
+        Column("x_sampling", "int32", "Horizontal subsampling"),
+        Column("y_sampling", "int32", "Vertical subsampling"),
+        Column("channel_fingerprint", f"vector[{CHANNEL_FINGERPRINT_DIMENSIONS}]", "Channel layout of the file"),
+        Column("channel_index", "int32", "Index of the channel within the part, in file order"),
+        Column("p_linear", "bool", "Whether the channel is perceptually linear"),
+    ),
+    "attributes": (
+        *_ID,
+        Column("part_index", "int32", "Index of the part, from 0"),
+        Column("attr_name", "string", "Name of the attribute, exactly as stored"),
+        Column("attr_type", "string", "Type of the attribute, exactly as stored"),
+        Column("value_json", "string", "The value, lossless, as JSON"),
+        Column("value_text", "string", "The value of a text attribute"),
+        Column("value_int", "int64", "The value of an integer attribute"),
+        Column("value_float", "float64", "The value of a numeric attribute"),
+        Column("attr_index", "int32", "Index of the attribute within the part's header, in file order"),
+    ),
+    "proxy_outputs": (
+        Column("proxy_id", "string", "Version of the outputs; the file_id they were made from"),
+        Column("file_id", "string", "Version of the source file"),
+        Column("s3_key", "string", "Key of the source file in its bucket"),
+        Column("s3_bucket", "string", "Bucket of the source file"),
+        Column("asset_id", "string", "Hash of the source's key, the same for all its versions"),
+        Column("thumbnail_s3_key", "string", "Key of the thumbnail; null if none was made"),
+        Column("proxy_s3_key", "string", "Key of the proxy; null if none was made"),
+        Column("thumbnail_size_bytes", "int64", "Size of the thumbnail"),
+        Column("proxy_size_bytes", "int64", "Size of the proxy"),
+        Column("source_size_bytes", "int64", "Size of the source file"),
+        Column("source_colorspace", "string", "Colour space the pixels were read as"),
+        Column("thumb_colorspace", "string", "Colour space of the thumbnail"),
+        Column("proxy_colorspace", "string", "Colour space of the proxy"),
+        Column("thumb_resolution", "string", "Size of the thumbnail, such as 256x144"),
+        Column("proxy_resolution", "string", "Size of the proxy, such as 1920x1080"),
+        Column("processing_time_seconds", "float64", "Time spent on the pictures of this file"),
+        Column("generated_timestamp", "string", "When the outputs were made"),
+        Column("generator_version", "string", "Version of this program"),
+        Column("superseded_at", "string", "When a later version replaced this one; null for the current version"),
+        Column("output_bucket", "string", "Bucket of the outputs"),
+        Column("layer", "string", "Layer that the pictures show"),
+        Column("color_rule", "string", "Rule that decided the source colour space"),
+        Column("still_view", "string", "Display and view of the thumbnail"),
+        Column("proxy_view", "string", "Display and view of the proxy"),
+        Column("ocio_config", "string", "Name of the OCIO config"),
+        Column("ocio_config_hash", "string", "Hash of the OCIO config"),
+        Column("encoder", "string", "Encoder and its settings"),
+        Column("library_versions", "string", "JSON object of the libraries' versions"),
+        Column("nan_pixels", "int64", "Pixels with a NaN, replaced before display"),
+        Column("inf_pixels", "int64", "Pixels with an infinity, replaced before display"),
+        Column("is_black", "bool", "Whether every pixel shown is black"),
+        Column("warnings", "string", "JSON list of what a viewer should know"),
+    ),
+}
+
+# The rows of one file are replaced together; these columns tell one row of a file from another.
+ROW_KEYS: Final[dict[TableName, tuple[str, ...]]] = {
+    "files": ("file_id",),
+    "parts": ("file_id", "part_index"),
+    "channels": ("file_id", "part_index", "channel_index"),
+    "attributes": ("file_id", "part_index", "attr_index"),
+    "proxy_outputs": ("proxy_id",),
+}
+
+
+def arrow_type(notation: str) -> pa.DataType:
+    """The Arrow type of a column's notation (`string`, `int64`, …, `vector[N]` of float32)."""
+    import pyarrow as pa
+
+    if notation.startswith("vector["):
+        # VAST takes vectors of non-nullable items only.
+        return pa.list_(pa.field("item", pa.float32(), nullable=False), int(notation[7:-1]))
+    return {"bool": pa.bool_(), "string": pa.string()}.get(notation) or pa.type_for_alias(notation)
+
+
+@cache
+def arrow_schema(table: TableName) -> pa.Schema:
+    """The Arrow schema of a table; every column is nullable."""
+    import pyarrow as pa
+
+    return pa.schema([pa.field(column.name, arrow_type(column.type)) for column in COLUMNS[table]])
