@@ -104,8 +104,9 @@ class Settings(BaseSettings):
     proxy_height: int = Field(1080, ge=16, le=8192, description="Largest height of a proxy, in pixels.")
     proxy_seconds: float = Field(1.0, gt=0, description="Duration of a single frame's proxy.")
     still_view: Literal["view", "un-tone-mapped"] = Field(
-        "view", description="`view`: the display's default view; `un-tone-mapped`: the colorimetric one."
+        "view", description="Of stills. `view`: the display's default view; `un-tone-mapped`: the colorimetric one."
     )
+    proxy_view: Literal["view", "un-tone-mapped"] = Field("view", description="The same, of proxies.")
 
     @field_validator("sources", mode="before")
     @classmethod
