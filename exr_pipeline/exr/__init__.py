@@ -1,0 +1,75 @@
+"""EXR headers: bytes to attributes and back without loss, and whether they make sense. No files, no network."""
+
+from exr_pipeline.exr.chunks import chunk_count, levels, uncompressed_bytes
+from exr_pipeline.exr.codec import KNOWN_TYPES, encode_text
+from exr_pipeline.exr.errors import HeaderError, NeedMoreBytes
+from exr_pipeline.exr.header import (
+    DEEP_FLAG,
+    LONG_NAMES_FLAG,
+    MAGIC,
+    MULTIPART_FLAG,
+    TILED_FLAG,
+    Attribute,
+    Header,
+    Part,
+)
+from exr_pipeline.exr.parse import MAX_HEADER_BYTES, parse_header
+from exr_pipeline.exr.validate import Finding, Severity, validate, validate_chunk_offsets
+from exr_pipeline.exr.values import (
+    CODE_NAMES,
+    Box2f,
+    Box2i,
+    Bytes,
+    Channel,
+    Chromaticities,
+    KeyCode,
+    Matrix,
+    Preview,
+    Rational,
+    TileDescription,
+    TimeCode,
+    V2f,
+    V2i,
+    V3f,
+    V3i,
+)
+
+__all__ = [
+    "CODE_NAMES",
+    "DEEP_FLAG",
+    "KNOWN_TYPES",
+    "LONG_NAMES_FLAG",
+    "MAGIC",
+    "MAX_HEADER_BYTES",
+    "MULTIPART_FLAG",
+    "TILED_FLAG",
+    "Attribute",
+    "Box2f",
+    "Box2i",
+    "Bytes",
+    "Channel",
+    "Chromaticities",
+    "Finding",
+    "Header",
+    "HeaderError",
+    "KeyCode",
+    "Matrix",
+    "NeedMoreBytes",
+    "Part",
+    "Preview",
+    "Rational",
+    "Severity",
+    "TileDescription",
+    "TimeCode",
+    "V2f",
+    "V2i",
+    "V3f",
+    "V3i",
+    "chunk_count",
+    "encode_text",
+    "levels",
+    "parse_header",
+    "uncompressed_bytes",
+    "validate",
+    "validate_chunk_offsets",
+]

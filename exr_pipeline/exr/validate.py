@@ -1,0 +1,280 @@
+"""Whether a header makes sense: findings, each with a code, a severity, the part and the attribute.
+
+Belongs here: judging a parsed header, and its chunk offset tables. Not here: parsing, or what to do about findings.
+An error means that the pixels cannot be what the header says; a warning, that the file can be read all the same.
+Sources: the OpenEXR documentation's required attributes, and which headers OpenEXR 3.5 refuses.
+"""
+
+import math
+import struct
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from exr_pipeline.exr.chunks import chunk_count, uncompressed_bytes
+from exr_pipeline.exr.codec import encode_text
+from exr_pipeline.exr.header import KNOWN_FLAGS, SHORT_NAME_BYTES, Header, Part
+from exr_pipeline.exr.values import CODE_NAMES, PIXEL_BYTES, Box2i, Channel
+
+Severity = Literal["error", "warning"]
+
+MAX_SIDE: Final = 1 << 20
+MAX_PIXELS: Final = 1 << 34
+MAX_COORDINATE: Final = (1 << 30) - 1
+
+# Attributes that the format gives a meaning, with the type that they must have to carry it.
+_STANDARD_TYPES: Final = {
+    "channels": "chlist",
+    "compression": "compression",
+    "dataWindow": "box2i",
+    "displayWindow": "box2i",
+    "lineOrder": "lineOrder",
+    "pixelAspectRatio": "float",
+    "screenWindowCenter": "v2f",
+    "screenWindowWidth": "float",
+    "tiles": "tiledesc",
+    "name": "string",
+    "type": "string",
+    "chunkCount": "int",
+}
+_NEEDED: Final = ("channels", "compression", "dataWindow", "displayWindow")
+_EXPECTED: Final = ("lineOrder", "pixelAspectRatio", "screenWindowCenter", "screenWindowWidth")
+_SHARED: Final = ("displayWindow", "pixelAspectRatio", "timeCode", "chromaticities")
+_PART_TYPES: Final = frozenset({"scanlineimage", "tiledimage", "deepscanline", "deeptile"})
+_DEEP_COMPRESSIONS: Final = frozenset({"none", "rle", "zips", "zstd"})
+
+# What stands before a chunk's data: its line number or tile coordinates and its size, or sizes; then the data.
+_SCANLINE_PREFIX: Final = 8
+_TILE_PREFIX: Final = 20
+_DEEP_EXTRA: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is wrong. `part_index` and `attribute` are None if it is about the file or no attribute."""
+
+    code: str
+    severity: Severity
+    message: str
+    part_index: int | None = None
+    attribute: str | None = None
+
+
+Problem = tuple[str, Severity, str, str | None]
+
+
+def validate(header: Header, *, file_size: int | None = None) -> list[Finding]:
+    """What is wrong with a header: errors first, then warnings, each in the order of the file.
+
+    With `file_size` in bytes, also whether the file can hold the chunks and pixels that are declared.
+    """
+    findings: list[Finding] = []
+    if header.flags & ~KNOWN_FLAGS:
+        message = f"unknown bits in the version field: {header.flags & ~KNOWN_FLAGS:#x}"
+        findings.append(Finding("unknown-flags", "error", message))
+    if not header.parts:
+        findings.append(Finding("no-parts", "error", "a multi-part file without a part"))
+    for index, part in enumerate(header.parts):
+        for check in (_presence, _codes, _windows, _channels, _layout, _names):
+            findings += [Finding(code, severity, text, index, at) for code, severity, text, at in check(header, part)]
+    findings += _parts_together(header)
+    if file_size is not None and not any(finding.severity == "error" for finding in findings):
+        findings += _size(header, file_size)
+    return sorted(findings, key=lambda finding: finding.severity)
+
+
+def validate_chunk_offsets(header: Header, data: bytes, *, file_size: int) -> list[Finding]:
+    """Whether the chunk offset tables point into the file, as far as `data` (the file's first bytes) hold them.
+
+    If `data` hold the whole file, also whether its last chunk is complete. The header must have no errors.
+    """
+    counts = [chunk_count(part) or 0 for part in header.parts]
+    position = header.size
+    tables_end = position + 8 * sum(counts)
+    last, last_part = 0, 0
+    for index, count in enumerate(counts):
+        if position + 8 * count > len(data):
+            return []
+        offsets = struct.unpack_from(f"<{count}Q", data, position)
+        position += 8 * count
+        missing = offsets.count(0)
+        if missing:
+            message = f"incomplete: {missing} of {count} chunks were never written"
+            return [Finding("incomplete", "error", message, index)]
+        if min(offsets) < tables_end:
+            return [Finding("chunk-offset", "error", "a chunk's offset points into the header", index)]
+        if max(offsets) > last:
+            last, last_part = max(offsets), index
+    if last >= file_size:
+        message = f"truncated: the last chunk begins at byte {last} of a file of {file_size} bytes"
+        return [Finding("truncated", "error", message, last_part)]
+    if len(data) == file_size and (end := _chunk_end(header, last_part, data, last)) > file_size:
+        message = f"truncated: the last chunk ends at byte {end} of a file of {file_size} bytes"
+        return [Finding("truncated", "error", message, last_part)]
+    return []
+
+
+def _chunk_end(header: Header, part_index: int, data: bytes, offset: int) -> int:
+    part = header.parts[part_index]
+    position = offset + (4 if header.is_multipart else 0) + (16 if part.is_tiled else 4)
+    layout = "<QQ" if part.is_deep else "<i"
+    end = position + struct.calcsize(layout) + (8 if part.is_deep else 0)
+    if end > len(data):
+        return end
+    return end + int(sum(struct.unpack_from(layout, data, position)))
+
+
+def _presence(header: Header, part: Part) -> Iterator[Problem]:
+    for name, count in Counter(attribute.name for attribute in part.attributes).items():
+        if count > 1:
+            yield "duplicate-attribute", "warning", f"attribute {name!r} is stored {count} times", name
+    for attribute in part.attributes:
+        wanted = _STANDARD_TYPES.get(attribute.name)
+        if wanted is not None and attribute.type != wanted:
+            message = f"attribute {attribute.name!r} has type {attribute.type!r} instead of {wanted!r}"
+            yield "wrong-type", "error", message, attribute.name
+    needed = list(_NEEDED)
+    if part.is_tiled:
+        needed.append("tiles")
+    if header.is_multipart:
+        needed.append("name")
+    if header.is_multipart or part.implied_type is None:
+        needed += ["type", "chunkCount"]
+    for name in needed:
+        if part.get(name) is None:
+            yield "missing-attribute", "error", f"required attribute {name!r} is missing", name
+    for name in _EXPECTED:
+        if part.get(name) is None:
+            yield "missing-attribute", "warning", f"required attribute {name!r} is missing", name
+
+
+def _codes(header: Header, part: Part) -> Iterator[Problem]:
+    for attribute in part.attributes:
+        names = CODE_NAMES.get(attribute.type)
+        if names is not None and attribute.value not in names:
+            severity: Severity = "error" if attribute.name == "compression" else "warning"
+            message = f"unknown {attribute.type} code {attribute.value}"
+            yield "unknown-code", severity, message, attribute.name
+    if part.type not in _PART_TYPES:
+        yield "unknown-type", "error", f"unknown part type {part.type!r}", "type"
+    stored = part.typed("type", "string", part.type)
+    if stored != part.type:
+        yield "type-mismatch", "warning", f"type {stored!r} in a file whose flags say {part.type}", "type"
+    if part.is_deep and part.compression is not None and part.compression not in _DEEP_COMPRESSIONS:
+        yield "deep-compression", "error", f"deep data can't be compressed with {part.compression}", "compression"
+    if part.line_order == "randomY" and not part.is_tiled:
+        yield "line-order", "warning", "random line order in a part without tiles", "lineOrder"
+    ratio = part.typed("pixelAspectRatio", "float", 1.0)
+    if not 1e-6 <= ratio <= 1e6:
+        yield "pixel-aspect-ratio", "error", f"pixel aspect ratio {ratio:g}", "pixelAspectRatio"
+    width = part.typed("screenWindowWidth", "float", 1.0)
+    if math.isnan(width) or width < 0:
+        yield "screen-window", "error", f"screen window width {width:g}", "screenWindowWidth"
+
+
+def _windows(header: Header, part: Part) -> Iterator[Problem]:
+    windows: list[tuple[str, Box2i | None]] = [("dataWindow", part.data_window), ("displayWindow", part.display_window)]
+    for name, window in windows:
+        if window is None:
+            continue
+        corners = f"({window.min_x}, {window.min_y}) to ({window.max_x}, {window.max_y})"
+        if window.width < 1 or window.height < 1:
+            yield "empty-window", "error", f"{name} {corners} is empty", name
+        elif max(map(abs, window)) > MAX_COORDINATE:
+            yield "absurd-window", "error", f"{name} {corners} is outside any picture", name
+        elif max(window.width, window.height) > MAX_SIDE or window.width * window.height > MAX_PIXELS:
+            yield "absurd-window", "error", f"{name} of {window.width}x{window.height} pixels", name
+
+
+def _channels(header: Header, part: Part) -> Iterator[Problem]:
+    attribute = part.get("channels")
+    if attribute is None or attribute.type != "chlist":
+        return
+    names = [encode_text(channel.name) for channel in part.channels]
+    if not names:
+        yield "no-channels", "error", "a part without channels", "channels"
+    if len(set(names)) < len(names):
+        double = next(name for name, count in Counter(names).items() if count > 1)
+        yield "duplicate-channel", "error", f"channel {double.decode(errors='replace')!r} is listed twice", "channels"
+    elif names != sorted(names):
+        yield "channel-order", "warning", "channels are not in alphabetical order", "channels"
+    for channel in part.channels:
+        problem = _channel_problem(part, channel)
+        if problem is not None:
+            yield problem[0], "error", f"channel {channel.name!r}: {problem[1]}", "channels"
+
+
+def _channel_problem(part: Part, channel: Channel) -> tuple[str, str] | None:
+    if channel.type not in PIXEL_BYTES:
+        return "unknown-pixel-type", f"unknown pixel type {channel.type.removeprefix('TYPE_')}"
+    x, y = channel.x_sampling, channel.y_sampling
+    if x < 1 or y < 1:
+        return "sampling", f"sampling {x}, {y}"
+    if (x, y) != (1, 1) and (part.is_tiled or part.is_deep):
+        return "sampling", f"sampling {x}, {y} in a {part.type} part"
+    window = part.data_window
+    if window is not None and (window.min_x % x or window.min_y % y or window.width % x or window.height % y):
+        return "sampling", f"sampling {x}, {y} doesn't divide the data window"
+    return None
+
+
+def _layout(header: Header, part: Part) -> Iterator[Problem]:
+    tiles = part.tiles
+    if part.is_tiled and tiles is not None:
+        if not (1 <= tiles.x_size <= MAX_SIDE and 1 <= tiles.y_size <= MAX_SIDE):
+            yield "tile-size", "error", f"tiles of {tiles.x_size}x{tiles.y_size} pixels", "tiles"
+            return
+        if tiles.level_mode > 2 or tiles.mode >> 4 > 1:
+            yield "tile-mode", "error", f"unknown tile mode {tiles.mode:#x}", "tiles"
+            return
+    declared = part.typed("chunkCount", "int", None)
+    if declared is None:
+        return
+    count = chunk_count(part)
+    if count is not None and declared != count:
+        yield "chunk-count", "error", f"chunkCount is {declared}, the windows need {count}", "chunkCount"
+
+
+def _names(header: Header, part: Part) -> Iterator[Problem]:
+    if header.has_long_names:
+        return
+    names = [attribute.name for attribute in part.attributes] + [attribute.type for attribute in part.attributes]
+    names += [channel.name for channel in part.channels]
+    for name in names:
+        if len(name) > SHORT_NAME_BYTES or len(encode_text(name)) > SHORT_NAME_BYTES:
+            message = f"name {name!r} is longer than {SHORT_NAME_BYTES} bytes in a file without the flag for it"
+            yield "long-name", "warning", message, None
+
+
+def _parts_together(header: Header) -> Iterator[Finding]:
+    if len(header.parts) < 2:
+        return
+    seen: set[str] = set()
+    for index, part in enumerate(header.parts):
+        if part.name is not None and part.name in seen:
+            yield Finding("duplicate-part", "error", f"two parts are called {part.name!r}", index, "name")
+        seen.add(part.name or "")
+        for name in _SHARED:
+            if part.value(name) != header.parts[0].value(name):
+                message = f"{name} differs from the first part's"
+                yield Finding("shared-attribute", "warning", message, index, name)
+
+
+def _size(header: Header, file_size: int) -> Iterator[Finding]:
+    """Compares the file's size with the least that the declared chunks and pixels take."""
+    needed = header.size
+    for index, part in enumerate(header.parts):
+        count = chunk_count(part)
+        if count is None:
+            return
+        prefix = (_TILE_PREFIX if part.is_tiled else _SCANLINE_PREFIX) + (4 if header.is_multipart else 0)
+        if part.is_deep:
+            prefix += _DEEP_EXTRA
+        needed += count * (8 + prefix)
+        if part.compression == "none":
+            needed += uncompressed_bytes(part) or 0
+        if needed > file_size:
+            message = f"truncated: {file_size} bytes, but what the header declares takes at least {needed}"
+            yield Finding("truncated", "error", message, index)
+            return
