@@ -1,0 +1,1 @@
+"""Decode, colour, thumbnails, proxies and the worker pool that makes them."""

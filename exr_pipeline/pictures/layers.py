@@ -1,0 +1,161 @@
+"""Which part, layer and view of a file its pictures show, from the header alone.
+
+Belongs here: that choice. Not here: reading the channels (`decode`) or making data visible (`data_pictures`).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from exr_pipeline.errors import BadInputError
+
+if TYPE_CHECKING:
+    from exr_pipeline.exr import Channel, Header, Part
+
+Kind = Literal["rgb", "luminance-chroma", "luminance", "depth", "id", "data"]
+
+_MAIN_NAMES: Final = frozenset({"", "rgb", "rgba", "main", "beauty", "combined", "color", "colour", "c", "final"})
+_BEAUTY: Final = re.compile(r"beauty|combined|composite|final", re.IGNORECASE)
+# RGB triples that hold directions, places or hashes: shown only if there is no picture.
+_NOT_A_PICTURE: Final = re.compile(
+    r"crypto|normal|position|pworld|motion|velocity|vector|uv|\b[NPT]\b|\bst\b", re.IGNORECASE
+)
+_ID: Final = re.compile(r"crypto|(^|[._])(object|instance|material|asset|prim)?_?id\d*$", re.IGNORECASE)
+_DEPTH_NAMES: Final = frozenset({"z", "depth", "zdepth"})
+_COMPONENTS: Final = {"red": "r", "green": "g", "blue": "b", "alpha": "a"}
+
+_LEFT: Final = frozenset({"left", "l"})
+_RIGHT: Final = frozenset({"right", "r"})
+
+
+@dataclass(frozen=True, slots=True)
+class ShownLayer:
+    """The channels that are shown: three of an RGB triple (or Y, RY, BY), or one.
+
+    `channels` are full names in the order of display; `layer` and `view` are empty if the file doesn't name them.
+    """
+
+    part_index: int
+    kind: Kind
+    channels: tuple[str, ...]
+    layer: str = ""
+    view: str = ""
+
+    def __str__(self) -> str:
+        what = self.layer or ("RGB" if self.kind == "rgb" else self.channels[0])
+        if self.kind not in {"rgb", "luminance"}:
+            what += f" ({self.kind})"
+        return f"{what}, view {self.view}" if self.view else what
+
+
+@dataclass(slots=True)
+class _Group:
+    """The channels of one layer in one view of one part, by lower-case component."""
+
+    part_index: int
+    part: Part
+    layer: str
+    view: str
+    channels: dict[str, Channel] = field(default_factory=dict)
+
+    @property
+    def named(self) -> str:
+        """The layer's name; in a multi-part file the part's name serves where the channels have no layer."""
+        if self.layer or self.part.implied_type is not None:
+            return self.layer
+        name = self.part.name or ""
+        return re.sub(rf"[._-]?{re.escape(self.view)}$", "", name, flags=re.IGNORECASE) if self.view else name
+
+    def shown(self, kind: Kind, *components: str) -> ShownLayer:
+        names = tuple(self.channels[component].name for component in components)
+        return ShownLayer(self.part_index, kind, names, self.named, self.view)
+
+    def has(self, *components: str) -> bool:
+        return all(component in self.channels for component in components)
+
+
+def choose_layer(header: Header, *, name: str) -> ShownLayer:
+    """The layer to show: a colour picture before luminance before depth before anything else.
+
+    Among colour pictures: the main RGB (or luminance-chroma) of the file, else a layer named like beauty, else the
+    first triple; flat parts before deep ones, left before right, then file order.
+    Raises `BadInputError` for a file, called `name`, without channels.
+    """
+    best: tuple[tuple[int, ...], ShownLayer] | None = None
+    for order, group in enumerate(_groups(header)):
+        rank, shown = _judge(group)
+        key = (rank, int(group.part.is_deep), _view_rank(group.view), order)
+        if best is None or key < best[0]:
+            best = key, shown
+    if best is None:
+        raise BadInputError(name, "no channel that could be shown")
+    return best[1]
+
+
+def _groups(header: Header) -> list[_Group]:
+    groups: dict[tuple[int, str, str], _Group] = {}
+    for index, part in enumerate(header.parts):
+        views = tuple(part.typed("multiView", "stringvector", ()))
+        for channel in part.channels:
+            layer, view = _layer_and_view(channel, views)
+            view = view or part.view or ""
+            group = groups.setdefault((index, layer, view), _Group(index, part, layer, view))
+            component = channel.component.lower()
+            group.channels.setdefault(_COMPONENTS.get(component, component), channel)
+    return list(groups.values())
+
+
+def _layer_and_view(channel: Channel, views: tuple[str, ...]) -> tuple[str, str]:
+    """In a multi-view part, channels of the first view carry no view in their name, others just before the component."""
+    if not views:
+        return channel.layer, ""
+    words = channel.layer.split(".") if channel.layer else []
+    if words and words[-1] in views:
+        return ".".join(words[:-1]), words[-1]
+    return channel.layer, views[0] if not words or len(views) == 1 else ""
+
+
+def _view_rank(view: str) -> int:
+    lower = view.lower()
+    if lower in _RIGHT:
+        return 2
+    return 0 if not lower or lower in _LEFT else 1
+
+
+def _judge(group: _Group) -> tuple[int, ShownLayer]:
+    colour = _colour(group)
+    if colour is not None and not (_NOT_A_PICTURE.search(group.named) or _ID.search(group.named)):
+        if group.named.lower() in _MAIN_NAMES and not group.layer:
+            return 0, colour
+        is_beauty = group.named.lower() in _MAIN_NAMES or _BEAUTY.search(group.named)
+        return (1 if is_beauty else 2), colour
+    if _ID.search(group.named):
+        return 6, group.shown("id", next(iter(_id_components(group))))
+    if colour is not None:
+        return 3, colour
+    if group.has("y") and not group.has("x"):
+        return 4, group.shown("luminance", "y")
+    if group.has("z") and not group.has("x"):
+        return 5, group.shown("depth", "z")
+    component, channel = next(iter(group.channels.items()))
+    if component in _DEPTH_NAMES or group.named.lower() in _DEPTH_NAMES:
+        return 5, group.shown("depth", component)
+    if channel.type == "UINT" or _ID.search(channel.name):
+        return 6, group.shown("id", component)
+    return 7, group.shown("data", component)
+
+
+def _id_components(group: _Group) -> list[str]:
+    return [component for component in ("r", *group.channels) if component in group.channels]
+
+
+def _colour(group: _Group) -> ShownLayer | None:
+    if group.has("r", "g", "b"):
+        if group.channels["r"].type == "UINT":
+            return None
+        return group.shown("rgb", "r", "g", "b")
+    if group.has("y", "ry", "by"):
+        return group.shown("luminance-chroma", "y", "ry", "by")
+    return None
