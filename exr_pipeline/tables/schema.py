@@ -38,6 +38,8 @@ _ID = (
     Column("file_id", "string", "Version of a file: hash of key and modification time"),
     Column("file_path", "string", "Key of the file in its bucket"),
 )
+# A file_id says nothing of the bucket: the same key written to two buckets in one second has one file_id.
+_BUCKET = Column("bucket", "string", "Bucket of the file; empty for local files")
 
 COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
     "files": (
@@ -53,7 +55,7 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("inspection_timestamp", "string", "First inspection of this version"),
         Column("inspection_count", "int32", "How often this version was inspected"),
         Column("last_inspected", "string", "Latest inspection of this version"),
-        Column("bucket", "string", "Bucket of the file; empty for local files"),
+        _BUCKET,
         Column("uri", "string", "URL of the file"),
         Column("etag", "string", "Entity tag of this version"),
         Column("format", "string", "exr or dpx; null if it is neither"),
@@ -89,6 +91,7 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("is_deep", "bool", "Whether the part holds deep data"),
         Column("frame_rate", "string", "framesPerSecond as a fraction, such as 24000/1001"),
         Column("time_code", "string", "timeCode as hh:mm:ss:ff"),
+        _BUCKET,
     ),
     "channels": (
         *_ID,
@@ -102,6 +105,7 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("channel_fingerprint", f"vector[{CHANNEL_FINGERPRINT_DIMENSIONS}]", "Channel layout of the file"),
         Column("channel_index", "int32", "Index of the channel within the part, in file order"),
         Column("p_linear", "bool", "Whether the channel is perceptually linear"),
+        _BUCKET,
     ),
     "attributes": (
         *_ID,
@@ -113,6 +117,7 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("value_int", "int64", "The value of an integer attribute"),
         Column("value_float", "float64", "The value of a numeric attribute"),
         Column("attr_index", "int32", "Index of the attribute within the part's header, in file order"),
+        _BUCKET,
     ),
     "proxy_outputs": (
         Column("proxy_id", "string", "Version of the outputs; the file_id they were made from"),
@@ -152,11 +157,11 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
 
 # The rows of one file are replaced together; these columns tell one row of a file from another.
 ROW_KEYS: Final[dict[TableName, tuple[str, ...]]] = {
-    "files": ("file_id",),
-    "parts": ("file_id", "part_index"),
-    "channels": ("file_id", "part_index", "channel_index"),
-    "attributes": ("file_id", "part_index", "attr_index"),
-    "proxy_outputs": ("proxy_id",),
+    "files": ("bucket", "file_id"),
+    "parts": ("bucket", "file_id", "part_index"),
+    "channels": ("bucket", "file_id", "part_index", "channel_index"),
+    "attributes": ("bucket", "file_id", "part_index", "attr_index"),
+    "proxy_outputs": ("s3_bucket", "proxy_id"),
 }
 
 

@@ -1,0 +1,253 @@
+"""The tables in one DuckDB file, which is open only during an operation so that other processes get at it too.
+
+Belongs here: the file's lock, transactions, DuckDB's SQL. Not here: the rules of a write (`upsert`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import threading
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from exr_pipeline.errors import MisconfiguredError, RetryableError
+from exr_pipeline.tables.queries import run_select, table_statements, view_statements
+from exr_pipeline.tables.schema import TableName, arrow_schema
+from exr_pipeline.tables.upsert import (
+    CHILD_TABLES,
+    VERSION_COLUMNS,
+    FileKey,
+    conform_all,
+    file_columns,
+    plan_write,
+    touched_files,
+    version_columns,
+    versions_by_location,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    import duckdb
+    import pyarrow as pa
+
+    from exr_pipeline.storage.locations import Location
+    from exr_pipeline.tables.store import FileVersion
+    from exr_pipeline.tables.upsert import VersionId, WritePlan
+
+# How long an operation waits for the file while others have it.
+LOCK_WAIT_SECONDS: Final = 60.0
+
+_SETTING: Final = "EXR_PIPELINE_DATABASE"
+
+# DuckDB lets the threads of a process share its lock on the file, but not with different rights.
+_in_process: dict[tuple[int, str], threading.Lock] = {}
+
+
+class DuckDBStore:
+    """A `TableStore` in a DuckDB file. DuckDB's lock on the file makes writes follow one another exactly."""
+
+    def __init__(self, path: Path, *, lock_wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
+        self._path = path.absolute()
+        self._lock_wait_seconds = lock_wait_seconds
+
+    def create_tables(self) -> None:
+        """See `TableStore`."""
+        statements = [*table_statements(), *view_statements()]
+        signature = hashlib.sha256("".join(statements).encode()).hexdigest()
+        if self._path.exists():
+            with self._open(read_only=True) as connection:
+                if _has_signature(connection, signature):
+                    return
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        with self._open(read_only=False) as connection:
+            if _has_signature(connection, signature):
+                return
+            with _transaction(connection):
+                for statement in statements:
+                    connection.execute(statement)
+                connection.execute("CREATE TABLE IF NOT EXISTS tables_signature (signature VARCHAR)")
+                connection.execute("DELETE FROM tables_signature")
+                connection.execute("INSERT INTO tables_signature VALUES (?)", [signature])
+
+    def write(self, rows: Mapping[TableName, pa.Table], *, now: datetime) -> None:
+        """See `TableStore`."""
+        conformed = conform_all(rows)
+        files = touched_files(conformed)
+        if not files:
+            return
+        with self._with_tables(read_only=False) as connection, _transaction(connection):
+            stored = {name: _matching(connection, name, files=files) for name in ("files", "proxy_outputs")}
+            _apply(connection, plan_write(conformed, stored["files"], stored["proxy_outputs"], now))
+
+    def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
+        """See `TableStore`."""
+        return versions_by_location(locations, self.read("files", columns=VERSION_COLUMNS, locations=locations))
+
+    def read(
+        self,
+        table: TableName,
+        *,
+        columns: Sequence[str] | None = None,
+        locations: Collection[Location] | None = None,
+        current_only: bool = True,
+    ) -> pa.Table:
+        """See `TableStore`."""
+        files = None if locations is None else [FileKey(location.bucket, location.key) for location in locations]
+        with self._with_tables(read_only=True) as connection:
+            return _matching(connection, table, columns=columns, files=files, current_only=current_only)
+
+    def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
+        """See `TableStore`."""
+        with self._with_tables(read_only=True) as connection:
+            return dict(
+                connection.execute(
+                    """SELECT state, count(*) FROM latest_files
+                    WHERE ($bucket IS NULL OR bucket = $bucket) AND starts_with(file_path, $prefix)
+                    GROUP BY state ORDER BY state""",
+                    {"bucket": bucket, "prefix": prefix},
+                ).fetchall()
+            )
+
+    def sql(self, query: str) -> pa.Table:
+        """See `TableStore`."""
+        with self._with_tables(read_only=True) as connection:
+            return run_select(connection, query)
+
+    @contextmanager
+    def _with_tables(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        self.create_tables()
+        with self._open(read_only=read_only) as connection:
+            yield connection
+
+    @contextmanager
+    def _open(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The file, alone in this process, waiting while another process has it."""
+        deadline = time.monotonic() + self._lock_wait_seconds
+        lock = _in_process.setdefault((os.getpid(), str(self._path)), threading.Lock())
+        if not lock.acquire(timeout=self._lock_wait_seconds):
+            raise RetryableError(f"{self._path}: another thread of this process has the database")
+        try:
+            connection = self._connect(deadline, read_only=read_only)
+            try:
+                yield connection
+            finally:
+                connection.close()
+        finally:
+            lock.release()
+
+    def _connect(self, deadline: float, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+        import duckdb
+
+        pause = 0.005
+        while True:
+            try:
+                return duckdb.connect(self._path, read_only=read_only)
+            except duckdb.ConnectionException as error:
+                # A connection of this process that is not ours, such as a notebook's.
+                reason, cause = f"this process ({os.getpid()}) has the database open by itself", error
+            except duckdb.IOException as error:
+                reason, cause = self._lock_holder(error), error
+            if time.monotonic() + pause > deadline:
+                raise RetryableError(f"{self._path}: {reason}; waited {self._lock_wait_seconds:g} s") from cause
+            time.sleep(pause)
+            pause = min(pause * 1.4, 0.25)
+
+    def _lock_holder(self, error: duckdb.IOException) -> str:
+        """Who holds the lock, or `MisconfiguredError` if that is not what the error is about."""
+        message = str(error)
+        if "lock" not in message:
+            raise MisconfiguredError(
+                _SETTING, f"{self._path} cannot be opened: {message.splitlines()[0]}", "name a DuckDB file or a new one"
+            ) from error
+        holder = re.search(r"held in (.*?)\(PID (\d+)\)", message)
+        return f"process {holder[2]} ({holder[1].strip()}) has the database" if holder else "the database is locked"
+
+
+@contextmanager
+def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    import duckdb
+
+    try:
+        connection.execute("BEGIN")
+        yield
+        connection.execute("COMMIT")
+    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
+        # Closing the connection rolls back.
+        raise RetryableError(f"the database could not be written: {str(error).splitlines()[0]}") from error
+
+
+def _has_signature(connection: duckdb.DuckDBPyConnection, signature: str) -> bool:
+    import duckdb
+
+    try:
+        found = connection.execute("SELECT signature FROM tables_signature").fetchall()
+    except duckdb.CatalogException:
+        return False
+    return bool(found == [(signature,)])
+
+
+def _matching(
+    connection: duckdb.DuckDBPyConnection,
+    table: TableName,
+    *,
+    columns: Sequence[str] | None = None,
+    files: Collection[FileKey] | None = None,
+    current_only: bool = False,
+) -> pa.Table:
+    import pyarrow as pa
+
+    names = list(columns) if columns is not None else arrow_schema(table).names
+    bucket, path = file_columns(table)
+    conditions = []
+    if files is not None:
+        keys = pa.table(
+            [
+                pa.array([key.bucket for key in files], pa.string()),
+                pa.array([key.file_path for key in files], pa.string()),
+            ],
+            ["bucket", "file_path"],
+        )
+        connection.register("wanted_files", keys)
+        conditions.append(f"({bucket}, {path}) IN (SELECT bucket, file_path FROM wanted_files)")  # noqa: S608 - our names
+    if current_only and table in CHILD_TABLES:
+        conditions.append("(bucket, file_id) IN (SELECT bucket, file_id FROM latest_files)")
+    elif current_only:
+        conditions.append("superseded_at IS NULL")
+    where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
+    selected = ", ".join(f'"{name}"' for name in names)
+    result = connection.sql(f"SELECT {selected} FROM {table} {where}").to_arrow_table()  # noqa: S608 - our names
+    return result.cast(pa.schema([arrow_schema(table).field(name) for name in names]))
+
+
+def _apply(connection: duckdb.DuckDBPyConnection, plan: WritePlan) -> None:
+    for name in CHILD_TABLES:
+        _delete(connection, name, plan.removed_children.get(name, []))
+        if name in plan.children:
+            _insert(connection, name, plan.children[name])
+    for name, rows in (("files", plan.files), ("proxy_outputs", plan.proxy_outputs)):
+        first, second = version_columns(name)
+        _delete(connection, name, list(zip(rows[first].to_pylist(), rows[second].to_pylist(), strict=True)))
+        _insert(connection, name, rows)
+
+
+def _delete(connection: duckdb.DuckDBPyConnection, table: TableName, versions: list[VersionId]) -> None:
+    import pyarrow as pa
+
+    if not versions:
+        return
+    buckets, ids = zip(*versions, strict=True)
+    connection.register("removed", pa.table([pa.array(buckets, pa.string()), pa.array(ids, pa.string())], ["a", "b"]))
+    first, second = version_columns(table)
+    connection.execute(f"DELETE FROM {table} WHERE ({first}, {second}) IN (SELECT a, b FROM removed)")  # noqa: S608 - our names
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: TableName, rows: pa.Table) -> None:
+    if rows.num_rows:
+        connection.register("incoming", rows)
+        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM incoming")  # noqa: S608 - our names

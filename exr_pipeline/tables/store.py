@@ -1,0 +1,100 @@
+"""The contract of a table store, what every implementation of it promises, and the choice of one by the settings.
+
+Belongs here: signatures, promises, the errors of a store. Not here: how rows are kept (`duckdb_store`, `vast_store`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from exr_pipeline.errors import BadInputError, MisconfiguredError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+    from datetime import datetime
+
+    import pyarrow as pa
+
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.locations import Location
+    from exr_pipeline.tables.schema import TableName
+
+
+class BadQueryError(BadInputError):
+    """The SQL is at fault (wrong, or more than reading): correct it. Nothing was changed; a retry cannot help."""
+
+
+class FileVersion(NamedTuple):
+    """What the tables know of the current version of a file."""
+
+    file_id: str
+    etag: str | None
+    mtime: datetime
+    state: str
+    last_inspected: datetime
+
+
+class TableStore(Protocol):
+    """Where rows are kept. Thread-safe and usable from several processes at once.
+
+    Every method may raise `RetryableError` (a lock is held, the service is down; nothing was changed) and
+    `MisconfiguredError`.
+    """
+
+    def create_tables(self) -> None:
+        """Make what is missing of the tables and views. Safe to repeat and to race; every method does it by itself."""
+
+    def write(self, rows: Mapping[TableName, pa.Table], *, now: datetime) -> None:
+        """Write the rows of a chunk of files in one transaction: all of them or none.
+
+        Columns that a given table lacks count as null. See docs/tables.md for the rules; in short, the same rows
+        written again change only `inspection_count` and `last_inspected`, and a file has at most one current row in
+        `files` and in `proxy_outputs`, whatever runs at the same time.
+
+        Raises `ValueError` for rows that contradict each other or the schema (an error of the program), and
+        `StateUnknownError` if the answer to the commit was lost and the store cannot be asked either.
+        """
+
+    def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
+        """The current versions of these files, thousands at once; files that the tables do not know are absent."""
+
+    def read(
+        self,
+        table: TableName,
+        *,
+        columns: Sequence[str] | None = None,
+        locations: Collection[Location] | None = None,
+        current_only: bool = True,
+    ) -> pa.Table:
+        """Rows of a table, of these files only if given, of their current versions only unless told otherwise.
+
+        Columns come in the order asked for, types as in `arrow_schema`, rows in no particular order.
+        """
+
+    def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
+        """How many current files are in each state, of one bucket and below one prefix if given."""
+
+    def sql(self, query: str) -> pa.Table:
+        """The result of one SELECT in DuckDB's dialect over all tables and views. Raises `BadQueryError`."""
+
+
+def open_table_store(settings: Settings) -> TableStore:
+    """The store that the settings name: VAST DataBase if `VAST_DB_BUCKET` is set, else the embedded DuckDB.
+
+    Connects to nothing yet. Raises `MisconfiguredError` if a setting or the VAST client is missing.
+    """
+    if settings.vast_db_bucket is None:
+        from exr_pipeline.tables.duckdb_store import DuckDBStore
+
+        return DuckDBStore(settings.database_path)
+
+    from importlib.util import find_spec
+
+    if find_spec("vastdb") is None:
+        raise MisconfiguredError(
+            "VAST_DB_BUCKET", "the VAST DataBase client is not installed", "pip install 'exr-pipeline[vast]'"
+        )
+    from exr_pipeline.tables.vast_session import VastConnection
+    from exr_pipeline.tables.vast_store import VastStore
+
+    return VastStore(VastConnection.from_settings(settings))
