@@ -4,6 +4,7 @@ Belongs here: naming. Not here: reading or writing objects (`storage.objects`).
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Self, cast
 from urllib.parse import quote, unquote
@@ -14,6 +15,7 @@ Scheme = Literal["s3", "gs", "az", "file"]
 SCHEMES: Final[tuple[Scheme, ...]] = ("s3", "gs", "az", "file")
 
 OUTPUT_FOLDER: Final = ".proxies"
+SOURCE_EXTENSIONS: Final = (".exr", ".dpx")
 
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
 _ESCAPE: Final = re.compile(r"~~([0-9A-F]{2})|~")
@@ -76,10 +78,10 @@ class Location:
         if scheme == "file":
             if bucket not in {"", "localhost"}:
                 raise MisconfiguredError(setting, f"{url!r} names a host", "write file:///absolute/path")
-            return cls("file", "", unquote(key))
+            return cls("file", "", unquote(key, errors="surrogateescape"))
         if not bucket:
             raise MisconfiguredError(setting, f"{url!r} has no bucket", f"write {scheme}://bucket/prefix")
-        return cls(cast("Scheme", scheme), bucket, unquote(key))
+        return cls(cast("Scheme", scheme), bucket, unquote(key, errors="surrogateescape"))
 
     @property
     def url(self) -> str:
@@ -111,3 +113,107 @@ class Location:
         """The location below this one, which is taken as a folder."""
         prefix = self.key if not self.key or self.key.endswith("/") else f"{self.key}/"
         return type(self)(self.scheme, self.bucket, prefix + relative_key)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputLocations:
+    """Where the media made from one source go."""
+
+    thumbnail: Location
+    proxy: Location
+
+
+def is_source(key: str, *, below: str = "") -> bool:
+    """Whether a key names a file that is ingested: OpenEXR or DPX by its extension, in either case, and not hidden.
+
+    Files and folders whose name begins with a dot are hidden, `.proxies/` among them. The folders of `below`, a prefix
+    that somebody asked for by name, may be hidden all the same.
+    """
+    if below and key.startswith(below):
+        key = key[len(below) :]
+    components = key.split("/")
+    return components[-1].lower().endswith(SOURCE_EXTENSIONS) and not any(part.startswith(".") for part in components)
+
+
+def output_locations(
+    source: Location, *, output_root: str | None = None, sources: Sequence[str] = ()
+) -> OutputLocations:
+    """Where the thumbnail and the proxy of a source go; no two sources share a location.
+
+    Without a root they go beside the source: `shot/beauty.0001.exr` gives `shot/.proxies/beauty.0001_thumb.jpg`. With
+    one, the folder is the source's relative to the longest of `sources` (URLs of folders) that contains it, below the
+    root; `{source}` in the root stands for that folder's `bucket/prefix`.
+
+    Raises `MisconfiguredError`, naming the setting, where a root could not keep the files of several sources apart, or
+    for a file below none of them.
+    """
+    # The folder keeps its last slash: `a/x.exr` and `a//x.exr` are two objects.
+    if output_root is None:
+        folder = source.key.removesuffix(source.name) + f"{OUTPUT_FOLDER}/"
+        target = Location(source.scheme, source.bucket, "")
+    else:
+        target, relative = _root_and_relative_key(source, output_root, sources)
+        folder = relative.removesuffix(source.name)
+    base = _output_base(source.name)
+    return OutputLocations(target.child(f"{folder}{base}_thumb.jpg"), target.child(f"{folder}{base}_proxy.mp4"))
+
+
+def _output_base(name: str) -> str:
+    """The name that outputs begin with: the stem where no other source can have the same one, else all of it."""
+    stem = name.removesuffix(".exr")
+    return name if not stem or stem.lower().endswith(SOURCE_EXTENSIONS) else stem
+
+
+def _root_and_relative_key(source: Location, output_root: str, sources: Sequence[str]) -> tuple[Location, str]:
+    folders = {_as_folder(Location.from_url(url, setting="EXR_PIPELINE_SOURCES")) for url in sources}
+    _check_output_root(output_root, folders)
+    containing = [
+        folder
+        for folder in folders
+        if (folder.scheme, folder.bucket) == (source.scheme, source.bucket) and source.key.startswith(folder.key)
+    ]
+    if not containing:
+        raise MisconfiguredError(
+            "EXR_PIPELINE_OUTPUT_ROOT",
+            f"{source.url} is below none of the configured sources, so its place below the root is unknown",
+            "add its folder to EXR_PIPELINE_SOURCES, or unset the root",
+        )
+    folder = max(containing, key=lambda candidate: len(candidate.key))
+    before, placeholder, after = output_root.partition("{source}")
+    inserted = quote(f"{folder.bucket}/{folder.key}".strip("/"), safe="/", errors="surrogateescape")
+    root = Location.from_url(
+        before + inserted + after if placeholder else output_root, setting="EXR_PIPELINE_OUTPUT_ROOT"
+    )
+    return root, source.key[len(folder.key) :]
+
+
+def _as_folder(location: Location) -> Location:
+    key = location.key.rstrip("/")
+    return Location(location.scheme, location.bucket, f"{key}/" if key else "")
+
+
+def _check_output_root(output_root: str, folders: set[Location]) -> None:
+    """Raises `MisconfiguredError` unless files of different sources are sure to keep different keys below the root."""
+    if len(folders) < 2:
+        return
+    before, placeholder, after = output_root.partition("{source}")
+    nested = any(
+        one != other and (one.scheme, one.bucket) == (other.scheme, other.bucket) and other.key.startswith(one.key)
+        for one in folders
+        for other in folders
+    )
+    if not placeholder:
+        problem = "several sources share one root"
+    elif "{source}" in after or (before and not before.endswith("/")) or (after and not after.startswith("/")):
+        problem = "{source} is not one whole component of it"
+    elif len({folder.scheme for folder in folders}) > 1:
+        problem = "sources of several kinds of storage share one root"
+    elif nested and after.strip("/"):
+        problem = "a source lies inside another one and {source} is not the end of it"
+    else:
+        return
+    raise MisconfiguredError(
+        "EXR_PIPELINE_OUTPUT_ROOT",
+        f"{output_root!r}: {problem}, so files could overwrite each other's media",
+        "end it with /{source}, which becomes the source's bucket/prefix, or run one installation per source",
+    )

@@ -1,0 +1,186 @@
+"""Names: they are reversible, survive in a URL and never collide."""
+
+import os
+import string
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.storage.locations import (
+    Location,
+    decode_partition_key,
+    encode_partition_key,
+    is_source,
+    output_locations,
+)
+
+UNRESERVED = set(string.ascii_letters + string.digits + "-._~")
+
+# Every name that a store or a file system can hold: UTF-8 text, and bytes that are none as surrogates.
+awkward = st.text(alphabet="/.~%# +é2FfE\n\udcff", max_size=12)
+any_key = (
+    st.binary(max_size=24).map(os.fsdecode)
+    | st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=24)
+    | awkward
+)
+
+name_pieces = st.lists(
+    st.sampled_from(["x", ".exr", ".EXR", ".dpx", ".Dpx", "_thumb", "_proxy", ".jpg", ".mp4", ".", "é"]), max_size=5
+).map("".join)
+folders = st.sampled_from(["", "a/", "a//", "a/b/", "/", "b/", "A/", "a/.proxies/", "b/a/"])
+source_keys = st.builds(
+    lambda folder, name, ext: folder + name + ext, folders, name_pieces, st.sampled_from([".exr", ".dpx", ".EXR"])
+)
+
+
+def s3(key: str) -> Location:
+    return Location("s3", "show", key)
+
+
+@given(any_key)
+def test_a_partition_key_is_reversible_and_made_of_unreserved_characters_only(key: str) -> None:
+    encoded = encode_partition_key(key)
+    assert decode_partition_key(encoded) == key
+    assert set(encoded) <= UNRESERVED
+    assert "..." not in encoded
+
+
+@given(any_key, any_key)
+def test_two_keys_never_share_a_partition_key(one: str, other: str) -> None:
+    assume(one != other)
+    assert encode_partition_key(one) != encode_partition_key(other)
+
+
+@given(st.sampled_from(["s3", "gs", "az", "file"]), any_key)
+def test_a_location_survives_its_url_and_its_partition_key(scheme: str, key: str) -> None:
+    location = Location(scheme, "" if scheme == "file" else "show", key)  # type: ignore[arg-type]
+    assert Location.from_url(location.url) == location
+    assert Location.from_partition_key(location.partition_key) == location
+    assert location.url.isascii()
+    assert location.url.isprintable()
+
+
+def test_a_usual_key_stays_readable() -> None:
+    location = s3("renders/shot_010/beauty.0001.exr")
+    assert location.partition_key == "show~renders~shot_010~beauty.0001.exr"
+    assert location.url == "s3://show/renders/shot_010/beauty.0001.exr"
+
+
+@pytest.mark.parametrize("url", ["renders/a.exr", "ftp://show/a.exr", "s3:///a.exr", "file://server/a.exr"])
+def test_what_is_not_an_object_url_is_refused_with_the_name_of_the_setting(url: str) -> None:
+    with pytest.raises(MisconfiguredError) as caught:
+        Location.from_url(url, setting="EXR_PIPELINE_SOURCES")
+    assert caught.value.setting == "EXR_PIPELINE_SOURCES"
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"),
+    [
+        ("renders/beauty.0001.exr", True),
+        ("renders/beauty.0001.DPX", True),
+        ("x.eXr", True),
+        ("renders/.proxies/beauty.0001.exr", False),
+        ("renders/.hidden.exr", False),
+        (".cache/x.exr", False),
+        (".exr", False),
+        ("renders/exr", False),
+        ("renders/x.exr/", False),
+        ("renders/x.exr.tmp", False),
+        ("renders/x.jpg", False),
+        ("", False),
+    ],
+)
+def test_sources_are_exr_and_dpx_files_that_are_not_hidden(key: str, expected: bool) -> None:
+    assert is_source(key) is expected
+
+
+def test_a_hidden_folder_that_was_asked_for_by_name_is_looked_into() -> None:
+    assert is_source("home/.show/x.exr", below="home/.show/")
+    assert not is_source("home/.show/.proxies/x.exr", below="home/.show/")
+
+
+def test_media_go_into_a_folder_beside_their_source() -> None:
+    outputs = output_locations(s3("renders/shot_010/beauty.0001.exr"))
+    assert outputs.thumbnail == s3("renders/shot_010/.proxies/beauty.0001_thumb.jpg")
+    assert outputs.proxy == s3("renders/shot_010/.proxies/beauty.0001_proxy.mp4")
+    assert output_locations(s3("x.exr")).thumbnail == s3(".proxies/x_thumb.jpg")
+
+
+@pytest.mark.parametrize(
+    ("name", "thumbnail"),
+    [
+        ("beauty.0001.dpx", "beauty.0001.dpx_thumb.jpg"),
+        ("beauty.0001.EXR", "beauty.0001.EXR_thumb.jpg"),
+        ("beauty.dpx.exr", "beauty.dpx.exr_thumb.jpg"),
+        ("x_thumb.jpg.exr", "x_thumb.jpg_thumb.jpg"),
+    ],
+)
+def test_a_name_that_another_source_could_have_the_stem_of_is_kept_whole(name: str, thumbnail: str) -> None:
+    assert output_locations(s3(name)).thumbnail.name == thumbnail
+
+
+@given(st.lists(source_keys, min_size=2, max_size=30, unique=True))
+def test_no_two_sources_share_an_output(keys: list[str]) -> None:
+    for root in (None, "s3://media/out"):
+        made = [output_locations(s3(key), output_root=root, sources=["s3://show"]) for key in keys]
+        outputs = {location for pair in made for location in (pair.thumbnail, pair.proxy)}
+        assert len(outputs) == 2 * len(keys)
+        assert not outputs & {s3(key) for key in keys}
+        assert not any(is_source(location.key) for location in outputs)
+
+
+@given(
+    st.lists(st.sampled_from(["a", "a/b", "b", "b/a", "a/b/c", "c"]), min_size=1, max_size=4, unique=True),
+    st.sampled_from(["s3://media/{source}", "s3://media/{source}/", "s3://media/{source}/a/b", "s3://media/out"]),
+    st.lists(
+        st.builds(
+            lambda folder, name: f"{folder}/{name}",
+            st.lists(st.sampled_from(["a", "b", "c"]), min_size=1, max_size=6).map("/".join),
+            st.sampled_from(["x.exr", "x.dpx"]),
+        ),
+        min_size=2,
+        max_size=30,
+        unique=True,
+    ),
+)
+def test_a_root_for_several_sources_keeps_their_files_apart_or_is_refused(
+    prefixes: list[str], root: str, keys: list[str]
+) -> None:
+    sources = [f"s3://show/{prefix}" for prefix in prefixes]
+    inside = [key for key in keys if any(key.startswith(f"{prefix}/") for prefix in prefixes)]
+    try:
+        thumbnails = {output_locations(s3(key), output_root=root, sources=sources).thumbnail for key in inside}
+    except MisconfiguredError:
+        thumbnails = None
+    if thumbnails is None:
+        assert len(sources) > 1
+    else:
+        assert len(thumbnails) == len(inside)
+
+
+def test_a_root_receives_the_path_below_the_longest_source_that_contains_the_file() -> None:
+    sources = ["s3://show/renders", "s3://show/renders/shot 1/"]
+    outputs = output_locations(s3("renders/shot 1/v1/x.exr"), output_root="gs://media/out/{source}", sources=sources)
+    assert outputs.thumbnail == Location("gs", "media", "out/show/renders/shot 1/v1/x_thumb.jpg")
+    outputs = output_locations(s3("renders/v1/x.exr"), output_root="file:///media", sources=["s3://show/renders"])
+    assert outputs.proxy == Location("file", "", "media/v1/x_proxy.mp4")
+
+
+@pytest.mark.parametrize(
+    ("root", "sources", "key"),
+    [
+        ("s3://media/out", ["s3://show/a", "s3://show/b"], "a/x.exr"),
+        ("s3://media/{source}/m", ["s3://show/a", "s3://show/a/b"], "a/x.exr"),
+        ("s3://media/x{source}", ["s3://show/a", "s3://show/b"], "a/x.exr"),
+        ("s3://media/{source}", ["s3://show/a", "file:///show/a"], "a/x.exr"),
+        ("s3://media/out", ["s3://show/shot_01"], "shot_010/x.exr"),
+        ("s3://media/out", [], "a/x.exr"),
+        ("media/out", ["s3://show"], "a/x.exr"),
+    ],
+)
+def test_a_root_that_could_mix_files_up_is_refused_with_its_name(root: str, sources: list[str], key: str) -> None:
+    with pytest.raises(MisconfiguredError) as caught:
+        output_locations(s3(key), output_root=root, sources=sources)
+    assert caught.value.setting == "EXR_PIPELINE_OUTPUT_ROOT"
