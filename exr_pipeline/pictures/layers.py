@@ -108,7 +108,7 @@ def _groups(header: Header) -> list[_Group]:
 
 
 def _layer_and_view(channel: Channel, views: tuple[str, ...]) -> tuple[str, str]:
-    """In a multi-view part, channels of the first view carry no view in their name, others just before the component."""
+    """In a multi-view part, the first view has no name in its channels; others have it just before the component."""
     if not views:
         return channel.layer, ""
     words = channel.layer.split(".") if channel.layer else []

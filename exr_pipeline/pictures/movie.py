@@ -1,0 +1,64 @@
+"""H.264 in MP4.
+
+Belongs here: encoding 8-bit display RGB. Not here: how the RGB came about.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+DEFAULT_RATE: Final = Fraction(24)
+
+# A held frame: a constant quantiser needs no lookahead, and every frame after the first is skipped blocks.
+# One thread: the same picture gives the same bytes.
+X264_PARAMETERS: Final = (
+    "threads=1:qp=16:bframes=0:ref=1:weightp=0:scenecut=0:rc-lookahead=0:me=dia:subme=1:trellis=0:keyint=250"
+)
+ENCODER: Final = f"libx264 veryfast {X264_PARAMETERS}, yuv420p BT.709 limited range, MP4 faststart"
+
+_BT709: Final = 1  # ISO/IEC 23091-2: colour primaries, transfer characteristics and matrix 1
+_LIMITED: Final = 1
+
+
+def held_frame(rgb: NDArray[np.uint8], *, rate: Fraction, seconds: float) -> tuple[bytes, Fraction]:
+    """One frame (H, W, 3; even sides) shown for about `seconds` at `rate` frames per second; the MP4 and its duration.
+
+    The duration is a whole number of frames, at least one. Pixels are Rec.709 with the Rec.1886 curve, full range;
+    the stream is converted to and tagged as BT.709, limited range.
+    """
+    import av
+    from av.video.reformatter import ColorRange, Colorspace, Interpolation
+
+    height, width = rgb.shape[:2]
+    count = max(1, round(seconds * rate))
+    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
+        format="yuv420p",
+        src_color_range=ColorRange.JPEG,
+        dst_color_range=ColorRange.MPEG,
+        dst_colorspace=Colorspace.ITU709,
+        interpolation=Interpolation.AREA,
+    )
+    # faststart moves the index in a second pass over the file, so it needs one that can be reopened by name.
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "proxy.mp4"
+        with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
+            options = {"preset": "veryfast", "x264-params": X264_PARAMETERS}
+            stream = container.add_stream("libx264", rate=rate, options=options)
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            context = stream.codec_context
+            context.thread_count = 1
+            context.color_primaries = context.color_trc = context.colorspace = _BT709
+            context.color_range = _LIMITED
+            for index in range(count):
+                frame.pts = index
+                frame.time_base = 1 / rate
+                container.mux(stream.encode(frame))
+            container.mux(stream.encode())
+        return path.read_bytes(), count / rate

@@ -1,0 +1,92 @@
+"""Sizes, resizing and JPEG.
+
+Belongs here: geometry of outputs and still encoding. Not here: colour (`colour`) or video (`movie`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+JPEG_QUALITY: Final = 92
+PREVIEW_WIDTH: Final = 160
+PREVIEW_BYTES: Final = 4096
+_PREVIEW_QUALITIES: Final = (80, 70, 60, 50, 40, 30, 20)
+
+
+class Size(NamedTuple):
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+
+def fitted(width: int, height: int, pixel_aspect: float, box: Size) -> Size:
+    """The size with square pixels that fits into a box, never larger than the picture in any direction.
+
+    Wide pixels (aspect above 1) lower the height, narrow ones the width, so that nothing is invented.
+    """
+    square_width = width * min(pixel_aspect, 1.0)
+    square_height = height / max(pixel_aspect, 1.0)
+    scale = min(1.0, box.width / square_width, box.height / square_height)
+    return Size(
+        min(max(1, round(square_width * scale)), box.width), min(max(1, round(square_height * scale)), box.height)
+    )
+
+
+def even(size: Size, box: Size) -> Size:
+    """The nearest size with even sides inside the box, not larger than `size`; 2 is the least."""
+    return Size(*(min(max(2, side // 2 * 2), limit // 2 * 2) for side, limit in zip(size, box, strict=True)))
+
+
+def resized(pixels: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
+    """Pixels (H, W, channels) averaged by area to a smaller size; the light must be linear for a right average."""
+    import cv2
+
+    if pixels.shape[:2] == (size.height, size.width):
+        return pixels
+    cv2.setNumThreads(1)
+    result = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA)
+    return np.asarray(result, np.float32).reshape(size.height, size.width, pixels.shape[2])
+
+
+def evened(pixels: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
+    """Pixels of an even size: an odd last row or column is cut off, a single one is doubled; nothing is resampled."""
+    cut = pixels[: size.height, : size.width]
+    missing = (size.height - cut.shape[0], size.width - cut.shape[1])
+    return np.pad(cut, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="edge") if any(missing) else cut
+
+
+def oriented(pixels: NDArray[np.float32], orientation: int) -> NDArray[np.float32]:
+    """Pixels as they should be seen, from the way they are stored (1 to 8, as in TIFF and EXIF)."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+        orientation = {5: 1, 6: 2, 7: 3, 8: 4}[orientation]
+    rows, columns = {1: (1, 1), 2: (1, -1), 3: (-1, -1), 4: (-1, 1)}[orientation]
+    return pixels[::rows, ::columns]
+
+
+def jpeg(rgb: NDArray[np.uint8], *, quality: int = JPEG_QUALITY, subsampling: str = "444") -> bytes:
+    """A JPEG of 8-bit RGB (H, W, 3)."""
+    import simplejpeg
+
+    encode: Any = simplejpeg.encode_jpeg
+    return bytes(encode(np.ascontiguousarray(rgb), quality=quality, colorspace="RGB", colorsubsampling=subsampling))
+
+
+def preview(rgb: NDArray[np.uint8]) -> bytes:
+    """A JPEG at most 160 pixels wide and high, small enough (about 4 KB) to be embedded in a page."""
+    import cv2
+
+    size = fitted(rgb.shape[1], rgb.shape[0], 1.0, Size(PREVIEW_WIDTH, PREVIEW_WIDTH))
+    small = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+    data = b""
+    for quality in _PREVIEW_QUALITIES:
+        data = jpeg(small, quality=quality, subsampling="420")
+        if len(data) <= PREVIEW_BYTES:
+            break
+    return data
