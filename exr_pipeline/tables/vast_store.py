@@ -1,0 +1,401 @@
+"""The tables in VAST DataBase: one transaction per write, ordered by locks because VAST has no unique keys.
+
+Belongs here: VAST's tables, locks, selects and inserts. Not here: the session (`vast_session`), the rules (`upsert`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import operator
+import random
+import time
+import uuid
+from collections import Counter
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Final
+
+from exr_pipeline.errors import ExrPipelineError, MisconfiguredError, RetryableError, StateUnknownError
+from exr_pipeline.tables.long_values import cut, pieces_schema, put_back, take_out
+from exr_pipeline.tables.queries import needed_columns, run_select, table_statements, view_statements
+from exr_pipeline.tables.schema import TABLE_NAMES, TableName, arrow_schema
+from exr_pipeline.tables.upsert import (
+    CHILD_TABLES,
+    VERSION_COLUMNS,
+    FileKey,
+    conform_all,
+    file_columns,
+    plan_write,
+    touched_files,
+    version_columns,
+    versions_by_location,
+)
+from exr_pipeline.tables.vast_session import ConflictError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    import pyarrow as pa
+
+    from exr_pipeline.storage.locations import Location
+    from exr_pipeline.tables.store import FileVersion
+    from exr_pipeline.tables.upsert import VersionId, WritePlan
+    from exr_pipeline.tables.vast_session import VastConnection
+
+# Tables that only VAST needs.
+LOCKS: Final = "write_locks"
+WRITES: Final = "writes"
+LONG_VALUES: Final = "long_values"
+
+LOCK_SLOTS: Final = 64
+# How long a write or the making of tables waits for others.
+CONFLICT_WAIT_SECONDS: Final = 60.0
+# A request may have 5 MiB; what the columns' types add is small.
+REQUEST_BYTES: Final = 4 << 20
+KEYS_PER_SELECT: Final = 1000
+
+_ROW_ID: Final = "$row_id"
+
+
+class VastStore:
+    """A `TableStore` in VAST DataBase.
+
+    Transactions that only insert do not conflict, so each write first changes the lock rows of its files' folders:
+    of two writes to one folder, one fails with a conflict and begins again, seeing what the other wrote.
+    """
+
+    def __init__(self, connection: VastConnection, *, conflict_wait_seconds: float = CONFLICT_WAIT_SECONDS) -> None:
+        self._connection = connection
+        self._conflict_wait_seconds = conflict_wait_seconds
+        self._metadata: dict[str, Any] = {}
+
+    def create_tables(self) -> None:
+        """See `TableStore`."""
+        self._metadata = {}
+        self._tables()
+
+    def write(self, rows: Mapping[TableName, pa.Table], *, now: datetime) -> None:
+        """See `TableStore`."""
+        conformed = conform_all(rows)
+        files = touched_files(conformed)
+        if not files:
+            return
+        long_texts: dict[str, bytes] = {}
+        conformed = {name: take_out(table, long_texts) for name, table in conformed.items()}
+        self._tables()
+        write_id = uuid.uuid4().hex
+        for _ in _attempts(self._conflict_wait_seconds, "other writers keep changing the same folders"):
+            try:
+                with self._connection.transaction() as transaction:
+                    self._lock(transaction, files, write_id)
+                    stored_files = self._matching(transaction, "files", files=files)
+                    stored_outputs = self._matching(transaction, "proxy_outputs", files=files)
+                    self._apply(transaction, plan_write(conformed, stored_files, stored_outputs, now))
+                    self._insert_long_values(transaction, long_texts)
+                    self._insert(transaction, WRITES, _write_row(write_id, now))
+            except ConflictError:
+                continue
+            except StateUnknownError as error:
+                if self._has_written(write_id, error):
+                    return
+                continue
+            return
+
+    def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
+        """See `TableStore`."""
+        return versions_by_location(locations, self.read("files", columns=VERSION_COLUMNS, locations=locations))
+
+    def read(
+        self,
+        table: TableName,
+        *,
+        columns: Sequence[str] | None = None,
+        locations: Collection[Location] | None = None,
+        current_only: bool = True,
+    ) -> pa.Table:
+        """See `TableStore`."""
+        names = list(columns) if columns is not None else arrow_schema(table).names
+        files = None if locations is None else [FileKey(location.bucket, location.key) for location in locations]
+        self._tables()
+        with self._connection.transaction() as transaction:
+            if current_only and table in CHILD_TABLES:
+                needed = list(dict.fromkeys([*names, "bucket", "file_id"]))
+                rows = self._matching(transaction, table, columns=needed, files=files)
+                current = self._matching(
+                    transaction, "files", columns=["bucket", "file_id"], files=files, current_only=True
+                )
+                rows = _only(rows, ("bucket", "file_id"), set(_pairs(current, "bucket", "file_id"))).select(names)
+            else:
+                rows = self._matching(transaction, table, columns=names, files=files, current_only=current_only)
+            return self._put_back(transaction, rows)
+
+    def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
+        """See `TableStore`."""
+        self._tables()
+        with self._connection.transaction() as transaction:
+            files = self._table(transaction, "files")
+            predicate = files["superseded_at"].isnull()
+            if bucket is not None:
+                predicate &= files["bucket"] == bucket
+            if prefix:
+                predicate &= files["file_path"].startswith(prefix)
+            states = self._select(transaction, "files", ["state"], predicate)
+        return dict(sorted(Counter(states.column("state").to_pylist()).items()))
+
+    def sql(self, query: str) -> pa.Table:
+        """See `TableStore`. The columns that the query needs are fetched whole, then DuckDB runs it over them."""
+        import duckdb
+
+        with duckdb.connect() as connection:
+            for statement in (*table_statements(), *view_statements()):
+                connection.execute(statement)
+            needed = needed_columns(connection, query)
+            if needed:
+                self._tables()
+                with self._connection.transaction() as transaction:
+                    for name, columns in needed.items():
+                        # Even a query that only counts rows needs a column to count.
+                        columns = columns or [version_columns(name)[1]]
+                        rows = self._put_back(transaction, self._select(transaction, name, columns))
+                        connection.register("fetched", rows)
+                        connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM fetched")  # noqa: S608 - our names
+                        connection.unregister("fetched")
+            return run_select(connection, query)
+
+    # tables
+
+    def _tables(self) -> dict[str, Any]:
+        """What the server says of each table, asked once per process, after making those that are missing."""
+        if not self._metadata:
+            for _ in _attempts(self._conflict_wait_seconds, "other processes keep making the same tables"):
+                try:
+                    with self._connection.transaction() as transaction:
+                        metadata = self._make_tables(transaction)
+                except (ConflictError, StateUnknownError):
+                    continue
+                self._metadata = metadata
+                break
+        return self._metadata
+
+    def _make_tables(self, transaction: Any) -> dict[str, Any]:
+        from vastdb.table_metadata import TableMetadata, TableRef
+
+        bucket = transaction.bucket(self._connection.bucket)
+        schema = bucket.create_schema(self._connection.schema, fail_if_exists=False)
+        present = set(schema.tablenames())
+        metadata = {}
+        for name, columns in _schemas().items():
+            table = schema.table(name) if name in present else schema.create_table(name, columns)
+            if name in present:
+                self._add_missing_columns(table, columns)
+            elif name == LOCKS:
+                table.insert(_lock_rows())
+            metadata[name] = TableMetadata(TableRef(self._connection.bucket, self._connection.schema, name))
+            metadata[name].load(transaction)
+        return metadata
+
+    def _add_missing_columns(self, table: Any, columns: pa.Schema) -> None:
+        import pyarrow as pa
+
+        stored = {field.name: field.type for field in table.arrow_schema}
+        for field in columns:
+            if field.name in stored and stored[field.name] != field.type:
+                raise MisconfiguredError(
+                    "VAST_DB_SCHEMA",
+                    f"in {self._connection.schema}.{table.name}, column {field.name} is {stored[field.name]}, "
+                    f"not {field.type}",
+                    "name another schema, or rename that table",
+                )
+        missing = [field for field in columns if field.name not in stored]
+        if missing:
+            table.add_column(pa.schema(missing))
+
+    def _table(self, transaction: Any, name: str) -> Any:
+        return transaction.table_from_metadata(self._metadata[name])
+
+    # writing
+
+    def _lock(self, transaction: Any, files: Collection[FileKey], write_id: str) -> None:
+        """Make this transaction conflict with any other that writes files of the same folders."""
+        import pyarrow as pa
+
+        slots = sorted({_slot(file) for file in files})
+        table = self._table(transaction, LOCKS)
+        rows = self._select(transaction, LOCKS, ["slot"], table["slot"].isin(slots), with_row_ids=True)
+        if rows.num_rows != len(slots):
+            raise MisconfiguredError(
+                "VAST_DB_SCHEMA",
+                f"table {LOCKS} has {rows.num_rows} of {len(slots)} rows",
+                f"drop table {LOCKS} while nothing is written; it is made again",
+            )
+        holders = pa.array([write_id] * rows.num_rows, pa.string())
+        table.update(pa.table({_ROW_ID: rows.column(_ROW_ID), "holder": holders}))
+
+    def _apply(self, transaction: Any, plan: WritePlan) -> None:
+        for name in CHILD_TABLES:
+            self._delete(transaction, name, plan.removed_children.get(name, []))
+            if name in plan.children:
+                self._insert(transaction, name, plan.children[name])
+        for name, rows in (("files", plan.files), ("proxy_outputs", plan.proxy_outputs)):
+            self._delete(transaction, name, _pairs(rows, *version_columns(name)))
+            self._insert(transaction, name, rows)
+
+    def _delete(self, transaction: Any, name: TableName, versions: Collection[VersionId]) -> None:
+        key = version_columns(name)
+        column = self._table(transaction, name)[key[1]]
+        for ids in _in_pieces(sorted({version[1] for version in versions}), KEYS_PER_SELECT):
+            rows = self._select(transaction, name, list(key), column.isin(ids), with_row_ids=True)
+            rows = _only(rows, key, set(versions))
+            if rows.num_rows:
+                self._table(transaction, name).delete(rows.select([_ROW_ID]))
+
+    def _insert(self, transaction: Any, name: str, rows: pa.Table) -> None:
+        table = self._table(transaction, name)
+        for piece in _requests(rows):
+            # Chunks that are not combined lose rows on the way.
+            table.insert(piece.combine_chunks())
+
+    def _insert_long_values(self, transaction: Any, values: Mapping[str, bytes]) -> None:
+        if not values:
+            return
+        column = self._table(transaction, LONG_VALUES)["hash"]
+        known: set[str] = set()
+        for hashes in _in_pieces(sorted(values), KEYS_PER_SELECT):
+            known |= set(self._select(transaction, LONG_VALUES, ["hash"], column.isin(hashes)).column(0).to_pylist())
+        new = {digest: value for digest, value in values.items() if digest not in known}
+        self._insert(transaction, LONG_VALUES, cut(new))
+
+    def _has_written(self, write_id: str, cause: StateUnknownError) -> bool:
+        try:
+            with self._connection.transaction() as transaction:
+                column = self._table(transaction, WRITES)["write_id"]
+                return bool(self._select(transaction, WRITES, ["write_id"], column == write_id).num_rows)
+        except ExrPipelineError as error:
+            raise StateUnknownError(f"{cause}; asking whether it happened failed as well: {error}") from error
+
+    # reading
+
+    def _matching(
+        self,
+        transaction: Any,
+        name: TableName,
+        *,
+        columns: Sequence[str] | None = None,
+        files: Collection[FileKey] | None = None,
+        current_only: bool = False,
+    ) -> pa.Table:
+        """Rows of these files, or of all; `current_only` is for tables that have `superseded_at`."""
+        import pyarrow as pa
+
+        names = list(columns) if columns is not None else arrow_schema(name).names
+        table = self._table(transaction, name)
+        current = [table["superseded_at"].isnull()] if current_only else []
+        if files is None:
+            return self._select(transaction, name, names, *current)
+        bucket, path = file_columns(name)
+        needed = list(dict.fromkeys([*names, bucket, path]))
+        found = [
+            self._select(transaction, name, needed, table[path].isin(paths), *current)
+            for paths in _in_pieces(sorted({file.file_path for file in files}), KEYS_PER_SELECT)
+        ]
+        rows = pa.concat_tables([arrow_schema(name).empty_table().select(needed), *found]).combine_chunks()
+        return _only(rows, (bucket, path), set(files)).select(names)
+
+    def _select(
+        self, transaction: Any, name: str, columns: Sequence[str], *predicates: Any, with_row_ids: bool = False
+    ) -> pa.Table:
+        import pyarrow as pa
+        from vastdb.config import QueryConfig
+
+        reader = self._table(transaction, name).select(
+            columns=list(columns),
+            predicate=reduce(operator.and_, predicates) if predicates else None,
+            config=QueryConfig(num_splits=1, data_endpoints=[self._connection.endpoint]),
+            internal_row_id=with_row_ids,
+        )
+        rows = reader.read_all().combine_chunks()
+        schema = _schemas()[name]
+        fields = [schema.field(column) for column in columns]
+        if with_row_ids:
+            fields.append(rows.schema.field(_ROW_ID))
+        return rows.select([field.name for field in fields]).cast(pa.schema(fields))
+
+    def _put_back(self, transaction: Any, rows: pa.Table) -> pa.Table:
+        def fetch(hashes: list[str]) -> pa.Table:
+            column = self._table(transaction, LONG_VALUES)["hash"]
+            found = [
+                self._select(transaction, LONG_VALUES, pieces_schema().names, column.isin(some))
+                for some in _in_pieces(hashes, KEYS_PER_SELECT)
+            ]
+            return pa.concat_tables(found)
+
+        import pyarrow as pa
+
+        return put_back(rows, fetch)
+
+
+def _attempts(seconds: float, what: str) -> Iterator[int]:
+    """Count attempts, pausing longer and longer between them. `RetryableError` once so many seconds are over."""
+    deadline, pause, attempt = time.monotonic() + seconds, 0.02, 0
+    while True:
+        yield attempt
+        if time.monotonic() > deadline:
+            raise RetryableError(f"VAST DataBase: {what}; tried for {seconds:g} s")
+        # Spread, or the same writers would meet again.
+        time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - not a secret
+        pause, attempt = min(pause * 1.6, 1.0), attempt + 1
+
+
+def _schemas() -> dict[str, pa.Schema]:
+    import pyarrow as pa
+
+    own: dict[str, pa.Schema] = {name: arrow_schema(name) for name in TABLE_NAMES}
+    own[LOCKS] = pa.schema([("slot", pa.int32()), ("holder", pa.string())])
+    own[WRITES] = pa.schema([("write_id", pa.string()), ("written_at", pa.string())])
+    own[LONG_VALUES] = pieces_schema()
+    return own
+
+
+def _lock_rows() -> pa.Table:
+    import pyarrow as pa
+
+    slots = pa.array(range(LOCK_SLOTS), pa.int32())
+    return pa.table([slots, pa.nulls(LOCK_SLOTS, pa.string())], schema=_schemas()[LOCKS])
+
+
+def _write_row(write_id: str, now: datetime) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table([[write_id], [now.isoformat()]], schema=_schemas()[WRITES])
+
+
+def _slot(file: FileKey) -> int:
+    folder = file.file_path.rpartition("/")[0]
+    return hashlib.sha256(f"{file.bucket}/{folder}".encode()).digest()[0] % LOCK_SLOTS
+
+
+def _requests(rows: pa.Table) -> Iterator[pa.Table]:
+    """The rows in slices that fit into one request each."""
+    if rows.num_rows <= 1 or rows.nbytes <= REQUEST_BYTES:
+        if rows.num_rows:
+            yield rows
+        return
+    half = rows.num_rows // 2
+    yield from _requests(rows.slice(0, half))
+    yield from _requests(rows.slice(half))
+
+
+def _in_pieces(values: list[str], size: int) -> Iterator[list[str]]:
+    for start in range(0, len(values), size):
+        yield values[start : start + size]
+
+
+def _pairs(table: pa.Table, first: str, second: str) -> list[tuple[str, str]]:
+    return list(zip(table.column(first).to_pylist(), table.column(second).to_pylist(), strict=True))
+
+
+def _only(rows: pa.Table, columns: tuple[str, str], wanted: set[tuple[str, str]]) -> pa.Table:
+    """The rows whose pair of columns is wanted."""
+    import pyarrow as pa
+
+    return rows.filter(pa.array([pair in wanted for pair in _pairs(rows, *columns)], pa.bool_()))
