@@ -1,0 +1,31 @@
+"""What is known about a file from its header: facts, identifiers, vectors, and their forms as JSON and as rows."""
+
+from exr_pipeline.inspection.color_space import StatedColorSpace, stated_color_space, stated_dpx_color_space
+from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, channel_fingerprints, metadata_embeddings
+from exr_pipeline.inspection.identity import asset_id, file_id, frame_number, split_frame
+from exr_pipeline.inspection.inspect import inspect_bytes
+from exr_pipeline.inspection.json import inspection_json, rejection_json
+from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile
+from exr_pipeline.inspection.rows import FileState, rows, unread_rows
+
+__all__ = [
+    "EMBEDDING_VERSION",
+    "FileState",
+    "Inspection",
+    "PartFacts",
+    "SourceFile",
+    "StatedColorSpace",
+    "asset_id",
+    "channel_fingerprints",
+    "file_id",
+    "frame_number",
+    "inspect_bytes",
+    "inspection_json",
+    "metadata_embeddings",
+    "rejection_json",
+    "rows",
+    "split_frame",
+    "stated_color_space",
+    "stated_dpx_color_space",
+    "unread_rows",
+]

@@ -1,0 +1,77 @@
+"""The colour space that a file states, and which of its statements decided.
+
+Belongs here: reading statements, in a fixed order. Not here: whether an OCIO config knows the name, or fallbacks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from exr_pipeline.exr import Chromaticities
+
+if TYPE_CHECKING:
+    from exr_pipeline.dpx import DpxHeader
+    from exr_pipeline.exr import Part
+
+# Explicit names, by preference; then what OpenImageIO writes.
+_NAMES: Final = ("colorInteropID", "colorspace", "colorSpace", "oiio:ColorSpace")
+
+# Primaries and white point of spaces whose linear form has a name in the ACES studio config. ITU-R BT.709 and BT.2020,
+# SMPTE ST 2065-1 (AP0), S-2014-004 (AP1), SMPTE RP 431-2 with the white of D65, Adobe RGB (1998).
+_D65: Final = (0.3127, 0.3290)
+_ACES_WHITE: Final = (0.32168, 0.33767)
+SPACES: Final = {
+    "Linear Rec.709 (sRGB)": Chromaticities(0.64, 0.33, 0.30, 0.60, 0.15, 0.06, *_D65),
+    "ACEScg": Chromaticities(0.713, 0.293, 0.165, 0.830, 0.128, 0.044, *_ACES_WHITE),
+    "ACES2065-1": Chromaticities(0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, *_ACES_WHITE),
+    "Linear P3-D65": Chromaticities(0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *_D65),
+    "Linear Rec.2020": Chromaticities(0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *_D65),
+    "Linear AdobeRGB": Chromaticities(0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *_D65),
+}
+# Less than a third of the distance between any two of the spaces above, more than any rounding in use.
+TOLERANCE: Final = 0.002
+
+
+@dataclass(frozen=True, slots=True)
+class StatedColorSpace:
+    """A colour space's name, as stated or (for numbers and flags) as in the ACES studio config, and the deciding rule.
+
+    `rule` is the name of the attribute that decided, or `dpx:transfer`.
+    """
+
+    name: str
+    rule: str
+
+
+def named_chromaticities(chromaticities: Chromaticities) -> str | None:
+    """The linear space with these primaries and this white point, each within `TOLERANCE`; None if there is none."""
+    for name, known in SPACES.items():
+        if all(abs(a - b) <= TOLERANCE for a, b in zip(chromaticities, known, strict=True)):
+            return name
+    return None
+
+
+def stated_color_space(part: Part) -> StatedColorSpace | None:
+    """What an EXR part says about its colour space; None if it says nothing that has a name.
+
+    In this order: `colorInteropID`, `colorspace`, `colorSpace`, `oiio:ColorSpace`, `acesImageContainerFlag` of 1, and
+    `chromaticities`. Empty names and attributes of another type say nothing.
+    """
+    for attribute in _NAMES:
+        name = str(part.typed(attribute, "string", "")).strip()
+        if name:
+            return StatedColorSpace(name, attribute)
+    if part.typed("acesImageContainerFlag", "int", 0) == 1:
+        return StatedColorSpace("ACES2065-1", "acesImageContainerFlag")
+    chromaticities = part.typed("chromaticities", "chromaticities", None)
+    named = None if chromaticities is None else named_chromaticities(chromaticities)
+    return None if named is None else StatedColorSpace(named, "chromaticities")
+
+
+def stated_dpx_color_space(header: DpxHeader) -> StatedColorSpace | None:
+    """The transfer characteristic of a DPX file's first element by its name in SMPTE 268M; None if it is `user`."""
+    transfer = header.elements[0].transfer
+    if transfer in {None, "user", "unspecified video"}:
+        return None
+    return StatedColorSpace(str(transfer), "dpx:transfer")

@@ -1,0 +1,209 @@
+"""Inspections as rows of the tables, many files at a time.
+
+Belongs here: filling the columns of `tables.schema`. Not here: writing them, or the rows of media.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from exr_pipeline.exr import CODE_NAMES, Rational
+from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, channel_fingerprints, metadata_embeddings
+from exr_pipeline.inspection.identity import iso_time
+from exr_pipeline.inspection.json import json_value, part_facts, printable, value_digest
+from exr_pipeline.tables.schema import READY, arrow_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from exr_pipeline.exr import Attribute
+    from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile
+    from exr_pipeline.tables.schema import TableName
+
+# Longer values are represented by their hash and size. A cell of VAST DataBase holds at most 126 KiB.
+MAX_VALUE_BYTES: Final = 120_000
+_INT64: Final = range(-(1 << 63), 1 << 63)
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """What a file ended as: ready, rejected or retryable, and why if it is not ready."""
+
+    state: str
+    reason: str | None = None
+
+
+def rows(
+    inspections: Sequence[Inspection], *, inspected_at: datetime, states: Sequence[FileState] | None = None
+) -> dict[TableName, pa.Table]:
+    """The rows of files, parts, channels and attributes, in the order of the inspections.
+
+    `inspected_at` is aware. `states` holds one state per inspection where not all are ready: a file whose pixels can't
+    be read is rejected with its header in the tables.
+    """
+    files: list[Row] = []
+    parts: list[Row] = []
+    channels: list[Row] = []
+    attributes: list[Row] = []
+    channel_counts: list[int] = []
+    for index, inspection in enumerate(inspections):
+        state = states[index] if states is not None else FileState(READY)
+        files.append(_file_row(inspection, state, inspected_at))
+        before = len(channels)
+        source = _source_columns(inspection.source)
+        for part in inspection.parts:
+            parts.append(_part_row(inspection, part, source))
+            channels += _channel_rows(part, source)
+            attributes += _attribute_rows(part, source)
+        channel_counts.append(len(channels) - before)
+    fingerprints = channel_fingerprints(inspections).repeat(channel_counts, axis=0)
+    return {
+        "files": _table("files", files, vectors=("metadata_embedding", metadata_embeddings(inspections))),
+        "parts": _table("parts", parts),
+        "channels": _table("channels", channels, vectors=("channel_fingerprint", fingerprints)),
+        "attributes": _table("attributes", attributes),
+    }
+
+
+def unread_rows(
+    sources: Sequence[tuple[SourceFile, FileState]], *, inspected_at: datetime
+) -> dict[TableName, pa.Table]:
+    """The rows of files without a usable header: one row of `files` each, none of the other tables."""
+    files = [_unread_row(source, state, inspected_at) for source, state in sources]
+    return {
+        "files": _table("files", files),
+        "parts": _table("parts", []),
+        "channels": _table("channels", []),
+        "attributes": _table("attributes", []),
+    }
+
+
+def _table(name: TableName, rows: list[Row], *, vectors: tuple[str, NDArray[np.float32]] | None = None) -> pa.Table:
+    """A table of the schema's columns; those that the rows don't have are null, `vectors` is one column by itself."""
+    import pyarrow as pa
+
+    schema = arrow_schema(name)
+    arrays = []
+    for field in schema:
+        if vectors is not None and field.name == vectors[0]:
+            flat = pa.array(vectors[1].ravel(), pa.float32())
+            arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
+        else:
+            arrays.append(pa.array([row.get(field.name) for row in rows], field.type))
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _source_columns(source: SourceFile) -> Row:
+    return {
+        "file_id": source.file_id,
+        "file_path": printable(source.location.key),
+        "bucket": source.location.bucket,
+    }
+
+
+def _unread_row(source: SourceFile, state: FileState, inspected_at: datetime) -> Row:
+    now = iso_time(inspected_at)
+    return {
+        **_source_columns(source),
+        "file_path_normalized": printable(source.normalized_path),
+        "size_bytes": source.size_bytes,
+        "mtime": source.mtime_text,
+        "frame_number": source.frame_number,
+        "inspection_timestamp": now,
+        "inspection_count": 1,
+        "last_inspected": now,
+        "uri": source.location.url,
+        "etag": source.etag,
+        "state": state.state,
+        "reason": None if state.reason is None else printable(state.reason),
+    }
+
+
+def _file_row(inspection: Inspection, state: FileState, inspected_at: datetime) -> Row:
+    return {
+        **_unread_row(inspection.source, state, inspected_at),
+        "header_hash": inspection.header_hash,
+        "multipart_count": len(inspection.parts),
+        "is_deep": inspection.is_deep,
+        "format": inspection.format,
+        "embedding_version": EMBEDDING_VERSION,
+        "warnings": _json([printable(text) for text in inspection.warning_texts()]),
+    }
+
+
+def _part_row(inspection: Inspection, part: PartFacts, source: Row) -> Row:
+    facts = part_facts(part, multi_view=inspection.multi_view)
+    return {
+        **source,
+        "part_index": part.index,
+        **facts,
+        "data_window": _json(facts["data_window"]),
+        "display_window": _json(facts["display_window"]),
+    }
+
+
+def _channel_rows(part: PartFacts, source: Row) -> list[Row]:
+    return [
+        {
+            **source,
+            "part_index": part.index,
+            "channel_index": index,
+            "channel_name": printable(channel.name),
+            "layer_name": printable(channel.layer),
+            "component_name": printable(channel.component),
+            "channel_type": channel.type,
+            "x_sampling": channel.x_sampling,
+            "y_sampling": channel.y_sampling,
+            "p_linear": channel.p_linear,
+        }
+        for index, channel in enumerate(part.channels)
+    ]
+
+
+def _attribute_rows(part: PartFacts, source: Row) -> list[Row]:
+    return [
+        {
+            **source,
+            "part_index": part.index,
+            "attr_index": index,
+            "attr_name": printable(attribute.name),
+            "attr_type": printable(attribute.type),
+            **_value_columns(attribute),
+        }
+        for index, attribute in enumerate(part.attributes)
+    ]
+
+
+def _value_columns(attribute: Attribute) -> Row:
+    """The value as JSON, and as text, integer or number where it is one.
+
+    Codes are text (their name) and integers; integers and fractions are numbers too.
+    """
+    value = attribute.value
+    names = CODE_NAMES.get(attribute.type)
+    if names is not None:
+        return {"value_json": _json(json_value(attribute)), "value_text": names.get(value), "value_int": value}
+    text = _json(json_value(attribute))
+    if len(text) * 4 > MAX_VALUE_BYTES and len(text.encode()) > MAX_VALUE_BYTES:
+        return {"value_json": _json(value_digest(attribute, text))}
+    if isinstance(value, str):
+        return {"value_json": text, "value_text": printable(value)}
+    if isinstance(value, int):
+        return {"value_json": text, "value_int": value if value in _INT64 else None, "value_float": float(value)}
+    if isinstance(value, Rational):
+        number = value.numerator / value.denominator if value.denominator else None
+        return {"value_json": text, "value_text": value.to_text(), "value_float": number}
+    return {"value_json": text, "value_float": value if isinstance(value, float) else None}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
