@@ -1,0 +1,61 @@
+# Everything runs from a virtual environment in .venv, made from pinned and hashed requirements.
+# State (embedded database, demonstration store, Dagster's history) lives in .state.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
+# uv takes seconds where pip takes a minute; where it can't reach an index that pip is configured for, pip does it.
+INSTALL = ($(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: -r $(1) || $(PIP) -r $(1))
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test ui lint bench lock clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+install: $(VENV)/.runtime ## Make the virtual environment
+
+demo: $(VENV)/.runtime ## Write a small show into an embedded S3 server, ingest it through Dagster, print a summary
+	@$(BIN)/exr-pipeline demo
+
+test: $(VENV)/.dev ## Run the whole test suite
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+ui: $(VENV)/.runtime ## Dagster's page with the sensor running on the demonstration's store
+	@$(BIN)/exr-pipeline ui
+
+lint: $(VENV)/.dev ## Check style, layering and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+bench: $(VENV)/.dev ## Run the benchmarks and print their ratios
+	@$(BIN)/python -m bench
+
+lock: $(VENV)/.dev ## Compile the pinned requirements anew
+	@$(BIN)/uv pip compile requirements/installer.in $(LOCK) -o requirements/installer.txt
+	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra vast $(LOCK) -o requirements/runtime.txt
+	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra vast --group dev -c requirements/runtime.txt $(LOCK) -o requirements/dev.txt
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras
+
+clean: ## Remove everything that the other targets made
+	rm -rf $(VENV) .state .tmp_dagster_home_* .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.uv: requirements/installer.txt
+	@echo "Making the virtual environment in $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) -r requirements/installer.txt
+	@touch $@
+
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml $(VENV)/.uv
+	@echo "Installing what exr-pipeline needs (about 1.5 GB on disk)"
+	@$(call INSTALL,requirements/runtime.txt)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(VENV)/.dev: requirements/dev.txt $(VENV)/.runtime
+	@echo "Installing what the tests need"
+	@$(call INSTALL,requirements/dev.txt)
+	@touch $@
