@@ -96,7 +96,7 @@ class ShowSequence:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """A deliberate fault: the key it is at (for a missing frame, the key that is not there) and what to say about it."""
+    """A deliberate fault: the key it is at (for a missing frame, the one not there), what to say of it."""
 
     key: str
     kind: TroubleKind

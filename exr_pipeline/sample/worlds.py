@@ -34,7 +34,7 @@ def sunset(seconds: float) -> World:
 
 
 def night(seconds: float, *, empty: bool = False) -> World:
-    """Shot 020: night, wet floor, two coloured lamps circling, the camera on a rail. `empty`: before the set is built."""
+    """Shot 020: night, wet floor, two coloured lamps circling, the camera on a rail. `empty`: no set yet."""
     turn = 2 * pi * seconds * 0.6
     orbit = -0.35 + 0.5 * seconds
     props = (
