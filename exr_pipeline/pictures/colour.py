@@ -239,6 +239,17 @@ class ColourConfig:
         space = self._config.getColorSpace(name)
         return None if space is None else str(space.getName())
 
+    def require(self, name: str, setting: str) -> str:
+        """Like `resolve`; raises `MisconfiguredError`, naming `setting`, if there is none."""
+        space = self.resolve(name)
+        if space is None:
+            raise MisconfiguredError(
+                setting,
+                f"the OCIO config {self.name!r} has no colour space or role {name!r}",
+                "name one of its colour spaces",
+            )
+        return space
+
     def by_file_rule(self, path: str) -> str | None:
         """The colour space that the config's file rules give to this path; None if only the default rule fits."""
         if self._config.filepathOnlyMatchesDefaultRule(path):
@@ -260,7 +271,8 @@ class ColourConfig:
 
     def is_data(self, space: str) -> bool:
         """Whether this space is no colour at all (`Raw`)."""
-        return bool(self._config.getColorSpace(space).isData())
+        found = self._config.getColorSpace(space)
+        return found is not None and bool(found.isData())
 
     def processor(self, transform: Any, *, eight_bit: bool = False) -> Any:
         """A CPU processor from float RGB to float RGB, or to 8 bits."""
@@ -330,10 +342,13 @@ def _config(setting: str, uri: str) -> ColourConfig:
 def load_config(settings: PictureSettings) -> ColourConfig:
     """The OCIO config in force, loaded once per process: OCIO_CONFIG_PATH, else OCIO, else the built-in one.
 
-    Raises `MisconfiguredError`, naming the setting, if it cannot be read or is not valid.
+    Raises `MisconfiguredError`, naming the setting, if it cannot be read or is not valid, or lacks the default space.
     """
     if settings.ocio_config_path:
-        return _config("OCIO_CONFIG_PATH", settings.ocio_config_path)
-    if settings.ocio:
-        return _config("OCIO", settings.ocio)
-    return _config("OCIO_CONFIG_PATH", BUILT_IN_CONFIG)
+        config = _config("OCIO_CONFIG_PATH", settings.ocio_config_path)
+    elif settings.ocio:
+        config = _config("OCIO", settings.ocio)
+    else:
+        config = _config("OCIO_CONFIG_PATH", BUILT_IN_CONFIG)
+    config.require(settings.default_color_space, "EXR_PIPELINE_DEFAULT_COLOR_SPACE")
+    return config

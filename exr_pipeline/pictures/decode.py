@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import math
 import mmap
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 import numpy as np
 
+from exr_pipeline.dpx import MAGICS, parse_dpx_header
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import (
     MAGIC,
@@ -38,9 +38,14 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from exr_pipeline.dpx import DpxHeader
+
     Box = Callable[[int, int, float], tuple[int, int]]
 
-DPX_MAGICS: Final = (b"SDPX", b"XPDS")
+DPX_MAGICS: Final = tuple(MAGICS)
+
+# SMPTE 268M scan order to the orientation of TIFF and EXIF.
+_DPX_ORIENTATIONS: Final = (1, 2, 4, 3, 5, 6, 8, 7)
 
 # What infinity becomes: the largest half, so that it stays the brightest of the picture.
 BRIGHTEST: Final = 65504.0
@@ -63,7 +68,7 @@ class Decoded:
     """A decoded picture: `pixels` (H, W, channels) of the display window (at a mip level), finite, not yet coloured.
 
     One channel for luminance and data, else three. `full_width` and `full_height` are those of the display window
-    itself. `part` is None for DPX, whose `transfer` is its transfer characteristic.
+    itself. `part` is the header of what was read of an EXR, `dpx` that of a DPX.
     """
 
     pixels: NDArray[np.float32]
@@ -74,7 +79,7 @@ class Decoded:
     orientation: int = 1
     frame_rate: Fraction | None = None
     part: Part | None = None
-    transfer: str = ""
+    dpx: DpxHeader | None = None
     nan_pixels: int = 0
     inf_pixels: int = 0
     warnings: list[str] = field(default_factory=list)
@@ -105,7 +110,7 @@ def decode(path: str, name: str, *, enough: Box, max_image_mb: int) -> Decoded:
         raise BadInputError(name, f"cannot be read: {error.strerror}") from error
     _oiio().attribute("limits:imagesize_MB", max_image_mb)
     if start.startswith(DPX_MAGICS):
-        return _decode_dpx(path, name, max_image_mb)
+        return _decode_dpx(path, name, parse_dpx_header(start, name=name, file_size=size), max_image_mb)
     if not start:
         raise BadInputError(name, "empty file")
     if not start.startswith(MAGIC):
@@ -340,7 +345,7 @@ def _luminance_chroma_blocks(path: str, name: str, header: Header, layer: ShownL
     yield Rows(data.min_y, data.min_x, pixels)
 
 
-def _decode_dpx(path: str, name: str, max_image_mb: int) -> Decoded:
+def _decode_dpx(path: str, name: str, header: DpxHeader, max_image_mb: int) -> Decoded:
     source = _open(path, name, "dpx")
     try:
         spec = source.spec()
@@ -350,37 +355,15 @@ def _decode_dpx(path: str, name: str, max_image_mb: int) -> Decoded:
         pixels = source.read_image(0, 0, 0, count, "float")
         if pixels is None:
             raise _failure(source, path, name, "damaged pixels")
-        decoded = Decoded(
-            np.empty(0, np.float32),
-            layer,
-            spec.width,
-            spec.height,
-            orientation=_orientation(spec.getattribute("Orientation")),
-            transfer=str(spec.getattribute("dpx:Transfer") or ""),
-        )
-        window = Box2i(0, 0, spec.width - 1, spec.height - 1)
-        rows = Rows(0, 0, np.asarray(pixels, np.float32).reshape(spec.height, spec.width, count))
-        decoded.pixels = _placed(iter([rows]), window, count, decoded)
-        aspect = spec.getattribute("PixelAspectRatio")
-        if isinstance(aspect, float) and math.isfinite(aspect) and 0.1 <= aspect <= 10:
-            decoded.pixel_aspect = aspect
-        decoded.frame_rate = _dpx_frame_rate(spec)
-        return decoded
     finally:
         source.close()
-
-
-def _dpx_frame_rate(spec: Any) -> Fraction | None:
-    for attribute in ("dpx:FrameRate", "dpx:TemporalFrameRate"):
-        rate = spec.getattribute(attribute)
-        if isinstance(rate, float) and 1 <= rate <= 1000:
-            return as_frame_rate(rate)
-    return None
-
-
-def as_frame_rate(rate: float) -> Fraction:
-    """The rate as a fraction: whole numbers and the NTSC family (n·1000/1001) exactly, others to three decimals."""
-    for candidate in (Fraction(round(rate)), Fraction(round(rate * 1.001) * 1000, 1001)):
-        if abs(float(candidate) - rate) < 0.005:
-            return candidate
-    return Fraction(round(rate * 1000), 1000)
+    decoded = Decoded(np.empty(0, np.float32), layer, spec.width, spec.height, dpx=header)
+    window = Box2i(0, 0, spec.width - 1, spec.height - 1)
+    rows = Rows(0, 0, np.asarray(pixels, np.float32).reshape(spec.height, spec.width, count))
+    decoded.pixels = _placed(iter([rows]), window, count, decoded)
+    decoded.orientation = _DPX_ORIENTATIONS[header.orientation or 0]
+    aspect = header.pixel_aspect_ratio
+    if aspect is not None and 0.1 <= aspect <= 10:
+        decoded.pixel_aspect = aspect
+    decoded.frame_rate = header.frame_rate
+    return decoded

@@ -6,7 +6,7 @@ Belongs here: the order of the steps. Not here: any of the steps.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -17,12 +17,11 @@ from exr_pipeline.pictures import movie, still
 from exr_pipeline.pictures.colour import ColourConfig, View, load_config
 from exr_pipeline.pictures.data_pictures import colour_of_identifiers, grey_of_values
 from exr_pipeline.pictures.decode import BRIGHTEST, Decoded, decode
+from exr_pipeline.pictures.results import Proxy, RenderedPictures, Thumbnail
 from exr_pipeline.pictures.source_space import SourceSpace, find_source_space
 from exr_pipeline.pictures.still import Size
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from numpy.typing import NDArray
 
     from exr_pipeline.pictures.colour import Medium
@@ -30,55 +29,6 @@ if TYPE_CHECKING:
 
 _DATA_KINDS: Final = frozenset({"depth", "id", "data"})
 _NO_VIEW: Final = "none (data)"
-
-
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
-    """A JPEG of `width` x `height` pixels, made for `view` (display / view); `preview` is a smaller JPEG of it."""
-
-    jpeg: bytes
-    width: int
-    height: int
-    view: str
-    colour_space: str
-    preview: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """An MP4 of `width` x `height` pixels and `duration` seconds at `rate` frames per second, made for `view`."""
-
-    mp4: bytes
-    width: int
-    height: int
-    duration: float
-    rate: Fraction
-    view: str
-    colour_space: str
-    encoder: str
-
-
-@dataclass(frozen=True, slots=True)
-class RenderedPictures:
-    """What was made of one file and how: the pictures asked for, colour and library provenance, and findings.
-
-    `is_black`: every pixel of the outputs is 0. Pixels with NaN or infinity were replaced and are counted in the
-    resolution that was decoded.
-    """
-
-    thumbnail: Thumbnail | None
-    proxy: Proxy | None
-    layer: str
-    source_colour_space: str
-    colour_rule: str
-    ocio_config: str
-    ocio_config_hash: str
-    library_versions: dict[str, str]
-    nan_pixels: int
-    inf_pixels: int
-    is_black: bool
-    warnings: tuple[str, ...]
-    seconds: float
 
 
 def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: PictureSettings) -> RenderedPictures:
@@ -102,11 +52,13 @@ def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: Pict
         picture = _Picture(config, decoded, source)
         made_proxy = picture.proxy(proxy_box, settings) if proxy else None
         made_thumbnail = picture.thumbnail(still_box, settings) if thumbnail else None
+        preview = picture.preview()
     except MemoryError as error:
-        raise BadInputError(name, "needs more memory than a worker has") from error
+        raise BadInputError(name, "needs more memory than there is") from error
     return RenderedPictures(
         thumbnail=made_thumbnail,
         proxy=made_proxy,
+        preview_jpeg=preview,
         layer=str(decoded.layer),
         source_colour_space=source.name,
         colour_rule=source.rule,
@@ -125,7 +77,7 @@ def _source(config: ColourConfig, decoded: Decoded, name: str, settings: Picture
     if decoded.layer.kind in _DATA_KINDS:
         return SourceSpace("data", "", f"layer shown is no colour ({decoded.layer.kind})")
     return find_source_space(
-        config, part=decoded.part, transfer=decoded.transfer, name=name, default=settings.default_color_space
+        config, part=decoded.part, dpx=decoded.dpx, name=name, default=settings.default_color_space
     )
 
 
@@ -137,13 +89,17 @@ class _Picture:
         self.source = source
         self.warnings: list[str] = []
         self.is_black = True
-        self.is_data = decoded.layer.kind in _DATA_KINDS
+        self.shown = np.zeros((1, 1, 3), np.uint8)
+        self.is_data = decoded.layer.kind in _DATA_KINDS or config.is_data(source.space)
         self.rate = decoded.frame_rate or movie.DEFAULT_RATE
         self.is_working = False
         pixels = still.oriented(decoded.pixels, decoded.orientation)
         self.aspect = 1 / decoded.pixel_aspect if decoded.orientation >= 5 else decoded.pixel_aspect
-        if self.is_data:
+        if decoded.layer.kind in _DATA_KINDS:
             pixels = self._of_data(pixels[:, :, 0], decoded)
+        elif self.is_data:
+            self.warnings.append(f"tagged as data ({source.space}): values from 0 to 1 shown as they are")
+            pixels = np.clip(_three(pixels), 0, 1)
         elif not config.is_linear(source.space) and source.to_space is None:
             pixels = self._to_working(_three(pixels))
         self.pixels = pixels
@@ -182,7 +138,12 @@ class _Picture:
         else:
             shown = self.config.display_transform(view).apply(pixels)
         self.is_black = self.is_black and not shown.any()
+        self.shown = shown
         return shown
+
+    def preview(self) -> bytes:
+        """A JPEG of the picture that was made last."""
+        return still.preview(self.shown)
 
     def _view(self, medium: Medium, settings: PictureSettings) -> View:
         view, warning = self.config.find_view(medium, settings.still_view if medium == "still" else settings.proxy_view)
@@ -221,7 +182,6 @@ class _Picture:
             height=size.height,
             view=_NO_VIEW if self.is_data else str(view),
             colour_space=self.config.display_space(view.display),
-            preview=still.preview(rgb),
         )
 
 

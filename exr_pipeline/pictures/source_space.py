@@ -5,23 +5,20 @@ Belongs here: the order of the rules (docs/colour.md). Not here: the transforms 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.pictures.chromaticities import AP0, REC709, XYZ, to_ap0
+from exr_pipeline.exr import Part
+from exr_pipeline.inspection.color_space import stated_color_space, stated_dpx_color_space
+from exr_pipeline.pictures.chromaticities import XYZ, to_ap0
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
-    from exr_pipeline.exr import Part
+    from exr_pipeline.dpx import DpxHeader
     from exr_pipeline.pictures.colour import ColourConfig
-
-# Attributes that name a space, strongest first; compared without regard to case.
-_EXPLICIT: Final = ("colorinteropid", "colorspace", "ocio:colorspace")
-_LIBRARY: Final = ("oiio:colorspace",)
 
 # Spellings that programs write and configs do not know. Values: names to try in the config.
 _SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
@@ -41,22 +38,18 @@ _SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
 # What `colorInteropID` says when it does not say anything.
 _SAYS_NOTHING: Final = frozenset({"", "unknown"})
 
-# Chromaticities by value, and the names a config may have for them.
-_PRIMARIES: Final[tuple[tuple[tuple[float, ...], tuple[str, ...]], ...]] = (
-    (REC709, ("lin_rec709_scene", "Linear Rec.709 (sRGB)", "lin_rec709", "lin_srgb")),
-    ((0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767), ("lin_ap1_scene", "ACEScg", "lin_ap1")),
-    (AP0, ("lin_ap0_scene", "ACES2065-1", "lin_ap0")),
-    ((0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290), ("lin_p3d65_scene", "Linear P3-D65", "lin_p3d65")),
-    ((0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290), ("lin_rec2020_scene", "Linear Rec.2020")),
-    ((0.640, 0.330, 0.210, 0.710, 0.150, 0.060, 0.3127, 0.3290), ("lin_adobergb_scene", "Linear AdobeRGB")),
-)
 _TOLERANCE: Final = 2e-3
 
-_LOG_TRANSFERS: Final = ("Printing density", "Logarithmic")
-_VIDEO_TRANSFERS: Final = ("Unspecified video", "SMPTE 274M", "ITU-R 709", "ITU-R 601", "NTSC", "PAL")
+# By the names of `exr_pipeline.dpx`. Video is made for a display, so it is not given a view a second time.
 _DPX_LOG: Final = ("ADX10", "Cineon", "cineon", "compositing_log")
 _DPX_VIDEO: Final = ("rec1886_rec709_display", "Rec.1886 Rec.709 - Display", "g24_rec709", "Rec709", "rec709")
-_LINEAR_REC709: Final = _PRIMARIES[0][1]
+_DPX_LINEAR: Final = ("lin_rec709_scene", "Linear Rec.709 (sRGB)", "lin_rec709", "lin_srgb")
+_DPX_TRANSFERS: Final[dict[str, tuple[str, ...]]] = {
+    "printing density": _DPX_LOG,
+    "logarithmic": _DPX_LOG,
+    "ADX": _DPX_LOG,
+    "linear": _DPX_LINEAR,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,90 +67,67 @@ class SourceSpace:
 
 
 def find_source_space(
-    config: ColourConfig, *, part: Part | None, transfer: str, name: str, default: str
+    config: ColourConfig, *, part: Part | None, dpx: DpxHeader | None, name: str, default: str
 ) -> SourceSpace:
-    """The colour space of an EXR `part`, or of a DPX (`part` None) with a `transfer` characteristic.
+    """The colour space of an EXR `part` or a `dpx` file called `name`.
 
-    `default` is a space or role for files that don't say. Raises `MisconfiguredError` if the config lacks it.
+    `default` is a space or role for EXR files that don't say. Raises `MisconfiguredError` if the config lacks it.
     """
     warnings: list[str] = []
-    candidates = _exr_candidates(config, part, warnings) if part is not None else _dpx_candidates(config, transfer)
-    found = next(candidates, None)
+    found = _stated_by_part(config, part, warnings) if part is not None else None
+    if dpx is not None:
+        found = _stated_by_dpx(config, dpx)
     if found is None:
         by_path = config.by_file_rule(name)
         if by_path is not None:
             found = SourceSpace(by_path, by_path, "file rule of the OCIO config")
-        else:
-            space = config.resolve(default)
-            if space is None:
-                raise MisconfiguredError(
-                    "EXR_PIPELINE_DEFAULT_COLOR_SPACE",
-                    f"the OCIO config {config.name!r} has no colour space or role {default!r}",
-                    "name one of its colour spaces",
-                )
-            found = SourceSpace(space, space, f"default ({default})")
-    return SourceSpace(found.name, found.space, found.rule, found.to_space, tuple(warnings))
+    if found is None and dpx is not None:
+        found = _first(config, _DPX_VIDEO, "default (DPX: Rec.709 video)")
+    if found is None:
+        space = config.require(default, "EXR_PIPELINE_DEFAULT_COLOR_SPACE")
+        found = SourceSpace(space, space, f"default ({default})")
+    return replace(found, warnings=tuple(warnings))
 
 
-def _exr_candidates(config: ColourConfig, part: Part, warnings: list[str]) -> Iterator[SourceSpace]:
-    """The spaces that a part's header states, strongest rule first."""
-    yield from _named(config, part, _EXPLICIT, warnings)
-    yield from _named(config, part, _LIBRARY, warnings)
-    if part.typed("acesImageContainerFlag", "int", 0) == 1:
-        yield from _first(config, _PRIMARIES[2][1], "acesImageContainerFlag")
-    chromaticities = part.typed("chromaticities", "chromaticities", None)
-    if chromaticities is not None:
-        yield from _by_chromaticities(config, chromaticities, warnings)
-
-
-def _named(config: ColourConfig, part: Part, names: Sequence[str], warnings: list[str]) -> Iterator[SourceSpace]:
-    for wanted in names:
-        for attribute in part.attributes:
-            if attribute.name.lower() != wanted or attribute.type != "string":
-                continue
-            stated = str(attribute.value).strip()
-            if stated.lower() in _SAYS_NOTHING:
-                continue
-            found = next(_first(config, (stated, *_SPELLINGS.get(stated.lower(), ())), attribute.name), None)
+def _stated_by_part(config: ColourConfig, part: Part, warnings: list[str]) -> SourceSpace | None:
+    """The strongest statement of a part that the config understands; what it does not understand is a warning."""
+    while (stated := stated_color_space(part)) is not None:
+        if stated.name.lower() not in _SAYS_NOTHING:
+            found = _first(config, (stated.name, *_SPELLINGS.get(stated.name.lower(), ())), stated.rule)
             if found is not None:
-                yield found
-            else:
-                warnings.append(f"{attribute.name} {stated!r} is no colour space of the OCIO config: ignored")
+                return found
+            if stated.rule == "chromaticities":
+                break
+            warnings.append(f"{stated.rule} {stated.name!r} is no colour space of the OCIO config: ignored")
+        rest = tuple(attribute for attribute in part.attributes if attribute.name != stated.rule)
+        part = Part(rest, part.implied_type)
+    chromaticities = part.typed("chromaticities", "chromaticities", None)
+    return None if chromaticities is None else _by_matrix(config, chromaticities, warnings)
 
 
-def _first(config: ColourConfig, names: Sequence[str], rule: str) -> Iterator[SourceSpace]:
-    for name in names:
-        space = config.resolve(name)
-        if space is not None:
-            yield SourceSpace(space, space, rule)
-            return
+def _first(config: ColourConfig, names: Sequence[str], rule: str) -> SourceSpace | None:
+    spaces = (space for name in names if (space := config.resolve(name)) is not None)
+    space = next(spaces, None)
+    return None if space is None else SourceSpace(space, space, rule)
 
 
-def _by_chromaticities(
-    config: ColourConfig, chromaticities: Sequence[float], warnings: list[str]
-) -> Iterator[SourceSpace]:
-    for known, names in _PRIMARIES:
-        if np.allclose(chromaticities, known, atol=_TOLERANCE):
-            yield from _first(config, names, "chromaticities")
+def _by_matrix(config: ColourConfig, chromaticities: Sequence[float], warnings: list[str]) -> SourceSpace | None:
     ap0 = config.resolve("aces_interchange") or config.resolve("ACES2065-1")
     try:
         matrix = tuple(float(value) for value in to_ap0(chromaticities).ravel())
     except ValueError as error:
         warnings.append(f"{error}: ignored")
-        return
+        return None
     if ap0 is None:
         warnings.append("the OCIO config has no aces_interchange role: chromaticities ignored")
-        return
+        return None
     is_xyz = np.allclose(chromaticities, XYZ, atol=_TOLERANCE)
     label = "CIE XYZ (D65)" if is_xyz else "linear, primaries " + " ".join(f"{value:.4g}" for value in chromaticities)
-    yield SourceSpace(label, ap0, "chromaticities", matrix)
+    return SourceSpace(label, ap0, "chromaticities", matrix)
 
 
-def _dpx_candidates(config: ColourConfig, transfer: str) -> Iterator[SourceSpace]:
-    rule = f"DPX transfer ({transfer})" if transfer else "DPX default"
-    if transfer.startswith(_LOG_TRANSFERS):
-        yield from _first(config, _DPX_LOG, rule)
-    elif transfer == "Linear":
-        yield from _first(config, _LINEAR_REC709, rule)
-    elif transfer.startswith(_VIDEO_TRANSFERS):
-        yield from _first(config, _DPX_VIDEO, rule)
+def _stated_by_dpx(config: ColourConfig, dpx: DpxHeader) -> SourceSpace | None:
+    stated = stated_dpx_color_space(dpx)
+    if stated is None:
+        return None
+    return _first(config, _DPX_TRANSFERS.get(stated.name, _DPX_VIDEO), f"{stated.rule} ({stated.name})")

@@ -1,0 +1,61 @@
+"""What rendering one file yields, as plain values that travel between processes.
+
+Belongs here: those values. Not here: making them (`render`). Imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A JPEG of `width` x `height` pixels, made for `view` (display / view), encoded in `colour_space`."""
+
+    jpeg: bytes
+    width: int
+    height: int
+    view: str
+    colour_space: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An MP4 of `width` x `height` pixels and `duration` seconds at `rate` frames per second, made for `view`."""
+
+    mp4: bytes
+    width: int
+    height: int
+    duration: float
+    rate: Fraction
+    view: str
+    colour_space: str
+    encoder: str
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPictures:
+    """What was made of one file and how: the pictures asked for, colour and library provenance, and findings.
+
+    `preview_jpeg` is a picture of about 4 KB for web pages. `is_black`: every pixel of the outputs is 0. Pixels with
+    NaN or infinity were replaced and are counted in the resolution that was decoded.
+    """
+
+    thumbnail: Thumbnail | None
+    proxy: Proxy | None
+    preview_jpeg: bytes
+    layer: str
+    source_colour_space: str
+    colour_rule: str
+    ocio_config: str
+    ocio_config_hash: str
+    library_versions: dict[str, str]
+    nan_pixels: int
+    inf_pixels: int
+    is_black: bool
+    warnings: tuple[str, ...]
+    seconds: float
