@@ -1,0 +1,153 @@
+"""Files of this machine with the behaviour of objects: whole or absent, an ETag, a listing that can be resumed.
+
+Belongs here: what `file:///` means. Not here: other kinds of storage (`storage.objects`).
+"""
+
+import logging
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.object_info import ObjectInfo
+
+_LOG = logging.getLogger(__name__)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def path_of(location: Location) -> Path:
+    """The path that a `file` location names."""
+    return Path("/" + location.key)
+
+
+def head(location: Location) -> ObjectInfo:
+    """Facts of a file, at its newest."""
+    with _opened(location) as (_, info):
+        return info
+
+
+def read_range(location: Location, start: int, length: int | None) -> tuple[ObjectInfo, bytes]:
+    """At most `length` bytes (None: all) from `start` on, none beyond the end, and facts of the same version."""
+    with _opened(location) as (file, info):
+        file.seek(start)
+        data = file.read(-1 if length is None else length)
+        _check_unchanged(file, info)
+        return info, data
+
+
+def copy_to(location: Location, path: Path) -> ObjectInfo:
+    """Copy a file. Raises `RetryableError` if it changed meanwhile."""
+    with _opened(location) as (file, info), path.open("wb") as target:
+        shutil.copyfileobj(file, target, 1 << 20)
+        _check_unchanged(file, info)
+        return info
+
+
+def write(location: Location, data: bytes) -> None:
+    """Put a file in place in one step: readers see the old or the new one, and a crash leaves no half of it."""
+    path = path_of(location)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except PermissionError:
+        raise MisconfiguredError(
+            "EXR_PIPELINE_OUTPUT_ROOT", f"{path.parent} may not be written to", "choose a folder that may be"
+        ) from None
+    except OSError as error:
+        raise RetryableError(f"{path}: not written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def delete(location: Location) -> None:
+    """Remove a file if it is there."""
+    try:
+        path_of(location).unlink(missing_ok=True)
+    except OSError as error:
+        raise RetryableError(f"{location.url}: not deleted: {error.strerror}") from error
+
+
+def list_files(folder: Location, after: str | None) -> Iterator[ObjectInfo]:
+    """Every file at any depth below a folder, in byte order of the keys, beginning behind the key `after`.
+
+    Links are followed, in a circle only once. A folder that may not be read is passed over with a warning.
+    """
+    root = path_of(folder)
+    if not root.is_dir():
+        raise MisconfiguredError("EXR_PIPELINE_SOURCES", f"there is no folder {root}", "correct its URL, or create it")
+    prefix = folder.key if not folder.key or folder.key.endswith("/") else f"{folder.key}/"
+    return _walk(prefix, os.fsencode(after or ""), ())
+
+
+def _walk(prefix: str, after: bytes, above: tuple[tuple[int, int], ...]) -> Iterator[ObjectInfo]:
+    path = "/" + prefix
+    try:
+        status = Path(path).stat()
+        identity = (status.st_dev, status.st_ino)
+        if identity in above:
+            return
+        with os.scandir(path) as entries:
+            # A folder is sorted as its name and a slash, which makes the order that of the whole keys.
+            names = sorted(
+                (os.fsencode(entry.name) + (b"/" if entry.is_dir() else b""), entry.name) for entry in entries
+            )
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        _LOG.warning("%s is not listed: %s", path, error.strerror)
+        return
+    for sortable, name in names:
+        key = prefix + name
+        if sortable.endswith(b"/"):
+            folder = os.fsencode(f"{key}/")
+            if folder > after or after.startswith(folder):
+                yield from _walk(f"{key}/", after, (*above, identity))
+        elif os.fsencode(key) > after:
+            try:
+                status = Path("/" + key).stat()
+            except OSError:
+                continue
+            if stat.S_ISREG(status.st_mode):
+                yield _info(Location("file", "", key), status)
+
+
+@contextmanager
+def _opened(location: Location) -> Iterator[tuple[BinaryIO, ObjectInfo]]:
+    path = path_of(location)
+    try:
+        # Opening a pipe would wait for a writer.
+        if not path.is_file() and path.exists():
+            raise BadInputError(location.url, "not a regular file")
+        with path.open("rb") as file:
+            yield file, _info(location, os.fstat(file.fileno()))
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadInputError(location.url, "vanished between listing and reading") from None
+    except PermissionError:
+        raise BadInputError(location.url, "not readable: permission denied") from None
+    except ValueError:
+        raise BadInputError(location.url, "not a file name of this machine") from None
+    except OSError as error:
+        raise RetryableError(f"{location.url}: not read: {error.strerror}") from error
+
+
+def _check_unchanged(file: BinaryIO, info: ObjectInfo) -> None:
+    if _info(info.location, os.fstat(file.fileno())) != info:
+        raise RetryableError(f"{info.location.url} changed while it was read")
+
+
+def _info(location: Location, status: os.stat_result) -> ObjectInfo:
+    etag = f"{status.st_ino:x}-{status.st_mtime_ns:x}-{status.st_size:x}"
+    modified = _EPOCH + timedelta(microseconds=status.st_mtime_ns // 1000)
+    return ObjectInfo(location, status.st_size, etag, modified)

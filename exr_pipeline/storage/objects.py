@@ -1,0 +1,386 @@
+"""Reading, writing and listing objects in S3, Google Cloud, Azure and local folders.
+
+Belongs here: requests, and what they promise. Not here: what names mean (`storage.locations`) or bytes contain.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, timedelta
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+
+from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
+from exr_pipeline.settings import Settings
+from exr_pipeline.storage import local_files
+from exr_pipeline.storage.locations import Location, Scheme
+from exr_pipeline.storage.object_info import ObjectInfo, Page
+from exr_pipeline.storage.store_errors import http_status, typed_errors
+
+if TYPE_CHECKING:
+    from obstore import GetResult, ObjectMeta
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
+
+__all__ = ["ObjectInfo", "ObjectStorage", "Page"]
+
+_CONNECT_SECONDS: Final = 5
+_STALL_SECONDS: Final = 30
+_REQUEST_SECONDS: Final = 600
+_RETRIES: Final = 4
+_LIST_REQUEST: Final = 1000
+_CHUNK: Final = 4 << 20
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ObjectStorage:
+    """All object storage that the settings give access to. Safe to share between threads, not across a fork.
+
+    Every method raises `BadInputError` for an object that is missing or may not be read, `MisconfiguredError` for a
+    missing bucket or wrong credentials, and `RetryableError` where the store does not answer. Requests are retried for
+    a few seconds before that. The `…_async` methods are the same ones for a running event loop, `settings.fetches` at
+    a time.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stores: dict[tuple[Scheme, str], ObjectStore] = {}
+        self._lister: Any = None
+        self._lock = Lock()
+        self._threads = ThreadPoolExecutor(max(settings.fetches, 4), thread_name_prefix="objects")
+
+    def head(self, location: Location) -> ObjectInfo:
+        """Facts of an object."""
+        if location.scheme == "file":
+            return local_files.head(location)
+        import obstore
+
+        with typed_errors(location, "read"):
+            store, path = self._store(location), _path(location)
+            try:
+                return _info(location, obstore.head(store, path))
+            except (obstore.exceptions.BaseError, FileNotFoundError) as error:
+                # The answer to a HEAD has no body to say whether the object or the bucket or the key is at fault.
+                if http_status(error, location) not in {400, 403, 404}:
+                    raise
+                return _info(location, obstore.get(store, path).meta)
+
+    def read(self, location: Location) -> tuple[ObjectInfo, bytes]:
+        """A whole object and its facts, of one version."""
+        if location.scheme == "file":
+            return local_files.read_range(location, 0, None)
+        import obstore
+
+        with typed_errors(location, "read"):
+            return _bytes_of(location, obstore.get(self._store(location), _path(location)))
+
+    def read_range(self, location: Location, start: int, length: int) -> tuple[ObjectInfo, bytes]:
+        """At most `length` bytes from `start` on and facts of the same version, in one request.
+
+        Fewer bytes where the object ends; none at all, and then two requests, if it ends at or before `start`.
+        """
+        if start < 0 or length < 1:
+            raise ValueError(f"range of {length} bytes from {start}")
+        if location.scheme == "file":
+            return local_files.read_range(location, start, length)
+        import obstore
+
+        with typed_errors(location, "read"):
+            try:
+                found = obstore.get(self._store(location), _path(location), options={"range": (start, start + length)})
+                return _bytes_of(location, found)
+            except obstore.exceptions.BaseError as error:
+                if http_status(error, location) != 416:
+                    raise
+        info = self.head(location)
+        if info.size > start:
+            raise RetryableError(f"{location.url} changed while it was read")
+        return info, b""
+
+    def download(self, location: Location, path: Path) -> ObjectInfo:
+        """Stream an object, of one version, into a file. Nothing is left at `path` after an error."""
+        try:
+            if location.scheme == "file":
+                return local_files.copy_to(location, path)
+            import obstore
+
+            with typed_errors(location, "read"):
+                found = obstore.get(self._store(location), _path(location))
+                info = _info(location, found.meta)
+                with path.open("wb") as file:
+                    written = sum(file.write(chunk) for chunk in found.stream(min_chunk_size=_CHUNK))
+            _check_length(location, written, info.size)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return info
+
+    def write(self, location: Location, data: bytes, *, content_type: str, tags: Mapping[str, str]) -> None:
+        """Store an object in one atomic request with its Content-Type and its tags.
+
+        Google Cloud has no tags: they become user metadata. A local file has neither: only its bytes are stored.
+        """
+        if location.scheme == "file":
+            local_files.write(location, data)
+            return
+        import obstore
+
+        attributes = {"Content-Type": content_type} | (dict(tags) if location.scheme == "gs" else {})
+        with typed_errors(location, "write"):
+            obstore.put(
+                self._store(location),
+                _path(location),
+                data,
+                attributes=attributes,
+                tags=None if location.scheme == "gs" else dict(tags),
+                use_multipart=False,
+            )
+
+    def delete(self, location: Location) -> None:
+        """Remove an object if it is there."""
+        if location.scheme == "file":
+            local_files.delete(location)
+            return
+        import obstore
+
+        with typed_errors(location, "delete"):
+            obstore.delete(self._store(location), _path(location))
+
+    def list_page(self, prefix: Location, *, after: str | None, limit: int) -> Page:
+        """At most `limit` objects below a folder, behind the key `after` (a `last_key`, which need not exist any more).
+
+        The order is the store's own: of the keys' bytes in most, of a depth-first walk in stores that keep folders
+        (there `a b/x` follows `a/x`). So compare no keys to see how far a listing is, just hand `last_key` back.
+        """
+        if limit < 1:
+            raise ValueError(f"limit of {limit} objects")
+        if prefix.scheme == "s3":
+            objects: list[ObjectInfo] = []
+            done = False
+            for batch, is_last in self._list_s3(prefix, after, limit):
+                objects += batch
+                done = is_last
+        else:
+            # One more than asked for tells whether there is more.
+            objects = list(islice(self._list(prefix, after), limit + 1))
+            done = len(objects) <= limit
+            del objects[limit:]
+        return Page(objects, objects[-1].location.key if objects else None, done)
+
+    def iter_objects(self, prefix: Location) -> Iterator[ObjectInfo]:
+        """Every object below a folder, at any depth."""
+        if prefix.scheme == "s3":
+            for batch, _ in self._list_s3(prefix, None, None):
+                yield from batch
+        else:
+            yield from self._list(prefix, None)
+
+    def local_path(self, location: Location) -> Path | None:
+        """The path of a local file, so that it is read in place; None for an object in a bucket."""
+        return local_files.path_of(location) if location.scheme == "file" else None
+
+    async def head_async(self, location: Location) -> ObjectInfo:
+        """`head` for a running event loop."""
+        return await self._in_thread(self.head, location)
+
+    async def read_async(self, location: Location) -> tuple[ObjectInfo, bytes]:
+        """`read` for a running event loop."""
+        return await self._in_thread(self.read, location)
+
+    async def read_range_async(self, location: Location, start: int, length: int) -> tuple[ObjectInfo, bytes]:
+        """`read_range` for a running event loop."""
+        return await self._in_thread(self.read_range, location, start, length)
+
+    async def download_async(self, location: Location, path: Path) -> ObjectInfo:
+        """`download` for a running event loop."""
+        return await self._in_thread(self.download, location, path)
+
+    async def write_async(self, location: Location, data: bytes, *, content_type: str, tags: Mapping[str, str]) -> None:
+        """`write` for a running event loop."""
+        await self._in_thread(partial(self.write, content_type=content_type, tags=tags), location, data)
+
+    async def delete_async(self, location: Location) -> None:
+        """`delete` for a running event loop."""
+        await self._in_thread(self.delete, location)
+
+    async def _in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
+
+    def _list(self, prefix: Location, after: str | None) -> Iterator[ObjectInfo]:
+        if prefix.scheme == "file":
+            yield from local_files.list_files(prefix, after)
+            return
+        import obstore
+
+        with typed_errors(prefix, "list"):
+            for batch in obstore.list(
+                self._store(prefix), _path(prefix) or None, offset=after, chunk_size=_LIST_REQUEST
+            ):
+                for meta in batch:
+                    yield _info(Location(prefix.scheme, prefix.bucket, meta["path"]), meta)
+
+    def _list_s3(
+        self, prefix: Location, after: str | None, limit: int | None
+    ) -> Iterator[tuple[list[ObjectInfo], bool]]:
+        """Batches of a listing, each with whether it is the last there is.
+
+        By boto3: obstore fails on the whole listing if one key in it has an empty component or a control character.
+        """
+        folder = prefix.key if not prefix.key or prefix.key.endswith("/") else f"{prefix.key}/"
+        position = {"StartAfter": after} if after else {}
+        while limit is None or limit > 0:
+            with typed_errors(prefix, "list"):
+                answer = self._s3_lister().list_objects_v2(
+                    Bucket=prefix.bucket,
+                    Prefix=folder,
+                    MaxKeys=_LIST_REQUEST if limit is None else min(limit, _LIST_REQUEST),
+                    **position,
+                )
+            batch = [
+                ObjectInfo(
+                    Location("s3", prefix.bucket, entry["Key"]),
+                    entry["Size"],
+                    entry["ETag"].strip('"'),
+                    entry["LastModified"].astimezone(UTC).replace(microsecond=0),
+                )
+                for entry in answer.get("Contents", ())
+            ]
+            done = not answer.get("IsTruncated")
+            yield batch, done
+            if done:
+                return
+            position = {"ContinuationToken": answer["NextContinuationToken"]}
+            limit = None if limit is None else limit - len(batch)
+
+    def _store(self, location: Location) -> "ObjectStore":
+        key = (location.scheme, location.bucket)
+        with self._lock:
+            if key not in self._stores:
+                self._stores[key] = self._open(location)
+            return self._stores[key]
+
+    def _open(self, location: Location) -> "ObjectStore":
+        import obstore
+        from obstore.store import AzureStore, GCSStore
+
+        if location.scheme == "s3":
+            return self._open_s3(location.bucket)
+        try:
+            if location.scheme == "gs":
+                return GCSStore(location.bucket, client_options=_client(), retry_config=_retries())
+            return AzureStore(location.bucket, client_options=_client(), retry_config=_retries())
+        except (obstore.exceptions.BaseError, ValueError):
+            setting = "GOOGLE_APPLICATION_CREDENTIALS" if location.scheme == "gs" else "AZURE_STORAGE_ACCOUNT_NAME"
+            raise MisconfiguredError(
+                setting, f"no access to {location.scheme}://{location.bucket} could be set up", f"set {setting}"
+            ) from None
+
+    def _open_s3(self, bucket: str) -> "ObjectStore":
+        from obstore.auth.boto3 import Boto3CredentialProvider
+        from obstore.store import S3Store
+
+        session = self._session()
+        if session.get_credentials() is None:
+            raise MisconfiguredError(
+                "S3_ACCESS_KEY", "no credentials were found", "set S3_ACCESS_KEY and S3_SECRET_KEY, or an AWS profile"
+            )
+        endpoint = self._endpoint()
+        # Keys come from a provider, even constant ones: else obstore would add a session token of the environment.
+        return S3Store(
+            bucket,
+            region=session.region_name,
+            credential_provider=Boto3CredentialProvider(session),
+            virtual_hosted_style_request=endpoint is None and "." not in bucket,
+            client_options=_client(),
+            retry_config=_retries(),
+            config={"endpoint": endpoint} if endpoint else None,
+        )
+
+    def _s3_lister(self) -> Any:
+        from botocore.config import Config  # type: ignore[import-untyped]
+
+        with self._lock:
+            if self._lister is None:
+                self._lister = self._session().client(
+                    "s3",
+                    endpoint_url=self._endpoint(),
+                    config=Config(
+                        connect_timeout=_CONNECT_SECONDS,
+                        read_timeout=_STALL_SECONDS,
+                        retries={"mode": "standard", "total_max_attempts": _RETRIES + 1},
+                        s3={"addressing_style": "path" if self._endpoint() else "auto"},
+                    ),
+                )
+            return self._lister
+
+    def _session(self) -> Any:
+        """The standard AWS chain, or the keys of the settings."""
+        import boto3  # type: ignore[import-untyped]
+
+        access, secret = self._settings.s3_access_key, self._settings.s3_secret_key
+        if (access is None) != (secret is None):
+            missing = "S3_ACCESS_KEY" if access is None else "S3_SECRET_KEY"
+            raise MisconfiguredError(missing, "only one of the two keys is set", "set both, or none for the AWS chain")
+        # A region that nobody chose must not hide that of the AWS profile.
+        region = self._settings.s3_region
+        if "s3_region" not in self._settings.model_fields_set:
+            region = boto3.Session().region_name or region
+        return boto3.Session(
+            aws_access_key_id=access.get_secret_value() if access else None,
+            aws_secret_access_key=secret.get_secret_value() if secret else None,
+            region_name=region,
+        )
+
+    def _endpoint(self) -> str | None:
+        endpoint = self._settings.s3_endpoint
+        if endpoint is not None and not endpoint.startswith(("http://", "https://")):
+            raise MisconfiguredError("S3_ENDPOINT", "it is not a URL", "write https://host or http://host:port")
+        return endpoint
+
+
+def _client() -> "ClientConfig":
+    return {
+        "allow_http": True,
+        "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+        "read_timeout": timedelta(seconds=_STALL_SECONDS),
+        "timeout": timedelta(seconds=_REQUEST_SECONDS),
+    }
+
+
+def _retries() -> "RetryConfig":
+    return {
+        "max_retries": _RETRIES,
+        "retry_timeout": timedelta(seconds=_STALL_SECONDS),
+        "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=3), "base": 2},
+    }
+
+
+def _path(location: Location) -> str:
+    """The key, where obstore can ask for it: it would silently ask for another one, or for none."""
+    if location.key and any(part in {"", ".", ".."} for part in location.key.split("/")):
+        raise BadInputError(location.url, "not readable: its key has an empty, . or .. component")
+    if any(character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in location.key):
+        raise BadInputError(location.url, "not readable: its key has control characters")
+    return location.key
+
+
+def _info(location: Location, meta: "ObjectMeta") -> ObjectInfo:
+    modified = meta["last_modified"].astimezone(UTC).replace(microsecond=0)
+    etag = meta["e_tag"] or f"{modified.isoformat()}-{meta['size']}"
+    return ObjectInfo(location, meta["size"], etag.strip('"'), modified)
+
+
+def _bytes_of(location: Location, found: "GetResult") -> tuple[ObjectInfo, bytes]:
+    start, end = found.range
+    data = bytes(found.bytes())
+    _check_length(location, len(data), end - start)
+    return _info(location, found.meta), data
+
+
+def _check_length(location: Location, got: int, expected: int) -> None:
+    if got != expected:
+        raise RetryableError(f"{location.url}: {got} of {expected} bytes arrived")

@@ -1,0 +1,137 @@
+"""What a failed request to a store means for the caller, without a word of the store's own message.
+
+Belongs here: telling a bad object, a bad setting and a bad moment apart. Not here: making requests.
+"""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, Literal
+
+from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError, RetryableError
+from exr_pipeline.storage.locations import Location, Scheme
+
+Action = Literal["read", "list", "write", "delete"]
+
+_STATUS: Final = re.compile(r"status code: (\d{3})")
+_CODE: Final = re.compile(r"<Code>(\w+)</Code>")
+
+_NO_SUCH_BUCKET: Final = frozenset({"NoSuchBucket", "ContainerNotFound", "InvalidBucketName"})
+_WRONG_CREDENTIALS: Final = frozenset(
+    {
+        "AuthenticationFailed",
+        "CredentialsNotSupported",
+        "ExpiredToken",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "TokenRefreshRequired",
+    }
+)
+_WRONG_REGION: Final = frozenset(
+    {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
+)
+_PASSING: Final = frozenset({408, 409, 412, 425, 429})
+
+_CREDENTIALS: Final[dict[Scheme, tuple[str, str]]] = {
+    "s3": ("S3_ACCESS_KEY", "S3_ACCESS_KEY and S3_SECRET_KEY, or the AWS profile that is used without them"),
+    "gs": ("GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_APPLICATION_CREDENTIALS"),
+    "az": ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"),
+    "file": ("EXR_PIPELINE_SOURCES", "the file's permissions"),
+}
+
+
+@contextmanager
+def typed_errors(location: Location, action: Action) -> Iterator[None]:
+    """Replaces what obstore and boto3 raise inside by one of this project's errors.
+
+    The original is dropped, not chained: stores echo requests, and some put tokens into their URLs.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (BaseError, BotoCoreError, ClientError, FileNotFoundError) as error:
+        raise _typed(error, location, action) from None
+
+
+def error_code(error: Exception, location: Location) -> str | None:
+    """The code in a store's XML answer, None for answers without one (those to HEAD have no body)."""
+    match = _CODE.search(_text(error, location))
+    return match[1] if match else None
+
+
+def http_status(error: Exception, location: Location) -> int | None:
+    """The HTTP status of a failed obstore request, None if there was no answer at all."""
+    match = _STATUS.search(_text(error, location))
+    return int(match[1]) if match else None
+
+
+def _text(error: Exception, location: Location) -> str:
+    # The key comes back in the message and could imitate an answer.
+    return str(error).replace(location.key, "") if location.key else str(error)
+
+
+def _typed(error: Exception, location: Location, action: Action) -> ExrPipelineError:
+    from botocore.exceptions import ClientError, NoCredentialsError, PartialCredentialsError
+    from obstore import exceptions
+
+    status: int | None
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return _by_answer(status, error.response.get("Error", {}).get("Code"), location, action)
+    if isinstance(error, NoCredentialsError | PartialCredentialsError):
+        return _wrong_credentials(location, "no credentials were found")
+    if isinstance(error, FileNotFoundError):
+        status = 404
+    elif isinstance(error, exceptions.PermissionDeniedError):
+        status = 403
+    elif isinstance(error, exceptions.UnauthenticatedError):
+        status = 401
+    elif isinstance(error, exceptions.PreconditionError):
+        status = 412
+    else:
+        status = http_status(error, location)
+    return _by_answer(status, error_code(error, location), location, action)
+
+
+def _by_answer(status: int | None, code: str | None, location: Location, action: Action) -> ExrPipelineError:
+    if setting := _wrong_setting(status, code, location):
+        return setting
+    answer = "no answer from the store" if status is None else f"HTTP {status} {code or ''}".rstrip()
+    if status is None or status in _PASSING or status >= 500:
+        return RetryableError(f"{location.url}: {action} failed: {answer}")
+    if action != "read":
+        name, what = _CREDENTIALS[location.scheme]
+        return MisconfiguredError(
+            name, f"{action} is refused at {location.url} ({answer})", f"allow it in the store, or change {what}"
+        )
+    if status == 404:
+        return BadInputError(location.url, "vanished between listing and reading")
+    if status == 403:
+        return BadInputError(location.url, "not readable: permission denied")
+    return BadInputError(location.url, f"not readable: the store refuses it ({answer})")
+
+
+def _wrong_setting(status: int | None, code: str | None, location: Location) -> MisconfiguredError | None:
+    if code in _NO_SUCH_BUCKET:
+        setting = "S3_ENDPOINT" if location.scheme == "s3" else "EXR_PIPELINE_SOURCES"
+        return MisconfiguredError(
+            setting, f"the store has no bucket {location.bucket!r}", "create it, or correct the bucket or the endpoint"
+        )
+    if status == 401 or code in _WRONG_CREDENTIALS:
+        return _wrong_credentials(location, f"the store refused the credentials ({code or 'HTTP 401'})")
+    if code == "RequestTimeTooSkewed":
+        return MisconfiguredError("S3_ENDPOINT", "the clocks of this machine and the store differ", "set the clock")
+    if status == 301 or code in _WRONG_REGION:
+        return MisconfiguredError(
+            "S3_REGION", f"the bucket {location.bucket!r} is in another region", "set the bucket's region"
+        )
+    return None
+
+
+def _wrong_credentials(location: Location, problem: str) -> MisconfiguredError:
+    setting, what = _CREDENTIALS[location.scheme]
+    return MisconfiguredError(setting, f"{problem} for {location.scheme}://{location.bucket}", f"correct {what}")
