@@ -230,9 +230,13 @@ def _depth() -> Made:
 def _aces_container() -> Made:
     """ST 2065-4: uncompressed half RGB in AP0."""
     to_ap0 = np.array(
-        [[0.6954522414, 0.1406786965, 0.1638690622], [0.0447945634, 0.8596711185, 0.0955343182], [-0.0055258826, 0.0040252103, 1.0015006723]],
+        [
+            [0.6954522414, 0.1406786965, 0.1638690622],
+            [0.0447945634, 0.8596711185, 0.0955343182],
+            [-0.0055258826, 0.0040252103, 1.0015006723],
+        ],
         np.float32,
-    )  # fmt: skip
+    )
     attributes = {"acesImageContainerFlag": 1, "chromaticities": AP0, "owner": "Sample Show (CC0)"}
     part = ExrPart(rgb_channels(_picture().rgb @ to_ap0.T), "none", attributes)
     return exr("library/color/aces_container.exr", "ACES2065-1", [part], "ACES2065-1", "acesImageContainerFlag")

@@ -131,8 +131,8 @@ def _attribute(value: Any) -> tuple[str, bytes]:
             return "float", struct.pack("<f", value)
         case Fraction():
             return "rational", struct.pack("<iI", value.numerator, value.denominator)
-        case (str(), bytes()):
-            return value
+        case (str(kind), bytes(raw)):
+            return kind, raw
         case tuple() if len(value) == 8:
             return "chromaticities", struct.pack("<8f", *value)
     raise TypeError(f"no EXR attribute type for {type(value).__name__}")

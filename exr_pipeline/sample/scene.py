@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Array = NDArray[np.float32]
+    Array = NDArray[np.floating[Any]]
     Ids = NDArray[np.uint32]
 
 RGB = tuple[float, float, float]
@@ -121,9 +121,14 @@ class World:
     floor: Floor
 
     @property
+    def balls(self) -> tuple[Sphere | Lamp, ...]:
+        """Spheres and bulbs, in the order of their object ids."""
+        return (*self.spheres, *self.lamps)
+
+    @property
     def object_names(self) -> tuple[str, ...]:
         """Names by object id."""
-        return ("sky", "floor", *(s.name for s in self.spheres), *(lamp.name for lamp in self.lamps))
+        return ("sky", "floor", *(ball.name for ball in self.balls))
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,8 +292,7 @@ def _edges(samples: _Samples, shape: tuple[int, int]) -> NDArray[np.bool_]:
 def _motion(world: World, before: World, raster: Raster, samples: _Samples, directions: Array) -> Array:
     """Image movement of what each pixel shows since `before` (2 x n, pixels)."""
     offsets = np.zeros((3, len(world.object_names)), np.float32)
-    movers = (*world.spheres, *world.lamps)
-    for index, (now, then) in enumerate(zip(movers, (*before.spheres, *before.lamps), strict=True)):
+    for index, (now, then) in enumerate(zip(world.balls, before.balls, strict=True)):
         offsets[:, FIRST_SPHERE + index] = np.subtract(now.center, then.center)
     distance = np.where(samples.object_id == SKY, np.float32(FAR), samples.distance)
     points = _column(world.camera.position) + directions * distance
@@ -314,7 +318,7 @@ def _intersect(
         t = -origin[1] / falling
         hit = (directions[1] < -1e-4) & (t > 1e-3) & (t < 400)
         distance, ids = np.where(hit, t, distance), np.where(hit, FLOOR, ids)
-    for index, ball in enumerate((*world.spheres, *world.lamps), FIRST_SPHERE):
+    for index, ball in enumerate(world.balls, FIRST_SPHERE):
         if visible is not None and index not in visible:
             continue
         to_center = _column(ball.center) - origin
@@ -333,7 +337,8 @@ def _trace(
 ) -> _Samples:
     distance, ids = _intersect(world, origin, directions, visible)
     n = directions.shape[1]
-    result = _Samples(*(np.zeros((3, n), np.float32) for _ in range(4)), distance, ids.astype(np.uint32))
+    diffuse, specular, glow, normals = (np.zeros((3, n), np.float32) for _ in range(4))
+    result = _Samples(diffuse, specular, glow, normals, distance, ids.astype(np.uint32))
     sky = np.flatnonzero(ids == SKY)
     if visible is None:
         _put(result.glow, sky, _sky(world, _at(directions, sky)))
@@ -411,7 +416,8 @@ def _checker(world: World, points: Array, view: Array, distance: Array) -> Array
     across = 2 * (triangle(points[0] - width[0] / 2) - triangle(points[0] + width[0] / 2)) / width[0]
     away = 2 * (triangle(points[2] - width[1] / 2) - triangle(points[2] + width[1] / 2)) / width[1]
     share = np.clip(np.float32(0.5) - np.float32(0.5) * across * away, 0, 1)
-    return _column(world.floor.dark) * (1 - share) + _column(world.floor.light) * share
+    color: Array = _column(world.floor.dark) * (1 - share) + _column(world.floor.light) * share
+    return color
 
 
 def _lights(
@@ -421,24 +427,16 @@ def _lights(
     lit = np.zeros_like(points)
     shine = np.zeros_like(points)
     gloss = (shininess + 8) / np.float32(8)
-    for light in (world.sun, *world.lamps):
-        if isinstance(light, Sun):
-            towards = _column(light.direction) / np.float32(np.linalg.norm(light.direction))
-            towards = np.broadcast_to(towards, points.shape)
-            far, radius, falloff = np.float32(1e4), np.float32(120.0), np.float32(1)
-        else:
-            towards = _column(light.center) - points
-            squared = _dot(towards, towards)
-            far = np.sqrt(squared)
-            towards = towards / far
-            radius, falloff = np.float32(light.radius), 1 / np.maximum(squared, np.float32(0.05))
+    lights: tuple[Sun | Lamp, ...] = (world.sun, *world.lamps)
+    for light in lights:
+        towards, far, radius, falloff = _towards(light, points)
         arriving = falloff * np.maximum(_dot(normal, towards), 0)
         # Shadows are the dearest part: look for them only where the light would be seen.
         some = np.flatnonzero(arriving * np.float32(max(light.power)) > 2e-3)
         if not some.size:
             continue
-        to_light, length = _at(towards, some), far if isinstance(light, Sun) else far[some]
-        reach = arriving[some] * _unshadowed(world, _at(points, some), to_light, length, radius, ids[some])
+        to_light = _at(towards, some)
+        reach = arriving[some] * _unshadowed(world, _at(points, some), to_light, far[some], radius, ids[some])
         half = to_light - _at(view, some)
         half = half / np.sqrt(np.maximum(_dot(half, half), 1e-6))
         _put(lit, some, _at(lit, some) + _column(light.power) * reach)
@@ -447,16 +445,27 @@ def _lights(
     return lit, shine
 
 
+def _towards(light: Sun | Lamp, points: Array) -> tuple[Array, Array, np.float32, Array]:
+    """Unit directions to a light, its distance, its radius, and how much it weakens on the way."""
+    if isinstance(light, Sun):
+        direction = _column(light.direction) / np.float32(np.linalg.norm(light.direction))
+        ones = np.ones(points.shape[1], np.float32)
+        return np.broadcast_to(direction, points.shape), ones * np.float32(1e4), np.float32(120), ones
+    offset = _column(light.center) - points
+    squared = _dot(offset, offset)
+    far = np.sqrt(squared)
+    return offset / far, far, np.float32(light.radius), 1 / np.maximum(squared, np.float32(0.05))
+
+
 def _unshadowed(
-    world: World, points: Array, towards: Array, far: Array | np.float32, radius: np.float32, ids: NDArray[np.int64]
+    world: World, points: Array, towards: Array, far: Array, radius: np.float32, ids: NDArray[np.int64]
 ) -> Array:
     """Share of a light that is seen past the spheres, with penumbras as wide as the light looks from there."""
     share = np.ones(points.shape[1], np.float32)
     middle, reach = _bounds(world)
     along, miss = _passing(points, towards, middle, reach)
     near = np.flatnonzero((along > -reach) & (miss < radius * (along + reach) / far))
-    points, towards, ids = _at(points, near), _at(towards, near), ids[near]
-    distance = far[near] if isinstance(far, np.ndarray) else far
+    points, towards, distance, ids = _at(points, near), _at(towards, near), far[near], ids[near]
     some = np.ones(near.size, np.float32)
     for index, ball in enumerate(world.spheres, FIRST_SPHERE):
         along, miss = _passing(points, towards, _column(ball.center), np.float32(ball.radius))
@@ -502,7 +511,8 @@ def _ambient(world: World, points: Array, normal: Array, ids: NDArray[np.int64])
     # A ball standing on the floor is darkest underneath.
     height = np.where(ids == FLOOR, 1, np.clip(points[1] * 2, 0.15, 1))
     sky = _ambient_colour(world)
-    return (sky * up + floor * sky * (1 - up) * height) * open_share
+    light: Array = (sky * up + floor * sky * (1 - up) * height) * open_share
+    return light
 
 
 def _sky(world: World, directions: Array) -> Array:
@@ -520,11 +530,8 @@ def _sky(world: World, directions: Array) -> Array:
         cells = np.floor(np.stack([angle * 420, directions[1] * 420])).astype(np.int64).astype(np.uint32)
         noise = (cells[0] * np.uint32(374761393)) ^ (cells[1] * np.uint32(668265263))
         noise = (noise ^ (noise >> np.uint32(13))) * np.uint32(1274126177)
-        color += (
-            np.where((noise >> np.uint32(16)) % 601 == 0, np.float32(sky.stars), 0)
-            * (noise & np.uint32(15)).astype(np.float32)
-            / 8
-        )
+        brightness = (noise & np.uint32(15)).astype(np.float32) * np.float32(sky.stars / 8)
+        color += brightness * ((noise >> np.uint32(16)) % 601 == 0)
     for layer, fade in ((0.105, 0.55), (0.06, 0.0)):
         ridge = np.float32(layer) * (
             np.float32(0.55)
@@ -535,4 +542,5 @@ def _sky(world: World, directions: Array) -> Array:
         hills = _column(sky.hills) * np.float32(1 - fade) + _column(sky.horizon) * np.float32(fade)
         edge = np.clip((ridge - directions[1]) * 600 + np.float32(0.5), 0, 1)
         color = color * (1 - edge) + hills * edge
-    return color
+    result: Array = color
+    return result

@@ -121,7 +121,8 @@ def cineon_codes(linear: NDArray[Any]) -> NDArray[np.uint32]:
     """10-bit printing density: black at 95, diffuse white at 685, 300 codes per decade (Kodak Cineon, gamma 0.6)."""
     black = np.float32(10 ** ((95 - 685) / 300))
     x = np.maximum(np.asarray(linear, np.float32), 0) * (1 - black) + black
-    return np.clip(np.rint(685 + 300 * np.log10(x)), 0, 1023).astype(np.uint32)
+    codes: NDArray[np.uint32] = np.clip(np.rint(685 + 300 * np.log10(x)), 0, 1023).astype(np.uint32)
+    return codes
 
 
 def dpx_bytes(
@@ -159,16 +160,6 @@ def dpx_bytes(
 
 
 def _television(rate: float) -> tuple[float, ...]:
-    """Sampling rates, frame rate, time offset, gamma, black level and gain, break point, white level, integration."""
-    return (
-        _UNDEFINED_FLOAT,
-        _UNDEFINED_FLOAT,
-        rate,
-        0.0,
-        _UNDEFINED_FLOAT,
-        95.0,
-        _UNDEFINED_FLOAT,
-        *(_UNDEFINED_FLOAT,) * 1,
-        685.0,
-        _UNDEFINED_FLOAT,
-    )
+    """Sampling rates (2), frame rate, time offset, gamma, black level and gain, break, white level, integration."""
+    none = _UNDEFINED_FLOAT
+    return none, none, rate, 0.0, none, 95.0, none, none, 685.0, none
