@@ -361,7 +361,7 @@ def _text(raw: bytes) -> str | None:
 def _check(header: DpxHeader, name: str, file_size: int | None) -> None:
     width, height = header.value("width"), header.value("height")
     if not width or not height:
-        raise HeaderError(name, "DPX without a picture size", 772)
+        raise HeaderError(name, "DPX without a picture size", 776 if width else 772)
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise HeaderError(name, f"DPX of {width}x{height} pixels", 772)
     for index, element in enumerate(header.elements):

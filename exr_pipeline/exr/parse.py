@@ -16,7 +16,7 @@ MAX_PARTS: Final = 4096
 # Over all parts: bounds the memory of a header that consists of tiny attributes.
 MAX_ATTRIBUTES: Final = 1 << 16
 # Over all lists of numbers, strings and channels, for the same reason.
-MAX_LIST_ITEMS: Final = 1 << 19
+MAX_LIST_ITEMS: Final = 1 << 18
 
 _VERSION: Final = struct.Struct("<I")
 _SIZE: Final = struct.Struct("<i")
