@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError
+from exr_pipeline.tables.conform import cast_columns
 from exr_pipeline.tables.queries import run_select, table_statements, view_statements
 from exr_pipeline.tables.schema import TableName, arrow_schema
 from exr_pipeline.tables.upsert import (
@@ -55,6 +56,7 @@ class DuckDBStore:
     def __init__(self, path: Path, *, lock_wait_seconds: float = LOCK_WAIT_SECONDS) -> None:
         self._path = path.absolute()
         self._lock_wait_seconds = lock_wait_seconds
+        self._has_tables = False
 
     def create_tables(self) -> None:
         """See `TableStore`."""
@@ -121,7 +123,9 @@ class DuckDBStore:
 
     @contextmanager
     def _with_tables(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-        self.create_tables()
+        if not (self._has_tables and self._path.exists()):
+            self.create_tables()
+            self._has_tables = True
         with self._open(read_only=read_only) as connection:
             yield connection
 
@@ -222,7 +226,7 @@ def _matching(
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     selected = ", ".join(f'"{name}"' for name in names)
     result = connection.sql(f"SELECT {selected} FROM {table} {where}").to_arrow_table()  # noqa: S608 - our names
-    return result.cast(pa.schema([arrow_schema(table).field(name) for name in names]))
+    return cast_columns(result, pa.schema([arrow_schema(table).field(name) for name in names]))
 
 
 def _apply(connection: duckdb.DuckDBPyConnection, plan: WritePlan) -> None:

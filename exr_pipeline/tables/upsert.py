@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
+from exr_pipeline.tables.conform import conform
 from exr_pipeline.tables.schema import TABLE_NAMES, TableName, arrow_schema
 from exr_pipeline.tables.store import FileVersion
 
@@ -54,20 +55,6 @@ class WritePlan:
     proxy_outputs: pa.Table
     children: dict[TableName, pa.Table]
     removed_children: dict[TableName, list[VersionId]] = field(default_factory=dict)
-
-
-def conform(name: TableName, table: pa.Table) -> pa.Table:
-    """The rows with exactly the columns and types of the schema, in one chunk. `ValueError` for unknown columns."""
-    import pyarrow as pa
-
-    schema = arrow_schema(name)
-    if unknown := set(table.column_names) - set(schema.names):
-        raise ValueError(f"table {name} has no column {', '.join(sorted(unknown))}")
-    columns = [
-        table.column(f.name).cast(f.type) if f.name in table.column_names else pa.nulls(table.num_rows, f.type)
-        for f in schema
-    ]
-    return pa.table(columns, schema=schema).combine_chunks()
 
 
 def conform_all(rows: Mapping[TableName, pa.Table]) -> dict[TableName, pa.Table]:

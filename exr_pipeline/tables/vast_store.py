@@ -15,6 +15,7 @@ from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import ExrPipelineError, MisconfiguredError, RetryableError, StateUnknownError
+from exr_pipeline.tables.conform import cast_columns
 from exr_pipeline.tables.long_values import cut, pieces_schema, put_back, take_out
 from exr_pipeline.tables.queries import needed_columns, run_select, table_statements, view_statements
 from exr_pipeline.tables.schema import TABLE_NAMES, TableName, arrow_schema
@@ -313,12 +314,12 @@ class VastStore:
             config=QueryConfig(num_splits=1, data_endpoints=[self._connection.endpoint]),
             internal_row_id=with_row_ids,
         )
-        rows = reader.read_all().combine_chunks()
+        rows = reader.read_all()
         schema = _schemas()[name]
         fields = [schema.field(column) for column in columns]
         if with_row_ids:
             fields.append(rows.schema.field(_ROW_ID))
-        return rows.select([field.name for field in fields]).cast(pa.schema(fields))
+        return cast_columns(rows, pa.schema(fields))
 
     def _put_back(self, transaction: Any, rows: pa.Table) -> pa.Table:
         def fetch(hashes: list[str]) -> pa.Table:
