@@ -1,0 +1,63 @@
+"""The command line: thin shells over the library. Each group of commands is a module beside this one.
+
+Belongs here: the application and how errors become one line and an exit status. Not here: any work.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from exr_pipeline import __version__
+from exr_pipeline.cli import demo, doctor, files, ingest, tables, ui
+from exr_pipeline.cli.console import fail
+from exr_pipeline.errors import ExrPipelineError
+
+app = typer.Typer(
+    name="exr-pipeline",
+    help="Ingest rendered images: OpenEXR and DPX files become metadata, pictures and tables.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+app.command("sample")(demo.sample)
+app.command("inspect")(files.inspect)
+app.command("thumbnail")(files.thumbnail)
+app.command("proxy")(files.proxy)
+app.command("ingest")(ingest.ingest)
+app.command("retry")(ingest.retry)
+app.command("status")(tables.status)
+app.command("sql")(tables.sql)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+app.command("ui")(ui.ui)
+
+
+def _version(show: bool) -> None:
+    if show:
+        typer.echo(f"exr-pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Ingest rendered images: OpenEXR and DPX files become metadata, pictures and tables."""
+
+
+def main() -> None:
+    """Run the command line; the exit status is 0 only on success."""
+    try:
+        app()
+    except ExrPipelineError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("interrupted", status=130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)

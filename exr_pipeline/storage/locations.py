@@ -138,9 +138,19 @@ def is_source(key: str, *, below: str = "") -> bool:
 def output_locations(
     source: Location, *, output_root: str | None = None, sources: Sequence[str] = ()
 ) -> OutputLocations:
-    """Where the thumbnail and the proxy of a source go; no two sources share a location.
+    """Where the thumbnail and the proxy of a source go: see `output_location`."""
+    return OutputLocations(
+        output_location(source, "thumb.jpg", output_root=output_root, sources=sources),
+        output_location(source, "proxy.mp4", output_root=output_root, sources=sources),
+    )
 
-    Without a root they go beside the source: `shot/beauty.0001.exr` gives `shot/.proxies/beauty.0001_thumb.jpg`. With
+
+def output_location(
+    source: Location, ending: str, *, output_root: str | None = None, sources: Sequence[str] = ()
+) -> Location:
+    """Where something made from a source goes; no two sources share a location.
+
+    Without a root it goes beside the source: `shot/beauty.0001.exr` gives `shot/.proxies/beauty.0001_thumb.jpg`. With
     one, the folder is the source's relative to the longest of `sources` (URLs of folders) that contains it, below the
     root; `{source}` in the root stands for that folder's `bucket/prefix`.
 
@@ -154,8 +164,7 @@ def output_locations(
     else:
         target, relative = _root_and_relative_key(source, output_root, sources)
         folder = relative.removesuffix(source.name)
-    base = _output_base(source.name)
-    return OutputLocations(target.child(f"{folder}{base}_thumb.jpg"), target.child(f"{folder}{base}_proxy.mp4"))
+    return target.child(f"{folder}{_output_base(source.name)}_{ending}")
 
 
 def _output_base(name: str) -> str:

@@ -1,0 +1,137 @@
+"""Commands around the sample show: `sample` writes it, `demo` takes it through the whole pipeline.
+
+Belongs here: what the demonstration does and prints. Not here: the show (`sample`), the server (`storage.embedded`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.markup import escape
+
+from exr_pipeline import __version__
+from exr_pipeline.cli.console import load_settings, progress_bar, stdout, table
+from exr_pipeline.cli.ingest import with_progress
+from exr_pipeline.cli.places import place
+from exr_pipeline.errors import BadInputError
+from exr_pipeline.storage.locations import Location
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exr_pipeline.orchestration.run_now import IngestReport
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.embedded import EmbeddedS3
+    from exr_pipeline.storage.objects import ObjectStorage
+    from exr_pipeline.tables.store import TableStore
+
+BUCKET: Final = "renders"
+SHOW: Final = Location("s3", BUCKET, "show/")
+# A hidden object, so no source; says that the show is complete.
+_MARKER: Final = SHOW.child(".sample.json")
+
+_COUNTS: Final = """
+SELECT (SELECT count(*) FROM latest_files) AS files,
+       (SELECT count(*) FROM latest_files WHERE state = 'ready') AS ready,
+       (SELECT count(*) FROM parts JOIN latest_files USING (file_id)) AS parts,
+       (SELECT count(*) FROM channels JOIN latest_files USING (file_id)) AS channels,
+       (SELECT count(*) FROM attributes JOIN latest_files USING (file_id)) AS attributes,
+       (SELECT count(thumbnail_s3_key) FROM proxy_outputs WHERE superseded_at IS NULL) AS thumbnails,
+       (SELECT count(proxy_s3_key) FROM proxy_outputs WHERE superseded_at IS NULL) AS proxies
+"""
+_FINDINGS: Final = """
+SELECT uri, state AS finding, reason AS detail FROM latest_files WHERE state <> 'ready'
+UNION ALL
+SELECT uri, 'black', 'every pixel is black' FROM proxy_outputs JOIN latest_files USING (file_id) WHERE is_black
+UNION ALL
+SELECT uri, 'NaN, Inf', nan_pixels || ' pixels with NaN, ' || inf_pixels || ' with infinity'
+FROM proxy_outputs JOIN latest_files USING (file_id) WHERE nan_pixels + inf_pixels > 0
+UNION ALL
+SELECT sequence, 'missing', 'frames ' || first_missing || ' to ' || last_missing FROM sequence_gaps
+ORDER BY 2 DESC, 1
+"""
+
+
+def sample(
+    target: Annotated[str, typer.Argument(help="A folder or a URL such as s3://renders/show.")],
+) -> None:
+    """Write the sample show: two shots and a library of odd and broken files, generated, always the same."""
+    from exr_pipeline.storage.objects import ObjectStorage
+
+    folder = place(target if target.endswith("/") else f"{target}/")
+    write_sample(ObjectStorage(load_settings()), folder)
+
+
+def write_sample(storage: ObjectStorage, folder: Location) -> None:
+    """Write the sample show below a folder, behind a progress bar."""
+    from exr_pipeline.sample import write_show
+
+    with progress_bar() as bar:
+        task = bar.add_task("writing the sample show", total=None, detail="")
+
+        def put(key: str, data: bytes) -> None:
+            storage.write(folder.child(key), data, content_type="application/octet-stream", tags={})
+
+        def progressed(done: int, total: int, key: str) -> None:
+            bar.update(task, completed=done, total=total, detail=key)
+
+        show = write_show(put, progress=progressed)
+    stdout.print(f"{len(show.files)} files, {show.total_bytes / 1e6:.0f} MB, in {escape(folder.url)}", highlight=False)
+
+
+def demo() -> None:
+    """Write the sample show into an embedded S3 server, ingest it through Dagster, and say what came of it."""
+    started = time.monotonic()
+    with embedded_store() as (settings, _):
+        from exr_pipeline.orchestration.run_now import ingest_source
+        from exr_pipeline.storage.objects import ObjectStorage
+        from exr_pipeline.tables import open_table_store
+
+        storage = ObjectStorage(settings)
+        if not _is_written(storage):
+            write_sample(storage, SHOW)
+            storage.write(
+                _MARKER, json.dumps({"version": __version__}).encode(), content_type="application/json", tags={}
+            )
+        report = with_progress(lambda listener: ingest_source(SHOW, settings, listener))
+        _print_summary(report, open_table_store(settings), time.monotonic() - started)
+
+
+@contextmanager
+def embedded_store() -> Iterator[tuple[Settings, EmbeddedS3]]:
+    """The demonstration's S3 server in the state folder, running, and this process's settings pointing at it."""
+    from exr_pipeline.storage.embedded import EmbeddedS3
+
+    with EmbeddedS3(load_settings().state_dir.resolve() / "store") as server:
+        server.create_bucket(BUCKET)
+        os.environ.update(server.environment(), EXR_PIPELINE_SOURCES=SHOW.url)
+        yield load_settings(), server
+
+
+def _is_written(storage: ObjectStorage) -> bool:
+    try:
+        return json.loads(storage.read(_MARKER)[1]).get("version") == __version__  # type: ignore[no-any-return]
+    except BadInputError:
+        return False
+
+
+def _print_summary(report: IngestReport, tables: TableStore, seconds: float) -> None:
+    if not report.worked_on:
+        stdout.print(f"Nothing to do: all {report.listed} files are in the tables already, unchanged.\n")
+    counts = tables.sql(_COUNTS).to_pylist()[0]
+    findings = [[escape(cell or "") for cell in row.values()] for row in tables.sql(_FINDINGS).to_pylist()]
+    stdout.print(table(list(counts), [list(counts.values())], title="In the tables"))
+    columns = ("file or sequence", "finding", "detail")
+    stdout.print(table(columns, findings, title="Trouble found"))
+    stdout.print(
+        f"{seconds:.0f} s in all. Where to look:\n"
+        "  make ui                                     the assets, a partition per file, with its picture\n"
+        '  .venv/bin/exr-pipeline sql "FROM files_by_compression"\n'
+        "  .venv/bin/exr-pipeline status               what was rejected, and why",
+        highlight=False,
+    )

@@ -1,0 +1,121 @@
+"""The `doctor` command: checks every setting and service that it can reach, and says how to fix each.
+
+Belongs here: the checks, each by the code that the pipeline itself uses. Not here: new ways of reaching anything.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+
+from exr_pipeline.cli.console import load_settings, stdout, table
+from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError, RetryableError
+from exr_pipeline.storage.locations import Location
+
+if TYPE_CHECKING:
+    from exr_pipeline.settings import Settings
+
+Check = tuple[str, Callable[[], str]]
+
+
+def doctor() -> None:
+    """Check settings, storage, tables, colour and Dagster, and say how to fix what is wrong."""
+    settings = load_settings()
+    failed = 0
+    rows: list[tuple[str, str, str]] = []
+    for name, check in _checks(settings):
+        try:
+            rows.append((escape(name), "[green]ok[/]", escape(check())))
+        except ExrPipelineError as error:
+            failed += 1
+            rows.append((escape(name), "[red]failed[/]", escape(str(error))))
+    stdout.print(table(("check", "", "finding"), rows))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _checks(settings: Settings) -> Iterator[Check]:
+    for url in settings.sources:
+        yield f"source {url}", lambda url=url: _source(url, settings)  # type: ignore[misc]
+    if not settings.sources:
+        yield "sources", _no_sources
+    if settings.output_root:
+        yield "output root", lambda: _output_root(settings)
+    yield "tables", lambda: _tables(settings)
+    yield "colour", lambda: _colour(settings)
+    yield "picture workers", lambda: _workers(settings)
+    yield "Dagster", lambda: _dagster(settings)
+
+
+def _source(url: str, settings: Settings) -> str:
+    from exr_pipeline.storage.objects import ObjectStorage
+
+    page = ObjectStorage(settings).list_page(Location.from_url(url), after=None, limit=1)
+    return "readable" if page.objects else "readable, and empty"
+
+
+def _no_sources() -> str:
+    return "EXR_PIPELINE_SOURCES is empty: the sensor has nothing to watch; `exr-pipeline ingest SOURCE` works"
+
+
+def _output_root(settings: Settings) -> str:
+    from exr_pipeline.storage.objects import ObjectStorage
+
+    root = Location.from_url(str(settings.output_root).replace("{source}", ""), setting="EXR_PIPELINE_OUTPUT_ROOT")
+    storage = ObjectStorage(settings)
+    probe = root.child(f".exr_pipeline_doctor_{os.getpid()}")
+    storage.write(probe, b"", content_type="application/octet-stream", tags={})
+    storage.delete(probe)
+    return f"{root.url} is writable"
+
+
+def _tables(settings: Settings) -> str:
+    from exr_pipeline.tables import open_table_store
+
+    store = open_table_store(settings)
+    store.create_tables()
+    where = (
+        f"VAST DataBase {settings.vast_db_bucket}/{settings.vast_db_schema}"
+        if settings.vast_db_bucket
+        else (f"DuckDB {settings.database_path}")
+    )
+    return f"{where}: {sum(store.counts_by_state().values())} files"
+
+
+def _colour(settings: Settings) -> str:
+    from exr_pipeline.pictures import PictureSettings
+    from exr_pipeline.pictures.colour import load_config
+
+    config = load_config(PictureSettings.from_settings(settings))
+    return f"{config.name}, hash {config.hash[:12]}"
+
+
+def _workers(settings: Settings) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        from exr_pipeline.pictures import PicturePool, PictureSettings
+
+        empty = Path(folder) / "empty.exr"
+        empty.write_bytes(b"")
+        with PicturePool(PictureSettings.from_settings(settings)) as pool:
+            try:
+                pool.submit(str(empty), "empty.exr", thumbnail=True, proxy=False).result()
+            except BadInputError:
+                return f"{settings.workers} processes of at most {settings.worker_memory_mb} MiB each"
+    raise RetryableError("a picture worker accepted an empty file")
+
+
+def _dagster(settings: Settings) -> str:
+    from exr_pipeline.orchestration.instance import dagster_home, instance_summary
+
+    home = dagster_home(settings)
+    if not (home / "dagster.yaml").exists():
+        raise MisconfiguredError(
+            "DAGSTER_HOME", f"{home} holds no dagster.yaml", "put the project's dagster.yaml there"
+        )
+    return instance_summary(settings)

@@ -1,0 +1,145 @@
+"""Commands on single files, without tables or Dagster: `inspect`, `thumbnail` and `proxy`.
+
+Belongs here: arguments and output. Not here: reading headers (`ingest.read_header`) or rendering (`pictures`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from exr_pipeline.cli.console import load_settings, stdout, table, tell
+from exr_pipeline.cli.places import existing, place
+from exr_pipeline.errors import BadInputError, RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exr_pipeline.inspection import Inspection, SourceFile
+    from exr_pipeline.pictures import RenderedPictures
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.objects import ObjectStorage
+
+Input = Annotated[str, typer.Argument(metavar="IN", help="An OpenEXR or DPX file: a path or a URL.")]
+Output = Annotated[str, typer.Argument(metavar="OUT", help="Where to write it: a path or a URL.")]
+
+
+def inspect(
+    files: Annotated[list[str], typer.Argument(metavar="FILE|URL...", help="OpenEXR or DPX files.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file and line.")] = False,
+) -> None:
+    """Read the headers of files: every attribute of every part. Pixels are not read."""
+    failed = asyncio.run(_inspect(files, as_json=as_json))
+    if failed:
+        raise typer.Exit(1)
+
+
+async def _inspect(files: Sequence[str], *, as_json: bool) -> int:
+    from exr_pipeline.ingest.read_header import inspect_object, read_start
+    from exr_pipeline.inspection import inspection_json, rejection_json
+    from exr_pipeline.storage.objects import ObjectStorage
+
+    settings = load_settings()
+    storage = ObjectStorage(settings)
+    at_once = asyncio.Semaphore(settings.fetches)
+
+    async def read(file: str) -> tuple[SourceFile | None, Inspection | BadInputError | RetryableError]:
+        source: SourceFile | None = None
+        async with at_once:
+            try:
+                source, data = await read_start(storage, existing(file))
+                return source, await inspect_object(storage, source, data)
+            except (BadInputError, RetryableError) as error:
+                return source, error
+
+    failed = 0
+    for task in [asyncio.create_task(read(file)) for file in files]:
+        source, result = await task
+        if isinstance(result, BadInputError | RetryableError):
+            failed += 1
+            tell(str(result))
+            if as_json and source is not None and isinstance(result, BadInputError):
+                sys.stdout.write(json.dumps(rejection_json(source, result)) + "\n")
+        elif as_json:
+            sys.stdout.write(json.dumps(inspection_json(result)) + "\n")
+        else:
+            _show(result)
+    return failed
+
+
+def _show(inspection: Inspection) -> None:
+    facts = inspection.summary()
+    rows = [(name, escape(str(value))) for name, value in facts.items() if value not in ("", None)]
+    stdout.print(table(("", escape(inspection.source.location.url)), rows))
+    for part in inspection.parts:
+        title = f"part {part.index} {part.name or ''}: {part.data_window.width}x{part.data_window.height}"
+        channels = [(escape(c.name), c.type, f"{c.x_sampling}x{c.y_sampling}") for c in part.channels]
+        stdout.print(table(("channel", "type", "sampling"), channels, title=escape(title)))
+    for warning in inspection.warning_texts():
+        stdout.print(f"[yellow]Warning:[/] {escape(warning)}")
+
+
+def thumbnail(source: Input, target: Output) -> None:
+    """Render the thumbnail of a file: a JPEG within 256x256, through the display's view."""
+    settings = load_settings()
+    pictures = _render(source, settings, thumbnail=True)
+    made = pictures.thumbnail
+    assert made is not None
+    _write(target, made.jpeg, "image/jpeg", "thumbnail", settings)
+    stdout.print(f"{target}: {made.width}x{made.height}, {_provenance(pictures, made.view)}", highlight=False)
+
+
+def proxy(source: Input, target: Output) -> None:
+    """Render the proxy of a file: an H.264 MP4 within 1920x1080, in Rec.709."""
+    settings = load_settings()
+    pictures = _render(source, settings, thumbnail=False)
+    made = pictures.proxy
+    assert made is not None
+    _write(target, made.mp4, "video/mp4", "proxy", settings)
+    stdout.print(
+        f"{target}: {made.width}x{made.height}, {made.duration:g} s, {_provenance(pictures, made.view)}",
+        highlight=False,
+    )
+
+
+def _provenance(pictures: RenderedPictures, view: str) -> str:
+    for warning in pictures.warnings:
+        tell(warning)
+    return escape(f"{pictures.layer} from {pictures.source_colour_space} ({pictures.colour_rule}) to {view}")
+
+
+def _render(source: str, settings: Settings, *, thumbnail: bool) -> RenderedPictures:
+    from exr_pipeline.pictures import PictureSettings
+    from exr_pipeline.pictures.render import render
+    from exr_pipeline.storage.objects import ObjectStorage
+
+    location = existing(source)
+    storage = ObjectStorage(settings)
+    with tempfile.TemporaryDirectory(prefix="exr_pipeline_") as folder:
+        path = storage.local_path(location)
+        if path is None:
+            path = Path(folder) / "source"
+            storage.download(location, path)
+        return render(
+            str(path),
+            location.url,
+            thumbnail=thumbnail,
+            proxy=not thumbnail,
+            settings=PictureSettings.from_settings(settings),
+        )
+
+
+def _write(target: str, data: bytes, content_type: str, media_type: str, settings: Settings) -> None:
+    from exr_pipeline.ingest.products import media_tags
+    from exr_pipeline.storage.objects import ObjectStorage
+
+    storage: ObjectStorage = ObjectStorage(settings)
+    storage.write(place(target), data, content_type=content_type, tags=media_tags(media_type))

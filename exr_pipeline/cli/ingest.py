@@ -1,0 +1,89 @@
+"""Commands that ingest through Dagster in this process: `ingest` and `retry`.
+
+Belongs here: arguments, the progress bar, the summary. Not here: runs (`orchestration.run_now`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from exr_pipeline.cli.console import load_settings, progress_bar, stdout
+from exr_pipeline.cli.places import existing
+from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exr_pipeline.ingest.chunk import Progress as ChunkProgress
+    from exr_pipeline.orchestration.run_now import IngestListener, IngestReport
+    from exr_pipeline.settings import Settings
+
+
+def ingest(
+    source: Annotated[
+        str, typer.Argument(help="A URL prefix such as s3://renders/shot_010/, or a local folder or file.")
+    ],
+) -> None:
+    """Ingest the new, changed and retryable files under SOURCE through Dagster.
+
+    Rejected files do not make the command fail: they are an answer. Files that could not be reached do.
+    """
+    from exr_pipeline.orchestration.run_now import ingest_source
+
+    settings = load_settings()
+    location = existing(source)
+    report = with_progress(lambda listener: ingest_source(location, settings, listener))
+    summarise(report, settings)
+
+
+def retry(
+    prefix: Annotated[str, typer.Argument(help="Only files whose URL begins so.")] = "",
+) -> None:
+    """Try again every file that is rejected, retryable or was never finished, in one run."""
+    from exr_pipeline.orchestration.run_now import retry_failed
+
+    settings = load_settings()
+    report = with_progress(lambda listener: retry_failed(settings, prefix, listener))
+    summarise(report, settings)
+
+
+def with_progress(work: Callable[[IngestListener], IngestReport]) -> IngestReport:
+    """Do an ingest behind a progress bar."""
+    from exr_pipeline.orchestration.run_now import IngestListener
+
+    with progress_bar() as bar:
+        task = bar.add_task("listing", total=None, detail="")
+        ended = 0
+
+        def found(files: int) -> None:
+            bar.update(task, description="ingesting", total=files, completed=0)
+
+        def progressed(chunk: ChunkProgress) -> None:
+            nonlocal ended
+            bar.update(task, completed=ended + chunk.done, detail=str(chunk))
+            if chunk.done == chunk.total:
+                ended += chunk.total
+
+        return work(
+            IngestListener(
+                on_listed=lambda count: bar.update(task, completed=count), on_found=found, on_progress=progressed
+            )
+        )
+
+
+def summarise(report: IngestReport, settings: Settings) -> None:
+    """Print the counts; ends with status 1 if files could not be reached."""
+    counts = {state: report.states.get(state, 0) for state in (READY, REJECTED, RETRYABLE)}
+    if not report.worked_on:
+        stdout.print(f"Nothing to do: {report.listed} files, all known and unchanged.")
+        return
+    stdout.print(
+        f"{report.worked_on} of {report.listed} files: " + ", ".join(f"{n} {state}" for state, n in counts.items())
+    )
+    if counts[REJECTED]:
+        stdout.print("Why files were rejected: exr-pipeline status")
+    if counts[RETRYABLE]:
+        stdout.print("Try the retryable ones again: exr-pipeline retry")
+        raise typer.Exit(1)

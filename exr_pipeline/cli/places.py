@@ -1,0 +1,24 @@
+"""What users write for a place: a URL, or a path on this machine.
+
+Belongs here: from that text to a `Location`. Not here: what is there (`storage`).
+"""
+
+from pathlib import Path
+
+from exr_pipeline.errors import BadInputError
+from exr_pipeline.storage.locations import Location
+
+
+def existing(text: str) -> Location:
+    """The file or folder that a URL or path names. Raises `BadInputError` if a path does not exist."""
+    if "://" not in text and not Path(text).expanduser().exists():
+        raise BadInputError(text, "no such file or folder")
+    return place(text)
+
+
+def place(text: str) -> Location:
+    """The location that a URL or path names, there or not. A folder ends in a slash."""
+    if "://" in text:
+        return Location.from_url(text)
+    path = Path(text).expanduser().resolve()
+    return Location("file", "", str(path).lstrip("/") + ("/" if path.is_dir() else ""))

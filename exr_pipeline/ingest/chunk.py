@@ -1,0 +1,254 @@
+"""A chunk of files from fetch to row: overlapped, bounded in memory, one bad file never failing its neighbours.
+
+Belongs here: the order of work and what each file ends as. Not here: pixels, headers, storage or tables themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from exr_pipeline.errors import BadInputError, RetryableError, StateUnknownError
+from exr_pipeline.ingest.products import FileProducts, MediaWriter, last_known, rows_of, write_media
+from exr_pipeline.ingest.read_header import inspect_local, inspect_object, read_start, source_file
+from exr_pipeline.storage.locations import output_locations
+from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    import pyarrow as pa
+
+    from exr_pipeline.pictures import PicturePool
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.locations import Location
+    from exr_pipeline.storage.objects import ObjectStorage
+    from exr_pipeline.tables.schema import TableName
+    from exr_pipeline.tables.store import FileVersion
+
+log = logging.getLogger(__name__)
+
+ROWS_PER_WRITE = 100
+ATTEMPTS = 4
+FIRST_PAUSE_SECONDS = 1.0
+
+
+class RowStore(Protocol):
+    """What a chunk needs of a table store."""
+
+    def write(self, rows: Mapping[TableName, pa.Table], *, now: datetime) -> None:
+        """Write the rows of many files in one transaction."""
+
+    def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
+        """What the tables know of these files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which products a run makes of each file. Headers are always read: they decide the file's state."""
+
+    thumbnail: bool = True
+    proxy: bool = True
+
+    @property
+    def pictures(self) -> bool:
+        """Whether pixels have to be read."""
+        return self.thumbnail or self.proxy
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a chunk is."""
+
+    total: int
+    ready: int = 0
+    rejected: int = 0
+    retryable: int = 0
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def done(self) -> int:
+        """Files that have ended, one way or another."""
+        return self.ready + self.rejected + self.retryable
+
+    def count(self, state: str) -> None:
+        """Count one file that ended in a state."""
+        setattr(self, state, getattr(self, state) + 1)
+
+    def __str__(self) -> str:
+        seconds = max(time.monotonic() - self.started, 1e-3)
+        rate = self.done / seconds
+        left = f", about {(self.total - self.done) / rate:.0f} s left" if 0 < self.done < self.total else ""
+        return (
+            f"{self.done}/{self.total} files ({self.ready} ready, {self.rejected} rejected, "
+            f"{self.retryable} retryable), {rate:.1f} files/s{left}"
+        )
+
+
+class ChunkIngest:
+    """Brings chunks of files into the tables and their pictures into object storage.
+
+    `pool` renders pictures in worker processes and may be None when no pictures are wanted. `media` and `rows` receive
+    what is made: a `MediaWriter` such as `ObjectStorage`, a `RowStore` such as a table store.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        storage: ObjectStorage,
+        *,
+        media: MediaWriter,
+        rows: RowStore,
+        pool: PicturePool | None,
+    ) -> None:
+        self._settings = settings
+        self._storage = storage
+        self._media = media
+        self._rows = rows
+        self._pool = pool
+
+    def run(
+        self,
+        locations: Sequence[Location],
+        wanted: Wanted,
+        *,
+        on_written: Callable[[Sequence[FileProducts]], None],
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> Progress:
+        """Ingest files; each ends as ready, rejected or retryable, and is reported once its rows are written.
+
+        `on_written` is called in this thread with batches of files, after their media and rows are in place. Retryable
+        failures are tried again within this call, with growing pauses, before a file ends as retryable.
+
+        Raises `RetryableError` or `StateUnknownError` if the tables can't be written, `MisconfiguredError` if a setting
+        is wrong: then files not yet reported have not ended.
+        """
+        return asyncio.run(self._run(locations, wanted, on_written, on_progress))
+
+    async def _run(
+        self,
+        locations: Sequence[Location],
+        wanted: Wanted,
+        on_written: Callable[[Sequence[FileProducts]], None],
+        on_progress: Callable[[Progress], None],
+    ) -> Progress:
+        progress = Progress(total=len(locations))
+        with tempfile.TemporaryDirectory(prefix="exr_pipeline_") as spool:
+            left = list(locations)
+            for attempt in range(ATTEMPTS):
+                last = attempt == ATTEMPTS - 1
+                left = await self._pass(left, wanted, Path(spool), progress, last, on_written, on_progress)
+                if not left:
+                    break
+                pause = FIRST_PAUSE_SECONDS * 4**attempt
+                log.warning("%d files could not be reached; trying again in %.0f s", len(left), pause)
+                await asyncio.sleep(pause)
+        return progress
+
+    async def _pass(
+        self,
+        locations: Sequence[Location],
+        wanted: Wanted,
+        spool: Path,
+        progress: Progress,
+        last: bool,
+        on_written: Callable[[Sequence[FileProducts]], None],
+        on_progress: Callable[[Progress], None],
+    ) -> list[Location]:
+        """One attempt at each location; returns those to be tried again (none on the last attempt)."""
+        again: list[Location] = []
+        finished: list[FileProducts] = []
+        queue = iter(locations)
+        writing = asyncio.Lock()
+
+        async def flush() -> None:
+            async with writing:
+                batch, finished[:] = finished[:], []
+                if batch:
+                    await self._write_rows(batch)
+                    for products in batch:
+                        progress.count(products.state)
+                    on_written(batch)
+                    on_progress(progress)
+
+        async def work() -> None:
+            for location in queue:
+                products = await self._file(location, wanted, spool)
+                if products.state == RETRYABLE and not last:
+                    again.append(location)
+                    continue
+                finished.append(products)
+                if len(finished) >= ROWS_PER_WRITE:
+                    await flush()
+
+        # Not a TaskGroup: the first error is raised as it is, and asyncio.run cancels the rest.
+        await asyncio.gather(*(work() for _ in range(min(self._settings.fetches, len(locations)))))
+        await flush()
+        return again
+
+    async def _file(self, location: Location, wanted: Wanted, spool: Path) -> FileProducts:
+        products = FileProducts(location)
+        try:
+            if wanted.pictures:
+                await self._with_pixels(products, wanted, spool)
+            else:
+                products.source, data = await read_start(self._storage, location)
+                products.inspection = await inspect_object(self._storage, products.source, data)
+            products.state = READY
+        except BadInputError as error:
+            products.state, products.reason = REJECTED, error.reason
+        except RetryableError as error:
+            products.state, products.reason = RETRYABLE, str(error)
+        return products
+
+    async def _with_pixels(self, products: FileProducts, wanted: Wanted, spool: Path) -> None:
+        """Fetch the file once, read its header and render from the same bytes, and store the media."""
+        assert self._pool is not None, "pictures are wanted, so there is a pool"
+        location = products.location
+        path = self._storage.local_path(location)
+        spooled = None
+        try:
+            if path is None:
+                path = spooled = Path(tempfile.mkstemp(dir=spool)[1])
+                info = await self._storage.download_async(location, path)
+            else:
+                info = await self._storage.head_async(location)
+            products.source = source_file(info)
+            products.inspection = await asyncio.to_thread(inspect_local, path, products.source)
+            products.pictures = await asyncio.wrap_future(
+                self._pool.submit(str(path), location.url, thumbnail=wanted.thumbnail, proxy=wanted.proxy)
+            )
+        finally:
+            if spooled is not None:
+                spooled.unlink(missing_ok=True)
+        outputs = output_locations(location, output_root=self._settings.output_root, sources=self._settings.sources)
+        await write_media(self._media, outputs, products.pictures)
+        products.outputs = outputs
+
+    async def _write_rows(self, batch: Sequence[FileProducts]) -> None:
+        for attempt in range(ATTEMPTS):
+            try:
+                await asyncio.to_thread(self._write_rows_once, batch)
+            except (RetryableError, StateUnknownError) as error:
+                if attempt == ATTEMPTS - 1:
+                    raise
+                pause = FIRST_PAUSE_SECONDS * 4**attempt
+                log.warning("%s; trying again in %.0f s", error, pause)
+                await asyncio.sleep(pause)
+            else:
+                return
+
+    def _write_rows_once(self, batch: Sequence[FileProducts]) -> None:
+        unseen = [products for products in batch if products.source is None]
+        if unseen:
+            known = self._rows.current_versions([products.location for products in unseen])
+            for products in unseen:
+                products.source = last_known(products.location, known.get(products.location))
+        now = datetime.now(UTC)
+        self._rows.write(rows_of(batch, now=now), now=now)

@@ -1,0 +1,143 @@
+"""What a run has made of one file, and how that becomes rows and objects.
+
+Belongs here: the record of one file's products and its translation. Not here: making them (`ingest.chunk`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from exr_pipeline import __version__
+from exr_pipeline.inspection import FileState, SourceFile, rows, unread_rows
+from exr_pipeline.tables.schema import RETRYABLE, arrow_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
+
+    from exr_pipeline.inspection import Inspection
+    from exr_pipeline.pictures import RenderedPictures
+    from exr_pipeline.storage.locations import Location, OutputLocations
+    from exr_pipeline.tables.schema import TableName
+    from exr_pipeline.tables.store import FileVersion
+
+GENERATOR: Final = "exr_pipeline"
+
+# Stands for the modification time of a file that could not even be looked up. Any real version supersedes it.
+NEVER_SEEN: Final = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(slots=True)
+class FileProducts:
+    """One file at the end of a run: its state, the reason if it is not ready, and what was made of it.
+
+    `source` is the version that was met (None if the file could not be looked up), `inspection` is None if the header
+    could not be read, `pictures` and `outputs` are None if none were wanted or made.
+    """
+
+    location: Location
+    state: str = RETRYABLE
+    reason: str | None = None
+    source: SourceFile | None = None
+    inspection: Inspection | None = None
+    pictures: RenderedPictures | None = None
+    outputs: OutputLocations | None = None
+
+
+class MediaWriter(Protocol):
+    """What a run needs of the place that media go to."""
+
+    async def write_async(self, location: Location, data: bytes, *, content_type: str, tags: Mapping[str, str]) -> None:
+        """Store one object, whole or not at all."""
+
+
+def media_tags(media_type: str) -> dict[str, str]:
+    """The S3 tags of an object that we made."""
+    return {"media_type": media_type, "generator": GENERATOR, "version": __version__}
+
+
+async def write_media(media: MediaWriter, outputs: OutputLocations, pictures: RenderedPictures) -> None:
+    """Store a file's thumbnail and proxy, as far as they were made."""
+    if pictures.thumbnail is not None:
+        await media.write_async(
+            outputs.thumbnail, pictures.thumbnail.jpeg, content_type="image/jpeg", tags=media_tags("thumbnail")
+        )
+    if pictures.proxy is not None:
+        await media.write_async(outputs.proxy, pictures.proxy.mp4, content_type="video/mp4", tags=media_tags("proxy"))
+
+
+def last_known(location: Location, version: FileVersion | None) -> SourceFile:
+    """The version of a file that can't be looked up now: the one that the tables know, or `NEVER_SEEN`."""
+    if version is None:
+        return SourceFile(location, 0, NEVER_SEEN)
+    return SourceFile(location, 0, version.mtime, version.etag)
+
+
+def rows_of(batch: Sequence[FileProducts], *, now: datetime) -> dict[TableName, pa.Table]:
+    """The rows of many files. Each file has its `source`, if need be from `last_known`."""
+    import pyarrow as pa
+
+    read = [(products, products.inspection) for products in batch if products.inspection is not None]
+    unread = [
+        (products.source, FileState(products.state, products.reason))
+        for products in batch
+        if products.inspection is None and products.source is not None
+    ]
+    states = [FileState(products.state, products.reason) for products, _ in read]
+    headers = rows([inspection for _, inspection in read], inspected_at=now, states=states)
+    others = unread_rows(unread, inspected_at=now)
+    outputs = [_output_row(products, now) for products in batch if products.outputs is not None]
+    schema = arrow_schema("proxy_outputs")
+    made: dict[TableName, pa.Table] = {"proxy_outputs": pa.Table.from_pylist(outputs, schema=schema)}
+    return {name: pa.concat_tables([headers[name], others[name]]) for name in headers} | made
+
+
+def _output_row(products: FileProducts, now: datetime) -> dict[str, Any]:
+    source, pictures, outputs = products.source, products.pictures, products.outputs
+    assert source is not None
+    assert pictures is not None
+    assert outputs is not None
+    row: dict[str, Any] = {
+        "proxy_id": source.file_id,
+        "file_id": source.file_id,
+        "s3_key": source.location.key,
+        "s3_bucket": source.location.bucket,
+        "asset_id": source.asset_id,
+        "source_size_bytes": source.size_bytes,
+        "source_colorspace": pictures.source_colour_space,
+        "processing_time_seconds": pictures.seconds,
+        "generated_timestamp": now.isoformat(),
+        "generator_version": __version__,
+        "output_bucket": outputs.thumbnail.bucket,
+        "layer": pictures.layer,
+        "color_rule": pictures.colour_rule,
+        "ocio_config": pictures.ocio_config,
+        "ocio_config_hash": pictures.ocio_config_hash,
+        "library_versions": json.dumps(pictures.library_versions, sort_keys=True),
+        "nan_pixels": pictures.nan_pixels,
+        "inf_pixels": pictures.inf_pixels,
+        "is_black": pictures.is_black,
+        "warnings": json.dumps(pictures.warnings, ensure_ascii=False),
+    }
+    if (thumbnail := pictures.thumbnail) is not None:
+        row |= {
+            "thumbnail_s3_key": outputs.thumbnail.key,
+            "thumbnail_size_bytes": len(thumbnail.jpeg),
+            "thumb_colorspace": thumbnail.colour_space,
+            "thumb_resolution": f"{thumbnail.width}x{thumbnail.height}",
+            "still_view": thumbnail.view,
+        }
+    if (proxy := pictures.proxy) is not None:
+        row |= {
+            "proxy_s3_key": outputs.proxy.key,
+            "proxy_size_bytes": len(proxy.mp4),
+            "proxy_colorspace": proxy.colour_space,
+            "proxy_resolution": f"{proxy.width}x{proxy.height}",
+            "proxy_view": proxy.view,
+            "encoder": proxy.encoder,
+        }
+    return row

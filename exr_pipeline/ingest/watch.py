@@ -1,0 +1,93 @@
+"""Which files of a source need work: a listing compared with what the tables know.
+
+Belongs here: the comparison, as plain functions. Not here: listing objects, or asking for runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from exr_pipeline.tables.schema import RETRYABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from exr_pipeline.storage.locations import Location
+    from exr_pipeline.storage.object_info import ObjectInfo
+    from exr_pipeline.tables.store import FileVersion
+
+Need = Literal["new", "changed", "retry"]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A file that needs work, and why."""
+
+    info: ObjectInfo
+    need: Need
+
+
+def needs_work(
+    listed: Iterable[ObjectInfo],
+    known: Mapping[Location, FileVersion],
+    *,
+    now: datetime,
+    retry_after: timedelta,
+) -> list[Candidate]:
+    """The listed files whose present version is not in the tables, or is due for another try, in listed order.
+
+    A version is recognised by its entity tag: an upload within the same second or with an older date is still seen.
+    A rejected version is final; a retryable one is due `retry_after` its last inspection.
+    """
+    found: list[Candidate] = []
+    for info in listed:
+        version = known.get(info.location)
+        if version is None:
+            found.append(Candidate(info, "new"))
+        elif version.etag != info.etag:
+            found.append(Candidate(info, "changed"))
+        elif version.state == RETRYABLE and now - version.last_inspected >= retry_after:
+            found.append(Candidate(info, "retry"))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A file that was not yet settled: its entity tag, and when this version was first seen."""
+
+    etag: str | None
+    since: datetime
+
+
+def settled(
+    candidates: Iterable[Candidate],
+    sightings: Mapping[str, Sighting],
+    *,
+    now: datetime,
+    settle: timedelta,
+) -> tuple[list[Candidate], dict[str, Sighting]]:
+    """Split candidates into those that nobody writes any more and those to be looked at again.
+
+    A file is settled once it is older than `settle` by its own date, or once this same version was first seen that long
+    ago (for stores whose clock is ahead of ours). `sightings` maps URLs to what was seen before; the second result
+    is the mapping to keep for next time.
+    """
+    ready: list[Candidate] = []
+    waiting: dict[str, Sighting] = {}
+    for candidate in candidates:
+        info = candidate.info
+        before = sightings.get(info.location.url)
+        since = before.since if before is not None and before.etag == info.etag else now
+        if now - info.last_modified >= settle or now - since >= settle:
+            ready.append(candidate)
+        else:
+            waiting[info.location.url] = Sighting(info.etag, since)
+    return ready, waiting
+
+
+def in_chunks(candidates: Iterable[Candidate], size: int) -> list[list[Candidate]]:
+    """Candidates in an order worth running again (by folder, sequence and frame), cut into chunks of at most `size`."""
+    ordered = sorted(candidates, key=lambda candidate: candidate.info.location)
+    return [ordered[start : start + size] for start in range(0, len(ordered), size)]

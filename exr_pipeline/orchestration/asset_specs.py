@@ -1,0 +1,110 @@
+"""The assets of a file: what there is, how it hangs together, what its tables look like.
+
+Belongs here: the specs that the UI shows. Not here: the step that makes them (`step`), their events (`file_events`).
+"""
+
+from typing import Final
+
+import dagster as dg
+
+from exr_pipeline.orchestration.partitions import files_partitions
+from exr_pipeline.tables.schema import COLUMNS, TableName
+
+SOURCE_FILE: Final = dg.AssetKey("source_file")
+EXR_HEADER: Final = dg.AssetKey("exr_header")
+CHANNEL_FINGERPRINT: Final = dg.AssetKey("channel_fingerprint")
+THUMBNAIL: Final = dg.AssetKey("thumbnail")
+PROXY_MP4: Final = dg.AssetKey("proxy_mp4")
+PROXY_OUTPUTS: Final = dg.AssetKey("proxy_outputs")
+
+TABLE_IO: Final = "table_io"
+MEDIA_IO: Final = "media_io"
+
+
+def _columns(table: TableName, *names: str) -> dg.TableSchema:
+    return dg.TableSchema(
+        [
+            dg.TableColumn(column.name, column.type, column.meaning)
+            for column in COLUMNS[table]
+            if not names or column.name in names
+        ]
+    )
+
+
+SOURCE_SPEC: Final = dg.AssetSpec(
+    SOURCE_FILE,
+    description="An OpenEXR or DPX file as it lies in object storage. Others make it; the sensor finds it.",
+    group_name="sources",
+    kinds={"s3"},
+    partitions_def=files_partitions,
+)
+
+FILE_SPECS: Final = (
+    dg.AssetSpec(
+        EXR_HEADER,
+        deps=[SOURCE_FILE],
+        description=(
+            "Every attribute of every part, without loss, in the tables files, parts, channels and attributes. "
+            "As a parameter of your own asset: rows of `files`, or of the table named by the input's metadata `table`."
+        ),
+        group_name="metadata",
+        kinds={"openexr", "table"},
+        metadata={
+            "dagster/column_schema": _columns("files"),
+            "table": "files",
+            "columns of parts": _columns("parts"),
+            "columns of channels": _columns("channels"),
+            "columns of attributes": _columns("attributes"),
+        },
+        partitions_def=files_partitions,
+        skippable=True,
+    ).with_io_manager_key(TABLE_IO),
+    dg.AssetSpec(
+        CHANNEL_FINGERPRINT,
+        deps=[EXR_HEADER],
+        description="The file's channel layout and metadata as vectors of unit length: near for files of one kind.",
+        group_name="metadata",
+        kinds={"vector", "table"},
+        metadata={
+            "dagster/column_schema": _columns(
+                "channels", "file_id", "file_path", "channel_name", "channel_fingerprint"
+            ),
+            "table": "channels",
+        },
+        partitions_def=files_partitions,
+        skippable=True,
+    ).with_io_manager_key(TABLE_IO),
+    dg.AssetSpec(
+        THUMBNAIL,
+        deps=[SOURCE_FILE],
+        description="A JPEG within 256x256 in sRGB, through the display's view, beside the file in `.proxies/`.",
+        group_name="pictures",
+        kinds={"jpeg", "s3"},
+        metadata={"table": "proxy_outputs"},
+        partitions_def=files_partitions,
+        skippable=True,
+    ).with_io_manager_key(MEDIA_IO),
+    dg.AssetSpec(
+        PROXY_MP4,
+        deps=[SOURCE_FILE],
+        description="An H.264 movie within 1920x1080 in Rec.709, ready for the web, beside the file in `.proxies/`.",
+        group_name="pictures",
+        kinds={"h264", "s3"},
+        metadata={"table": "proxy_outputs"},
+        partitions_def=files_partitions,
+        skippable=True,
+    ).with_io_manager_key(MEDIA_IO),
+    dg.AssetSpec(
+        PROXY_OUTPUTS,
+        deps=[THUMBNAIL, PROXY_MP4],
+        description="The table of what was made: where it lies, its size, from and to which colour space, with what.",
+        group_name="pictures",
+        kinds={"table"},
+        metadata={"dagster/column_schema": _columns("proxy_outputs"), "table": "proxy_outputs"},
+        partitions_def=files_partitions,
+        skippable=True,
+    ).with_io_manager_key(TABLE_IO),
+)
+
+FILE_ASSETS: Final = tuple(spec.key for spec in FILE_SPECS)
+HEADER_ASSETS: Final = frozenset({EXR_HEADER, CHANNEL_FINGERPRINT})

@@ -1,0 +1,168 @@
+"""What the UI learns of a file: materializations with metadata that people look at, or the reason for a failure.
+
+Belongs here: from `FileProducts` to Dagster events. Not here: when they are logged (`step`).
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+from exr_pipeline import __version__
+from exr_pipeline.ingest.products import NEVER_SEEN, FileProducts
+from exr_pipeline.inspection import EMBEDDING_VERSION
+from exr_pipeline.orchestration.asset_specs import (
+    CHANNEL_FINGERPRINT,
+    EXR_HEADER,
+    PROXY_MP4,
+    PROXY_OUTPUTS,
+    SOURCE_FILE,
+    THUMBNAIL,
+)
+from exr_pipeline.orchestration.event_batching import AssetEvent
+
+if TYPE_CHECKING:
+    from exr_pipeline.inspection import SourceFile
+    from exr_pipeline.pictures import RenderedPictures
+
+Metadata = dict[str, Any]
+
+CHANNELS_SHOWN: Final = 64
+
+
+def file_events(batch: Iterable[FileProducts], assets: Collection[dg.AssetKey]) -> Iterator[AssetEvent]:
+    """The events of files whose media and rows are in place: one per file and selected asset, one for its source.
+
+    An asset that could not be made yields an observation with the reason; the failed status itself comes from the run.
+    """
+    for products in batch:
+        partition = products.location.partition_key
+        uri = dg.MetadataValue.url(products.location.url)
+        etag = (products.source.etag if products.source else None) or ""
+        if products.source is not None and products.source.mtime != NEVER_SEEN:
+            yield dg.AssetMaterialization(
+                SOURCE_FILE,
+                partition=partition,
+                metadata={"uri": uri, **_source(products.source), "state": products.state},
+                tags={DATA_VERSION_TAG: etag},
+            )
+        for asset in assets:
+            metadata = _METADATA[asset](products)
+            if metadata is not None:
+                yield dg.AssetMaterialization(
+                    asset,
+                    partition=partition,
+                    metadata={**metadata, "source": uri},
+                    tags={DATA_VERSION_TAG: f"{etag}-{__version__}"},
+                )
+            else:
+                yield dg.AssetObservation(
+                    asset,
+                    partition=partition,
+                    description=f"{products.state}: {products.reason}",
+                    metadata={"state": products.state, "reason": products.reason or "", "source": uri},
+                )
+
+
+def _source(source: SourceFile) -> Metadata:
+    return {
+        "size": source.size_bytes,
+        "modified": dg.MetadataValue.timestamp(source.mtime),
+        "etag": source.etag or "",
+    }
+
+
+def _header(products: FileProducts) -> Metadata | None:
+    inspection = products.inspection
+    if inspection is None:
+        return None
+    return {
+        **inspection.summary(),
+        "size": inspection.source.size_bytes,
+        "channel names": ", ".join(inspection.channel_names()[:CHANNELS_SHOWN]),
+        "warnings": inspection.warning_texts(),
+    }
+
+
+def _fingerprint(products: FileProducts) -> Metadata | None:
+    inspection = products.inspection
+    if inspection is None:
+        return None
+    return {
+        "channels": sum(len(part.channels) for part in inspection.parts),
+        "header hash": inspection.header_hash,
+        "embedding version": EMBEDDING_VERSION,
+    }
+
+
+def _thumbnail(products: FileProducts) -> Metadata | None:
+    if products.outputs is None or products.pictures is None or products.pictures.thumbnail is None:
+        return None
+    thumbnail = products.pictures.thumbnail
+    return {
+        "picture": _picture(products.pictures.preview_jpeg),
+        "uri": dg.MetadataValue.url(products.outputs.thumbnail.url),
+        "resolution": f"{thumbnail.width}x{thumbnail.height}",
+        "size": len(thumbnail.jpeg),
+        "view": thumbnail.view,
+        **_colour(products.pictures),
+    }
+
+
+def _proxy(products: FileProducts) -> Metadata | None:
+    if products.outputs is None or products.pictures is None or products.pictures.proxy is None:
+        return None
+    proxy = products.pictures.proxy
+    return {
+        "uri": dg.MetadataValue.url(products.outputs.proxy.url),
+        "resolution": f"{proxy.width}x{proxy.height}",
+        "duration": round(proxy.duration, 3),
+        "frame rate": str(proxy.rate),
+        "size": len(proxy.mp4),
+        "view": proxy.view,
+        "encoder": proxy.encoder,
+        **_colour(products.pictures),
+    }
+
+
+def _outputs(products: FileProducts) -> Metadata | None:
+    thumbnail, proxy = _thumbnail(products), _proxy(products)
+    if thumbnail is None or proxy is None:
+        return None
+    return {
+        "picture": thumbnail["picture"],
+        "thumbnail": thumbnail["uri"],
+        "proxy": proxy["uri"],
+        "thumbnail resolution": thumbnail["resolution"],
+        "proxy resolution": proxy["resolution"],
+    }
+
+
+def _colour(pictures: RenderedPictures) -> Metadata:
+    return {
+        "source colour space": pictures.source_colour_space,
+        "decided by": pictures.colour_rule,
+        "layer": pictures.layer,
+        "seconds": round(pictures.seconds, 3),
+        "NaN pixels": pictures.nan_pixels,
+        "infinite pixels": pictures.inf_pixels,
+        "black": pictures.is_black,
+        "warnings": list(pictures.warnings),
+    }
+
+
+def _picture(jpeg: bytes) -> dg.MarkdownMetadataValue:
+    return dg.MetadataValue.md(f"![picture](data:image/jpeg;base64,{base64.b64encode(jpeg).decode()})")
+
+
+_METADATA: Final[Mapping[dg.AssetKey, Callable[[FileProducts], Metadata | None]]] = {
+    EXR_HEADER: _header,
+    CHANNEL_FINGERPRINT: _fingerprint,
+    THUMBNAIL: _thumbnail,
+    PROXY_MP4: _proxy,
+    PROXY_OUTPUTS: _outputs,
+}

@@ -1,0 +1,105 @@
+"""IO managers: how media reach object storage, rows reach the tables, and both reach a user's own assets.
+
+Belongs here: Dagster's side of reading and writing. Not here: the stores (`storage`, `tables`).
+"""
+
+from __future__ import annotations
+
+import typing
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+
+from exr_pipeline.ingest.products import media_tags
+from exr_pipeline.orchestration.partitions import locations_of
+from exr_pipeline.storage.locations import output_location
+from exr_pipeline.tables.schema import TABLE_NAMES, TableName
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    import pyarrow as pa
+
+    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.storage.locations import Location
+    from exr_pipeline.tables.store import FileVersion
+
+
+class _TableReader(dg.IOManager):
+    """Gives a downstream asset the rows of its partitions, as pandas, or as Arrow if its parameter says so."""
+
+    def __init__(self, pipeline: Pipeline, default_table: TableName) -> None:
+        self._pipeline = pipeline
+        self._default_table = default_table
+
+    def load_input(self, context: dg.InputContext) -> Any:
+        """The current rows of the input's partitions, one or thousands, in one read.
+
+        `AssetIn(metadata={"table": "channels"})` picks another table than the asset's own.
+        """
+        table = (context.definition_metadata or {}).get("table") or self._table_of(context)
+        if table not in TABLE_NAMES:
+            raise dg.DagsterInvariantViolationError(f"no table {table!r}; there are {', '.join(TABLE_NAMES)}")
+        files = None
+        if context.has_asset_partitions:
+            files = locations_of(list(context.asset_partition_keys))
+        rows: pa.Table = self._pipeline.tables.read(table, locations=files)
+        wanted = context.dagster_type.typing_type
+        return rows if getattr(wanted, "__module__", "").startswith("pyarrow") else rows.to_pandas()
+
+    def _table_of(self, context: dg.InputContext) -> TableName:
+        upstream = context.upstream_output
+        metadata = (upstream.definition_metadata if upstream is not None else None) or {}
+        return typing.cast("TableName", metadata.get("table") or self._default_table)
+
+
+class TableIOManager(_TableReader):
+    """Rows in the tables."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__(pipeline, "files")
+
+    def write(self, rows: Mapping[TableName, pa.Table], *, now: datetime) -> None:
+        """Write the rows of many files in one transaction."""
+        self._pipeline.tables.write(rows, now=now)
+
+    def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
+        """What the tables know of these files."""
+        return self._pipeline.tables.current_versions(locations)
+
+    def handle_output(self, context: dg.OutputContext, obj: Mapping[TableName, pa.Table]) -> None:
+        """Write what an asset returns: a mapping from table name to rows."""
+        self.write(obj, now=datetime.now(UTC))
+
+
+class MediaIOManager(_TableReader):
+    """Pictures and movies in object storage, beside their source or under the output root."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        super().__init__(pipeline, "proxy_outputs")
+
+    async def write_async(self, location: Location, data: bytes, *, content_type: str, tags: Mapping[str, str]) -> None:
+        """Store one object, whole or not at all."""
+        await self._pipeline.storage.write_async(location, data, content_type=content_type, tags=tags)
+
+    def handle_output(self, context: dg.OutputContext, obj: bytes | Mapping[str, bytes]) -> None:
+        """Store what a user's own per-file asset returns: bytes, or for many partitions a mapping from key to bytes.
+
+        The object lies beside the other outputs as `<file>_<asset>.<extension>`; the asset's metadata name
+        `extension` (default `bin`) and `content_type` (default by extension).
+        """
+        import mimetypes
+
+        metadata = context.definition_metadata or {}
+        extension = str(metadata.get("extension", "bin"))
+        content_type = metadata.get("content_type") or mimetypes.types_map.get(
+            f".{extension}", "application/octet-stream"
+        )
+        name, settings = context.asset_key.path[-1], self._pipeline.settings
+        blobs = {context.asset_partition_key: obj} if isinstance(obj, bytes) else obj
+        for location, data in zip(locations_of(list(blobs)), blobs.values(), strict=True):
+            target = output_location(
+                location, f"{name}.{extension}", output_root=settings.output_root, sources=settings.sources
+            )
+            self._pipeline.storage.write(target, data, content_type=content_type, tags=media_tags(name))

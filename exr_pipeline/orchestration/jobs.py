@@ -1,0 +1,139 @@
+"""Jobs: ingest a range of partitions, or any selection of files in one run.
+
+Belongs here: job definitions and what they can select. Not here: the step's body (`step`).
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from pydantic import Field, field_validator
+
+from exr_pipeline.errors import BadInputError
+from exr_pipeline.orchestration.asset_specs import FILE_ASSETS, MEDIA_IO, TABLE_IO
+from exr_pipeline.orchestration.event_batching import log_planned_materializations
+from exr_pipeline.orchestration.partitions import FILES
+from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.step import ingest_step
+from exr_pipeline.storage.locations import Location
+
+INGEST_JOB: Final = "ingest"
+SELECTION_JOB: Final = "ingest_selection"
+RETRY_JOB: Final = "retry_failed_files"
+
+STATES: Final = ("ready", "rejected", "retryable", "unfinished")
+FAILED_STATES: Final = ["rejected", "retryable", "unfinished"]
+ASSET_NAMES: Final = [key.path[-1] for key in FILE_ASSETS]
+
+
+class Selection(dg.Config):
+    """Which files to ingest, and what to make of them. Conditions narrow one another; none selects every known file."""
+
+    partitions: list[str] = Field(
+        default=[], description="Exactly these partition keys, wherever they stand in the set."
+    )
+    url_prefix: str = Field(default="", description="Only files whose URL begins so, such as s3://renders/shot_010/.")
+    states: list[str] = Field(
+        default=[],
+        description="Only files whose current version ended in one of these states; unfinished: in no table yet.",
+    )
+    where: str = Field(
+        default="", description="Only files for which this SQL condition on the view latest_files holds."
+    )
+    assets: list[str] = Field(default=ASSET_NAMES, description="What to make; leaves the other assets alone.")
+
+    # Dagster's config has no lists of literals.
+    @field_validator("states")
+    @classmethod
+    def _known_states(cls, value: list[str]) -> list[str]:
+        return _only(value, STATES)
+
+    @field_validator("assets")
+    @classmethod
+    def _known_assets(cls, value: list[str]) -> list[str]:
+        return _only(value, ASSET_NAMES)
+
+
+def _only(values: list[str], allowed: Sequence[str]) -> list[str]:
+    if unknown := [value for value in values if value not in allowed]:
+        raise ValueError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
+    return values
+
+
+def select_partitions(selection: Selection, pipeline: Pipeline, all_keys: list[str]) -> list[str]:
+    """The partition keys that a selection names, in the order of the partition set.
+
+    Raises `BadInputError` for a key that is not in the set.
+    """
+    known = set(all_keys)
+    if unknown := [key for key in selection.partitions if key not in known]:
+        raise BadInputError(
+            unknown[0], "no such partition" + (f" (and {len(unknown) - 1} more)" if unknown[1:] else "")
+        )
+    chosen = set(selection.partitions) or known
+    if selection.states:
+        chosen &= _in_states(selection.states, pipeline, known)
+    if selection.where:
+        chosen &= _files_where(selection.where, pipeline)
+    if selection.url_prefix:
+        chosen = {key for key in chosen if Location.from_partition_key(key).url.startswith(selection.url_prefix)}
+    return [key for key in all_keys if key in chosen]
+
+
+def _in_states(states: list[str], pipeline: Pipeline, known: set[str]) -> set[str]:
+    listed = ", ".join(f"'{state}'" for state in states)
+    found = _files_where(f"state IN ({listed})", pipeline)
+    return found | (known - _files_where("true", pipeline)) if "unfinished" in states else found
+
+
+def _files_where(condition: str, pipeline: Pipeline) -> set[str]:
+    # The condition is the operator's own SQL, and the tables open read-only for it.
+    rows = pipeline.tables.sql(f"SELECT uri FROM latest_files WHERE {condition}")  # noqa: S608
+    return {Location.from_url(uri).partition_key for uri in rows.column("uri").to_pylist()}
+
+
+@dg.op(
+    description="Ingest any selection of files in one run, chunk by chunk, with exact status per file and asset.",
+    required_resource_keys={"pipeline", MEDIA_IO, TABLE_IO},
+)
+def ingest_selected_files(context: dg.OpExecutionContext, config: Selection) -> None:
+    """The selection's files, in chunks."""
+    pipeline: Pipeline = context.resources.pipeline
+    keys = select_partitions(config, pipeline, list(context.instance.get_dynamic_partitions(FILES)))
+    assets = [key for key in FILE_ASSETS if key.path[-1] in config.assets]
+    context.log.info(f"{len(keys)} files selected")
+    if context.retry_number == 0:
+        log_planned_materializations(context, dict.fromkeys(assets, keys))
+    ingest_step(context, keys, assets, pipeline, context.resources.media_io, context.resources.table_io)
+
+
+@dg.job(
+    name=SELECTION_JOB,
+    description="Ingest any selection of files in one run: listed ones, a prefix, a state, an SQL condition.",
+    executor_def=dg.in_process_executor,
+)
+def ingest_selection_job() -> None:
+    """Ingest any selection of files."""
+    ingest_selected_files()
+
+
+@dg.job(
+    name=RETRY_JOB,
+    description="Try again every file that is rejected or retryable, in one run.",
+    executor_def=dg.in_process_executor,
+    config=dg.RunConfig(ops={"ingest_selected_files": Selection(states=FAILED_STATES)}),
+)
+def retry_failed_files_job() -> None:
+    """Try again what failed."""
+    ingest_selected_files()
+
+
+def build_ingest_job() -> UnresolvedAssetJobDefinition:
+    """The job over a range of partitions that the sensor and the command line start."""
+    return dg.define_asset_job(
+        INGEST_JOB,
+        selection=dg.AssetSelection.assets(*FILE_ASSETS),
+        description="Ingest a range of files: headers, pictures, tables.",
+        executor_def=dg.in_process_executor,
+    )

@@ -1,0 +1,52 @@
+"""What the assets, jobs and sensor are given to work with: settings and the clients built from them.
+
+Belongs here: making clients, late and once per process. Not here: what is done with them.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from exr_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exr_pipeline.ingest.chunk import Progress
+    from exr_pipeline.storage.objects import ObjectStorage
+    from exr_pipeline.tables.store import TableStore
+
+
+class Pipeline:
+    """Settings and clients of one process. Clients are made when first used, so that loading definitions stays quick.
+
+    `on_progress` is told how far a run in this process is, besides the run's own log.
+    """
+
+    def __init__(
+        self, settings: Settings | None = None, *, on_progress: Callable[[Progress], None] | None = None
+    ) -> None:
+        self._settings = settings
+        self.on_progress = on_progress
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The settings of this process, from the environment unless given."""
+        return self._settings or Settings()
+
+    @cached_property
+    def storage(self) -> ObjectStorage:
+        """The object storage client."""
+        from exr_pipeline.storage.objects import ObjectStorage
+
+        return ObjectStorage(self.settings)
+
+    @cached_property
+    def tables(self) -> TableStore:
+        """The table store, with its tables in place."""
+        from exr_pipeline.tables import open_table_store
+
+        store = open_table_store(self.settings)
+        store.create_tables()
+        return store

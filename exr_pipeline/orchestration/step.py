@@ -1,0 +1,130 @@
+"""The one step of every run: a chunk of partitions in, exact events per (asset, partition) out.
+
+Belongs here: how a run's keys become work and its results events. Not here: the work (`ingest.chunk`).
+Why one step, and why it fails when a file fails: docs/decisions/0002-one-step-per-chunk.md.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from contextlib import nullcontext
+
+import dagster as dg
+
+from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
+from exr_pipeline.ingest.products import FileProducts
+from exr_pipeline.orchestration.asset_specs import PROXY_MP4, PROXY_OUTPUTS, THUMBNAIL
+from exr_pipeline.orchestration.event_batching import log_asset_events, materializations_of_run
+from exr_pipeline.orchestration.file_events import file_events
+from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
+from exr_pipeline.orchestration.partitions import locations_of
+from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.tables.schema import REJECTED, RETRYABLE
+
+RESUMED_TAG = "dagster/is_resume_retry"
+STEP_RETRIES = 2
+STEP_RETRY_SECONDS = 30
+REASONS_SHOWN = 50
+SECONDS_BETWEEN_PROGRESS = 5.0
+
+
+def ingest_step(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    partition_keys: Sequence[str],
+    assets: Collection[dg.AssetKey],
+    pipeline: Pipeline,
+    media_io: MediaIOManager,
+    table_io: TableIOManager,
+) -> None:
+    """Make the selected assets of these files, and log an event for each that was made or could not be.
+
+    Raises `Failure` after all files have ended, if some are rejected or retryable: what was announced and not
+    materialized then shows as failed, everything else as materialized. Raises `RetryRequested` while files may still
+    become reachable; what this run, or the failed run that it resumes, has already made is not made again.
+    """
+    from exr_pipeline.ingest.chunk import ChunkIngest, Progress, Wanted
+    from exr_pipeline.pictures import PicturePool, PictureSettings
+
+    left = _without_finished(context, partition_keys, assets)
+    wanted = Wanted(
+        thumbnail=THUMBNAIL in assets or PROXY_OUTPUTS in assets, proxy=PROXY_MP4 in assets or PROXY_OUTPUTS in assets
+    )
+    failed: list[FileProducts] = []
+    last_told = time.monotonic()
+
+    def written(batch: Sequence[FileProducts]) -> None:
+        log_asset_events(context, file_events(batch, assets))
+        for products in batch:
+            if products.reason is not None:
+                failed.append(products)
+                context.log.warning(f"{products.state}: {products.location.url}: {products.reason}")
+
+    def progressed(progress: Progress) -> None:
+        nonlocal last_told
+        if progress.done == progress.total or time.monotonic() - last_told >= SECONDS_BETWEEN_PROGRESS:
+            last_told = time.monotonic()
+            context.log.info(str(progress))
+        if pipeline.on_progress is not None:
+            pipeline.on_progress(progress)
+
+    locations = locations_of(left)
+    workers = PicturePool(PictureSettings.from_settings(pipeline.settings)) if wanted.pictures else nullcontext()
+    try:
+        with workers as pool:
+            ingest = ChunkIngest(pipeline.settings, pipeline.storage, media=media_io, rows=table_io, pool=pool)
+            ingest.run(locations, wanted, on_written=written, on_progress=progressed)
+    except MisconfiguredError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    except (RetryableError, StateUnknownError) as error:
+        if context.retry_number < STEP_RETRIES:
+            raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS) from error
+        raise dg.Failure(f"The tables could not be written: {error}", allow_retries=False) from error
+    if any(products.state == RETRYABLE for products in failed) and context.retry_number < STEP_RETRIES:
+        raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS)
+    if failed:
+        raise _failure(failed, len(partition_keys))
+
+
+def _without_finished(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    partition_keys: Sequence[str],
+    assets: Collection[dg.AssetKey],
+) -> list[str]:
+    """The keys whose assets were not all made by an earlier attempt of this run, or by the run that it resumes."""
+    parent_run_id = context.run.parent_run_id if context.run.tags.get(RESUMED_TAG) == "true" else None
+    if context.retry_number == 0 and parent_run_id is None:
+        return list(partition_keys)
+    own = materializations_of_run(context.instance, context.run_id)
+    inherited = materializations_of_run(context.instance, parent_run_id) if parent_run_id else []
+    made: dict[str, set[dg.AssetKey]] = defaultdict(set)
+    for materialization in (*own, *inherited):
+        if materialization.partition is not None:
+            made[materialization.partition].add(materialization.asset_key)
+    finished = {key for key in partition_keys if made[key].issuperset(assets)}
+    # This run has announced these keys anew: without an event of its own they would show as failed with it.
+    log_asset_events(
+        context,
+        [
+            materialization
+            for materialization in inherited
+            if materialization.partition in finished and materialization.asset_key in assets
+        ],
+    )
+    context.log.info(f"{len(finished)} of {len(partition_keys)} files were finished by an earlier attempt")
+    return [key for key in partition_keys if key not in finished]
+
+
+def _failure(failed: Sequence[FileProducts], total: int) -> dg.Failure:
+    rejected = sum(products.state == REJECTED for products in failed)
+    table = "\n".join(
+        f"| {products.location.url} | {products.state} | {(products.reason or '').replace('|', '/')} |"
+        for products in failed[:REASONS_SHOWN]
+    )
+    more = f"\n\nand {len(failed) - REASONS_SHOWN} more" if len(failed) > REASONS_SHOWN else ""
+    return dg.Failure(
+        f"{rejected} of {total} files rejected, {len(failed) - rejected} retryable; the others are done",
+        metadata={"files": dg.MetadataValue.md(f"| file | state | reason |\n|---|---|---|\n{table}{more}")},
+        allow_retries=False,
+    )
