@@ -8,7 +8,7 @@ aspect in which two files differ takes them further apart, up to its weight, wha
 kinds:
 
 - *set*: a bag of words, each counted in the dimension that its CRC-32 selects, or in its own dimension where the words
-  are known beforehand (`words`). Nothing at all is the empty word.
+  are known beforehand (`words`). Nothing at all counts in the first dimension, which no hashed word selects.
 - *number*: two dimensions, cosine and sine of a quarter turn times the number's place in its range. The distance grows
   with the difference over the whole range.
 
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from exr_pipeline.exr import encode_text
+from exr_pipeline.exr.values import COMPRESSIONS
 from exr_pipeline.inspection.identity import split_frame
 from exr_pipeline.tables.schema import CHANNEL_FINGERPRINT_DIMENSIONS, METADATA_EMBEDDING_DIMENSIONS
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from exr_pipeline.exr import Attribute
     from exr_pipeline.inspection.model import Inspection, PartFacts
 
 EMBEDDING_VERSION: Final = 1
@@ -67,18 +69,15 @@ FINGERPRINT_BLOCKS: Final = (
     Block("part count", 2, 0.02, "number: log2 of the parts, 1 to 4096"),
     Block("depth", 2, 0.01, "set: flat or deep, of all parts", ("flat",)),
 )
-_COMPRESSIONS: Final = (
-    "none rle zips zip piz pxr24 b44 b44a dwaa dwab htj2k256 htj2k32 lj2k zstd".split()  # noqa: SIM905 - a word list
-)
 METADATA_BLOCKS: Final = (
     Block("layout", CHANNEL_FINGERPRINT_DIMENSIONS, 0.26, "the channel fingerprint"),
     Block("place", 64, 0.14, "set: folders and name without frame number, and each word of them"),
-    Block("attributes", 64, 0.12, "set: name and type of every attribute of every part"),
-    Block("values", 48, 0.10, "set: name and stored bytes of every attribute of every part"),
+    Block("attributes", 64, 0.12, "set: name and type of the attributes of every part that no other block describes"),
+    Block("values", 48, 0.10, "set: name and stored bytes of the same attributes, but for those that tell the frame"),
     Block("color space", 16, 0.05, "set: stated colour space of each part"),
     Block("software", 8, 0.03, "set: words of the writing program of each part"),
-    Block("views", 8, 0.02, "set: views of the file"),
-    Block("compression", 16, 0.05, "set: compression of each part", tuple(_COMPRESSIONS)),
+    Block("views", 8, 0.02, "set: views of the file, or none", ("none", "left", "right")),
+    Block("compression", 16, 0.05, "set: compression of each part", tuple(COMPRESSIONS.values())),
     Block(
         "type", 6, 0.05, "set: type of each part", ("scanlineimage", "tiledimage", "deepscanline", "deeptile", "dpx")
     ),
@@ -93,6 +92,40 @@ METADATA_BLOCKS: Final = (
     Block("data top", 2, 0.01, "number: the data window's top edge in heights of the display window, -2 to 2"),
     Block("frame rate", 2, 0.01, "number: log2 of the frames per second, 1 to 256; 1 if not stated"),
     Block("frame", 2, 0.02, "number: frame number n as n / (|n| + 1000), -1 to 1; -1 if there is none"),
+)
+# Attributes with blocks of their own. Counting them once more would let a collision outweigh what those blocks say.
+_DESCRIBED: Final = frozenset(
+    {
+        "channels",
+        "chunkCount",
+        "compression",
+        "dataWindow",
+        "displayWindow",
+        "framesPerSecond",
+        "lineOrder",
+        "multiView",
+        "name",
+        "pixelAspectRatio",
+        "tiles",
+        "type",
+        "version",
+        "view",
+    }
+)
+# Attributes whose values differ from frame to frame: what they tell, the frame number tells.
+_PER_FRAME: Final = frozenset(
+    {
+        "timeCode",
+        "keyCode",
+        "capDate",
+        "DateTime",
+        "imageCounter",
+        "ImageCounter",
+        "time_code",
+        "file_name",
+        "creation_time",
+        "frame_position",
+    }
 )
 assert sum(block.size for block in FINGERPRINT_BLOCKS) == CHANNEL_FINGERPRINT_DIMENSIONS
 assert sum(block.size for block in METADATA_BLOCKS) == METADATA_EMBEDDING_DIMENSIONS
@@ -118,8 +151,10 @@ class _Writer:
 
     def hashed(self, hashes: Sequence[int]) -> None:
         block, start = self._next()
-        for value in hashes or (0,):
-            self.row[start + value % block.size] += 1.0
+        if not hashes:
+            self.row[start] = 1.0
+        for value in hashes:
+            self.row[start + 1 + value % (block.size - 1)] += 1.0
 
     def words(self, words: Sequence[str]) -> None:
         self.hashed([_hashed(word) for word in words])
@@ -127,8 +162,10 @@ class _Writer:
     def known(self, words: Sequence[str]) -> None:
         block, start = self._next()
         places = {word: place for place, word in enumerate(block.words)}
-        for word in words or ("",):
+        for word in words:
             self.row[start + places.get(word, block.size - 1)] += 1.0
+        if not words:
+            self.row[start] = 1.0
 
     def number(self, value: float, low: float, high: float) -> None:
         _, start = self._next()
@@ -197,11 +234,12 @@ def _metadata(inspection: Inspection) -> list[float]:
     writer = _Writer(METADATA_BLOCKS)
     writer.skip()
     writer.words(_place(inspection.source.location.key))
-    writer.words([f"{attribute.name}\0{attribute.type}" for part in parts for attribute in part.attributes])
-    writer.hashed([value for part in parts for value in _value_hashes(part)])
-    writer.words([part.color_space.name if part.color_space else "" for part in parts])
+    others = [attribute for part in parts for attribute in part.attributes if attribute.name not in _DESCRIBED]
+    writer.words([f"{attribute.name}\0{attribute.type}" for attribute in others])
+    writer.hashed([_value_hash(attribute) for attribute in others if attribute.name not in _PER_FRAME])
+    writer.words([part.color_space.name for part in parts if part.color_space])
     writer.words([word for part in parts for word in (part.render_software or "").lower().split()])
-    writer.words(inspection.views)
+    writer.known(inspection.views or ("none",))
     writer.known([part.compression for part in parts])
     writer.known([part.type for part in parts])
     writer.known([part.line_order or "" for part in parts])
@@ -231,11 +269,8 @@ def _place(key: str) -> list[str]:
     return [stem, *stem.split("/"), *(word for word in words if word)]
 
 
-def _value_hashes(part: PartFacts) -> list[int]:
-    return [
-        zlib.crc32(attribute.raw or repr(attribute.value).encode(), _hashed(attribute.name))
-        for attribute in part.attributes
-    ]
+def _value_hash(attribute: Attribute) -> int:
+    return zlib.crc32(attribute.raw or repr(attribute.value).encode(), _hashed(attribute.name))
 
 
 def _log2_rate(rate: str | None) -> float:
