@@ -30,6 +30,7 @@ from exr_pipeline.exr import (
     validate,
     validate_chunk_offsets,
 )
+from exr_pipeline.pictures.deep import in_order
 from exr_pipeline.pictures.layers import ShownLayer, choose_layer
 from exr_pipeline.pictures.luminance_chroma import rgb_from_luminance_chroma, upsampled
 
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
     Box = Callable[[int, int, float], tuple[int, int]]
 
 DPX_MAGICS: Final = tuple(MAGICS)
+
+_SORTED_STATES: Final = (1, 3)  # deepImageState: sorted, tidy
 
 # SMPTE 268M scan order to the orientation of TIFF and EXIF.
 _DPX_ORIENTATIONS: Final = (1, 2, 4, 3, 5, 6, 8, 7)
@@ -160,7 +163,7 @@ def _decode_exr(path: str, name: str, header: Header, enough: Box, max_image_mb:
     if layer.kind == "luminance-chroma" or _is_subsampled(part):
         level, blocks = 0, _luminance_chroma_blocks(path, name, header, layer)
     elif part.is_deep:
-        level, blocks = 0, _flattened(path, name, layer, data)
+        level, blocks = 0, _flattened(path, name, layer, part)
     else:
         level = _level(part, enough(display.width, display.height, aspect))
         blocks = _flat_blocks(path, name, layer, part, level)
@@ -298,7 +301,7 @@ def _read_lines(
     return np.asarray(pixels, np.float32).reshape(lines[1] - lines[0], spec.width, channels[1] - channels[0])
 
 
-def _flattened(path: str, name: str, layer: ShownLayer, data: Box2i) -> Iterator[Rows]:
+def _flattened(path: str, name: str, layer: ShownLayer, part: Part) -> Iterator[Rows]:
     """A deep part, its samples composited in depth."""
     oiio = _oiio()
     deep = oiio.ImageBuf(path, layer.part_index, 0)
@@ -308,8 +311,10 @@ def _flattened(path: str, name: str, layer: ShownLayer, data: Box2i) -> Iterator
     if flat.has_error:
         raise _failure(flat, path, name, "deep pixels cannot be flattened")
     low, _, picks = _columns(flat.spec(), layer, name)
-    pixels = np.asarray(flat.get_pixels("float"), np.float32)
-    yield Rows(data.min_y, data.min_x, pixels[:, :, [low + pick for pick in picks]])
+    pixels = np.array(flat.get_pixels("float"), np.float32)
+    if part.typed("deepImageState", "deepImageState", None) not in _SORTED_STATES:
+        in_order(deep, pixels)
+    yield Rows(flat.spec().y, flat.spec().x, pixels[:, :, [low + pick for pick in picks]])
 
 
 def _luminance_chroma_blocks(path: str, name: str, header: Header, layer: ShownLayer) -> Iterator[Rows]:

@@ -1,0 +1,250 @@
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import OpenEXR
+import pytest
+
+from exr_pipeline.errors import BadInputError
+from exr_pipeline.pictures.decode import BRIGHTEST, Decoded, decode
+from exr_pipeline.pictures.luminance_chroma import rgb_from_luminance_chroma, upsampled
+from exr_pipeline.sample.raw_exr import halved, mip_mapped
+from exr_pipeline_tests.pictures.files import (
+    flat,
+    rgb_channels,
+    window,
+    write_deep_exr,
+    write_dpx,
+    write_exr,
+    write_luminance_chroma_exr,
+    write_mip_exr,
+    write_rgb,
+)
+
+RAMP = np.stack(np.meshgrid(np.arange(40), np.arange(30), indexing="xy"), -1).astype(np.float32)
+RAMP = np.concatenate([RAMP, np.full((30, 40, 1), 7, np.float32)], axis=2) + 1
+
+
+def read(path: Path, *, wanted: tuple[int, int] = (4096, 4096), max_image_mb: int = 64) -> Decoded:
+    def enough(width: int, height: int, _aspect: float) -> tuple[int, int]:
+        return min(width, wanted[0]), min(height, wanted[1])
+
+    return decode(str(path), path.name, enough=enough, max_image_mb=max_image_mb)
+
+
+def test_overscan_is_cropped_and_what_is_missing_is_black(tmp_path):
+    overscan = write_rgb(
+        tmp_path / "o.exr", RAMP, dataWindow=window(40, 30, -5, -4), displayWindow=window(30, 20, 0, 0)
+    )
+    cropped = write_rgb(tmp_path / "c.exr", RAMP, dataWindow=window(40, 30, 10, 5), displayWindow=window(60, 40, 0, 0))
+
+    assert np.array_equal(read(overscan).pixels, RAMP[4:24, 5:35])
+    placed = read(cropped).pixels
+    assert np.array_equal(placed[5:35, 10:50], RAMP)
+    assert placed.sum() == RAMP.sum()
+
+
+def test_a_data_window_beside_the_display_window_is_black_with_a_warning(tmp_path):
+    path = write_rgb(tmp_path / "x.exr", RAMP, dataWindow=window(40, 30, 100, 0), displayWindow=window(60, 40, 0, 0))
+
+    decoded = read(path)
+
+    assert not decoded.pixels.any()
+    assert decoded.warnings == ["the data window lies outside the display window: the picture is black"]
+
+
+@pytest.mark.parametrize("compression", ["NO", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "DWAA", "DWAB"])
+def test_every_compression_is_read_over_several_blocks(tmp_path, compression):
+    picture = flat(20, 300, (0.25, 0.5, 1.0))
+    picture[100:] *= 0.5
+    code = getattr(OpenEXR, f"{compression}_COMPRESSION")
+    path = write_exr(tmp_path / "x.exr", rgb_channels(picture.astype(np.float16)), compression=code)
+
+    assert np.allclose(read(path).pixels, picture, atol=0.01)
+
+
+def test_only_the_wanted_part_is_read_in_display_order(tmp_path):
+    parts = [
+        OpenEXR.Part({"type": OpenEXR.scanlineimage}, {"Z": np.ones((30, 40), np.float32)}, "depth"),
+        OpenEXR.Part({"type": OpenEXR.scanlineimage}, rgb_channels(RAMP), "beauty"),
+    ]
+    path = tmp_path / "x.exr"
+    OpenEXR.File(parts).write(str(path))
+
+    decoded = read(path)
+
+    assert np.array_equal(decoded.pixels, RAMP)
+    assert str(decoded.layer) == "beauty"
+
+
+def test_the_channels_of_a_named_layer_are_picked_among_many(tmp_path):
+    channels = {f"a.{name}": np.zeros((30, 40), np.float32) for name in "RGB"}
+    channels |= rgb_channels(RAMP, "beauty.") | {"zz": np.full((30, 40), 9, np.float32)}
+
+    assert np.array_equal(read(write_exr(tmp_path / "x.exr", channels)).pixels, RAMP)
+
+
+def test_nan_and_infinity_are_replaced_and_counted_per_pixel(tmp_path):
+    picture = RAMP.copy()
+    picture[3, 4] = np.nan
+    picture[5, 6, 1] = np.inf
+    picture[7, 8] = (-np.inf, np.nan, 2)
+
+    decoded = read(write_rgb(tmp_path / "x.exr", picture))
+
+    assert (decoded.nan_pixels, decoded.inf_pixels) == (2, 2)
+    assert decoded.pixels[3, 4].tolist() == [0, 0, 0]
+    assert decoded.pixels[5, 6].tolist() == [7, BRIGHTEST, 8]
+    assert decoded.pixels[7, 8].tolist() == [0, 0, 2]
+
+
+def test_invalid_pixels_outside_the_display_window_are_not_counted(tmp_path):
+    picture = RAMP.copy()
+    picture[0] = np.nan
+    path = write_rgb(tmp_path / "x.exr", picture, dataWindow=window(40, 30), displayWindow=window(40, 29, 0, 1))
+
+    assert read(path).nan_pixels == 0
+
+
+def test_the_mip_level_just_above_the_wanted_size_is_read(tmp_path):
+    path = write_mip_exr(tmp_path / "x.exr", [flat(128 >> n, max(64 >> n, 1), (n, n, n)) for n in range(8)])
+
+    assert [read(path, wanted=size).pixels[0, 0, 0] for size in ((128, 64), (65, 33), (64, 32), (20, 10))] == [
+        0, 0, 1, 2,
+    ]  # fmt: skip
+    assert read(path, wanted=(20, 10)).pixels.shape == (16, 32, 3)
+    assert read(path, wanted=(20, 10)).full_width == 128
+
+
+def test_luminance_and_chroma_become_rgb(tmp_path):
+    rgb = np.array([0.8, 0.4, 0.1])
+    luminance = float(rgb @ (0.2126, 0.7152, 0.0722))
+    planes = (np.full((20, 32), luminance), *(np.full((10, 16), rgb[i] / luminance - 1) for i in (0, 2)))
+
+    decoded = read(write_luminance_chroma_exr(tmp_path / "x.exr", *planes))
+
+    assert decoded.layer.kind == "luminance-chroma"
+    assert np.allclose(decoded.pixels, rgb, atol=1e-3)
+
+
+def test_chroma_is_linear_between_its_samples():
+    plane = np.array([[0, 2], [4, 6]], np.float32)
+
+    assert upsampled(plane, (2, 2), (4, 4)).tolist() == [[0, 1, 2, 2], [2, 3, 4, 4], [4, 5, 6, 6], [4, 5, 6, 6]]
+
+
+def test_grey_has_no_chroma_whatever_the_primaries():
+    plane = np.full((1, 1), 0.5, np.float32)
+    primaries = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)
+    rgb = rgb_from_luminance_chroma(plane, plane * 0, plane * 0, chromaticities=primaries)
+
+    assert np.allclose(rgb, 0.5)
+
+
+def test_deep_samples_are_composited_front_to_back_whatever_their_order(tmp_path):
+    near, far = (0.2, 0.0, 0.0, 0.5, 1.0), (0.0, 0.8, 0.0, 1.0, 2.0)
+
+    decoded = read(write_deep_exr(tmp_path / "x.exr", [far, near]))
+
+    assert np.allclose(decoded.pixels, (0.2, 0.4, 0.0), atol=1e-6)
+
+
+def test_deep_samples_without_alpha_are_bad_input(tmp_path):
+    with pytest.raises(BadInputError, match="deep pixels cannot be flattened"):
+        read(write_deep_exr(tmp_path / "x.exr", [(1.0, 1.0, 1.0, 1.0)], names="RGBZ"))
+
+
+def test_orientation_pixel_aspect_and_rate_come_from_the_header(tmp_path):
+    path = write_rgb(
+        tmp_path / "x.exr",
+        RAMP,
+        pixelAspectRatio=2.0,
+        framesPerSecond=Fraction(24000, 1001),
+        Orientation=6,
+    )
+
+    decoded = read(path)
+
+    assert (decoded.pixel_aspect, decoded.frame_rate, decoded.orientation) == (2.0, Fraction(24000, 1001), 6)
+
+
+def test_dpx_code_values_are_read_as_they_are(tmp_path):
+    picture = flat(16, 8, (0.25, 0.5, 0.75))
+
+    decoded = read(write_dpx(tmp_path / "x.dpx", picture, transfer=3, orientation=2, rate=23.976))
+
+    assert np.allclose(decoded.pixels, picture, atol=1e-4)
+    assert (decoded.orientation, decoded.frame_rate) == (4, Fraction(24000, 1001))
+
+
+@pytest.mark.parametrize("keep", [0.02, 0.3, 0.9, 0.999])
+@pytest.mark.parametrize("kind", ["exr", "tiled", "chroma", "dpx"])
+def test_a_truncated_file_is_bad_input(tmp_path, kind, keep):
+    path = tmp_path / "shot 1,#.exr"
+    noise = np.random.default_rng(1).random((128, 256, 3), np.float32)
+    if kind == "exr":
+        write_rgb(path, noise)
+    elif kind == "tiled":
+        path.write_bytes(mip_mapped(halved(rgb_channels(noise)), 32, {}))
+    elif kind == "chroma":
+        write_luminance_chroma_exr(path, noise[..., 0], noise[:64, :128, 1], noise[:64, :128, 2])
+    else:
+        write_dpx(path, noise, transfer=3)
+    read(path)
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * keep)])
+
+    with pytest.raises(BadInputError) as caught:
+        read(path)
+
+    assert caught.value.name == "shot 1,#.exr"
+    assert "\n" not in caught.value.reason
+    assert str(tmp_path) not in caught.value.reason
+
+
+@pytest.mark.parametrize("kind", ["exr", "chroma"])
+def test_damaged_pixels_are_bad_input(tmp_path, kind):
+    path = tmp_path / "x.exr"
+    noise = np.random.default_rng(1).random((128, 256), np.float32)
+    if kind == "chroma":
+        write_luminance_chroma_exr(path, noise, noise[:64, :128], noise[:64, :128])
+    else:
+        write_exr(path, {"Y": noise})
+    data = bytearray(path.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 4000] = b"\xff" * 4000
+    path.write_bytes(data)
+
+    with pytest.raises(BadInputError, match="damaged pixels"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"GIF89a and so on", "neither an OpenEXR nor a DPX file"),
+        (b"\x76\x2f\x31\x01\x02\0\0\0", "the data end inside the header"),
+        (b"SDPX", "the data end inside the header"),
+    ],
+)
+def test_what_is_no_picture_says_so(tmp_path, content, reason):
+    path = tmp_path / "x.exr"
+    path.write_bytes(content)
+
+    with pytest.raises(BadInputError, match=reason):
+        read(path)
+
+
+def test_a_missing_file_is_bad_input(tmp_path):
+    with pytest.raises(BadInputError, match="cannot be read: No such file"):
+        read(tmp_path / "x.exr")
+
+
+def test_an_image_above_the_limit_is_refused_before_it_is_read(tmp_path):
+    path = write_rgb(tmp_path / "x.exr", flat(600, 600, (1, 1, 1)))
+    display = write_rgb(tmp_path / "y.exr", RAMP, dataWindow=window(40, 30), displayWindow=window(900_000, 100_000))
+
+    with pytest.raises(BadInputError, match="600x600 pixels of 4 MiB, more than the 3 MiB"):
+        read(path, max_image_mb=3)
+    with pytest.raises(BadInputError, match="900000x100000"):
+        read(display)

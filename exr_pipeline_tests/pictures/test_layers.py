@@ -1,0 +1,73 @@
+import pytest
+
+from exr_pipeline.errors import BadInputError
+from exr_pipeline.exr import Attribute, Channel, Header
+from exr_pipeline.pictures.layers import choose_layer
+
+
+def header(*parts: tuple[str, str], deep: tuple[int, ...] = (), multi_view: tuple[str, ...] = ()) -> Header:
+    """Parts given as (name, channels), channels as words `name` or `name:TYPE`; `name@view` names the part's view."""
+    built = []
+    for index, (name, words) in enumerate(parts):
+        name, _, view = name.partition("@")
+        split = [word.partition(":") for word in words.split()]
+        channels = tuple(Channel(channel, type_name or "HALF") for channel, _, type_name in split)
+        attributes = [Attribute.of("channels", "chlist", channels), Attribute.of("name", "string", name)]
+        attributes.append(Attribute.of("type", "string", "deepscanline" if index in deep else "scanlineimage"))
+        if view:
+            attributes.append(Attribute.of("view", "string", view))
+        if multi_view:
+            attributes.append(Attribute.of("multiView", "stringvector", multi_view))
+        built.append(attributes)
+    return Header.build(built)
+
+
+@pytest.mark.parametrize(
+    ("parts", "part_index", "kind", "channels"),
+    [
+        ([("", "A B G R Z beauty.B beauty.G beauty.R")], 0, "rgb", "R G B"),
+        ([("", "Z diffuse.B diffuse.G diffuse.R my_beauty.B my_beauty.G my_beauty.R")], 0, "rgb",
+         "my_beauty.R my_beauty.G my_beauty.B"),
+        ([("", "N.B N.G N.R Z diffuse.B diffuse.G diffuse.R")], 0, "rgb", "diffuse.R diffuse.G diffuse.B"),
+        ([("", "crypto00.B crypto00.G crypto00.R diffuse.red diffuse.green diffuse.blue")], 0, "rgb",
+         "diffuse.red diffuse.green diffuse.blue"),
+        ([("", "ViewLayer.Combined.B ViewLayer.Combined.G ViewLayer.Combined.R a.B a.G a.R")], 0, "rgb",
+         "ViewLayer.Combined.R ViewLayer.Combined.G ViewLayer.Combined.B"),
+        ([("", "BY RY Y")], 0, "luminance-chroma", "Y RY BY"),
+        ([("", "Y Z")], 0, "luminance", "Y"),
+        ([("", "Z id:UINT")], 0, "depth", "Z"),
+        ([("", "N.X N.Y N.Z depth.Z")], 0, "depth", "depth.Z"),
+        ([("", "N.X N.Y N.Z")], 0, "data", "N.X"),
+        ([("", "id:UINT")], 0, "id", "id"),
+        ([("", "crypto00.A crypto00.B crypto00.G crypto00.R")], 0, "id", "crypto00.R"),
+        ([("", "mask")], 0, "data", "mask"),
+        ([("diffuse", "B G R"), ("beauty", "B G R")], 1, "rgb", "R G B"),
+        ([("depth", "Z"), ("diffuse", "B G R")], 1, "rgb", "R G B"),
+        ([("rgba_right@right", "B G R"), ("rgba_left@left", "B G R")], 1, "rgb", "R G B"),
+    ],
+)  # fmt: skip
+def test_the_layer_that_a_viewer_would_expect_is_shown(parts, part_index, kind, channels):
+    shown = choose_layer(header(*parts), name="x.exr")
+
+    assert (shown.part_index, shown.kind, shown.channels) == (part_index, kind, tuple(channels.split()))
+
+
+def test_the_left_view_of_a_single_part_stereo_file_is_shown_even_if_the_right_is_its_default():
+    shown = choose_layer(header(("", "B G R left.B left.G left.R"), multi_view=("right", "left")), name="x.exr")
+
+    assert (shown.channels, shown.view) == (("left.R", "left.G", "left.B"), "left")
+
+
+def test_a_flat_picture_is_preferred_to_a_deep_one_of_the_same_rank():
+    shown = choose_layer(header(("rgba", "A B G R Z"), ("beauty", "B G R"), deep=(0,)), name="x.exr")
+
+    assert shown.part_index == 1
+
+
+def test_a_part_without_channels_is_bad_input():
+    with pytest.raises(BadInputError, match=r"x\.exr: no channel"):
+        choose_layer(header(("", "")), name="x.exr")
+
+
+def test_the_description_says_layer_kind_and_view():
+    assert str(choose_layer(header(("depth@left", "Z"), ("m@left", "mask")), name="x")) == "depth (depth), view left"

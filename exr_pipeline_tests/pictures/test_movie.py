@@ -1,0 +1,84 @@
+import io
+import struct
+from fractions import Fraction
+
+import av
+import numpy as np
+import pytest
+
+from exr_pipeline.pictures.movie import held_frame
+
+
+def atoms(mp4: bytes) -> list[str]:
+    names, position = [], 0
+    while position < len(mp4):
+        size, name = struct.unpack_from(">I4s", mp4, position)
+        names.append(name.decode())
+        position += size
+    return names
+
+
+def colours() -> np.ndarray:
+    random = np.random.default_rng(2)
+    return np.repeat(np.repeat(random.integers(0, 256, (3, 4, 3)), 32, 0), 32, 1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("rate", [Fraction(24), Fraction(24000, 1001), Fraction(25), Fraction(60000, 1001)])
+def test_the_duration_is_a_whole_number_of_frames_at_the_exact_rate(rate):
+    mp4, duration = held_frame(colours(), rate=rate, seconds=0.5)
+
+    with av.open(io.BytesIO(mp4)) as container:
+        stream = container.streams.video[0]
+        frames = list(container.decode(stream))
+        assert stream.average_rate == rate
+        assert stream.frames == len(frames) == round(rate / 2)
+        assert stream.duration * stream.time_base == duration == len(frames) / rate
+        assert [Fraction(frame.pts * frame.time_base) for frame in frames[:3]] == [n / rate for n in range(3)]
+
+
+def test_a_movie_has_at_least_one_frame():
+    assert held_frame(colours(), rate=Fraction(24), seconds=0.001)[1] == Fraction(1, 24)
+
+
+def test_the_index_comes_before_the_frames():
+    mp4, _ = held_frame(colours(), rate=Fraction(24), seconds=0.2)
+
+    assert [name for name in atoms(mp4) if name in {"moov", "mdat"}] == ["moov", "mdat"]
+
+
+def test_the_stream_is_converted_to_and_tagged_as_bt709_limited_range():
+    rgb = colours()
+
+    with av.open(io.BytesIO(held_frame(rgb, rate=Fraction(24), seconds=0.2)[0])) as container:
+        stream = container.streams.video[0]
+        frames = list(container.decode(stream))
+    context = stream.codec_context
+    assert (context.codec.name, context.pix_fmt) == ("h264", "yuv420p")
+    tags = (context.color_primaries, context.color_trc, context.colorspace, context.color_range)
+    assert [int(tag) for tag in tags] == [1, 1, 1, 1]
+    for frame in (frames[0], frames[-1]):
+        planes = [np.frombuffer(bytes(p), np.uint8).reshape(-1, p.line_size)[:, : p.width] for p in frame.planes]
+        for row in range(3):
+            for column in range(4):
+                red, green, blue = rgb[row * 32 + 16, column * 32 + 16] / 255
+                luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+                expected = (16 + 219 * luma, 128 + 224 * (blue - luma) / 1.8556, 128 + 224 * (red - luma) / 1.5748)
+                full, half = (row * 32 + 16, column * 32 + 16), (row * 16 + 8, column * 16 + 8)
+                found = (planes[0][full], planes[1][half], planes[2][half])
+                assert np.abs(np.array(found, float) - expected).max() <= 2.5
+
+
+def test_the_same_picture_gives_the_same_bytes():
+    assert held_frame(colours(), rate=Fraction(24), seconds=0.2) == held_frame(
+        colours(), rate=Fraction(24), seconds=0.2
+    )
+
+
+@pytest.mark.parametrize("size", [(2, 2), (2, 1080), (1920, 2)])
+def test_the_smallest_sizes_can_be_encoded(size):
+    rgb = np.full((size[1], size[0], 3), 90, np.uint8)
+
+    with av.open(io.BytesIO(held_frame(rgb, rate=Fraction(24), seconds=0.1)[0])) as container:
+        frame = next(container.decode(video=0))
+
+    assert (frame.width, frame.height) == size
