@@ -1,0 +1,53 @@
+"""Fixtures that tests of several packages share: one S3 server for the session, a fresh bucket for each test."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import pytest
+
+from exr_pipeline.settings import Settings
+from exr_pipeline.storage.embedded import EmbeddedS3
+from exr_pipeline.storage.locations import Location
+
+if TYPE_CHECKING:
+    from exr_pipeline.storage.objects import ObjectStorage
+
+# May do everything in buckets whose names begin with `open`, nothing elsewhere.
+STRANGER = {"access_key": "stranger", "secret_key": "stranger-secret"}
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
+    """The session's S3 server."""
+    stranger = {
+        "name": "stranger",
+        "credentials": [{"accessKey": STRANGER["access_key"], "secretKey": STRANGER["secret_key"]}],
+        "actions": ["Read:open*", "List:open*"],
+    }
+    with EmbeddedS3(tmp_path_factory.mktemp("s3"), more_identities=(stranger,)) as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(s3_server: EmbeddedS3) -> Location:
+    """A new, empty bucket."""
+    name = f"test-{uuid4().hex}"
+    s3_server.create_bucket(name)
+    return Location("s3", name, "")
+
+
+@pytest.fixture
+def s3_settings(s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """Settings that name the session's server, in the environment too for processes that a test starts."""
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    return Settings(_env_file=None)
+
+
+@pytest.fixture
+def storage(s3_settings: Settings) -> "ObjectStorage":
+    """Access to the session's server."""
+    from exr_pipeline.storage.objects import ObjectStorage
+
+    return ObjectStorage(s3_settings)
