@@ -88,7 +88,7 @@ def _hero() -> Made:
 
 def _mip_mapped() -> Made:
     channels = beauty_channels(_picture(Raster.full(512, 288)))
-    data = mip_mapped(halved(channels), 64, {"framesPerSecond": RATE, "software": "maketx", **_ACESCG})
+    data = mip_mapped(halved(channels), 64, {"framesPerSecond": RATE, "software": "sphere-caster 1.0", **_ACESCG})
     part = ExpectedPart(dict.fromkeys("ABGR", "HALF"), "zip", 512, 288, 512, 288, tiled=True)
     key = "library/tiled/sunset_mip_levels.exr"
     return ShowFile(
