@@ -7,19 +7,25 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, NoReturn
 
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.settings import Settings
 
-stdout = Console()
+# Elsewhere than on a terminal nothing is cut to a width that nobody chose.
+stdout = Console(width=None if sys.stdout.isatty() else 1000)
 stderr = Console(stderr=True)
+
+SECONDS_BETWEEN_LINES: Final = 3.0
 
 
 def fail(message: str, *, status: int = 1) -> NoReturn:
@@ -53,9 +59,32 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
     return made
 
 
-def progress_bar() -> Progress:
-    """A progress bar on stderr, plain lines of it where there is no terminal."""
-    return Progress(
+class ProgressLine:
+    """How far long work is: a bar on a terminal, a line every few seconds elsewhere (a log, a CI job)."""
+
+    def __init__(self, bar: Progress | None) -> None:
+        self._bar = bar
+        self._task = bar.add_task("", total=None, detail="") if bar else None
+        self._told = float("-inf")
+
+    def update(self, what: str, done: int, total: int | None = None, detail: str = "") -> None:
+        """Say what is being done, how much of it is done, of how much if that is known."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, description=what, completed=done, total=total, detail=escape(detail))
+        elif done == total or time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
+            self._told = time.monotonic()
+            of = "" if total is None else f"/{total}"
+            sys.stderr.write(f"{what}: {done}{of} {detail}".rstrip() + "\n")
+            sys.stderr.flush()
+
+
+@contextmanager
+def progress_line() -> Iterator[ProgressLine]:
+    """Show progress on stderr for as long as the block runs."""
+    if not stderr.is_terminal:
+        yield ProgressLine(None)
+        return
+    with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
         BarColumn(),
@@ -63,4 +92,6 @@ def progress_bar() -> Progress:
         TimeElapsedColumn(),
         TextColumn("{task.fields[detail]}"),
         console=stderr,
-    )
+        transient=True,
+    ) as bar:
+        yield ProgressLine(bar)

@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from exr_pipeline import __version__
-from exr_pipeline.cli.console import load_settings, progress_bar, stdout, table
+from exr_pipeline.cli.console import load_settings, progress_line, stdout, table
 from exr_pipeline.cli.ingest import with_progress
 from exr_pipeline.cli.places import place
 from exr_pipeline.errors import BadInputError
@@ -71,14 +71,13 @@ def write_sample(storage: ObjectStorage, folder: Location) -> None:
     """Write the sample show below a folder, behind a progress bar."""
     from exr_pipeline.sample import write_show
 
-    with progress_bar() as bar:
-        task = bar.add_task("writing the sample show", total=None, detail="")
+    with progress_line() as line:
 
         def put(key: str, data: bytes) -> None:
             storage.write(folder.child(key), data, content_type="application/octet-stream", tags={})
 
         def progressed(done: int, total: int, key: str) -> None:
-            bar.update(task, completed=done, total=total, detail=key)
+            line.update("writing the sample show", done, total, key)
 
         show = write_show(put, progress=progressed)
     stdout.print(f"{len(show.files)} files, {show.total_bytes / 1e6:.0f} MB, in {escape(folder.url)}", highlight=False)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from exr_pipeline.cli.console import load_settings, progress_bar, stdout
+from exr_pipeline.cli.console import load_settings, progress_line, stdout
 from exr_pipeline.cli.places import existing
 from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
 
@@ -53,22 +53,22 @@ def with_progress(work: Callable[[IngestListener], IngestReport]) -> IngestRepor
     """Do an ingest behind a progress bar."""
     from exr_pipeline.orchestration.run_now import IngestListener
 
-    with progress_bar() as bar:
-        task = bar.add_task("listing", total=None, detail="")
-        ended = 0
+    with progress_line() as line:
+        ended = total = 0
 
         def found(files: int) -> None:
-            bar.update(task, description="ingesting", total=files, completed=0)
+            nonlocal total
+            total = files
 
         def progressed(chunk: ChunkProgress) -> None:
             nonlocal ended
-            bar.update(task, completed=ended + chunk.done, detail=str(chunk))
+            line.update("ingesting", ended + chunk.done, total, chunk.summary())
             if chunk.done == chunk.total:
                 ended += chunk.total
 
         return work(
             IngestListener(
-                on_listed=lambda count: bar.update(task, completed=count), on_found=found, on_progress=progressed
+                on_listed=lambda count: line.update("listing", count), on_found=found, on_progress=progressed
             )
         )
 

@@ -81,14 +81,14 @@ class Progress:
         """Count one file that ended in a state."""
         setattr(self, state, getattr(self, state) + 1)
 
-    def __str__(self) -> str:
-        seconds = max(time.monotonic() - self.started, 1e-3)
-        rate = self.done / seconds
+    def summary(self) -> str:
+        """How the files ended so far, how fast, and how long the rest will take."""
+        rate = self.done / max(time.monotonic() - self.started, 1e-3)
         left = f", about {(self.total - self.done) / rate:.0f} s left" if 0 < self.done < self.total else ""
-        return (
-            f"{self.done}/{self.total} files ({self.ready} ready, {self.rejected} rejected, "
-            f"{self.retryable} retryable), {rate:.1f} files/s{left}"
-        )
+        return f"({self.ready} ready, {self.rejected} rejected, {self.retryable} retryable), {rate:.1f} files/s{left}"
+
+    def __str__(self) -> str:
+        return f"{self.done}/{self.total} files {self.summary()}"
 
 
 class ChunkIngest:

@@ -3,6 +3,7 @@
 Belongs here: wiring. Tests and tools build variants with it, without patching.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -29,7 +30,7 @@ def build_defs(
     overrides = dict(resource_overrides or {})
     pipeline = overrides.pop("pipeline", None) or Pipeline(settings)
     ingest_job = build_ingest_job()
-    return dg.Definitions(
+    defs = dg.Definitions(
         assets=[SOURCE_SPEC, build_file_assets(settings.chunk_size)],
         jobs=[ingest_job, ingest_selection_job, retry_failed_files_job],
         sensors=[build_sensor(settings, [ingest_job, ingest_selection_job])],
@@ -41,3 +42,8 @@ def build_defs(
         },
         executor=dg.in_process_executor,
     )
+    with warnings.catch_warnings():
+        # Dagster copies the sensor to give its jobs their resources, and warns of a parameter that it passes itself.
+        warnings.filterwarnings("ignore", message="Parameter `owners`", category=dg.BetaWarning)
+        defs.get_repository_def()
+    return defs

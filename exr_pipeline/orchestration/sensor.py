@@ -67,17 +67,6 @@ class Cursor:
 def build_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDefinition:
     """The sensor over the configured sources."""
 
-    @dg.sensor(
-        name=SENSOR,
-        jobs=jobs,
-        minimum_interval_seconds=settings.sensor_interval_seconds,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        required_resource_keys={"pipeline"},
-        description=(
-            "Finds new and changed OpenEXR and DPX files under the sources (EXR_PIPELINE_SOURCES), adds a partition "
-            "for each and starts runs over chunks of them."
-        ),
-    )
     def source_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         pipeline: Pipeline = context.resources.pipeline
         if not pipeline.settings.sources:
@@ -88,7 +77,19 @@ def build_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDefinition
             # Nothing was asked for and the cursor stays: the next tick starts from the same place.
             return dg.SkipReason(f"Will look again: {error}")
 
-    return source_files
+    # Not the decorator: it warns of a beta parameter that it passes by itself.
+    return dg.SensorDefinition(
+        name=SENSOR,
+        evaluation_fn=source_files,
+        jobs=jobs,
+        minimum_interval_seconds=settings.sensor_interval_seconds,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        required_resource_keys={"pipeline"},
+        description=(
+            "Finds new and changed OpenEXR and DPX files under the sources (EXR_PIPELINE_SOURCES), adds a partition "
+            "for each and starts runs over chunks of them."
+        ),
+    )
 
 
 def tick(
