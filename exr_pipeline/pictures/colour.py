@@ -216,7 +216,7 @@ class ColourConfig:
         try:
             self._config = Ocio.Config.CreateFromFile(uri)
             self._config.validate()
-        except Ocio.Exception as error:
+        except (Ocio.Exception, Ocio.ExceptionMissingFile) as error:
             reason = " ".join(str(error).split())
             raise MisconfiguredError(
                 setting, f"cannot use the OCIO config {uri!r}: {reason}", "name a valid config, or unset it"
@@ -283,7 +283,7 @@ class ColourConfig:
             return self._config.getProcessor(transform).getOptimizedCPUProcessor(
                 Ocio.BIT_DEPTH_F32, output, Ocio.OPTIMIZATION_DEFAULT
             )
-        except Ocio.Exception as error:
+        except (Ocio.Exception, Ocio.ExceptionMissingFile) as error:
             reason = " ".join(str(error).split())
             raise MisconfiguredError(
                 self._setting, f"the OCIO config {self.name!r} cannot do it: {reason}", "repair the config"

@@ -5,6 +5,7 @@ Belongs here: compositing samples in depth. Not here: reading files (`decode`).
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def in_order(deep: Any, flat: NDArray[np.float32]) -> None:
         if count < 2:
             continue
         depths = [samples.deep_value(pixel, depth, sample) for sample in range(count)]
-        if all(near <= far for near, far in zip(depths, depths[1:], strict=False)):
+        if all(near <= far for near, far in pairwise(depths)):
             continue
         samples.sort(pixel)
         pixels[pixel] = _composited(samples, pixel, count, flat.shape[2], alpha)

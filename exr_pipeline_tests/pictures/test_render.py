@@ -1,0 +1,378 @@
+"""Pictures compared with calculations that do not use the code under test.
+
+Tolerances in 8-bit code values, over patches of one colour: stills 1 on average and 2 at most (JPEG rounds to 8-bit
+YCbCr); proxies 1 on average and 3 at most (the same in limited range, H.264, and the baked view where it is used).
+"""
+
+import io
+import pickle
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import OpenEXR
+import PyOpenColorIO as Ocio
+import pytest
+import simplejpeg
+
+from exr_pipeline.errors import BadInputError
+from exr_pipeline.pictures.chromaticities import REC709, XYZ, rgb_to_xyz
+from exr_pipeline.pictures.colour import BUILT_IN_CONFIG
+from exr_pipeline.pictures.render import render
+from exr_pipeline_tests.pictures.files import (
+    flat,
+    patch_means,
+    patches,
+    picture_settings,
+    rgb_channels,
+    window,
+    write_deep_exr,
+    write_dpx,
+    write_exr,
+    write_luminance_chroma_exr,
+    write_mip_exr,
+    write_rgb,
+)
+
+COLOURS = np.array(
+    [[0.18, 0.18, 0.18], [0.02, 0.02, 0.02], [0.5, 0.25, 0.1], [0.1, 0.3, 0.5], [0.9, 0.8, 0.7], [0.05, 0.2, 0.05]]
+)
+
+# ARRI Wide Gamut 3 and LogC3 at EI 800, "ALEXA Log C Curve", ARRI 2017.
+AWG3 = (0.6840, 0.3130, 0.2210, 0.8480, 0.0861, -0.1020, 0.3127, 0.3290)
+# ACEScg to linear Rec.709 with Bradford adaptation, as published by the Academy (to five places).
+AP1_TO_REC709 = np.array([[1.70505, -0.62179, -0.08326], [-0.13026, 1.14080, -0.01055], [-0.02400, -0.12897, 1.15297]])
+XYZ_TO_REC709 = np.linalg.inv(rgb_to_xyz(REC709))
+
+
+def logc3(linear: np.ndarray) -> np.ndarray:
+    return np.where(
+        linear > 0.010591, 0.247190 * np.log10(5.555556 * linear + 0.052272) + 0.385537, 5.367655 * linear + 0.092809
+    )
+
+
+def srgb(linear: np.ndarray) -> np.ndarray:
+    linear = np.clip(linear, 0, 1)
+    return 255 * np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def rec1886(linear: np.ndarray) -> np.ndarray:
+    return 255 * np.clip(linear, 0, 1) ** (1 / 2.4)
+
+
+def viewed(space: str, display: str, values: np.ndarray) -> np.ndarray:
+    """8-bit values of the display's SDR view by OCIO's own exact processor."""
+    config = Ocio.Config.CreateFromFile(BUILT_IN_CONFIG)
+    transform = Ocio.DisplayViewTransform(src=space, display=display, view="ACES 1.0 - SDR Video")
+    pixels = np.ascontiguousarray(values, np.float32).ravel()
+    config.getProcessor(transform).getDefaultCPUProcessor().applyRGB(pixels)
+    return np.clip(pixels.reshape(values.shape), 0, 1) * 255
+
+
+def made(path: Path, **settings: object):
+    return render(str(path), path.name, thumbnail=True, proxy=True, settings=picture_settings(**settings))
+
+
+def still(pictures) -> np.ndarray:
+    image = simplejpeg.decode_jpeg(pictures.thumbnail.jpeg)
+    assert image.shape == (pictures.thumbnail.height, pictures.thumbnail.width, 3)
+    return image
+
+
+def first_frame(pictures) -> np.ndarray:
+    """RGB of the first frame, the matrix applied here rather than by a scaler's defaults."""
+    with av.open(io.BytesIO(pictures.proxy.mp4)) as container:
+        frame = next(container.decode(video=0))
+    assert (frame.width, frame.height) == (pictures.proxy.width, pictures.proxy.height)
+    planes = [np.frombuffer(bytes(p), np.uint8).reshape(-1, p.line_size)[:, : p.width] for p in frame.planes]
+    luma = (planes[0] - 16.0) / 219
+    blue, red = (np.kron((p - 128.0) / 224, np.ones((2, 2)))[: frame.height, : frame.width] for p in planes[1:])
+    rgb = np.stack([luma + 1.5748 * red, luma * 0, luma + 1.8556 * blue], axis=2)
+    rgb[..., 1] = (luma - 0.2126 * rgb[..., 0] - 0.0722 * rgb[..., 2]) / 0.7152
+    return np.clip(rgb, 0, 1) * 255
+
+
+def assert_patches(pictures, still_values: np.ndarray, proxy_values: np.ndarray) -> None:
+    count = len(still_values)
+    of_still = np.abs(patch_means(still(pictures), count) - still_values)
+    of_proxy = np.abs(patch_means(first_frame(pictures), count) - proxy_values)
+    assert of_still.mean() <= 1.0
+    assert of_still.max() <= 2.0
+    assert of_proxy.mean() <= 1.0
+    assert of_proxy.max() <= 3.0
+
+
+@pytest.mark.parametrize(
+    ("attributes", "values", "rec709", "space", "rule"),
+    [
+        ({"colorInteropID": "lin_ap1_scene"}, COLOURS, COLOURS @ AP1_TO_REC709.T, "ACEScg", "colorInteropID"),
+        ({}, COLOURS, COLOURS @ AP1_TO_REC709.T, "ACEScg", "default (scene_linear)"),
+        ({"oiio:ColorSpace": "lin_rec709_scene"}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "oiio:ColorSpace"),
+        ({"chromaticities": REC709}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "chromaticities"),
+        ({"colorspace": "ARRI LogC3 (EI800)"}, logc3(COLOURS),
+         COLOURS @ (XYZ_TO_REC709 @ rgb_to_xyz(AWG3)).T, "ARRI LogC3 (EI800)", "colorspace"),
+        ({"chromaticities": XYZ}, COLOURS @ rgb_to_xyz(REC709).T, COLOURS, "CIE XYZ (D65)", "chromaticities"),
+        ({"chromaticities": AWG3}, COLOURS, COLOURS @ (XYZ_TO_REC709 @ rgb_to_xyz(AWG3)).T,
+         "linear, primaries 0.684 0.313 0.221 0.848 0.0861 -0.102 0.3127 0.329", "chromaticities"),
+    ],
+)  # fmt: skip
+def test_patches_of_each_source_space_are_colorimetrically_right(tmp_path, attributes, values, rec709, space, rule):
+    path = write_rgb(tmp_path / "x.exr", patches(values), **attributes)
+
+    pictures = made(path, still_view="un-tone-mapped", proxy_view="un-tone-mapped")
+
+    assert (pictures.source_colour_space, pictures.colour_rule, pictures.warnings) == (space, rule, ())
+    assert (pictures.thumbnail.view, pictures.proxy.view) == (
+        "sRGB - Display / Un-tone-mapped", "Rec.1886 Rec.709 - Display / Un-tone-mapped",
+    )  # fmt: skip
+    assert_patches(pictures, srgb(rec709), rec1886(rec709))
+
+
+@pytest.mark.parametrize("space", ["ACEScg", "Linear Rec.709 (sRGB)", "ARRI LogC3 (EI800)", "ACEScct"])
+def test_patches_of_each_source_space_have_the_values_of_the_default_view(tmp_path, space):
+    values = logc3(COLOURS) if space[:2] != "Li" and space != "ACEScg" else COLOURS
+
+    pictures = made(write_rgb(tmp_path / "x.exr", patches(values), colorspace=space))
+
+    assert pictures.ocio_config == BUILT_IN_CONFIG.removeprefix("ocio://")
+    expected = viewed(space, "sRGB - Display", values), viewed(space, "Rec.1886 Rec.709 - Display", values)
+    assert_patches(pictures, *expected)
+
+
+def test_a_large_proxy_through_the_baked_view_has_the_right_patches(tmp_path):
+    colours = np.concatenate([COLOURS, COLOURS * 8])
+    path = write_rgb(tmp_path / "x.exr", patches(colours, 160), colorspace="ACEScg")
+
+    pictures = made(path)
+
+    assert (pictures.proxy.width, pictures.proxy.height) == (1920, 160)
+    expected = viewed("ACEScg", "sRGB - Display", colours), viewed("ACEScg", "Rec.1886 Rec.709 - Display", colours)
+    assert_patches(pictures, *expected)
+
+
+def test_a_logarithmic_dpx_is_read_as_adx10(tmp_path):
+    codes = np.array([[445, 445, 445], [95, 95, 95], [600, 500, 400], [400, 500, 600]]) / 1023
+
+    pictures = made(write_dpx(tmp_path / "x.dpx", patches(codes), transfer=3, rate=25.0))
+
+    assert (pictures.source_colour_space, pictures.colour_rule) == ("ADX10", "dpx:transfer (logarithmic)")
+    assert pictures.proxy.rate == 25
+    assert_patches(
+        pictures, viewed("ADX10", "sRGB - Display", codes), viewed("ADX10", "Rec.1886 Rec.709 - Display", codes)
+    )
+
+
+@pytest.mark.parametrize(
+    ("transfer", "rule"), [(6, "dpx:transfer (ITU-R BT.709)"), (0, "default (DPX: Rec.709 video)")]
+)
+def test_a_video_dpx_is_shown_as_it_is_and_not_given_a_view_twice(tmp_path, transfer, rule):
+    codes = np.array([[0.5, 0.5, 0.5], [0.9, 0.5, 0.2], [0.1, 0.2, 0.8], [1.0, 1.0, 1.0]])
+
+    pictures = made(write_dpx(tmp_path / "x.dpx", patches(codes), transfer=transfer))
+
+    assert (pictures.colour_rule, pictures.proxy.view) == (rule, "Rec.1886 Rec.709 - Display")
+    assert_patches(pictures, srgb(codes**2.4), codes * 255)
+
+
+def test_an_unknown_colour_space_is_a_warning_not_a_failure(tmp_path):
+    pictures = made(write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="made up"))
+
+    assert pictures.source_colour_space == "ACEScg"
+    assert pictures.warnings == ("colorspace 'made up' is no colour space of the OCIO config: ignored",)
+
+
+def test_light_is_averaged_before_the_view(tmp_path):
+    stripes = np.zeros((512, 512, 3), np.float32)
+    stripes[::2] = 1.0
+
+    pictures = made(write_rgb(tmp_path / "x.exr", stripes, colorspace="lin_rec709_scene"), still_view="un-tone-mapped")
+
+    assert np.abs(still(pictures) - srgb(np.array(0.5))).max() <= 1
+
+
+def test_log_light_is_averaged_as_light_too(tmp_path):
+    stripes = np.zeros((512, 512, 3), np.float32)
+    stripes[::2], stripes[1::2] = logc3(np.array(0.8)), logc3(np.array(0.0))
+
+    pictures = made(
+        write_rgb(tmp_path / "x.exr", stripes, colorspace="ARRI LogC3 (EI800)"), still_view="un-tone-mapped"
+    )
+
+    assert np.abs(still(pictures) - srgb(np.array(0.4))).max() <= 1.5
+
+
+@pytest.mark.parametrize(
+    ("size", "aspect", "thumbnail", "proxy"),
+    [
+        ((2048, 858), 1.0, (256, 107), (1920, 804)),
+        ((101, 77), 1.0, (101, 77), (100, 76)),
+        ((1, 1), 1.0, (1, 1), (2, 2)),
+        ((400, 300), 2.0, (256, 96), (400, 150)),
+        ((400, 300), 0.5, (171, 256), (200, 300)),
+        ((5000, 3), 1.0, (256, 1), (1920, 2)),
+    ],
+)
+def test_outputs_fit_their_boxes_and_are_never_enlarged(tmp_path, size, aspect, thumbnail, proxy):
+    path = write_rgb(tmp_path / "x.exr", flat(*size, (0.5, 0.5, 0.5)), pixelAspectRatio=aspect)
+
+    pictures = made(path)
+
+    assert still(pictures).shape[1::-1] == thumbnail
+    assert first_frame(pictures).shape[1::-1] == proxy
+
+
+def test_the_data_window_lies_in_the_display_window_of_the_outputs(tmp_path):
+    white = flat(64, 32, (1.0, 1.0, 1.0))
+    path = write_rgb(tmp_path / "x.exr", white, dataWindow=window(64, 32, 32, 16), displayWindow=window(128, 64))
+
+    for image in (still(made(path)), first_frame(made(path))):
+        inside = image[20:44, 36:92]
+        assert image.shape == (64, 128, 3)
+        assert inside.min() > 150
+        assert max(image[:12].max(), image[52:].max(), image[:, :28].max(), image[:, 100:].max()) < 12
+
+
+def test_orientation_turns_the_outputs(tmp_path):
+    picture = flat(64, 32, (0.0, 0.0, 0.0))
+    picture[:16, :16] = 1  # Stored at the top left; orientation 6 shows it at the top right.
+
+    image = still(made(write_rgb(tmp_path / "x.exr", picture, Orientation=6)))
+
+    assert image.shape == (64, 32, 3)
+    assert image[4:12, 20:28].min() > 150
+    assert image[:, :12].max() < 12
+
+
+def test_all_black_is_found_and_one_lit_region_is_not_black(tmp_path):
+    dark = flat(300, 200, (0.0, 0.0, 0.0))
+    assert made(write_rgb(tmp_path / "a.exr", dark)).is_black
+    dark[50:60, 50:60] = 0.1
+    assert not made(write_rgb(tmp_path / "b.exr", dark)).is_black
+
+
+def test_invalid_pixels_are_counted_and_do_not_spread(tmp_path):
+    picture = flat(512, 512, (0.2, 0.2, 0.2))
+    picture[100:104, 100:104] = np.nan
+    picture[200, 200] = np.inf
+
+    pictures = made(write_rgb(tmp_path / "x.exr", picture))
+
+    assert (pictures.nan_pixels, pictures.inf_pixels) == (16, 1)
+    image = still(pictures)
+    assert image[100, 100].min() > 240
+    assert np.abs(image[140:].astype(int) - image[200, 200]).max() <= 1
+
+
+@pytest.mark.parametrize("huge", [1e38, -1e38])
+def test_huge_values_do_not_break_the_picture(tmp_path, huge):
+    image = still(made(write_rgb(tmp_path / "x.exr", flat(512, 512, (huge, huge, huge)))))
+
+    assert image.min() == image.max() == (255 if huge > 0 else 0)
+
+
+def test_mip_levels_serve_each_output(tmp_path):
+    levels = [flat(1024 >> n, 512 >> n or 1, [(1, 0, 0), (0, 1, 0), (0, 0, 1)][min(n, 2)]) for n in range(11)]
+    path = write_mip_exr(tmp_path / "x.exr", levels)
+
+    both = made(path)
+    alone = render(str(path), "x.exr", thumbnail=True, proxy=False, settings=picture_settings())
+
+    assert first_frame(both)[256, 512].argmax() == 0
+    assert still(alone)[64, 128].argmax() == 2
+    assert alone.proxy is None
+
+
+def test_luminance_chroma_deep_and_luminance_files_have_pictures(tmp_path):
+    chroma = write_luminance_chroma_exr(
+        tmp_path / "a.exr", *(np.full((n, n), v) for n, v in ((32, 0.5), (16, 0.3), (16, -0.2)))
+    )
+    deep = write_deep_exr(tmp_path / "b.exr", [(0.1, 0.5, 0.1, 1.0, 3.0)])
+    grey = write_exr(tmp_path / "c.exr", {"Y": np.full((16, 16), 0.4, np.float32)})
+
+    red, green, blue = still(made(chroma))[8, 8].astype(int)
+    assert red > green > blue
+    assert still(made(deep))[8, 8].argmax() == 1
+    assert np.ptp(still(made(grey))[8, 8]) <= 1
+
+
+@pytest.mark.parametrize(
+    ("channels", "what"),
+    [
+        ({"Z": np.tile(np.linspace(1, 9, 64, dtype=np.float32), (64, 1))}, "Z (depth)"),
+        ({"id": np.arange(64 * 64, dtype=np.uint32).reshape(64, 64)}, "id (id)"),
+        ({"mask": np.tile(np.linspace(0, 1, 64, dtype=np.float32), (64, 1))}, "mask (data)"),
+    ],
+)
+def test_a_file_without_colour_has_a_picture_that_says_what_it_is(tmp_path, channels, what):
+    pictures = made(write_exr(tmp_path / "x.exr", channels))
+
+    assert pictures.layer == what
+    assert pictures.source_colour_space == "data"
+    assert pictures.thumbnail.view == "none (data)"
+    assert pictures.warnings[0].startswith(f"shows {what}, which is no colour picture")
+    assert np.ptp(still(pictures)) > 150
+
+
+def test_rgb_tagged_as_data_is_shown_as_it_is(tmp_path):
+    pictures = made(write_rgb(tmp_path / "x.exr", patches(COLOURS), colorInteropID="data"))
+
+    assert_patches(pictures, COLOURS * 255, COLOURS * 255)
+    assert pictures.warnings == ("tagged as data (Raw): values from 0 to 1 shown as they are",)
+
+
+def test_the_beauty_of_a_multi_part_file_is_shown_and_recorded(tmp_path):
+    pictures = {"diffuse": (1, 0, 0), "beauty": (0, 0, 1)}
+    parts = [
+        OpenEXR.Part({"type": OpenEXR.scanlineimage}, rgb_channels(flat(64, 32, colour)), name)
+        for name, colour in pictures.items()
+    ]
+    OpenEXR.File(parts).write(str(tmp_path / "x.exr"))
+
+    pictures = made(tmp_path / "x.exr")
+
+    assert pictures.layer == "beauty"
+    assert still(pictures)[16, 32].argmax() == 2
+
+
+def test_the_frame_rate_of_the_file_is_the_rate_of_the_proxy(tmp_path):
+    path = write_rgb(tmp_path / "x.exr", patches(COLOURS), framesPerSecond=Fraction(24000, 1001))
+
+    pictures = made(path, proxy_seconds=1.0)
+
+    assert (pictures.proxy.rate, pictures.proxy.duration) == (Fraction(24000, 1001), 1.001)
+
+
+def test_the_result_is_reproducible_small_and_travels_between_processes(tmp_path):
+    path = write_rgb(tmp_path / "x.exr", patches(COLOURS))
+    first, second = made(path), made(path)
+
+    assert (first.thumbnail, first.proxy, first.preview_jpeg) == (second.thumbnail, second.proxy, second.preview_jpeg)
+    assert pickle.loads(pickle.dumps(first)) == first
+    assert len(first.preview_jpeg) <= 4096
+    assert simplejpeg.decode_jpeg(first.preview_jpeg).shape[1] <= 160
+    assert set(first.library_versions) >= {"OpenImageIO", "OpenColorIO", "OpenEXR", "av", "libavcodec"}
+    assert "libx264" in first.proxy.encoder
+    assert len(first.ocio_config_hash) >= 32
+
+
+def test_the_file_rules_of_a_studio_config_come_before_the_default(tmp_path):
+    config = Ocio.Config.CreateFromFile(BUILT_IN_CONFIG)
+    rules = config.getFileRules()
+    rules.insertRule(0, "plates", "ARRI LogC3 (EI800)", "*plate*", "exr")
+    config.setFileRules(rules)
+    (tmp_path / "config.ocio").write_text(config.serialize())
+    path = write_rgb(tmp_path / "plate.exr", patches(logc3(COLOURS)))
+
+    pictures = made(path, ocio_config_path=str(tmp_path / "config.ocio"))
+
+    assert pictures.source_colour_space == "ARRI LogC3 (EI800)"
+    assert pictures.colour_rule == "file rule of the OCIO config"
+
+
+def test_a_truncated_file_makes_nothing(tmp_path):
+    path = write_rgb(tmp_path / "x.exr", np.random.default_rng(1).random((200, 200, 3)))
+    path.write_bytes(path.read_bytes()[:-200])
+
+    with pytest.raises(BadInputError, match=r"^x\.exr: truncated"):
+        made(path)
