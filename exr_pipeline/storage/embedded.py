@@ -57,7 +57,7 @@ class EmbeddedS3:
     secret_key: Final = SECRET_KEY
 
     def __init__(self, directory: Path, *, more_identities: tuple[dict[str, Any], ...] = ()) -> None:
-        self._directory = directory.resolve()
+        self.directory = directory.resolve()
         self._more_identities = more_identities
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[bytes] | None = None
@@ -109,7 +109,7 @@ class EmbeddedS3:
             self._client.create_bucket(Bucket=name)
 
     def __enter__(self) -> Self:
-        self._directory.mkdir(parents=True, exist_ok=True)
+        self.directory.mkdir(parents=True, exist_ok=True)
         self._lock = self._locked()
         try:
             self._start()
@@ -129,17 +129,17 @@ class EmbeddedS3:
                 self._lock = None
 
     def _locked(self) -> IO[bytes]:
-        file = (self._directory / "lock").open("wb")
+        file = (self.directory / "lock").open("wb")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             file.close()
-            raise RetryableError(f"another embedded S3 server is using {self._directory}: stop it first") from None
+            raise RetryableError(f"another embedded S3 server is using {self.directory}: stop it first") from None
         return file
 
     def _start(self) -> None:
         program = _program()
-        config = self._directory / "s3.json"
+        config = self.directory / "s3.json"
         owner = {
             "name": "owner",
             "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
@@ -154,18 +154,18 @@ class EmbeddedS3:
             if self._wait_until_ready(deadline):
                 return
             self._stop()
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or "address already in use" not in self._log_tail():
                 break
         raise RetryableError(f"the embedded S3 server did not start; the end of its log says:\n{self._log_tail()}")
 
     def _launch(self, program: str, config: Path) -> None:
-        data = self._directory / "data"
+        data = self.directory / "data"
         data.mkdir(exist_ok=True)
         # The memory of the last election delays this one by 20 s if the ports are the same.
         for election in data.glob("m[0-9]*"):
             shutil.rmtree(election)
         # One file per bucket instead of seven.
-        (self._directory / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
+        (self.directory / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
         self._ports = _free_ports()
         command = [
             program,
@@ -190,15 +190,15 @@ class EmbeddedS3:
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
         ]
-        with (self._directory / "weed.log").open("wb") as log:
+        with (self.directory / "weed.log").open("wb") as log:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=self._directory,
+                cwd=self.directory,
                 # Neither credentials of AWS nor a configuration at home are its business.
-                env={"HOME": str(self._directory), "PATH": os.environ.get("PATH", "")},
+                env={"HOME": str(self.directory), "PATH": os.environ.get("PATH", "")},
                 # Ctrl-C is for us: we stop it when we are done.
                 start_new_session=True,
                 preexec_fn=_death_with_parent(),
@@ -236,7 +236,7 @@ class EmbeddedS3:
                 socket_file.unlink(missing_ok=True)
 
     def _log_tail(self) -> str:
-        log = self._directory / "weed.log"
+        log = self.directory / "weed.log"
         lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
         return "\n".join(lines[-15:])
 
