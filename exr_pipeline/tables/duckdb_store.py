@@ -230,13 +230,9 @@ def _matching(
 
 
 def _apply(connection: duckdb.DuckDBPyConnection, plan: WritePlan) -> None:
-    for name in CHILD_TABLES:
-        _delete(connection, name, plan.removed_children.get(name, []))
-        if name in plan.children:
-            _insert(connection, name, plan.children[name])
-    for name, rows in (("files", plan.files), ("proxy_outputs", plan.proxy_outputs)):
-        first, second = version_columns(name)
-        _delete(connection, name, list(zip(rows[first].to_pylist(), rows[second].to_pylist(), strict=True)))
+    for name, versions in plan.removed.items():
+        _delete(connection, name, versions)
+    for name, rows in plan.rows.items():
         _insert(connection, name, rows)
 
 

@@ -6,7 +6,7 @@ Belongs here: the rules of docs/tables.md on versions, current rows and partial 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -49,12 +49,10 @@ _FILE_RULES: Final[dict[str, _Rule]] = {
 
 @dataclass(frozen=True)
 class WritePlan:
-    """Rows to put in, and the versions whose stored rows go out before (all of them, duplicates too)."""
+    """What to change: first the versions whose stored rows go out (duplicates too), then the rows that come in."""
 
-    files: pa.Table
-    proxy_outputs: pa.Table
-    children: dict[TableName, pa.Table]
-    removed_children: dict[TableName, list[VersionId]] = field(default_factory=dict)
+    removed: dict[TableName, list[VersionId]]
+    rows: dict[TableName, pa.Table]
 
 
 def conform_all(rows: Mapping[TableName, pa.Table]) -> dict[TableName, pa.Table]:
@@ -106,16 +104,24 @@ def touched_files(rows: Mapping[TableName, pa.Table]) -> list[FileKey]:
 
 
 def plan_write(
-    rows: Mapping[TableName, pa.Table], stored_files: pa.Table, stored_proxies: pa.Table, now: datetime
+    rows: Mapping[TableName, pa.Table], stored_files: pa.Table, stored_outputs: pa.Table, now: datetime
 ) -> WritePlan:
     """What to write, given conformed rows and all stored rows (every version) of `touched_files`."""
     clock = now.astimezone(UTC).isoformat()
     files = _FilesMerge(rows, stored_files, clock)
+    outputs = _OutputsMerge(rows, stored_outputs, files, clock)
+    changed_files, changed_outputs = files.changed_rows(), outputs.changed_rows()
     return WritePlan(
-        files=files.changed_rows(),
-        proxy_outputs=_merge_proxies(rows, stored_proxies, files, clock),
-        children={name: rows[name] for name in CHILD_TABLES if name in rows},
-        removed_children=files.removed_children(rows),
+        removed={
+            **files.removed_children(rows),
+            "files": files.stored_among(changed_files),
+            "proxy_outputs": outputs.stored_among(changed_outputs),
+        },
+        rows={
+            **{name: rows[name] for name in CHILD_TABLES if name in rows},
+            "files": changed_files,
+            "proxy_outputs": changed_outputs,
+        },
     )
 
 
@@ -125,6 +131,7 @@ class _Merge:
     def __init__(self, incoming: pa.Table, stored: pa.Table, key: tuple[str, str]) -> None:
         import pyarrow as pa
 
+        self._key = key
         self.count_stored = stored.num_rows
         self.both = pa.concat_tables([stored, incoming]).combine_chunks()
         self.ids: list[VersionId] = _pairs(self.both, *key)
@@ -138,6 +145,10 @@ class _Merge:
         """A column of the stored rows followed by the incoming ones."""
         values: list[Any] = self.both.column(column).to_pylist()
         return values
+
+    def stored_among(self, changed: pa.Table) -> list[VersionId]:
+        """The versions of these rows that are stored already."""
+        return [version for version in _pairs(changed, *self._key) if version in self.stored_at]
 
     def gather(
         self,
@@ -240,47 +251,64 @@ class _FilesMerge(_Merge):
         return {name: sorted(self.other_bytes | (replaced if name in rows else set())) for name in CHILD_TABLES}
 
 
-def _merge_proxies(rows: Mapping[TableName, pa.Table], stored: pa.Table, files: _FilesMerge, clock: str) -> pa.Table:
-    incoming = rows.get("proxy_outputs", stored.schema.empty_table())
-    merge = _Merge(incoming, stored, ("s3_bucket", "proxy_id"))
-    keys, file_ids = _file_keys(merge.both, "s3_bucket", "s3_key"), merge.values("file_id")
-    superseded = merge.values("superseded_at")
-    thumbnails, proxies = merge.values("thumbnail_s3_key"), merge.values("proxy_s3_key")
-    known = set(files.ids)
-    # The last one wins if a file's current version has several outputs; ours have one, named by the file_id.
-    remade = {keys[i]: v for v, i in merge.incoming_at.items() if file_ids[i] == files.current.get(keys[i])}
-    versions: list[VersionId] = []
-    result: list[str | None] = []
-    kept: dict[_Rule, set[VersionId]] = {"coalesce": set(), "thumbnail": set(), "proxy": set()}
-    for version in dict.fromkeys(merge.ids):
-        i, s = merge.incoming_at.get(version), merge.stored_at.get(version)
-        at = s if i is None else i
-        assert at is not None
-        key, source = keys[at], (version[0], file_ids[at])
-        if i is not None and source not in known:
-            raise ValueError(f"proxy_outputs has a row of file_id {source[1]}, which files has not")
-        was = None if s is None else superseded[s]
-        if i is not None:
-            is_current = remade.get(key) == version
-        else:
-            is_current = (
-                was is None
-                and files.current.get(key) == source[1]
-                and key not in remade
-                and source not in files.other_bytes
-            )
-        superseded_at = None if is_current else was or clock
-        if i is None and superseded_at == was and version not in merge.duplicated:
-            continue
-        versions.append(version)
-        result.append(superseded_at)
-        if i is not None and s is not None and was is None and source not in files.other_bytes:
+class _OutputsMerge(_Merge):
+    """The `proxy_outputs` rows after a write."""
+
+    def __init__(self, rows: Mapping[TableName, pa.Table], stored: pa.Table, files: _FilesMerge, clock: str) -> None:
+        incoming = rows.get("proxy_outputs", stored.schema.empty_table())
+        super().__init__(incoming, stored, ("s3_bucket", "proxy_id"))
+        self._files, self._clock = files, clock
+        self._keys, self._file_ids = _file_keys(self.both, "s3_bucket", "s3_key"), self.values("file_id")
+        self._superseded = self.values("superseded_at")
+        known = set(files.ids)
+        for (bucket, _), i in self.incoming_at.items():
+            if (bucket, self._file_ids[i]) not in known:
+                raise ValueError(f"proxy_outputs has a row of file_id {self._file_ids[i]}, which files has not")
+        # The last one wins if a file's current version has several outputs; ours have one, named by the file_id.
+        self._remade = {
+            self._keys[i]: version
+            for version, i in self.incoming_at.items()
+            if self._file_ids[i] == files.current.get(self._keys[i])
+        }
+
+    def changed_rows(self) -> pa.Table:
+        """The rows that are new or differ from the stored ones."""
+        superseded_at: dict[VersionId, str | None] = {}
+        for version in dict.fromkeys(self.ids):
+            stored_at = self.stored_at.get(version)
+            was = None if stored_at is None else self._superseded[stored_at]
+            now = None if self._is_current(version) else was or self._clock
+            if version in self.incoming_at or now != was or version in self.duplicated:
+                superseded_at[version] = now
+        versions = list(superseded_at)
+        return self.gather(versions, _proxy_rule, self._kept(), {"superseded_at": list(superseded_at.values())})
+
+    def _is_current(self, version: VersionId) -> bool:
+        if version in self.incoming_at:
+            return self._remade.get(self._keys[self.incoming_at[version]]) == version
+        index = self.stored_at[version]
+        key, file_id = self._keys[index], self._file_ids[index]
+        return (
+            self._superseded[index] is None
+            and self._files.current.get(key) == file_id
+            and key not in self._remade
+            and (version[0], file_id) not in self._files.other_bytes
+        )
+
+    def _kept(self) -> dict[_Rule, set[VersionId]]:
+        """What is stored of outputs that are made again counts only if it shows the same bytes."""
+        thumbnails, proxies = self.values("thumbnail_s3_key"), self.values("proxy_s3_key")
+        kept: dict[_Rule, set[VersionId]] = {"coalesce": set(), "thumbnail": set(), "proxy": set()}
+        for version, i in self.incoming_at.items():
+            s = self.stored_at.get(version)
+            if s is None or self._superseded[s] or (version[0], self._file_ids[i]) in self._files.other_bytes:
+                continue
             kept["coalesce"].add(version)
             if thumbnails[i] is None:
                 kept["thumbnail"].add(version)
             if proxies[i] is None:
                 kept["proxy"].add(version)
-    return merge.gather(versions, _proxy_rule, kept, {"superseded_at": result})
+        return kept
 
 
 def _proxy_rule(column: str) -> _Rule:

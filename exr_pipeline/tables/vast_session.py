@@ -9,6 +9,7 @@ import os
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
+from urllib.parse import urlsplit
 
 from exr_pipeline.errors import ExrPipelineError, MisconfiguredError, RetryableError, StateUnknownError
 
@@ -61,6 +62,13 @@ class VastConnection:
         if not bucket:
             raise MisconfiguredError("VAST_DB_BUCKET", "it is not set", "name an existing database bucket")
         assert endpoint is not None
+        if not _is_http_url(endpoint):
+            # Not quoted, for there may be a password in it.
+            raise MisconfiguredError(
+                "VAST_DB_ENDPOINT",
+                "it (or S3_ENDPOINT, which stands in for it) is not a plain http:// or https:// URL",
+                "write it like https://vast.example.com, without user and password",
+            )
         assert access_key is not None
         assert secret_key is not None
         return cls(endpoint, access_key, secret_key, bucket, settings.vast_db_schema)
@@ -183,3 +191,11 @@ class VastConnection:
         return MisconfiguredError(
             "VAST_DB_ENDPOINT", f"{self.endpoint!r}: {problem}", "name the URL of a VAST DataBase endpoint"
         )
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in text and parts.port != 0
+    except ValueError:
+        return False

@@ -179,37 +179,36 @@ class VastStore:
         return self._metadata
 
     def _make_tables(self, transaction: Any) -> dict[str, Any]:
-        from vastdb.table_metadata import TableMetadata, TableRef
+        import pyarrow as pa
+        from vastdb.table_metadata import TableMetadata, TableRef, TableType
 
         bucket = transaction.bucket(self._connection.bucket)
         schema = bucket.create_schema(self._connection.schema, fail_if_exists=False)
         present = set(schema.tablenames())
         metadata = {}
         for name, columns in _schemas().items():
-            table = schema.table(name) if name in present else schema.create_table(name, columns)
+            reference = TableRef(self._connection.bucket, self._connection.schema, name)
             if name in present:
-                self._add_missing_columns(table, columns)
-            elif name == LOCKS:
+                # An existing table may be sorted or have a vector index, which changes how it is written.
+                metadata[name] = TableMetadata(reference)
+                metadata[name].load(transaction)
+                if missing := self._missing_columns(name, metadata[name].arrow_schema, columns):
+                    schema.table(name).add_column(pa.schema(missing))
+                    metadata[name].load(transaction)
+                continue
+            table = schema.create_table(name, columns)
+            metadata[name] = TableMetadata(reference, columns, TableType.Regular)
+            if name == LOCKS:
                 table.insert(_lock_rows())
-            metadata[name] = TableMetadata(TableRef(self._connection.bucket, self._connection.schema, name))
-            metadata[name].load(transaction)
         return metadata
 
-    def _add_missing_columns(self, table: Any, columns: pa.Schema) -> None:
-        import pyarrow as pa
-
-        stored = {field.name: field.type for field in table.arrow_schema}
+    def _missing_columns(self, name: str, stored: pa.Schema, columns: pa.Schema) -> list[pa.Field]:
+        types = {field.name: field.type for field in stored}
         for field in columns:
-            if field.name in stored and stored[field.name] != field.type:
-                raise MisconfiguredError(
-                    "VAST_DB_SCHEMA",
-                    f"in {self._connection.schema}.{table.name}, column {field.name} is {stored[field.name]}, "
-                    f"not {field.type}",
-                    "name another schema, or rename that table",
-                )
-        missing = [field for field in columns if field.name not in stored]
-        if missing:
-            table.add_column(pa.schema(missing))
+            if types.get(field.name, field.type) != field.type:
+                problem = f"in its table {name}, column {field.name} is {types[field.name]}, not {field.type}"
+                raise MisconfiguredError("VAST_DB_SCHEMA", problem, "name another schema, or rename that table")
+        return [field for field in columns if field.name not in types]
 
     def _table(self, transaction: Any, name: str) -> Any:
         return transaction.table_from_metadata(self._metadata[name])
@@ -233,12 +232,9 @@ class VastStore:
         table.update(pa.table({_ROW_ID: rows.column(_ROW_ID), "holder": holders}))
 
     def _apply(self, transaction: Any, plan: WritePlan) -> None:
-        for name in CHILD_TABLES:
-            self._delete(transaction, name, plan.removed_children.get(name, []))
-            if name in plan.children:
-                self._insert(transaction, name, plan.children[name])
-        for name, rows in (("files", plan.files), ("proxy_outputs", plan.proxy_outputs)):
-            self._delete(transaction, name, _pairs(rows, *version_columns(name)))
+        for name, versions in plan.removed.items():
+            self._delete(transaction, name, versions)
+        for name, rows in plan.rows.items():
             self._insert(transaction, name, rows)
 
     def _delete(self, transaction: Any, name: TableName, versions: Collection[VersionId]) -> None:

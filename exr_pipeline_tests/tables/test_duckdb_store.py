@@ -1,0 +1,93 @@
+import multiprocessing
+import os
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from exr_pipeline.errors import MisconfiguredError, RetryableError
+from exr_pipeline.settings import Settings
+from exr_pipeline.tables import open_table_store
+from exr_pipeline.tables.duckdb_store import DuckDBStore
+from exr_pipeline.tables.schema import arrow_schema
+from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, rows_of
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "tables.duckdb"
+
+
+def hold_open(path: Path, held: Any, let_go: Any) -> None:
+    connection = duckdb.connect(path)
+    held.set()
+    let_go.wait(60)
+    connection.close()
+
+
+Start = Callable[..., multiprocessing.context.ForkProcess]
+
+
+def test_the_settings_without_vast_name_the_embedded_database(tmp_path: Path) -> None:
+    store = open_table_store(Settings(_env_file=None, state_dir=tmp_path / "state"))
+    store.create_tables()
+    assert (tmp_path / "state" / "tables.duckdb").is_file()
+
+
+def test_a_held_lock_is_reported_with_the_process_that_holds_it(path: Path, start: Start) -> None:
+    store = DuckDBStore(path, lock_wait_seconds=0.3)
+    store.create_tables()
+    context = multiprocessing.get_context("fork")
+    held, let_go = context.Event(), context.Event()
+    holder = start(hold_open, path, held, let_go)
+    assert held.wait(60)
+    for attempt in (lambda: store.write(rows_of(SampleFile()), now=NOON), lambda: store.sql("SELECT 1")):
+        with pytest.raises(RetryableError, match=f"process {holder.pid} .* has the database; waited 0.3 s"):
+            attempt()
+    let_go.set()
+    DuckDBStore(path).write(rows_of(SampleFile()), now=NOON)
+    assert store.counts_by_state() == {"ready": 1}
+
+
+def test_a_connection_that_the_process_itself_keeps_open_is_reported(path: Path) -> None:
+    store = DuckDBStore(path, lock_wait_seconds=0.1)
+    store.create_tables()
+    with duckdb.connect(path, read_only=True), pytest.raises(RetryableError, match=rf"this process \({os.getpid()}\)"):
+        store.write(rows_of(SampleFile()), now=NOON)
+    store.write(rows_of(SampleFile()), now=NOON)
+
+
+def test_the_file_is_free_for_others_between_operations(path: Path) -> None:
+    store = DuckDBStore(path)
+    store.write(rows_of(SampleFile()), now=NOON)
+    with duckdb.connect(path) as connection:
+        assert connection.execute("SELECT count(*) FROM latest_parts").fetchone() == (1,)
+    store.write(rows_of(SampleFile(key="b.exr")), now=NOON)
+
+
+def test_a_file_that_is_no_database_is_a_wrong_setting(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(MisconfiguredError, match="EXR_PIPELINE_DATABASE"):
+        DuckDBStore(path).create_tables()
+
+
+def test_a_database_of_an_older_version_gets_the_columns_and_views_it_lacks(path: Path) -> None:
+    path.parent.mkdir()
+    with duckdb.connect(path) as connection:
+        connection.execute("CREATE TABLE files (file_id VARCHAR, file_path VARCHAR, mtime VARCHAR)")
+        connection.execute("CREATE VIEW latest_files AS SELECT file_id FROM files")
+    store = DuckDBStore(path)
+    store.write(rows_of(SampleFile()), now=NOON)
+    assert store.read("files").schema == arrow_schema("files")
+    assert store.sql("SELECT state FROM latest_files").to_pylist() == [{"state": "ready"}]
+
+
+def test_a_deleted_database_is_made_again(path: Path) -> None:
+    store = DuckDBStore(path)
+    store.write(rows_of(SampleFile()), now=datetime.now(UTC))
+    path.unlink()
+    assert store.counts_by_state() == {}
