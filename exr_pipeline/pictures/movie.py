@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 DEFAULT_RATE: Final = Fraction(24)
 
-# A held frame: a constant quantiser needs no lookahead, and every frame after the first is skipped blocks.
+# A held frame: a constant, fine quantiser needs no lookahead and no deblocking, and every frame after the first is
+# skipped blocks.
 # One thread: the same picture gives the same bytes.
 X264_PARAMETERS: Final = (
-    "threads=1:qp=16:bframes=0:ref=1:weightp=0:scenecut=0:rc-lookahead=0:me=dia:subme=1:trellis=0:keyint=250"
+    "threads=1:qp=16:bframes=0:ref=1:weightp=0:scenecut=0:rc-lookahead=0:me=dia:subme=0:trellis=0"
+    ":partitions=i4x4,i8x8:no-deblock=1:keyint=250"
 )
 ENCODER: Final = f"libx264 veryfast {X264_PARAMETERS}, yuv420p BT.709 limited range, MP4 faststart"
 

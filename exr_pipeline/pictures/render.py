@@ -126,7 +126,8 @@ class _Picture:
             return self.pixels
         if not self.is_working:
             self.pixels = self._to_working(_three(self.pixels))
-        self.pixels = np.clip(np.nan_to_num(self.pixels, nan=0.0), -BRIGHTEST, BRIGHTEST)
+        # Values near the end of float may have overflowed; fmax turns NaN into the number.
+        self.pixels = np.fmin(np.fmax(self.pixels, -BRIGHTEST), BRIGHTEST)
         return self.pixels
 
     def _size(self, box: Size) -> Size:

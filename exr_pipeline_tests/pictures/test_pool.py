@@ -98,7 +98,7 @@ def test_a_file_that_takes_too_long_is_given_up(tmp_path):
 
 
 def test_a_file_that_needs_too_much_memory_is_bad_input_and_the_next_one_is_not(tmp_path):
-    big = write_exr(tmp_path / "big.exr", rgb_channels(, np.zeros((6000, 8000, 3), np.float16)))
+    big = write_exr(tmp_path / "big.exr", rgb_channels(np.zeros((6000, 8000, 3), np.float16)))
     good = write_rgb(tmp_path / "good.exr", flat(64, 32, (0.5, 0.5, 0.5)))
 
     with PicturePool(picture_settings(workers=1, worker_memory_mb=900)) as pool:
