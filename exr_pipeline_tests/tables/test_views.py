@@ -1,0 +1,61 @@
+from typing import Any
+
+import pytest
+
+from exr_pipeline.tables.schema import REJECTED
+from exr_pipeline_tests.tables.conftest import StoreUnderTest
+from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, rows_of
+
+
+@pytest.fixture
+def view(duckdb_file: StoreUnderTest) -> Any:
+    """The rows of a view over a small show: a sequence with gaps, a failure, a superseded version."""
+    frames = [SampleFile(key=f"s/a.{frame:04}.exr", frame_number=frame) for frame in (1001, 1002, 1005, 1007)]
+    failed = SampleFile(
+        key="s/a.1008.exr", frame_number=1008, state=REJECTED, reason="truncated header", header=False, etag="x"
+    )
+    other = SampleFile(key="s/a_v2.1003.exr", frame_number=1003, color_space="lin_rec709")
+    duckdb_file.store.write(rows_of(*frames, failed, other), now=NOON)
+    duckdb_file.store.write(rows_of(frames[0].later(1), outputs=False), now=NOON)
+    return lambda name: duckdb_file.store.sql(f"SELECT * FROM {name}").to_pylist()
+
+
+def test_latest_files_has_one_row_per_file(view: Any) -> None:
+    assert len(view("latest_files")) == 6
+    assert len(view("files")) == 7
+
+
+def test_files_by_color_space_counts_current_files(view: Any) -> None:
+    found = [
+        (row["color_space"], row["files"], row["parts"], row["size_bytes"]) for row in view("files_by_color_space")
+    ]
+    assert found == [("ACEScg", 4, 4, 4000), ("lin_rec709", 1, 1, 1000)]
+
+
+def test_files_by_compression_and_resolution_count_current_files(view: Any) -> None:
+    assert [(row["compression"], row["files"]) for row in view("files_by_compression")] == [("zip", 5)]
+    assert [(row["width"], row["display_height"], row["files"]) for row in view("files_by_resolution")] == [
+        (1920, 1080, 5)
+    ]
+
+
+def test_failed_files_say_why(view: Any) -> None:
+    assert [(row["file_path"], row["reason"]) for row in view("failed_files")] == [("s/a.1008.exr", "truncated header")]
+
+
+def test_files_without_pictures_are_ready_files_without_current_outputs(view: Any) -> None:
+    found = [(row["file_path"], row["has_thumbnail"], row["has_proxy"]) for row in view("files_without_pictures")]
+    assert found == [("s/a.1001.exr", False, False)]
+
+
+def test_sequence_gaps_are_the_runs_of_missing_frames(view: Any) -> None:
+    found = [(row["sequence"], row["first_missing"], row["last_missing"]) for row in view("sequence_gaps")]
+    assert found == [("s/a.#.exr", 1003, 1004), ("s/a.#.exr", 1006, 1006)]
+
+
+def test_sequences_count_frames_missing_and_failed(view: Any) -> None:
+    names = ("sequence", "first_frame", "last_frame", "frames", "missing_frames", "failed_frames")
+    assert [tuple(row[name] for name in names) for row in view("sequences")] == [
+        ("s/a.#.exr", 1001, 1008, 5, 3, 1),
+        ("s/a_v2.#.exr", 1003, 1003, 1, 0, 0),
+    ]
