@@ -80,12 +80,12 @@ class Settings(BaseSettings):
     )
 
     # The sensor
-    sensor_interval_seconds: int = Field(10, ge=1, description="Seconds between two looks at the sources.")
+    sensor_interval_seconds: int = Field(5, ge=1, description="Seconds between two looks at the sources.")
     sensor_max_listed: int = Field(20_000, ge=1, description="Objects listed at most per tick; the next one goes on.")
     sensor_max_runs: int = Field(
         20, ge=1, description="Unfinished ingest runs beyond which the sensor asks for no more."
     )
-    settle_seconds: float = Field(5.0, ge=0, description="A file must have been unchanged for so long to be read.")
+    settle_seconds: float = Field(3.0, ge=0, description="A file must have been unchanged for so long to be read.")
     retry_after_seconds: float = Field(300.0, ge=0, description="Pause before a retryable file is tried again.")
 
     # Runs

@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, stdout, table
-from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError, RetryableError
+from exr_pipeline.errors import BadInputError, ExrPipelineError, RetryableError
 from exr_pipeline.storage.locations import Location
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield "tables", lambda: _tables(settings)
     yield "colour", lambda: _colour(settings)
     yield "picture workers", lambda: _workers(settings)
-    yield "Dagster", lambda: _dagster(settings)
+    yield "Dagster", _dagster
 
 
 def _source(url: str, settings: Settings) -> str:
@@ -110,12 +110,7 @@ def _workers(settings: Settings) -> str:
     raise RetryableError("a picture worker accepted an empty file")
 
 
-def _dagster(settings: Settings) -> str:
-    from exr_pipeline.orchestration.instance import dagster_home, instance_summary
+def _dagster() -> str:
+    from exr_pipeline.orchestration.instance import instance_summary
 
-    home = dagster_home(settings)
-    if not (home / "dagster.yaml").exists():
-        raise MisconfiguredError(
-            "DAGSTER_HOME", f"{home} holds no dagster.yaml", "put the project's dagster.yaml there"
-        )
-    return instance_summary(settings)
+    return instance_summary()

@@ -5,17 +5,23 @@ Belongs here: starting and ending them. Not here: what they show (`orchestration
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 from contextlib import nullcontext
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, stdout
 from exr_pipeline.cli.demo import SHOW, embedded_store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+SECONDS_TO_END: Final = 20
 
 
 def ui(
@@ -42,15 +48,28 @@ def ui(
             )
         else:
             stdout.print(f"Watching {escape(', '.join(settings.sources))}", highlight=False)
-        prepare_instance(settings)
+        prepare_instance()
         stdout.print(f"Dagster: http://{host}:{port}  (Ctrl-C ends it)", highlight=False)
-        with subprocess.Popen([sys.executable, *dev_command(host, port)]) as child:
-            # Ctrl-C reaches the child by itself; a TERM to us does not.
-            signal.signal(signal.SIGTERM, lambda *_: child.terminate())
-            while True:
-                try:
-                    status = child.wait()
-                    break
-                except KeyboardInterrupt:
-                    continue
-    raise typer.Exit(0 if status in {0, -signal.SIGINT, -signal.SIGTERM} else status)
+        status = _serve([sys.executable, *dev_command(host, port)])
+    raise typer.Exit(status)
+
+
+def _serve(command: Sequence[str]) -> int:
+    """Run Dagster's processes until they end or we are told to: then ask them to end, and make sure that they do."""
+    # In a group of its own, so that Ctrl-C reaches it once, through us, and all of it can be ended.
+    with subprocess.Popen(command, start_new_session=True) as child:
+
+        def stop(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+        try:
+            return child.wait()
+        except KeyboardInterrupt:
+            child.send_signal(signal.SIGINT)
+            try:
+                child.wait(SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+            return 0

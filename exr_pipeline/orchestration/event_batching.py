@@ -13,8 +13,6 @@ from typing import Any
 import dagster as dg
 import sqlalchemy as db
 from dagster import AssetKey, DagsterEventType, EventLogEntry
-from dagster._config import Field, StringSource
-from dagster._config.config_schema import UserConfigSchema
 from dagster._core.events import (
     AssetMaterializationPlannedData,
     DagsterEvent,
@@ -73,29 +71,22 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 class BatchingSqliteStorage(DagsterSqliteStorage):
     """The embedded storage of a Dagster instance; plugged in by `storage: custom:` in dagster.yaml.
 
-    Without `base_dir` it lives in `$DAGSTER_HOME`, or in `.state/dagster` of the working folder if that is not set,
-    so that `dagster dev`, `make ui` and the command line see one history.
+    A relative `base_dir` is taken from `$DAGSTER_HOME`, or from the working folder if that is not set, so that
+    `dagster dev`, `make ui` and the command line see one history.
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        Path(base_dir).mkdir(parents=True, exist_ok=True)
-        super().__init__(base_dir, inst_data)
-        self._event_log_storage = BatchingSqliteEventLogStorage(_event_logs_directory(base_dir))
-
-    @classmethod
-    def config_type(cls) -> UserConfigSchema:
-        """`base_dir` is optional."""
-        return {"base_dir": Field(StringSource, is_required=False)}
+        folder = Path(os.environ.get("DAGSTER_HOME", "."), base_dir).resolve()
+        folder.mkdir(parents=True, exist_ok=True)
+        super().__init__(str(folder), inst_data)
+        self._event_log_storage = BatchingSqliteEventLogStorage(_event_logs_directory(str(folder)))
 
     @classmethod
     def from_config_value(  # the base class names itself here
         cls, inst_data: ConfigurableClassData | None, config_value: Any
     ) -> "BatchingSqliteStorage":
         """Build the storage from dagster.yaml."""
-        base_dir = (
-            config_value.get("base_dir") or os.environ.get("DAGSTER_HOME") or str(Path(".state/dagster").resolve())
-        )
-        return cls(base_dir=base_dir, inst_data=inst_data)
+        return cls(base_dir=config_value["base_dir"], inst_data=inst_data)
 
 
 AssetEvent = dg.AssetMaterialization | dg.AssetObservation

@@ -76,7 +76,7 @@ def retry_failed(settings: Settings, url_prefix: str = "", listener: IngestListe
 
     listener = listener or IngestListener()
     pipeline = Pipeline(settings, on_progress=listener.on_progress)
-    with open_instance(settings) as instance:
+    with open_instance() as instance:
         selection = Selection(states=FAILED_STATES, url_prefix=url_prefix)
         keys = select_partitions(selection, pipeline, list(instance.get_dynamic_partitions(FILES)))
         listener.on_found(len(keys))
@@ -93,7 +93,7 @@ def _ingest(candidates: Iterable[Candidate], pipeline: Pipeline) -> list[str]:
     from exr_pipeline.orchestration.sensor import run_requests
 
     ordered = sorted(candidates, key=lambda candidate: candidate.info.location)
-    with open_instance(pipeline.settings) as instance:
+    with open_instance() as instance:
         known = set(instance.get_dynamic_partitions(FILES))
         new = [candidate for candidate in ordered if candidate.info.location.partition_key not in known]
         old = [candidate for candidate in ordered if candidate.info.location.partition_key in known]
