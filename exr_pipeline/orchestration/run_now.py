@@ -55,7 +55,7 @@ def ingest_source(source: Location, settings: Settings, listener: IngestListener
     pipeline = Pipeline(settings, on_progress=listener.on_progress)
     listed: list[ObjectInfo] = []
     for info in pipeline.storage.iter_objects(source):
-        if is_source(info.location.key):
+        if is_source(info.location.key, below=source.key):
             listed.append(info)
             listener.on_listed(len(listed))
     known = pipeline.tables.current_versions([info.location for info in listed])

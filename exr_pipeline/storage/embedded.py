@@ -94,8 +94,8 @@ class EmbeddedS3:
     def create_bucket(self, name: str) -> None:
         """Create a bucket unless it is there."""
         if self._client is None:
-            import boto3  # type: ignore[import-untyped]
-            from botocore.config import Config  # type: ignore[import-untyped]
+            import boto3
+            from botocore.config import Config
 
             self._client = boto3.Session().client(
                 "s3",

@@ -301,7 +301,7 @@ class ObjectStorage:
         )
 
     def _s3_lister(self) -> Any:
-        from botocore.config import Config  # type: ignore[import-untyped]
+        from botocore.config import Config
 
         with self._lock:
             if self._lister is None:
@@ -319,7 +319,7 @@ class ObjectStorage:
 
     def _session(self) -> Any:
         """The standard AWS chain, or the keys of the settings."""
-        import boto3  # type: ignore[import-untyped]
+        import boto3
 
         access, secret = self._settings.s3_access_key, self._settings.s3_secret_key
         if (access is None) != (secret is None):

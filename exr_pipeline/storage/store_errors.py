@@ -48,7 +48,7 @@ def typed_errors(location: Location, action: Action) -> Iterator[None]:
 
     The original is dropped, not chained: stores echo requests, and some put tokens into their URLs.
     """
-    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]
+    from botocore.exceptions import BotoCoreError, ClientError
     from obstore.exceptions import BaseError
 
     try:
