@@ -20,7 +20,8 @@ _SAMPLES: Final = 1 << 18
 def grey_of_values(values: NDArray[np.float32], *, near_is_bright: bool) -> tuple[NDArray[np.float32], str]:
     """Values (H, W) between their 1st and 99th percentile as grey 0..1, shape (H, W, 3), and a sentence on the range.
 
-    NaN, infinite and huge values are black and don't count. With `near_is_bright` small values are white.
+    NaN, infinite and huge values are black and don't count. With `near_is_bright` small values are white; positive
+    ones are spread by their reciprocal, so that a far background leaves room for what stands before it.
     """
     usable = np.isfinite(values) & (np.abs(values) < FARTHEST)
     sample = values[usable]
@@ -28,10 +29,18 @@ def grey_of_values(values: NDArray[np.float32], *, near_is_bright: bool) -> tupl
         return np.zeros((*values.shape, 3), np.float32), "no usable value"
     sample = sample[:: max(1, sample.size // _SAMPLES)]
     low, high = (float(value) for value in np.percentile(sample, (1, 99)))
-    span = high - low
-    grey = np.clip((np.where(usable, values, low) - low) / span, 0, 1) if span > 0 else np.full(values.shape, 0.5)
+    if high <= low:
+        grey = np.full(values.shape, 0.5)
+    else:
+        clipped = np.clip(np.where(usable, values, low), low, high)
+        if not near_is_bright:
+            grey = (clipped - low) / (high - low)
+        elif low > 0:
+            grey = (1 / clipped - 1 / high) / (1 / low - 1 / high)
+        else:
+            grey = (high - clipped) / (high - low)
     if near_is_bright:
-        grey = 1 - grey * 0.9  # The farthest surface stays brighter than nothing.
+        grey = 0.1 + 0.9 * grey  # The farthest surface stays brighter than nothing.
     grey = np.where(usable, grey, 0).astype(np.float32)
     ends = "white to dark" if near_is_bright else "black to white"
     return np.repeat(grey[:, :, np.newaxis], 3, axis=2), f"{low:.6g} to {high:.6g} shown as {ends}"

@@ -92,6 +92,16 @@ def test_near_is_bright_and_nothing_is_black():
     assert sentence.endswith("shown as white to dark")
 
 
+def test_a_far_background_leaves_room_for_what_stands_before_it():
+    depth = np.full((10, 100), 10_000, np.float32)
+    depth[:5] = np.linspace(5, 20, 100)
+
+    grey, _ = grey_of_values(depth, near_is_bright=True)
+
+    assert grey[0, 0, 0] - grey[0, 50, 0] > 0.4
+    assert grey[9, 0, 0] == pytest.approx(0.1, abs=0.01)
+
+
 @pytest.mark.parametrize("value", [3.0, np.nan])
 def test_values_without_range_are_grey_or_black(value):
     grey, _ = grey_of_values(np.full((4, 4), value, np.float32), near_is_bright=False)
