@@ -10,8 +10,9 @@ import contextlib
 import os
 import signal
 import threading
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from exr_pipeline.errors import BadInputError, ExrPipelineError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 # Every worker is one thread; the libraries would otherwise start one per processor each.
 _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+_ATTEMPTS: Final = 3
 
 
 class PicturePool:
@@ -35,31 +37,28 @@ class PicturePool:
 
     def __init__(self, settings: PictureSettings) -> None:
         self._settings = settings
-        self._pool: Any = None
+        self._lock = threading.Lock()
+        # The last one is in use; those before it are broken.
+        self._pools: list[Any] = []
+        self._unfinished: set[Future[RenderedPictures]] = set()
 
     def __enter__(self) -> Self:
-        import pebble
-
         from exr_pipeline.pictures.colour import load_config
-        from exr_pipeline.pictures.spawning import spawn_context
 
         load_config(self._settings)
-        self._pool = pebble.ProcessPool(
-            max_workers=self._settings.workers,
-            initializer=_prepare_worker,
-            initargs=(self._settings.worker_memory_mb,),
-            context=spawn_context(),
-        )
+        self._add_pool()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            self._pool.close()
-        else:
-            self._pool.stop()
-        self._pool.join()
+        try:
+            if error is None:
+                wait(tuple(self._unfinished))
+        finally:
+            for pool in self._pools:
+                pool.stop()
+                pool.join()
 
     def submit(self, path: str, name: str, *, thumbnail: bool = True, proxy: bool = True) -> Future[RenderedPictures]:
         """Render a local file as `render` does, in some worker; see there for the arguments.
@@ -68,34 +67,60 @@ class PicturePool:
         `worker_timeout_seconds` or needs more than `worker_memory_mb`. Cancelling it ends the work.
         """
         answer: Future[RenderedPictures] = Future()
-        work = self._pool.schedule(
-            _render,
-            args=(path, name, thumbnail, proxy, self._settings),
-            timeout=self._settings.worker_timeout_seconds,
+        self._unfinished.add(answer)
+        answer.add_done_callback(self._unfinished.discard)
+        self._start((path, name, thumbnail, proxy, self._settings), answer, _ATTEMPTS)
+        return answer
+
+    def _add_pool(self) -> None:
+        import pebble
+
+        from exr_pipeline.pictures.spawning import spawn_context
+
+        self._pools.append(
+            pebble.ProcessPool(
+                max_workers=self._settings.workers,
+                initializer=_prepare_worker,
+                initargs=(self._settings.worker_memory_mb,),
+                context=spawn_context(),
+            )
         )
+
+    def _schedule(self, arguments: tuple[Any, ...]) -> Any:
+        timeout = self._settings.worker_timeout_seconds
+        with self._lock:
+            try:
+                return self._pools[-1].schedule(_render, args=arguments, timeout=timeout)
+            except RuntimeError:
+                self._add_pool()
+                return self._pools[-1].schedule(_render, args=arguments, timeout=timeout)
+
+    def _start(self, arguments: tuple[Any, ...], answer: Future[RenderedPictures], attempts: int) -> None:
+        work = self._schedule(arguments)
 
         def cancelled(future: Future[RenderedPictures]) -> None:
             if future.cancelled():
                 work.cancel()
 
         def done(future: Any) -> None:
-            if answer.cancelled() or not answer.set_running_or_notify_cancel():
+            error = CancelledError() if future.cancelled() else future.exception()
+            # When a worker dies that had not yet said what it works on, the library gives up on all files.
+            if isinstance(error, BrokenProcessPool) and attempts > 1 and not answer.cancelled():
+                self._start(arguments, answer, attempts - 1)
+            elif not answer.set_running_or_notify_cancel():
                 return
-            try:
+            elif error is None:
                 answer.set_result(future.result())
-            except CancelledError:
-                answer.set_exception(CancelledError())
-            except Exception as error:  # noqa: BLE001 - whatever a worker ends with is this one file's outcome
-                answer.set_exception(self._outcome(name, error))
+            else:
+                answer.set_exception(self._outcome(arguments[1], error))
 
         answer.add_done_callback(cancelled)
         work.add_done_callback(done)
-        return answer
 
-    def _outcome(self, name: str, error: Exception) -> Exception:
+    def _outcome(self, name: str, error: BaseException) -> BaseException:
         import pebble
 
-        if isinstance(error, ExrPipelineError):
+        if isinstance(error, (ExrPipelineError, CancelledError)):
             return error
         if isinstance(error, FutureTimeoutError):
             return BadInputError(name, f"took longer than {self._settings.worker_timeout_seconds:g} s")
@@ -103,6 +128,8 @@ class PicturePool:
             return BadInputError(name, f"needs more than {self._settings.worker_memory_mb} MiB of memory")
         if isinstance(error, pebble.ProcessExpired):
             return BadInputError(name, f"its worker process died ({_cause_of_death(error.exitcode)})")
+        if isinstance(error, BrokenProcessPool):
+            return BadInputError(name, f"worker processes died {_ATTEMPTS} times before it was done")
         reason = " ".join(str(error).split())
         return BadInputError(name, f"no picture could be made: {type(error).__name__}: {reason}")
 
@@ -132,9 +159,9 @@ def _prepare_worker(memory_mb: int) -> None:
 
 
 def _end_with(sentinel: int) -> None:
-    from multiprocessing.connection import wait
+    from multiprocessing import connection
 
-    wait([sentinel])
+    connection.wait([sentinel])
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -46,8 +46,10 @@ def wait_until(condition, seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-def slow_file(path: Path) -> Path:
+@pytest.fixture(scope="module")
+def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A deep file whose samples are stored back to front: sorting them takes seconds."""
+    path = tmp_path_factory.mktemp("slow") / "slow.exr"
     return write_deep_exr(path, [(0.1, 0.1, 0.1, 0.01, float(z)) for z in range(30, 0, -1)], size=256)
 
 
@@ -66,8 +68,7 @@ def test_files_are_rendered_beside_a_bad_one(tmp_path):
     assert not children_of(os.getpid())
 
 
-def test_a_killed_worker_costs_one_file_and_is_replaced(tmp_path):
-    slow = slow_file(tmp_path / "slow.exr")
+def test_a_killed_worker_costs_one_file_and_is_replaced(tmp_path, slow):
     good = [write_rgb(tmp_path / f"{index}.exr", flat(64, 32, (0.5, 0.5, 0.5))) for index in range(4)]
 
     with PicturePool(picture_settings(workers=1)) as pool:
@@ -76,6 +77,7 @@ def test_a_killed_worker_costs_one_file_and_is_replaced(tmp_path):
         rest = [pool.submit(str(path), path.name) for path in good]
         worker = children_of(os.getpid())[0]
         wait_until(lambda: not is_idle(worker))
+        time.sleep(0.5)  # Long enough for the worker's acknowledgement, much shorter than the slow file.
         os.kill(worker, signal.SIGKILL)
 
         assert str(future.exception()) == "slow.exr: its worker process died (killed by SIGKILL)"
@@ -83,12 +85,24 @@ def test_a_killed_worker_costs_one_file_and_is_replaced(tmp_path):
         assert worker not in children_of(os.getpid())
 
 
+def test_workers_killed_while_idle_cost_nothing(tmp_path):
+    good = write_rgb(tmp_path / "good.exr", flat(64, 32, (0.5, 0.5, 0.5)))
+
+    with PicturePool(picture_settings(workers=2)) as pool:
+        assert pool.submit(str(good), "good.exr").exception() is None
+        for worker in children_of(os.getpid()):
+            os.kill(worker, signal.SIGKILL)
+        futures = [pool.submit(str(good), "good.exr", proxy=False) for _ in range(8)]
+
+        assert [future.exception() for future in futures] == [None] * 8
+    assert not children_of(os.getpid())
+
+
 def is_idle(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
-def test_a_file_that_takes_too_long_is_given_up(tmp_path):
-    slow = slow_file(tmp_path / "slow.exr")
+def test_a_file_that_takes_too_long_is_given_up(tmp_path, slow):
     good = write_rgb(tmp_path / "good.exr", flat(64, 32, (0.5, 0.5, 0.5)))
 
     with PicturePool(picture_settings(workers=1, worker_timeout_seconds=0.05)) as pool:
@@ -110,9 +124,7 @@ def test_a_file_that_needs_too_much_memory_is_bad_input_and_the_next_one_is_not(
     assert "memory" in failed.reason
 
 
-def test_a_cancelled_file_is_not_waited_for(tmp_path):
-    slow = slow_file(tmp_path / "slow.exr")
-
+def test_a_cancelled_file_is_not_waited_for(slow):
     with PicturePool(picture_settings(workers=1)) as pool:
         future = pool.submit(str(slow), "slow.exr")
         assert future.cancel()
