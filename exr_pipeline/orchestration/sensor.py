@@ -192,7 +192,7 @@ def _list_sources(pipeline: Pipeline, cursor: Cursor) -> list[ObjectInfo]:
     for url in sources:
         prefix = Location.from_url(url, setting="EXR_PIPELINE_SOURCES")
         page = pipeline.storage.list_page(prefix, after=cursor.after.get(url), limit=limit)
-        found += [info for info in page.objects if is_source(info.location.key)]
+        found += [info for info in page.objects if is_source(info.location.key, below=prefix.key)]
         if page.done or page.last_key is None:
             cursor.after.pop(url, None)
         else:
