@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from exr_pipeline.errors import BadInputError, RetryableError, StateUnknownError
-from exr_pipeline.ingest.products import FileProducts, MediaWriter, last_known, rows_of, write_media
+from exr_pipeline.ingest.products import FileProducts, MediaWriter, delete_media, last_known, rows_of, write_media
 from exr_pipeline.ingest.read_header import inspect_local, inspect_object, read_start, source_file
 from exr_pipeline.storage.locations import output_locations
 from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.pictures import PicturePool
     from exr_pipeline.settings import Settings
-    from exr_pipeline.storage.locations import Location
+    from exr_pipeline.storage.locations import Location, OutputLocations
     from exr_pipeline.storage.objects import ObjectStorage
     from exr_pipeline.tables.schema import TableName
     from exr_pipeline.tables.store import FileVersion
@@ -224,17 +224,21 @@ class ChunkIngest:
             products.pictures = await asyncio.wrap_future(
                 self._pool.submit(str(path), location.url, thumbnail=wanted.thumbnail, proxy=wanted.proxy)
             )
+            if spooled is None and (await self._storage.head_async(location)).etag != info.etag:
+                raise RetryableError(f"{location.url}: changed while it was read")
         finally:
             if spooled is not None:
                 spooled.unlink(missing_ok=True)
-        outputs = output_locations(location, output_root=self._settings.output_root, sources=self._settings.sources)
+        outputs = self._outputs(location)
         await write_media(self._media, outputs, products.pictures)
         products.outputs = outputs
 
     async def _write_rows(self, batch: Sequence[FileProducts]) -> None:
         for attempt in range(ATTEMPTS):
             try:
-                await asyncio.to_thread(self._write_rows_once, batch)
+                outdated = await asyncio.to_thread(self._write_rows_once, batch)
+                for outputs in outdated:
+                    await delete_media(self._media, outputs)
             except (RetryableError, StateUnknownError) as error:
                 if attempt == ATTEMPTS - 1:
                     raise
@@ -244,11 +248,28 @@ class ChunkIngest:
             else:
                 return
 
-    def _write_rows_once(self, batch: Sequence[FileProducts]) -> None:
-        unseen = [products for products in batch if products.source is None]
-        if unseen:
-            known = self._rows.current_versions([products.location for products in unseen])
-            for products in unseen:
-                products.source = last_known(products.location, known.get(products.location))
+    def _write_rows_once(self, batch: Sequence[FileProducts]) -> list[OutputLocations]:
+        """Write the rows; returns media of earlier versions that nothing stands for any more."""
+        known = self._rows.current_versions([products.location for products in batch])
+        outdated: list[OutputLocations] = []
+        for products in batch:
+            version = known.get(products.location)
+            if products.source is None:
+                products.source = last_known(products.location, version)
+            elif version is not None and version.etag != products.source.etag and products.state == REJECTED:
+                outdated.append(self._outputs(products.location))
+            elif version is not None and _was_rejected_for_its_pixels(version, products):
+                products.state, products.reason = REJECTED, version.reason
         now = datetime.now(UTC)
         self._rows.write(rows_of(batch, now=now), now=now)
+        return outdated
+
+    def _outputs(self, location: Location) -> OutputLocations:
+        return output_locations(location, output_root=self._settings.output_root, sources=self._settings.sources)
+
+
+def _was_rejected_for_its_pixels(version: FileVersion, products: FileProducts) -> bool:
+    """Whether this same version is known as rejected although its header is good, and this run read no pixels."""
+    assert products.source is not None
+    same = version.etag == products.source.etag and version.header_hash is not None
+    return same and version.state == REJECTED and products.state == READY and products.pictures is None

@@ -54,6 +54,9 @@ class MediaWriter(Protocol):
     async def write_async(self, location: Location, data: bytes, *, content_type: str, tags: Mapping[str, str]) -> None:
         """Store one object, whole or not at all."""
 
+    async def delete_async(self, location: Location) -> None:
+        """Remove one object, if it is there."""
+
 
 def media_tags(media_type: str) -> dict[str, str]:
     """The S3 tags of an object that we made."""
@@ -68,6 +71,12 @@ async def write_media(media: MediaWriter, outputs: OutputLocations, pictures: Re
         )
     if pictures.proxy is not None:
         await media.write_async(outputs.proxy, pictures.proxy.mp4, content_type="video/mp4", tags=media_tags("proxy"))
+
+
+async def delete_media(media: MediaWriter, outputs: OutputLocations) -> None:
+    """Remove the media of a version that was replaced by one that can't be read: they would show what is gone."""
+    await media.delete_async(outputs.thumbnail)
+    await media.delete_async(outputs.proxy)
 
 
 def last_known(location: Location, version: FileVersion | None) -> SourceFile:

@@ -83,6 +83,10 @@ class MediaIOManager(_TableReader):
         """Store one object, whole or not at all."""
         await self._pipeline.storage.write_async(location, data, content_type=content_type, tags=tags)
 
+    async def delete_async(self, location: Location) -> None:
+        """Remove one object, if it is there."""
+        await self._pipeline.storage.delete_async(location)
+
     def handle_output(self, context: dg.OutputContext, obj: bytes | Mapping[str, bytes]) -> None:
         """Store what a user's own per-file asset returns: bytes, or for many partitions a mapping from key to bytes.
 

@@ -37,7 +37,7 @@ def _is_running(pid: int, *, started_before: float) -> bool:
         # Field 3 is the state, field 22 the start time in clock ticks since boot (proc(5)); the name may hold spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         uptime = float(Path("/proc/uptime").read_text().split()[0])
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return not Path("/proc/self/stat").exists() and _answers(pid)
     if fields[0] == "Z":
         return False

@@ -142,11 +142,11 @@ def run_requests(new: Iterable[Candidate], old: Iterable[Candidate], chunk_size:
 
 @dataclass(frozen=True)
 class Busy:
-    """Files that runs are dealing with, or have just failed to."""
+    """Files that runs are dealing with, and those of runs that have just failed, with when the latest was created."""
 
     runs: int
     under_way: frozenset[str]
-    just_failed: frozenset[str]
+    just_failed: Mapping[str, datetime]
 
     @classmethod
     def of(cls, instance: dg.DagsterInstance, all_keys: Sequence[str], *, failed_since: datetime) -> Busy:
@@ -154,21 +154,30 @@ class Busy:
         unfinished = _our_runs(instance, dg.RunsFilter(statuses=_UNFINISHED))
         failed = _our_runs(instance, dg.RunsFilter(statuses=_ENDED_BADLY, updated_after=failed_since))
         position = {key: index for index, key in enumerate(all_keys)} if unfinished or failed else {}
+        just_failed: dict[str, datetime] = {}
+        for record in sorted(failed, key=lambda record: record.create_timestamp):
+            keys = _keys_of(record.dagster_run, all_keys, position)
+            just_failed |= dict.fromkeys(keys, record.create_timestamp)
         return cls(
             len(unfinished),
-            frozenset(key for run in unfinished for key in _keys_of(run, all_keys, position)),
-            frozenset(key for run in failed for key in _keys_of(run, all_keys, position)),
+            frozenset(key for record in unfinished for key in _keys_of(record.dagster_run, all_keys, position)),
+            just_failed,
         )
 
     def covers(self, candidate: Candidate) -> bool:
-        """Whether this candidate must wait. A run that failed without a word about a file is not repeated at once."""
-        key = candidate.info.location.partition_key
-        return key in self.under_way or (candidate.need == "new" and key in self.just_failed)
+        """Whether this candidate must wait: a run is at it, or has failed without a word about this version of it.
+
+        A version that came after such a run was created need not wait. Stores tell whole seconds.
+        """
+        key, modified = candidate.info.location.partition_key, candidate.info.last_modified
+        failed = self.just_failed.get(key)
+        outdated = failed is not None and candidate.need == "changed" and modified >= failed.replace(microsecond=0)
+        return key in self.under_way or (failed is not None and not outdated)
 
 
-def _our_runs(instance: dg.DagsterInstance, filters: dg.RunsFilter) -> list[dg.DagsterRun]:
+def _our_runs(instance: dg.DagsterInstance, filters: dg.RunsFilter) -> list[dg.RunRecord]:
     ours = {INGEST_JOB, SELECTION_JOB, RETRY_JOB, "__ASSET_JOB"}
-    return [run for run in instance.get_runs(filters) if run.job_name in ours]
+    return [record for record in instance.get_run_records(filters) if record.dagster_run.job_name in ours]
 
 
 def _keys_of(run: dg.DagsterRun, all_keys: Sequence[str], position: Mapping[str, int]) -> Iterable[str]:

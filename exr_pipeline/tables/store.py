@@ -32,6 +32,8 @@ class FileVersion(NamedTuple):
     mtime: datetime
     state: str
     last_inspected: datetime
+    reason: str | None = None
+    header_hash: str | None = None
 
 
 class TableStore(Protocol):

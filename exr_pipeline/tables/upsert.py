@@ -359,8 +359,10 @@ def versions_by_location(locations: Iterable[Location], files: pa.Table) -> dict
     """The versions that rows of `files` (its `VERSION_COLUMNS`) describe, by the location that was asked for."""
     rows = zip(*(files.column(name).to_pylist() for name in VERSION_COLUMNS), strict=True)
     known = {
-        FileKey(bucket, path): FileVersion(file_id, etag, instant(mtime), state, instant(last_inspected))
-        for bucket, path, file_id, etag, mtime, state, last_inspected in rows
+        FileKey(bucket, path): FileVersion(
+            file_id, etag, instant(mtime), state, instant(last_inspected), reason, header_hash
+        )
+        for bucket, path, file_id, etag, mtime, state, last_inspected, reason, header_hash in rows
     }
     found = ((location, known.get(FileKey(location.bucket, location.key))) for location in locations)
     return {location: version for location, version in found if version is not None}
