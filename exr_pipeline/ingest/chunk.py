@@ -9,6 +9,7 @@ import asyncio
 import logging
 import tempfile
 import time
+import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -215,7 +216,7 @@ class ChunkIngest:
         spooled = None
         try:
             if path is None:
-                path = spooled = Path(tempfile.mkstemp(dir=spool)[1])
+                path = spooled = spool / uuid.uuid4().hex
                 info = await self._storage.download_async(location, path)
             else:
                 info = await self._storage.head_async(location)
