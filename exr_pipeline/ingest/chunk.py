@@ -206,6 +206,9 @@ class ChunkIngest:
             products.state, products.reason = REJECTED, error.reason
         except RetryableError as error:
             products.state, products.reason = RETRYABLE, str(error)
+        except OSError as error:
+            # This machine's disk is full, or a local file went away while it was read.
+            products.state, products.reason = RETRYABLE, f"{location.url}: not read: {error.strerror}"
         return products
 
     async def _with_pixels(self, products: FileProducts, wanted: Wanted, spool: Path) -> None:
