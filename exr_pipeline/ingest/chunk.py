@@ -167,11 +167,12 @@ class ChunkIngest:
         finished: list[FileProducts] = []
         queue = iter(locations)
         writing = asyncio.Lock()
+        stopped = False
 
         async def flush() -> None:
             async with writing:
                 batch, finished[:] = finished[:], []
-                if batch:
+                if batch and not stopped:
                     await self._write_rows(batch)
                     for products in batch:
                         progress.count(products.state)
@@ -179,17 +180,27 @@ class ChunkIngest:
                     on_progress(progress)
 
         async def work() -> None:
-            for location in queue:
-                products = await self._file(location, wanted, spool)
-                if products.state == RETRYABLE and not last:
-                    again.append(location)
-                    continue
-                finished.append(products)
-                if len(finished) >= ROWS_PER_WRITE:
-                    await flush()
+            nonlocal stopped
+            try:
+                for location in queue:
+                    if stopped:
+                        return
+                    products = await self._file(location, wanted, spool)
+                    if products.state == RETRYABLE and not last:
+                        again.append(location)
+                        continue
+                    finished.append(products)
+                    if len(finished) >= ROWS_PER_WRITE:
+                        await flush()
+            except BaseException:
+                stopped = True
+                raise
 
-        # Not a TaskGroup: the first error is raised as it is, and asyncio.run cancels the rest.
-        await asyncio.gather(*(work() for _ in range(min(self._settings.fetches, len(locations)))))
+        # After an error the others end the file they are at: fetching threads can't be cancelled and use the spool.
+        workers = (work() for _ in range(min(self._settings.fetches, len(locations))))
+        for error in await asyncio.gather(*workers, return_exceptions=True):
+            if error is not None:
+                raise error
         await flush()
         return again
 
