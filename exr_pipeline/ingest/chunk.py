@@ -249,11 +249,14 @@ class ChunkIngest:
         products.outputs = outputs
 
     async def _write_rows(self, batch: Sequence[FileProducts]) -> None:
+        outdated: list[OutputLocations] = []
         for attempt in range(ATTEMPTS):
             try:
-                outdated = await asyncio.to_thread(self._write_rows_once, batch)
-                for outputs in outdated:
-                    await delete_media(self._media, outputs)
+                # Once the rows are written, a second look at the tables would no longer find what is outdated.
+                outdated += await asyncio.to_thread(self._write_rows_once, batch)
+                while outdated:
+                    await delete_media(self._media, outdated[-1])
+                    outdated.pop()
             except (RetryableError, StateUnknownError) as error:
                 if attempt == ATTEMPTS - 1:
                     raise
