@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from exr_pipeline.tables.schema import RETRYABLE
+from exr_pipeline.tables.schema import REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,14 +39,15 @@ def needs_work(
     """The listed files whose present version is not in the tables, or is due for another try, in listed order.
 
     A version is recognised by its entity tag: an upload within the same second or with an older date is still seen.
-    A rejected version is final; a retryable one is due `retry_after` its last inspection.
+    A rejected version is final until it is put there again, be it with the same bytes: it may have vanished for a while.
+    A retryable one is due `retry_after` its last inspection.
     """
     found: list[Candidate] = []
     for info in listed:
         version = known.get(info.location)
         if version is None:
             found.append(Candidate(info, "new"))
-        elif version.etag != info.etag:
+        elif version.etag != info.etag or (version.state == REJECTED and version.mtime != info.last_modified):
             found.append(Candidate(info, "changed"))
         elif version.state == RETRYABLE and now - version.last_inspected >= retry_after:
             found.append(Candidate(info, "retry"))
