@@ -39,7 +39,7 @@ def needs_work(
     """The listed files whose present version is not in the tables, or is due for another try, in listed order.
 
     A version is recognised by its entity tag: an upload within the same second or with an older date is still seen.
-    A rejected version is final until it is put there again, be it with the same bytes: it may have vanished for a while.
+    A rejected version is final until it is put there anew, be it with the same bytes: it may have been away meanwhile.
     A retryable one is due `retry_after` its last inspection.
     """
     found: list[Candidate] = []
