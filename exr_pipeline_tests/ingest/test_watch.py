@@ -1,0 +1,106 @@
+"""Which files need work, as a plain comparison."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from exr_pipeline.ingest.watch import Candidate, Sighting, in_chunks, needs_work, settled
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.object_info import ObjectInfo
+from exr_pipeline.tables.store import FileVersion
+
+NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
+LOCATION = Location("s3", "renders", "shot/a.0001.exr")
+MINUTE = timedelta(minutes=1)
+
+
+def listed(etag: str = "one", *, location: Location = LOCATION, age: timedelta = 60 * MINUTE) -> ObjectInfo:
+    return ObjectInfo(location, 10, etag, NOW - age)
+
+
+def known(state: str, **changes: Any) -> dict[Location, FileVersion]:
+    facts = {"file_id": "x", "etag": "one", "mtime": NOW - 60 * MINUTE, "state": state, "last_inspected": NOW - MINUTE}
+    # Whatever else a store says of a version is nothing to this comparison.
+    others = dict.fromkeys(FileVersion._fields)
+    return {LOCATION: FileVersion(**(others | facts | changes))}  # type: ignore[arg-type]
+
+
+def needs(info: ObjectInfo, versions: dict[Location, FileVersion], retry_after: timedelta = 5 * MINUTE) -> list[str]:
+    return [candidate.need for candidate in needs_work([info], versions, now=NOW, retry_after=retry_after)]
+
+
+def test_a_file_in_no_table_is_new():
+    assert needs(listed(), {}) == ["new"]
+
+
+@pytest.mark.parametrize("state", ["ready", "rejected", "retryable"])
+def test_another_etag_is_a_change_whatever_the_state_and_even_with_the_same_or_an_older_date(state):
+    assert needs(listed("two"), known(state)) == ["changed"]
+    assert needs(listed("two", age=90 * MINUTE), known(state)) == ["changed"]
+    assert needs(listed(), known(state, etag=None)) == ["changed"]
+
+
+def test_the_same_version_is_left_alone_once_it_is_ready_or_rejected():
+    assert needs(listed(), known("ready", last_inspected=NOW - timedelta(days=9))) == []
+    assert needs(listed(), known("rejected", last_inspected=NOW - timedelta(days=9))) == []
+
+
+def test_bytes_that_were_rejected_are_looked_at_again_when_they_are_put_there_anew():
+    # A run that met the file while it was away has rejected the version that the tables knew.
+    assert needs(listed(age=MINUTE), known("rejected")) == ["changed"]
+    assert needs(listed(age=MINUTE), known("ready")) == []
+
+
+def test_a_retryable_version_is_due_after_the_pause_and_not_before():
+    assert needs(listed(), known("retryable"), retry_after=2 * MINUTE) == []
+    assert needs(listed(), known("retryable"), retry_after=MINUTE) == ["retry"]
+
+
+def test_what_needs_work_comes_in_listed_order():
+    infos = [listed(location=LOCATION.child(name)) for name in "cab"]
+
+    found = needs_work(infos, {}, now=NOW, retry_after=MINUTE)
+
+    assert [candidate.info for candidate in found] == infos
+
+
+def settle(info: ObjectInfo, seen: dict[str, Sighting]) -> tuple[bool, dict[str, Sighting]]:
+    ready, waiting = settled([Candidate(info, "new")], seen, now=NOW, settle=MINUTE)
+    return bool(ready), waiting
+
+
+def test_a_file_older_than_the_settling_time_is_ready_at_first_sight():
+    assert settle(listed(age=MINUTE), {}) == (True, {})
+
+
+def test_a_younger_file_waits_and_what_was_seen_of_it_is_remembered():
+    assert settle(listed(age=MINUTE / 2), {}) == (False, {LOCATION.url: Sighting("one", NOW)})
+
+
+def test_a_file_of_a_store_whose_clock_is_ahead_is_ready_once_it_was_seen_unchanged_for_long_enough():
+    ahead = listed(age=-60 * MINUTE)
+
+    assert settle(ahead, {LOCATION.url: Sighting("one", NOW - MINUTE)}) == (True, {})
+    half = Sighting("one", NOW - MINUTE / 2)
+    assert settle(ahead, {LOCATION.url: half}) == (False, {LOCATION.url: half})
+
+
+def test_a_file_that_changed_since_it_was_seen_begins_to_wait_anew():
+    seen = {LOCATION.url: Sighting("zero", NOW - 9 * MINUTE)}
+
+    assert settle(listed(age=-60 * MINUTE), seen) == (False, {LOCATION.url: Sighting("one", NOW)})
+
+
+def test_chunks_keep_a_sequence_together_whatever_order_it_was_listed_in():
+    names = ["b/x.0002.exr", "a/y.0001.exr", "b/x.0001.exr", "a/x.0002.exr", "a/x.0001.exr"]
+    candidates = [Candidate(listed(location=Location("s3", "renders", name)), "new") for name in names]
+
+    chunks = in_chunks(candidates, 2)
+
+    assert [[candidate.info.location.key for candidate in chunk] for chunk in chunks] == [
+        ["a/x.0001.exr", "a/x.0002.exr"],
+        ["a/y.0001.exr", "b/x.0001.exr"],
+        ["b/x.0002.exr"],
+    ]
+    assert in_chunks([], 2) == []
