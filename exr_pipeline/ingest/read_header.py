@@ -5,6 +5,7 @@ Belongs here: how much is read. Not here: parsing (`exr`, `dpx`) or what is done
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import RetryableError
@@ -24,8 +25,8 @@ FIRST_READ_BYTES: Final = 64 * 1024
 
 
 def source_file(info: ObjectInfo) -> SourceFile:
-    """The version of a file that a store describes."""
-    return SourceFile(info.location, info.size, info.last_modified, info.etag)
+    """The version of a file that a store has just described."""
+    return SourceFile(info.location, info.size, info.last_modified, info.etag, datetime.now(UTC))
 
 
 async def read_start(storage: ObjectStorage, location: Location) -> tuple[SourceFile, bytes]:

@@ -23,12 +23,16 @@ Format = Literal["exr", "dpx"]
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A version of a file as its store describes it: where, how large (bytes), from when (aware), its entity tag."""
+    """A version of a file as its store describes it: where, how large (bytes), from when (aware), its entity tag.
+
+    `seen_at` is when the store said so (aware), None if it did not.
+    """
 
     location: Location
     size_bytes: int
     mtime: datetime
     etag: str | None = None
+    seen_at: datetime | None = None
 
     @property
     def file_id(self) -> str:

@@ -123,6 +123,7 @@ def _unread_row(source: SourceFile, state: FileState, inspected_at: datetime) ->
         "last_inspected": now,
         "uri": source.location.url,
         "etag": source.etag,
+        "seen_at": None if source.seen_at is None else iso_time(source.seen_at),
         "state": state.state,
         "reason": None if state.reason is None else printable(state.reason),
     }

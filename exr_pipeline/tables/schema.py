@@ -64,6 +64,7 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("superseded_at", "string", "When a later version replaced this one; null for the current version"),
         Column("embedding_version", "int32", "Version of the rules behind the vectors"),
         Column("warnings", "string", "JSON list of findings that do not reject the file"),
+        Column("seen_at", "string", "When this version was last met in its store, ISO 8601 in UTC"),
     ),
     "parts": (
         *_ID,

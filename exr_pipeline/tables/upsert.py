@@ -209,17 +209,20 @@ class _FilesMerge(_Merge):
         self.current: dict[FileKey, str] = self._find_current()
 
     def _find_current(self) -> dict[FileKey, str]:
-        best: dict[FileKey, tuple[datetime, int]] = {}
-        for index, (key, mtime) in enumerate(
-            zip(_file_keys(self.both, "bucket", "file_path"), self.values("mtime"), strict=True)
+        """The version of each file that was met last in its store; its date alone does not say, a copy may keep it."""
+        best: dict[FileKey, tuple[datetime, datetime, int]] = {}
+        keys = _file_keys(self.both, "bucket", "file_path")
+        for index, (key, seen, mtime) in enumerate(
+            zip(keys, self.values("seen_at"), self.values("mtime"), strict=True)
         ):
-            best[key] = max(best.get(key, (_EARLIEST, -1)), (instant(mtime), index))
-        return {key: self.ids[index][1] for key, (_, index) in best.items()}
+            rank = (instant(seen or mtime), instant(mtime), index)
+            best[key] = max(best.get(key, rank), rank)
+        return {key: self.ids[index][1] for key, (*_, index) in best.items()}
 
     def changed_rows(self) -> pa.Table:
         """The rows that are new or differ from the stored ones."""
         superseded, first = self.values("superseded_at"), self.values("inspection_timestamp")
-        last, count = self.values("last_inspected"), self.values("inspection_count")
+        last, count, seen = self.values("last_inspected"), self.values("inspection_count"), self.values("seen_at")
         keys = _file_keys(self.both, "bucket", "file_path")
         versions: list[VersionId] = []
         computed: dict[str, list[Any]] = {
@@ -227,6 +230,7 @@ class _FilesMerge(_Merge):
             "inspection_timestamp": [],
             "last_inspected": [],
             "inspection_count": [],
+            "seen_at": [],
         }
         for version in dict.fromkeys(self.ids):
             s = self.stored_at.get(version)
@@ -242,6 +246,8 @@ class _FilesMerge(_Merge):
             before = (last[s] or "", count[s] or 0) if s is not None else ("", 0)
             computed["last_inspected"].append(max(before[0], self._clock) if inspected else before[0] or None)
             computed["inspection_count"].append(before[1] + inspected)
+            met_at = [seen[i] for i in (s, self.incoming_at.get(version)) if i is not None and seen[i]]
+            computed["seen_at"].append(max(met_at, key=instant, default=None))
         kept: dict[_Rule, set[VersionId]] = {"coalesce": self._met, "header": self._keeps_header}
         return self.gather(versions, lambda column: _FILE_RULES.get(column, "header"), kept, computed)
 

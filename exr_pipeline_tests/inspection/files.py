@@ -11,9 +11,12 @@ from exr_pipeline_tests.exr.headers import attributes
 MTIME = datetime(2026, 4, 2, 10, 11, 12, tzinfo=UTC)
 
 
+SEEN = datetime(2026, 4, 2, 10, 11, 13, tzinfo=UTC)
+
+
 def source(key: str = "renders/beauty.1001.exr", *, size: int = 10_000_000, mtime: datetime = MTIME) -> SourceFile:
     """A version of a file in a bucket."""
-    return SourceFile(Location("s3", "show", key), size, mtime, "etag")
+    return SourceFile(Location("s3", "show", key), size, mtime, "etag", SEEN)
 
 
 def inspected(*extra: Attribute, key: str = "renders/beauty.1001.exr", **changes: Any) -> Inspection:

@@ -38,6 +38,7 @@ class SampleFile:
     color_space: str = "ACEScg"
     vector_axis: int = 0
     frame_number: int | None = None
+    seen_at: datetime | None = None
 
     @property
     def file_id(self) -> str:
@@ -62,6 +63,7 @@ class SampleFile:
             "etag": self.etag,
             "state": self.state,
             "reason": self.reason,
+            "seen_at": None if self.seen_at is None else self.seen_at.isoformat(),
         }
         if self.header:
             vector = [0.0] * METADATA_EMBEDDING_DIMENSIONS

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -86,6 +87,21 @@ def test_a_late_writer_does_not_supersede_a_newer_version(tables: StoreUnderTest
     for name in ("files", "proxy_outputs"):
         assert only(rows(tables, name))["file_id"] == new.file_id
         assert len(rows(tables, name, current_only=False)) == 2
+
+
+def test_a_file_replaced_by_one_with_an_older_date_is_known_by_when_it_was_met(tables: StoreUnderTest) -> None:
+    first = SampleFile(seen_at=NOON)
+    restored = replace(first.later(-3600), etag="etag-2", seen_at=LATER)
+    tables.store.write(rows_of(first), now=NOON)
+    tables.store.write(rows_of(restored), now=LATER)
+    assert only(rows(tables, "files"))["etag"] == "etag-2"
+    # A run that met the first one before, and comes late, changes nothing about that.
+    tables.store.write(rows_of(first), now=LATER + timedelta(hours=1))
+    assert only(rows(tables, "files"))["etag"] == "etag-2"
+    # Put back, it is current again, as the same version as before.
+    tables.store.write(rows_of(replace(first, seen_at=LATER + timedelta(hours=2))), now=LATER + timedelta(hours=2))
+    assert only(rows(tables, "files"))["file_id"] == first.file_id
+    assert len(rows(tables, "files", current_only=False)) == 2
 
 
 def test_several_versions_in_one_write_leave_the_latest_current(tables: StoreUnderTest) -> None:
