@@ -104,7 +104,8 @@ def _thumbnail(products: FileProducts) -> Metadata | None:
         return None
     thumbnail = products.pictures.thumbnail
     return {
-        "picture": _picture(products.pictures.preview_jpeg),
+        "picture": _picture("webp", products.pictures.icon_webp),
+        "larger picture": _picture("jpeg", products.pictures.preview_jpeg),
         "uri": dg.MetadataValue.url(products.outputs.thumbnail.url),
         "resolution": f"{thumbnail.width}x{thumbnail.height}",
         "size": len(thumbnail.jpeg),
@@ -118,6 +119,7 @@ def _proxy(products: FileProducts) -> Metadata | None:
         return None
     proxy = products.pictures.proxy
     return {
+        "picture": _picture("webp", products.pictures.icon_webp),
         "uri": dg.MetadataValue.url(products.outputs.proxy.url),
         "resolution": f"{proxy.width}x{proxy.height}",
         "duration": round(proxy.duration, 3),
@@ -155,8 +157,9 @@ def _colour(pictures: RenderedPictures) -> Metadata:
     }
 
 
-def _picture(jpeg: bytes) -> dg.MarkdownMetadataValue:
-    return dg.MetadataValue.md(f"![picture](data:image/jpeg;base64,{base64.b64encode(jpeg).decode()})")
+def _picture(kind: str, data: bytes) -> dg.MarkdownMetadataValue:
+    # Markdown of less than 1000 characters is shown in line, longer one on a click.
+    return dg.MetadataValue.md(f"![](data:image/{kind};base64,{base64.b64encode(data).decode()})")
 
 
 _METADATA: Final[Mapping[dg.AssetKey, Callable[[FileProducts], Metadata | None]]] = {

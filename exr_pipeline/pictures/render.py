@@ -52,13 +52,14 @@ def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: Pict
         picture = _Picture(config, decoded, source)
         made_proxy = picture.proxy(proxy_box, settings) if proxy else None
         made_thumbnail = picture.thumbnail(still_box, settings) if thumbnail else None
-        preview = picture.preview()
+        preview, icon = picture.preview(), picture.icon()
     except MemoryError as error:
         raise BadInputError(name, "needs more memory than there is") from error
     return RenderedPictures(
         thumbnail=made_thumbnail,
         proxy=made_proxy,
         preview_jpeg=preview,
+        icon_webp=icon,
         layer=str(decoded.layer),
         source_colour_space=source.name,
         colour_rule=source.rule,
@@ -141,6 +142,10 @@ class _Picture:
         self.is_black = self.is_black and not shown.any()
         self.shown = shown
         return shown
+
+    def icon(self) -> bytes:
+        """A still smaller picture of what was shown last."""
+        return still.icon(self.shown)
 
     def preview(self) -> bytes:
         """A JPEG of the picture that was made last."""

@@ -1,9 +1,10 @@
+import cv2
 import numpy as np
 import pytest
 import simplejpeg
 
 from exr_pipeline.pictures.data_pictures import colour_of_identifiers, grey_of_values
-from exr_pipeline.pictures.still import Size, even, evened, fitted, jpeg, oriented, preview, resized
+from exr_pipeline.pictures.still import ICON_BYTES, Size, even, evened, fitted, icon, jpeg, oriented, preview, resized
 
 BOX = Size(1920, 1080)
 
@@ -72,6 +73,17 @@ def test_a_preview_is_small_whatever_the_picture():
     assert len(preview(picture)) <= 4096
     assert len(preview(noise)) <= 8192
     assert simplejpeg.decode_jpeg(preview(picture)).shape == (90, 160, 3)
+
+
+@pytest.mark.parametrize("shape", [(144, 256, 3), (256, 20, 3), (1, 1, 3)])
+def test_an_icon_fits_into_the_line_of_a_page_and_shows_the_picture(shape: tuple[int, int, int]):
+    noise = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    plain = np.full(shape, (200, 60, 20), np.uint8)
+
+    assert len(icon(noise)) <= ICON_BYTES
+    decoded = cv2.imdecode(np.frombuffer(icon(plain), np.uint8), cv2.IMREAD_COLOR)
+    assert max(decoded.shape[:2]) <= 128
+    assert np.abs(decoded[:, :, ::-1].astype(int) - (200, 60, 20)).max() <= 12
 
 
 def test_a_jpeg_keeps_colours_within_a_code_value():
