@@ -4,7 +4,7 @@ Belongs here: the application and how errors become one line and an exit status.
 """
 
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -16,10 +16,13 @@ from exr_pipeline.errors import ExrPipelineError
 app = typer.Typer(
     name="exr-pipeline",
     help="Ingest rendered images: OpenEXR and DPX files become metadata, pictures and tables.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
+    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+# What typer makes of Ctrl-C.
+_INTERRUPTED: Final = 130
 
 app.command("sample")(demo.sample)
 app.command("inspect")(files.inspect)
@@ -51,13 +54,13 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; the exit status is 0 only on success."""
+    """Run the command line; the exit status is 0 only on success, and an error is one line on stderr."""
     try:
-        app()
-    except ExrPipelineError as error:
+        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except (ExrPipelineError, OSError) as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        fail("interrupted", status=130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+    except typer.TyperException as error:
+        fail(f"{error.format_message()} (what there is: exr-pipeline --help)", status=2)
+    if status == _INTERRUPTED:
+        fail("interrupted", status=status)
+    sys.exit(status)

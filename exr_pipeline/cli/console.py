@@ -65,7 +65,7 @@ class ProgressLine:
     def __init__(self, bar: Progress | None) -> None:
         self._bar = bar
         self._task = bar.add_task("", total=None, detail="") if bar else None
-        self._told = float("-inf")
+        self._told = time.monotonic()
 
     def update(self, what: str, done: int, total: int | None = None, detail: str = "") -> None:
         """Say what is being done, how much of it is done, of how much if that is known."""

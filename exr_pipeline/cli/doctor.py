@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, stdout, table
-from exr_pipeline.errors import BadInputError, ExrPipelineError, RetryableError
+from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError, RetryableError
 from exr_pipeline.storage.locations import Location
 
 if TYPE_CHECKING:
@@ -79,7 +79,12 @@ def _tables(settings: Settings) -> str:
     from exr_pipeline.tables import open_table_store
 
     store = open_table_store(settings)
-    store.create_tables()
+    try:
+        store.create_tables()
+    except OSError as error:
+        setting = "EXR_PIPELINE_DATABASE" if settings.database else "EXR_PIPELINE_STATE_DIR"
+        problem = f"{settings.database_path.parent} can't be made: {error.strerror}"
+        raise MisconfiguredError(setting, problem, "name a folder that can be") from error
     where = (
         f"VAST DataBase {settings.vast_db_bucket}/{settings.vast_db_schema}"
         if settings.vast_db_bucket

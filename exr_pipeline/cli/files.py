@@ -10,7 +10,7 @@ import json
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.markup import escape
@@ -22,10 +22,13 @@ from exr_pipeline.errors import BadInputError, RetryableError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from exr_pipeline.exr import Attribute
     from exr_pipeline.inspection import Inspection, SourceFile
     from exr_pipeline.pictures import RenderedPictures
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.objects import ObjectStorage
+
+_VALUE_SHOWN: Final = 200
 
 Input = Annotated[str, typer.Argument(metavar="IN", help="An OpenEXR or DPX file: a path or a URL.")]
 Output = Annotated[str, typer.Argument(metavar="OUT", help="Where to write it: a path or a URL.")]
@@ -36,7 +39,10 @@ def inspect(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file and line.")] = False,
 ) -> None:
-    """Read the headers of files: every attribute of every part. Pixels are not read."""
+    """Read the headers of files: every attribute of every part. Pixels are not read.
+
+    Values longer than a line or two are cut short; --json has them whole.
+    """
     failed = asyncio.run(_inspect(files, as_json=as_json))
     if failed:
         raise typer.Exit(1)
@@ -76,15 +82,28 @@ async def _inspect(files: Sequence[str], *, as_json: bool) -> int:
 
 
 def _show(inspection: Inspection) -> None:
+    from exr_pipeline.inspection.json import printable
+
     facts = inspection.summary()
     rows = [(name, escape(str(value))) for name, value in facts.items() if value not in ("", None)]
     stdout.print(table(("", escape(inspection.source.location.url)), rows))
     for part in inspection.parts:
-        title = f"part {part.index} {part.name or ''}: {part.data_window.width}x{part.data_window.height}"
+        name = f"part {part.index}" + (f" {part.name}" if part.name else "")
+        title = f"{name}: {part.data_window.width}x{part.data_window.height}"
         channels = [(escape(c.name), c.type, f"{c.x_sampling}x{c.y_sampling}") for c in part.channels]
         stdout.print(table(("channel", "type", "sampling"), channels, title=escape(title)))
+        attributes = [(escape(printable(a.name)), escape(printable(a.type)), _value(a)) for a in part.attributes]
+        stdout.print(table(("attribute", "type", "value"), attributes))
     for warning in inspection.warning_texts():
         stdout.print(f"[yellow]Warning:[/] {escape(warning)}")
+
+
+def _value(attribute: Attribute) -> str:
+    from exr_pipeline.inspection.json import json_value
+
+    value = json_value(attribute)
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return escape(text if len(text) <= _VALUE_SHOWN else f"{text[:_VALUE_SHOWN]}… {len(text)} characters")
 
 
 def thumbnail(source: Input, target: Output) -> None:

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, progress_line, stdout
-from exr_pipeline.cli.places import existing
+from exr_pipeline.cli.places import existing, url_prefix
+from exr_pipeline.errors import BadInputError
 from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
@@ -18,13 +20,10 @@ if TYPE_CHECKING:
 
     from exr_pipeline.ingest.chunk import Progress as ChunkProgress
     from exr_pipeline.orchestration.run_now import IngestListener, IngestReport
-    from exr_pipeline.settings import Settings
 
 
 def ingest(
-    source: Annotated[
-        str, typer.Argument(help="A URL prefix such as s3://renders/shot_010/, or a local folder or file.")
-    ],
+    source: Annotated[str, typer.Argument(help="A URL prefix such as s3://renders/shot_010/, or a local folder.")],
 ) -> None:
     """Ingest the new, changed and retryable files under SOURCE through Dagster.
 
@@ -34,19 +33,27 @@ def ingest(
 
     settings = load_settings()
     location = existing(source)
+    if location.scheme == "file" and not location.key.endswith("/"):
+        raise BadInputError(source, "not a folder; name the folder that holds it, known files are passed over")
     report = with_progress(lambda listener: ingest_source(location, settings, listener))
-    summarise(report, settings)
+    if not report.listed:
+        stdout.print(f"No OpenEXR or DPX files at {escape(location.url)}", highlight=False, soft_wrap=True)
+    else:
+        summarise(report)
 
 
 def retry(
-    prefix: Annotated[str, typer.Argument(help="Only files whose URL begins so.")] = "",
+    prefix: Annotated[str, typer.Argument(help="Only files below this URL prefix or local folder.")] = "",
 ) -> None:
     """Try again every file that is rejected, retryable or was never finished, in one run."""
     from exr_pipeline.orchestration.run_now import retry_failed
 
     settings = load_settings()
-    report = with_progress(lambda listener: retry_failed(settings, prefix, listener))
-    summarise(report, settings)
+    report = with_progress(lambda listener: retry_failed(settings, url_prefix(prefix) if prefix else "", listener))
+    if report.worked_on:
+        summarise(report)
+    else:
+        stdout.print("Nothing to retry.")
 
 
 def with_progress(work: Callable[[IngestListener], IngestReport]) -> IngestReport:
@@ -73,7 +80,7 @@ def with_progress(work: Callable[[IngestListener], IngestReport]) -> IngestRepor
         )
 
 
-def summarise(report: IngestReport, settings: Settings) -> None:
+def summarise(report: IngestReport) -> None:
     """Print the counts; ends with status 1 if files could not be reached."""
     counts = {state: report.states.get(state, 0) for state in (READY, REJECTED, RETRYABLE)}
     if not report.worked_on:

@@ -22,3 +22,10 @@ def place(text: str) -> Location:
         return Location.from_url(text)
     path = Path(text).expanduser().resolve()
     return Location("file", "", str(path).lstrip("/") + ("/" if path.is_dir() else ""))
+
+
+def url_prefix(text: str) -> str:
+    """The URL, or beginning of URLs, of what a URL, a path or a partition key names, as the tables write it."""
+    if "/" in text or Path(text).expanduser().exists():
+        return place(text).url
+    return Location.from_partition_key(text).url

@@ -14,8 +14,8 @@ import typer
 from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, stdout, table
+from exr_pipeline.cli.places import url_prefix
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.schema import READY
 
 if TYPE_CHECKING:
@@ -53,36 +53,31 @@ def sql(
 
 def status(
     key: Annotated[
-        str | None, typer.Argument(help="A file's URL or partition key, or a URL prefix; all files if omitted.")
+        str | None, typer.Argument(help="A file or folder: a URL, path or partition key; all files if omitted.")
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the state of files: how many are ready, rejected or retryable, and why."""
+    """Show the state of files: how many are ready, rejected or retryable; which are not ready, and why."""
     store = _tables()
-    prefix = _url_prefix(key) if key else ""
-    condition = f"starts_with(uri, '{_quoted(prefix)}')"
+    prefix = _quoted(url_prefix(key)) if key else ""
+    condition = f"starts_with(uri, '{prefix}')"
     counts = store.sql(f"SELECT state, count(*) AS files FROM latest_files WHERE {condition} GROUP BY 1 ORDER BY 1")  # noqa: S608
-    failed = store.sql(
-        f"SELECT uri, state, reason FROM latest_files WHERE {condition} AND state <> '{READY}' ORDER BY uri"  # noqa: S608
-    )
+    told = f"uri = '{prefix}' OR {condition} AND state <> '{READY}'"
+    files = store.sql(f"SELECT uri, state, reason FROM latest_files WHERE {told} ORDER BY uri")  # noqa: S608
     if key and counts.num_rows == 0:
         raise BadInputError(key, "no such file in the tables")
     if as_json:
         by_state = {row["state"]: row["files"] for row in counts.to_pylist()}
-        json.dump({"states": by_state, "failed": failed.to_pylist()}, sys.stdout, indent=1)
+        json.dump({"states": by_state, "files": files.to_pylist()}, sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
     if counts.num_rows == 0:
         stdout.print("No files yet. Ingest some: exr-pipeline ingest SOURCE")
         return
     _print(counts)
-    if failed.num_rows:
-        _print(failed)
-
-
-def _url_prefix(key: str) -> str:
-    return key if "://" in key else Location.from_partition_key(key).url
+    if files.num_rows:
+        _print(files)
 
 
 def _quoted(text: str) -> str:
