@@ -1,0 +1,386 @@
+"""Batched events: as few transactions as promised, and to everybody else the same events as one by one."""
+
+import asyncio
+import inspect
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import sqlalchemy
+from dagster import AssetKey, DagsterEventType, EventLogEntry
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.test_utils import in_process_test_workspace
+from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster_graphql.schema import create_schema
+
+from exr_pipeline.orchestration.event_batching import (
+    BatchingSqliteEventLogStorage,
+    log_asset_events,
+    log_planned_materializations,
+    materializations_of_run,
+)
+from exr_pipeline_tests.orchestration.dagster_homes import instance_at
+
+SET = "batched_files"
+ASSETS = [AssetKey(f"asset_{number}") for number in range(5)]
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+# What the running step does: given its context and its partition keys.
+Body = Callable[[Any, Sequence[str]], None]
+body: list[Body] = []
+
+
+def make_all(context: Any, keys: Sequence[str], without: Sequence[str] = ()) -> None:
+    log_asset_events(
+        context,
+        [
+            dg.AssetMaterialization(asset, partition=key, tags={DATA_VERSION_TAG: f"version of {key}"})
+            for key in keys
+            for asset in ASSETS
+            if key not in without or asset != ASSETS[0]
+        ],
+    )
+    if without:
+        raise dg.Failure("some files were bad", allow_retries=False)
+
+
+@dg.multi_asset(
+    specs=[
+        dg.AssetSpec(asset, partitions_def=dg.DynamicPartitionsDefinition(name=SET), skippable=True) for asset in ASSETS
+    ],
+    can_subset=True,
+    backfill_policy=dg.BackfillPolicy.single_run(),
+)
+def files_step(context: dg.AssetExecutionContext):
+    body[-1](context, context.partition_keys)
+    yield from ()
+
+
+@dg.op
+def selection_op(context: dg.OpExecutionContext) -> None:
+    body[-1](context, context.run.tags["keys"].split(","))
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def selection_job() -> None:
+    selection_op()
+
+
+defs = dg.Definitions(
+    assets=[files_step],
+    jobs=[dg.define_asset_job("files_job", selection=[files_step]), selection_job],
+    executor=dg.in_process_executor,
+)
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
+    with instance_at(tmp_path_factory.mktemp("home")) as opened:
+        yield opened
+
+
+@contextmanager
+def doing(what: Body) -> Iterator[None]:
+    body.append(what)
+    try:
+        yield
+    finally:
+        body.pop()
+
+
+def run_over(instance: dg.DagsterInstance, keys: Sequence[str], what: Body = make_all) -> dg.ExecuteInProcessResult:
+    instance.add_dynamic_partitions(SET, list(keys))
+    with doing(what):
+        return defs.resolve_job_def("files_job").execute_in_process(
+            instance=instance, run_config=QUIET, tags={RANGE_START: keys[0], RANGE_END: keys[-1]}, raise_on_error=False
+        )
+
+
+def run_selection(instance: dg.DagsterInstance, keys: Sequence[str], what: Body) -> dg.ExecuteInProcessResult:
+    with doing(what):
+        return defs.resolve_job_def("selection_job").execute_in_process(
+            instance=instance, run_config=QUIET, tags={"keys": ",".join(keys)}, raise_on_error=False
+        )
+
+
+def named(prefix: str, count: int) -> list[str]:
+    return [f"{prefix}.{number:04}.exr" for number in range(count)]
+
+
+def statuses(instance: dg.DagsterInstance, asset: AssetKey, prefix: str) -> dict[str, list[str]]:
+    """The partitions of an asset by their status, as the page asks for them; those with a prefix only."""
+    query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+        assetPartitionStatuses { ... on DefaultPartitionStatuses {
+            materializedPartitions failedPartitions materializingPartitions unmaterializedPartitions } } } } }"""
+    with in_process_test_workspace(instance, LoadableTargetOrigin(python_file=__file__, attribute="defs")) as workspace:
+        executing = create_schema().execute_async(
+            query, context_value=workspace, variables={"key": {"path": asset.path}}
+        )
+        answer = asyncio.run(executing)
+    assert not answer.errors
+    found = answer.data["assetNodeOrError"]["assetPartitionStatuses"]
+    names = ("materialized", "failed", "materializing", "unmaterialized")
+    filtered = {name: sorted(key for key in found[f"{name}Partitions"] if key.startswith(prefix)) for name in names}
+    # What failed or is under way is also counted as not there.
+    others = {*filtered["failed"], *filtered["materializing"]}
+    filtered["unmaterialized"] = sorted(set(filtered["unmaterialized"]) - others)
+    return {name: keys for name, keys in filtered.items() if keys}
+
+
+@contextmanager
+def counted_commits() -> Iterator[Counter[str]]:
+    """Transactions by the file of the event log that they went to, `run` standing for that of any run."""
+    counts: Counter[str] = Counter()
+
+    def committed(connection: sqlalchemy.Connection) -> None:
+        name = Path(str(connection.engine.url.database)).name
+        if name not in {"runs.db", "schedules.db"}:
+            counts[name if name == "index.db" else "run"] += 1
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "commit", committed)
+    try:
+        yield counts
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "commit", committed)
+
+
+def folder_of(instance: dg.DagsterInstance) -> Path:
+    storage = instance.event_log_storage
+    assert isinstance(storage, BatchingSqliteEventLogStorage)
+    return Path(storage.path_for_shard("index")).parent
+
+
+def asset_events(instance: dg.DagsterInstance, run_id: str) -> list[EventLogEntry]:
+    return [
+        entry
+        for entry in instance.all_logs(run_id)
+        if entry.is_dagster_event and entry.get_dagster_event().asset_key is not None
+    ]
+
+
+def rows_of(database: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Everything in a database except ids of rows, the time of their making, and its version."""
+    with closing(sqlite3.connect(database)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        content = {}
+        for table in set(tables) - {"alembic_version", "secondary_indexes", "sqlite_sequence"}:
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
+            compared = ", ".join(f'"{name}"' for name in columns if name not in {"create_timestamp"})
+            content[table] = connection.execute(f"SELECT {compared} FROM {table} ORDER BY id").fetchall()
+        return content
+
+
+def test_a_run_over_many_files_takes_no_more_transactions_than_one_over_few(
+    instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with counted_commits() as few:
+        assert run_over(instance, named("few", 10)).success
+    with counted_commits() as many:
+        assert run_over(instance, named("many", 50)).success
+
+    assert many == few
+    # One for the planned events, one for each asset's materializations, the rest for the run's own state.
+    assert many["index.db"] < 40
+    assert many["run"] < 40
+    assert "Falling back" not in capfd.readouterr().err
+
+
+def test_exactly_the_bad_files_of_one_asset_show_as_failed(instance: dg.DagsterInstance) -> None:
+    keys = named("exact", 50)
+    bad = [keys[7], keys[49]]
+    seen_inside = []
+
+    def step(context: Any, partition_keys: Sequence[str]) -> None:
+        seen_inside.append(statuses(instance, ASSETS[0], "exact"))
+        make_all(context, partition_keys, without=bad)
+
+    result = run_over(instance, keys, step)
+
+    assert seen_inside == [{"materializing": keys}]
+    assert not result.success
+    good = [key for key in keys if key not in bad]
+    assert statuses(instance, ASSETS[0], "exact") == {"materialized": good, "failed": bad}
+    for asset in ASSETS[1:]:
+        assert statuses(instance, asset, "exact") == {"materialized": keys}
+
+
+def test_the_log_of_the_run_has_every_event_once(instance: dg.DagsterInstance) -> None:
+    keys = named("log", 30)
+    result = run_over(instance, keys)
+
+    logged = Counter(
+        (entry.dagster_event_type, entry.get_dagster_event().asset_key, entry.get_dagster_event().partition)
+        for entry in asset_events(instance, result.run_id)
+    )
+
+    kinds = (DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION)
+    assert logged == Counter((kind, asset, key) for kind in kinds for asset in ASSETS for key in keys)
+    types = [entry.dagster_event_type for entry in instance.all_logs(result.run_id)]
+    assert types.index(DagsterEventType.ASSET_MATERIALIZATION_PLANNED) < types.index(DagsterEventType.RUN_START)
+    assert types[-1] == DagsterEventType.RUN_SUCCESS
+
+
+def test_observations_are_batched_too(instance: dg.DagsterInstance) -> None:
+    def observe(context: Any, keys: Sequence[str]) -> None:
+        events = [dg.AssetObservation(ASSETS[1], partition=key, metadata={"reason": f"of {key}"}) for key in keys]
+        log_asset_events(context, events)
+
+    with counted_commits() as few:
+        run_selection(instance, named("seen-few", 3), observe)
+    with counted_commits() as many:
+        run_selection(instance, named("seen-many", 60), observe)
+
+    assert many == few
+    records = instance.fetch_observations(ASSETS[1], limit=60).records
+    assert sorted(
+        (record.partition_key, str(record.asset_observation.metadata["reason"].value)) for record in records
+    ) == [(key, f"of {key}") for key in named("seen-many", 60)]
+
+
+def test_data_versions_can_be_looked_up(instance: dg.DagsterInstance) -> None:
+    keys = named("tagged", 20)
+    run_over(instance, keys)
+
+    records = instance.fetch_materializations(dg.AssetRecordsFilter(ASSETS[2], asset_partitions=[keys[13]]), limit=5)
+    (record,) = records.records
+    indexed = instance.event_log_storage.get_event_tags_for_asset(ASSETS[2], filter_event_id=record.storage_id)
+
+    assert [tags[DATA_VERSION_TAG] for tags in indexed] == [f"version of {keys[13]}"]
+
+
+def test_a_batch_leaves_in_the_files_what_stock_dagster_leaves_event_by_event(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    # Fails when an upgrade of Dagster makes more of an event than `store_event_batch` does.
+    def both_kinds(context: Any, keys: Sequence[str]) -> None:
+        log_asset_events(
+            context,
+            [dg.AssetObservation(ASSETS[0], partition=key, tags={DATA_VERSION_TAG: f"seen {key}"}) for key in keys],
+        )
+        make_all(context, keys)
+
+    run_id = run_over(instance, named("same", 12), both_kinds).run_id
+    events = asset_events(instance, run_id)
+    stock, batching = SqliteEventLogStorage(str(tmp_path / "a")), BatchingSqliteEventLogStorage(str(tmp_path / "b"))
+
+    for event in events:
+        stock.store_event(event)
+    batching.store_event_batch(events)
+
+    for name in ("index.db", f"{run_id}.db"):
+        assert rows_of(tmp_path / "b" / name) == rows_of(tmp_path / "a" / name)
+    assert len(rows_of(tmp_path / "b" / "index.db")["event_logs"]) == len(events)
+    assert rows_of(tmp_path / "b" / "index.db")["asset_event_tags"]
+
+
+def test_stock_dagster_goes_on_with_the_files_and_we_with_what_it_wrote(instance: dg.DagsterInstance) -> None:
+    keys = named("shared", 8)
+    run_id = run_over(instance, keys[:4]).run_id
+    stock = SqliteEventLogStorage(str(folder_of(instance)))
+
+    assert stock.get_logs_for_run(run_id) == instance.all_logs(run_id)
+    wanted = dg.AssetRecordsFilter(ASSETS[3], asset_partitions=keys)
+    assert len(stock.fetch_materializations(wanted, limit=50).records) == 4
+    (entry,) = [
+        event
+        for event in asset_events(instance, run_id)
+        if event.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION
+        and event.get_dagster_event().asset_key == ASSETS[3]
+        and event.get_dagster_event().partition == keys[0]
+    ]
+    stock.store_event(entry)
+    assert run_over(instance, keys[4:]).success
+    assert len(instance.fetch_materializations(wanted, limit=50).records) == 9
+    assert statuses(instance, ASSETS[3], "shared") == {"materialized": keys}
+
+
+def test_a_batch_with_other_events_is_stored_all_the_same(instance: dg.DagsterInstance) -> None:
+    run_id = run_over(instance, named("mixed", 2)).run_id
+    before = instance.all_logs(run_id)
+    step_success = next(entry for entry in before if entry.dagster_event_type == DagsterEventType.STEP_SUCCESS)
+    batch = [*asset_events(instance, run_id)[-2:], step_success]
+
+    instance.event_log_storage.store_event_batch(batch)
+
+    assert instance.all_logs(run_id)[len(before) :] == batch
+
+
+def test_a_failing_index_leaves_no_half_of_a_batch(instance: dg.DagsterInstance) -> None:
+    run_id = run_over(instance, named("half", 3)).run_id
+    index, run = folder_of(instance) / "index.db", folder_of(instance) / f"{run_id}.db"
+    before = rows_of(index), rows_of(run)
+    with closing(sqlite3.connect(index)) as connection:
+        # Tags come after the events within the transaction.
+        connection.execute(
+            "CREATE TRIGGER no_tags BEFORE INSERT ON asset_event_tags BEGIN SELECT RAISE(ABORT, 'no tags'); END"
+        )
+        connection.commit()
+        try:
+            with pytest.raises(sqlalchemy.exc.IntegrityError, match="no tags"):
+                instance.event_log_storage.store_event_batch(asset_events(instance, run_id))
+        finally:
+            connection.execute("DROP TRIGGER no_tags")
+            connection.commit()
+
+    assert (rows_of(index), rows_of(run)) == before
+
+
+def test_scattered_files_of_a_job_show_as_under_way_and_then_as_failed_or_made(instance: dg.DagsterInstance) -> None:
+    keys = named("scattered", 40)
+    instance.add_dynamic_partitions(SET, keys)
+    chosen, bad = keys[1::4], keys[5]
+    seen_inside = []
+
+    def step(context: Any, partition_keys: Sequence[str]) -> None:
+        log_planned_materializations(context, dict.fromkeys(ASSETS, partition_keys))
+        seen_inside.append(statuses(instance, ASSETS[4], "scattered"))
+        make_all(context, partition_keys, without=[bad])
+
+    assert not run_selection(instance, chosen, step).success
+
+    others = [key for key in keys if key not in chosen]
+    assert seen_inside == [{"materializing": chosen, "unmaterialized": others}]
+    assert statuses(instance, ASSETS[0], "scattered") == {
+        "materialized": [key for key in chosen if key != bad],
+        "failed": [bad],
+        "unmaterialized": others,
+    }
+    assert statuses(instance, ASSETS[4], "scattered") == {"materialized": chosen, "unmaterialized": others}
+
+
+def test_all_materializations_of_a_large_run_are_found_in_order(instance: dg.DagsterInstance) -> None:
+    # More than a batch of one asset, and more than two pages of the run's log.
+    keys = named("large", 1100)
+
+    def two_assets(context: Any, partition_keys: Sequence[str]) -> None:
+        events = [dg.AssetMaterialization(asset, partition=key) for asset in ASSETS[:2] for key in partition_keys]
+        log_asset_events(context, events)
+
+    run_id = run_selection(instance, keys, two_assets).run_id
+
+    found = materializations_of_run(instance, run_id)
+    assert [(event.asset_key, event.partition) for event in found] == [
+        (asset, key) for asset in ASSETS[:2] for key in keys
+    ]
+
+
+def test_dagster_keeps_the_private_methods_that_batches_are_made_of() -> None:
+    def parameters(method: Any) -> list[str]:
+        return list(inspect.signature(method).parameters)
+
+    assert parameters(SqlEventLogStorage._event_to_row) == ["self", "event"]
+    assert parameters(SqlEventLogStorage._store_asset_event) == ["self", "conn", "event", "event_id"]
+    assert parameters(SqlEventLogStorage._store_asset_event_tags) == ["self", "conn", "events", "event_ids"]
+    assert parameters(SqlEventLogStorage.index_transaction) == ["self"]
+    assert parameters(SqliteEventLogStorage.run_connection) == ["self", "run_id"]
+    assert parameters(SqliteEventLogStorage.store_event_batch) == ["self", "events"]
+    assert "store_event_batch" not in vars(SqliteEventLogStorage), "Dagster batches by itself now: is ours needed?"
