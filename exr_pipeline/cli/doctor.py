@@ -56,7 +56,9 @@ def _checks(settings: Settings) -> Iterator[Check]:
 def _source(url: str, settings: Settings) -> str:
     from exr_pipeline.storage.objects import ObjectStorage
 
-    page = ObjectStorage(settings).list_page(Location.from_url(url), after=None, limit=1)
+    page = ObjectStorage(settings).list_page(
+        Location.from_url(url, setting="EXR_PIPELINE_SOURCES"), after=None, limit=1
+    )
     return "readable" if page.objects else "readable, and empty"
 
 

@@ -5,6 +5,7 @@ Belongs here: arguments, the progress bar, the summary. Not here: runs (`orchest
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -33,7 +34,7 @@ def ingest(
 
     settings = load_settings()
     location = existing(source)
-    if location.scheme == "file" and not location.key.endswith("/"):
+    if location.scheme == "file" and Path(f"/{location.key}").is_file():
         raise BadInputError(source, "not a folder; name the folder that holds it, known files are passed over")
     report = with_progress(lambda listener: ingest_source(location, settings, listener))
     if not report.listed:

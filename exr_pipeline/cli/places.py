@@ -11,7 +11,7 @@ from exr_pipeline.storage.locations import Location
 
 def existing(text: str) -> Location:
     """The file or folder that a URL or path names. Raises `BadInputError` if a path does not exist."""
-    if "://" not in text and not Path(text).expanduser().exists():
+    if "://" not in text and not Path(text).exists():
         raise BadInputError(text, "no such file or folder")
     return place(text)
 
@@ -20,12 +20,12 @@ def place(text: str) -> Location:
     """The location that a URL or path names, there or not. A folder ends in a slash."""
     if "://" in text:
         return Location.from_url(text)
-    path = Path(text).expanduser().resolve()
+    path = Path(text).resolve()
     return Location("file", "", str(path).lstrip("/") + ("/" if path.is_dir() else ""))
 
 
 def url_prefix(text: str) -> str:
     """The URL, or beginning of URLs, of what a URL, a path or a partition key names, as the tables write it."""
-    if "/" in text or Path(text).expanduser().exists():
+    if "/" in text or Path(text).exists():
         return place(text).url
     return Location.from_partition_key(text).url

@@ -1,0 +1,86 @@
+"""The application around the commands: help, usage errors, settings, exit statuses."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+import typer
+
+from exr_pipeline import __version__
+from exr_pipeline.cli import app
+from exr_pipeline_tests.cli.conftest import Cli, bare_environment, run_process
+
+COMMANDS = sorted(typer.main.get_group(app).commands)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_and_each_of_its_parameters_has_help(command: str, cli: Cli) -> None:
+    said = cli(command, "--help")
+    assert (said.status, said.err) == (0, "")
+    assert f"exr-pipeline {command}" in said.out
+    for parameter in typer.main.get_group(app).commands[command].params:
+        assert getattr(parameter, "help", None), f"{command} {parameter.name}"
+
+
+def test_without_arguments_it_lists_the_commands(cli: Cli) -> None:
+    said = cli()
+    assert said.status == 0
+    assert all(f" {command} " in said.out for command in COMMANDS)
+
+
+def test_the_version_is_printed(cli: Cli) -> None:
+    assert cli("--version").out == f"exr-pipeline {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["nonsense"], "No such command 'nonsense'"),
+        (["inspect"], "Missing argument"),
+        (["sql", "FROM files", "--xml"], "No such option"),
+        (["sql", "FROM files", "--csv", "--json"], "choose one of --csv and --json"),
+        (["ui", "--port", "many"], "Invalid value for '--port'"),
+    ],
+)
+def test_a_usage_error_is_one_line_and_status_2(cli: Cli, arguments: list[str], problem: str) -> None:
+    said = cli(*arguments)
+    assert said.status == 2
+    assert problem in said.error
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("EXR_PIPELINE_CHUNK_SIZE", "0"),
+        ("EXR_PIPELINE_SETTLE_SECONDS", "soon"),
+        ("EXR_PIPELINE_STILL_VIEW", "pretty"),
+    ],
+)
+@pytest.mark.parametrize("command", ["doctor", "status"])
+def test_a_wrong_setting_is_named(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch, command: str, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    said = cli(command)
+    assert said.status == 1
+    assert said.error.startswith(f"{name}: ")
+    assert "Fix: see docs/settings.md" in said.error
+
+
+def test_settings_come_from_an_env_file_too(cli: Cli, home: Path) -> None:
+    (home / ".env").write_text("EXR_PIPELINE_CHUNK_SIZE=-1\n")
+    assert cli("status").error.startswith("EXR_PIPELINE_CHUNK_SIZE: ")
+
+
+def test_an_error_of_the_installed_command_is_one_line_without_a_traceback(home: Path) -> None:
+    said = run_process("inspect", "nosuch.exr", cwd=home)
+    assert (said.status, said.out, said.err) == (1, "", "Error: nosuch.exr: no such file or folder\n")
+
+
+def test_a_reader_that_goes_away_is_no_reason_for_a_traceback(home: Path) -> None:
+    command = "exr-pipeline sql \"SELECT range, repeat('x', 1000) AS x FROM range(20000)\" --csv | head -1"
+    said = subprocess.run(
+        ["bash", "-c", command], cwd=home, env=bare_environment(), capture_output=True, text=True, check=True
+    )
+    assert (said.stdout, said.stderr) == ("range,x\n", "")

@@ -1,0 +1,152 @@
+"""`doctor`: right settings are said to be right, and each wrong one is named with its remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exr_pipeline_tests.cli.conftest import Cli, Result
+from exr_pipeline_tests.conftest import STRANGER
+
+if TYPE_CHECKING:
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.locations import Location
+
+
+def findings(said: Result) -> dict[str, tuple[str, str]]:
+    """What each check found: `ok` or `failed`, and a sentence."""
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.out.splitlines() if line.startswith("│")]
+    assert "Traceback" not in said.out + said.err
+    assert said.err == ""
+    return {check: (state, finding) for check, state, finding in rows}
+
+
+def failed(said: Result) -> dict[str, str]:
+    """The failed checks; the command must then have failed."""
+    bad = {check: finding for check, (state, finding) in findings(said).items() if state == "failed"}
+    assert said.status == (1 if bad else 0)
+    return bad
+
+
+@pytest.fixture
+def configured(home: Path, bucket: Location, s3_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A source and an output root in a bucket that exists."""
+    monkeypatch.setenv("EXR_PIPELINE_SOURCES", f"s3://{bucket.bucket}/show/")
+    monkeypatch.setenv("EXR_PIPELINE_OUTPUT_ROOT", f"s3://{bucket.bucket}/media")
+    monkeypatch.setenv("EXR_PIPELINE_WORKERS", "1")
+
+
+def test_everything_right_is_said_to_be_right(cli: Cli, configured: None, home: Path, bucket: Location) -> None:
+    said = cli("doctor")
+    assert failed(said) == {}
+    found = findings(said)
+    assert found[f"source s3://{bucket.bucket}/show/"] == ("ok", "readable, and empty")
+    assert found["output root"][1] == f"s3://{bucket.bucket}/media is writable"
+    assert found["tables"][1].endswith("tables.duckdb: 0 files")
+    assert "studio-config" in found["colour"][1]
+    assert found["picture workers"][1].startswith("1 processes")
+    assert str(home) in found["Dagster"][1]
+
+
+def test_without_sources_it_says_what_that_means(cli: Cli, home: Path) -> None:
+    state, finding = findings(cli("doctor"))["sources"]
+    assert state == "ok"
+    assert "EXR_PIPELINE_SOURCES" in finding
+
+
+def test_a_wrong_key_of_s3_is_named_and_not_shown(
+    cli: Cli, configured: None, bucket: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_SECRET_KEY", "wrong-and-secret")
+    said = cli("doctor")
+    bad = failed(said)
+    assert set(bad) == {f"source s3://{bucket.bucket}/show/", "output root"}
+    for finding in bad.values():
+        assert finding.startswith("S3_ACCESS_KEY: ")
+        assert "Fix: " in finding
+        assert "S3_SECRET_KEY" in finding
+    assert "wrong-and-secret" not in said.out
+
+
+def test_keys_without_permission_are_told_from_wrong_ones(
+    cli: Cli, configured: None, bucket: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_ACCESS_KEY", STRANGER["access_key"])
+    monkeypatch.setenv("S3_SECRET_KEY", STRANGER["secret_key"])
+    assert "list is refused" in failed(cli("doctor"))[f"source s3://{bucket.bucket}/show/"]
+
+
+@pytest.mark.parametrize(
+    ("source", "setting"),
+    [
+        ("s3://no-such-bucket/show", "S3_ENDPOINT"),
+        ("file:///no/such/folder", "EXR_PIPELINE_SOURCES"),
+        ("ftp://server/show", "EXR_PIPELINE_SOURCES"),
+        ("/a/path/without/scheme", "EXR_PIPELINE_SOURCES"),
+    ],
+)
+def test_a_source_that_is_not_there_is_named(
+    cli: Cli, configured: None, monkeypatch: pytest.MonkeyPatch, source: str, setting: str
+) -> None:
+    monkeypatch.setenv("EXR_PIPELINE_SOURCES", source)
+    finding = failed(cli("doctor"))[f"source {source}"]
+    assert finding.startswith(f"{setting}: ")
+    assert "Fix: " in finding
+
+
+@pytest.mark.parametrize("variable", ["OCIO", "OCIO_CONFIG_PATH"])
+@pytest.mark.parametrize("kind", ["missing", "broken"])
+def test_a_bad_ocio_config_is_named(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch, variable: str, kind: str
+) -> None:
+    config = home / "config.ocio"
+    if kind == "broken":
+        config.write_text("ocio_profile_version: 2\nroles: [\n")
+    monkeypatch.setenv(variable, str(config))
+    monkeypatch.setenv("EXR_PIPELINE_WORKERS", "1")
+    bad = failed(cli("doctor"))
+    assert bad["colour"].startswith(f"{variable}: ")
+    assert "config.ocio" in bad["colour"]
+    assert "Fix: " in bad["colour"]
+
+
+def test_a_colour_space_that_the_config_lacks_is_named(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXR_PIPELINE_DEFAULT_COLOR_SPACE", "our own")
+    monkeypatch.setenv("EXR_PIPELINE_WORKERS", "1")
+    assert any(finding.startswith("EXR_PIPELINE_DEFAULT_COLOR_SPACE: ") for finding in failed(cli("doctor")).values())
+
+
+def test_a_home_of_dagster_without_its_configuration_is_named(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "nowhere"))
+    finding = failed(cli("doctor"))["Dagster"]
+    assert finding.startswith("DAGSTER_HOME: ")
+    assert "dagster.yaml" in finding
+
+
+def test_a_folder_that_is_no_clone_is_told_to_set_a_home(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    monkeypatch.chdir(tmp_path)
+    assert failed(cli("doctor"))["Dagster"].startswith("DAGSTER_HOME: ")
+
+
+def test_a_database_that_is_none_is_named(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (home / "notes.txt").write_text("this is no database " * 1000)
+    monkeypatch.setenv("EXR_PIPELINE_DATABASE", "notes.txt")
+    finding = failed(cli("doctor"))["tables"]
+    assert finding.startswith("EXR_PIPELINE_DATABASE: ")
+    assert "notes.txt" in finding
+
+
+@pytest.mark.parametrize("setting", ["EXR_PIPELINE_STATE_DIR", "EXR_PIPELINE_DATABASE"])
+def test_a_folder_that_cannot_be_made_is_named(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    (home / "file").touch()
+    monkeypatch.setenv(setting, "file/tables.duckdb" if setting.endswith("DATABASE") else "file/state")
+    assert failed(cli("doctor"))["tables"].startswith(f"{setting}: ")

@@ -1,0 +1,139 @@
+"""`ingest` and `retry`, end to end through Dagster, on a local folder and on S3."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, Ingested, run_process, small_exr
+
+if TYPE_CHECKING:
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.embedded import EmbeddedS3
+    from exr_pipeline.storage.locations import Location
+    from exr_pipeline.storage.objects import ObjectStorage
+
+COUNTS = "5 of 5 files: 4 ready, 1 rejected, 0 retryable"
+
+
+def media(folder: Path) -> set[str]:
+    return {path.name for path in folder.glob(".proxies/*")}
+
+
+def states(cli: Cli) -> dict[str, int]:
+    answer: dict[str, int] = json.loads(cli("status", "--json").out)["states"]
+    return answer
+
+
+def test_a_local_folder_is_ingested_and_a_bad_file_in_it_is_an_answer(ingested: Ingested) -> None:
+    assert ingested.said.status == 0
+    assert ingested.said.out.splitlines() == [COUNTS, "Why files were rejected: exr-pipeline status"]
+    assert "Traceback" not in ingested.said.err
+    assert "5/5" in ingested.said.err, "progress is told"
+    stems = ["beauty.1001", "beauty.1002", "beauty.1003", ODD_NAME.removesuffix(".exr")]
+    assert media(ingested.folder) == {f"{stem}_{kind}" for stem in stems for kind in ("thumb.jpg", "proxy.mp4")}
+
+
+def test_dagster_has_a_partition_per_file_and_its_status(ingested: Ingested, monkeypatch: pytest.MonkeyPatch) -> None:
+    import dagster as dg
+
+    monkeypatch.setenv("DAGSTER_HOME", str(ingested.home))
+    with dg.DagsterInstance.get() as instance:
+        partitions = instance.get_dynamic_partitions("files")
+        made = instance.get_materialized_partitions(dg.AssetKey("thumbnail"))
+        (run,) = instance.get_runs()
+    bad = {key for key in partitions if key.endswith("notes.1004.exr")}
+    assert (len(partitions), len(bad)) == (5, 1)
+    assert made == set(partitions) - bad
+    assert run.status == dg.DagsterRunStatus.FAILURE, "that is how the one bad pair shows as failed"
+
+
+def test_a_second_ingest_has_nothing_to_do_and_a_changed_file_is_ingested_again(cli: Cli, home: Path) -> None:
+    folder = home / "renders"
+    folder.mkdir()
+    (folder / "a.1001.exr").write_bytes(small_exr())
+    (folder / "b.1001.exr").write_text("not yet an EXR")
+    assert cli("ingest", "renders").out.startswith("2 of 2 files: 1 ready, 1 rejected, 0 retryable\n")
+    assert cli("ingest", "renders").out == "Nothing to do: 2 files, all known and unchanged.\n"
+    (folder / "a.1001.exr").write_bytes(small_exr(2.0))
+    assert cli("ingest", "renders").out == "1 of 2 files: 1 ready, 0 rejected, 0 retryable\n"
+    (folder / "b.1001.exr").write_bytes(small_exr())
+    assert cli("retry", "elsewhere/").out == "Nothing to retry.\n"
+    assert cli("retry", "renders").out == "1 of 1 files: 1 ready, 0 rejected, 0 retryable\n"
+    assert cli("retry").out == "Nothing to retry.\n"
+    assert states(cli) == {"ready": 2}
+
+
+def test_a_prefix_in_s3_is_ingested_beside_itself_and_no_secret_is_left_anywhere(
+    home: Path, bucket: Location, storage: ObjectStorage, s3_server: EmbeddedS3
+) -> None:
+    files = {"a.1001.exr": small_exr(), f"é/{ODD_NAME}": small_exr(), "b.exr": b"no", ".hidden.exr": b"", "c.txt": b""}
+    for key, data in files.items():
+        storage.write(bucket.child(f"show/{key}"), data, content_type="application/octet-stream", tags={})
+    storage.write(bucket.child("elsewhere.exr"), b"", content_type="application/octet-stream", tags={})
+    environment = s3_server.environment()
+    said = [
+        run_process("ingest", bucket.child("show/").url, cwd=home, env=environment),
+        run_process("status", cwd=home, env=environment),
+    ]
+    assert [one.status for one in said] == [0, 0]
+    assert said[0].out.startswith("3 of 3 files: 2 ready, 1 rejected, 0 retryable\n")
+    made = {info.location.key for info in storage.iter_objects(bucket) if "/.proxies/" in info.location.key}
+    stem = ODD_NAME.removesuffix(".exr")
+    assert made == {
+        f"show/{path}_{kind}"
+        for path in (".proxies/a.1001", f"é/.proxies/{stem}")
+        for kind in ("thumb.jpg", "proxy.mp4")
+    }
+    left = b"".join(path.read_bytes() for path in (home / ".state").rglob("*") if path.is_file())
+    assert b"a.1001.exr" in left
+    assert s3_server.secret_key.encode() not in left
+    assert s3_server.secret_key not in "".join(one.out + one.err for one in said)
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("nosuch", "nosuch: no such file or folder"),
+        ("~nobody~renders", "no such file or folder"),
+        ("file:///no/such/folder", "there is no folder /no/such/folder"),
+        ("a.exr", "not a folder"),
+        ("ftp://server/show", "not an object storage URL"),
+    ],
+)
+def test_a_source_that_is_not_there_is_said_in_one_line(cli: Cli, home: Path, source: str, problem: str) -> None:
+    (home / "a.exr").write_bytes(b"")
+    said = cli("ingest", source)
+    assert (said.status, said.out) == (1, "")
+    assert problem in said.error
+
+
+def test_a_folder_without_pictures_is_said_to_be_one(cli: Cli, home: Path) -> None:
+    (home / "empty").mkdir()
+    said = cli("ingest", "empty")
+    assert (said.status, said.out) == (0, f"No OpenEXR or DPX files at {(home / 'empty').as_uri()}/\n")
+
+
+def test_a_wrong_key_is_said_in_one_line_and_not_shown(
+    cli: Cli, s3_settings: Settings, bucket: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("S3_SECRET_KEY", "wrong-and-secret")
+    said = cli("ingest", bucket.url)
+    assert (said.status, said.out) == (1, "")
+    assert said.error.startswith("S3_ACCESS_KEY: ")
+    assert "wrong-and-secret" not in said.err
+
+
+def test_without_a_home_of_dagster_it_says_what_to_do(
+    cli: Cli, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "renders").mkdir()
+    (tmp_path / "renders/a.exr").write_bytes(small_exr())
+    said = cli("ingest", "renders")
+    assert (said.status, said.out) == (1, "")
+    assert said.error.startswith("DAGSTER_HOME: ")

@@ -1,0 +1,110 @@
+"""`sql` and `status`, on tables that an ingest has filled, and on none."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import pytest
+
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.tables.views import VIEWS
+from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, Ingested
+
+REASON = "neither EXR nor DPX: it begins with 74 68 69 73"
+
+
+def test_sql_prints_a_table(in_ingested: Cli) -> None:
+    said = in_ingested("sql", "SELECT compression, files FROM files_by_compression")
+    assert (said.status, said.err) == (0, "")
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in said.out.splitlines() if "│" in line]
+    assert cells == [["zip", "4"]]
+
+
+def test_sql_prints_csv_that_reads_back(in_ingested: Cli) -> None:
+    said = in_ingested("sql", "--csv", "SELECT uri, frame_number, reason FROM latest_files ORDER BY frame_number, uri")
+    rows = list(csv.DictReader(io.StringIO(said.out)))
+    assert [row["frame_number"] for row in rows] == ["1001", "1002", "1003", "1004", ""]
+    assert Location.from_url(rows[4]["uri"]).name == ODD_NAME
+    assert rows[3]["reason"] == REASON
+
+
+def test_sql_prints_json_with_types(in_ingested: Cli) -> None:
+    query = "SELECT frame_number, is_deep, reason, metadata_embedding FROM latest_files WHERE frame_number = 1001"
+    (row,) = json.loads(in_ingested("sql", "--json", query).out)
+    assert (row["frame_number"], row["is_deep"], row["reason"]) == (1001, False, None)
+    assert len(row["metadata_embedding"]) == 384
+
+
+def test_long_vectors_do_not_flood_the_terminal(in_ingested: Cli) -> None:
+    out = in_ingested("sql", "SELECT metadata_embedding FROM latest_files WHERE state = 'ready' LIMIT 1").out
+    assert "… 384 numbers]" in out
+
+
+@pytest.mark.parametrize("view", [view.name for view in VIEWS])
+def test_every_view_can_be_asked_for(in_ingested: Cli, view: str) -> None:
+    assert in_ingested("sql", f"FROM {view}").status == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "problem"),
+    [
+        ("SELECT nosuch FROM files", '"nosuch" not found'),
+        ("SELECT FROM WHERE", "syntax error"),
+        ("", "only one SELECT"),
+        ("DELETE FROM files", "only one SELECT"),
+        ("CREATE TABLE t AS SELECT 1", "only one SELECT"),
+        ("SELECT 1; DROP TABLE files", "only one SELECT"),
+        ("COPY files TO 'stolen.csv'", "only one SELECT"),
+        ("FROM read_text('/etc/hostname')", "disabled"),
+    ],
+)
+def test_wrong_or_writing_sql_is_refused_in_one_line(in_ingested: Cli, query: str, problem: str) -> None:
+    said = in_ingested("sql", query)
+    assert (said.status, said.out) == (1, "")
+    assert said.error.startswith("SQL: ")
+    assert problem in said.error
+    assert json.loads(in_ingested("sql", "--json", "SELECT count(*) AS n FROM latest_files").out) == [{"n": 5}]
+
+
+def test_status_counts_files_and_gives_reasons(in_ingested: Cli, ingested: Ingested) -> None:
+    said = in_ingested("status", "--json")
+    assert (said.status, said.err) == (0, "")
+    bad = (ingested.folder / "notes.1004.exr").as_uri()
+    assert json.loads(said.out) == {
+        "states": {"ready": 4, "rejected": 1},
+        "files": [{"uri": bad, "state": "rejected", "reason": REASON}],
+    }
+    table = in_ingested("status").out
+    assert bad in table
+    assert REASON in table
+
+
+@pytest.mark.parametrize("form", ["path", "URL", "partition key"])
+def test_status_of_one_file_takes_a_path_a_url_or_a_partition_key(
+    in_ingested: Cli, ingested: Ingested, form: str
+) -> None:
+    path = ingested.folder / ODD_NAME
+    location = Location("file", "", str(path).lstrip("/"))
+    key = {"path": str(path), "URL": f"file://{path}", "partition key": location.partition_key}[form]
+    answer = json.loads(in_ingested("status", "--json", key).out)
+    assert answer == {"states": {"ready": 1}, "files": [{"uri": location.url, "state": "ready", "reason": None}]}
+
+
+def test_status_of_a_folder_counts_only_its_files(in_ingested: Cli) -> None:
+    assert json.loads(in_ingested("status", "--json", "renders/shot_010").out)["states"] == {"ready": 4, "rejected": 1}
+    assert in_ingested("status", "--json", ".state").status == 1
+
+
+@pytest.mark.parametrize("key", ["nosuch", "renders/shot_010/nosuch.exr", "s3://renders/nosuch.exr", "it's~a.exr"])
+def test_status_of_an_unknown_file_says_so(in_ingested: Cli, key: str) -> None:
+    said = in_ingested("status", key)
+    assert (said.status, said.out) == (1, "")
+    assert said.error == f"{key}: no such file in the tables"
+
+
+def test_before_any_ingest_status_says_what_to_do_and_sql_finds_nothing(cli: Cli) -> None:
+    said = cli("status")
+    assert (said.status, said.out) == (0, "No files yet. Ingest some: exr-pipeline ingest SOURCE\n")
+    assert json.loads(cli("sql", "--json", "FROM files").out) == []
