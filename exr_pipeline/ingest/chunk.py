@@ -216,7 +216,7 @@ class ChunkIngest:
         except BadInputError as error:
             products.state, products.reason = REJECTED, error.reason
         except RetryableError as error:
-            products.state, products.reason = RETRYABLE, str(error)
+            products.state, products.reason = RETRYABLE, str(error).removeprefix(f"{location.url}: ")
         except OSError as error:
             # This machine's disk is full, or a local file went away while it was read.
             products.state, products.reason = RETRYABLE, f"{location.url}: not read: {error.strerror}"

@@ -127,7 +127,7 @@ def log_planned_materializations(context: dg.OpExecutionContext, keys: Mapping[A
             )
             context.instance.report_dagster_event(
                 event,
-                context.run_id,
+                context.run.run_id,
                 batch_metadata=DagsterEventBatchMetadata(batch_id, is_end=index == len(partition_keys) - 1),
             )
 

@@ -24,6 +24,7 @@ from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.tables.schema import REJECTED, RETRYABLE
 
 RESUMED_TAG = "dagster/is_resume_retry"
+PARENT_TAG = "dagster/parent_run_id"
 STEP_RETRIES = 2
 STEP_RETRY_SECONDS = 30
 REASONS_SHOWN = 50
@@ -93,10 +94,10 @@ def _without_finished(
     assets: Collection[dg.AssetKey],
 ) -> list[str]:
     """The keys whose assets were not all made by an earlier attempt of this run, or by the run that it resumes."""
-    parent_run_id = context.run.parent_run_id if context.run.tags.get(RESUMED_TAG) == "true" else None
+    parent_run_id = context.run.tags.get(PARENT_TAG) if context.run.tags.get(RESUMED_TAG) == "true" else None
     if context.retry_number == 0 and parent_run_id is None:
         return list(partition_keys)
-    own = materializations_of_run(context.instance, context.run_id)
+    own = materializations_of_run(context.instance, context.run.run_id)
     inherited = materializations_of_run(context.instance, parent_run_id) if parent_run_id else []
     made: dict[str, set[dg.AssetKey]] = defaultdict(set)
     for materialization in (*own, *inherited):
