@@ -70,7 +70,9 @@ class Settings(BaseSettings):
         description="Comma-separated URLs that the sensor watches: s3://bucket/prefix, gs://, az://, file:///folder.",
     )
     output_root: str | None = Field(
-        None, description="URL that receives the media, at keys relative to their source; empty means beside the files."
+        None,
+        description="URL that receives the media, at keys relative to their source; `{source}` in it stands for the "
+        "source's bucket and prefix. Empty means beside the files, in `.proxies/`.",
     )
     state_dir: Path = Field(
         Path(".state"), description="Folder of the embedded database and the demonstration's object store."
@@ -85,8 +87,10 @@ class Settings(BaseSettings):
     sensor_max_runs: int = Field(
         20, ge=1, description="Unfinished ingest runs beyond which the sensor asks for no more."
     )
-    settle_seconds: float = Field(3.0, ge=0, description="A file must have been unchanged for so long to be read.")
-    retry_after_seconds: float = Field(300.0, ge=0, description="Pause before a retryable file is tried again.")
+    settle_seconds: float = Field(3.0, ge=0, description="Seconds a file must have been unchanged before it is read.")
+    retry_after_seconds: float = Field(
+        300.0, ge=0, description="Seconds before the sensor tries a retryable file again."
+    )
 
     # Runs
     chunk_size: int = Field(500, ge=1, le=2000, description="Files per run.")
@@ -94,7 +98,7 @@ class Settings(BaseSettings):
         default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Picture worker processes per run."
     )
     worker_memory_mb: int = Field(4096, ge=512, description="Address space a picture worker may use, in MiB.")
-    worker_timeout_seconds: float = Field(120.0, gt=0, description="Time a picture worker may spend on one file.")
+    worker_timeout_seconds: float = Field(120.0, gt=0, description="Seconds a picture worker may spend on one file.")
     max_image_mb: int = Field(2048, ge=1, description="Largest uncompressed image that is decoded, in MiB.")
     fetches: int = Field(16, ge=1, description="Objects fetched at the same time per run.")
 
@@ -102,11 +106,12 @@ class Settings(BaseSettings):
     thumbnail_size: int = Field(256, ge=16, le=4096, description="Longest side of a thumbnail, in pixels.")
     proxy_width: int = Field(1920, ge=16, le=8192, description="Largest width of a proxy, in pixels.")
     proxy_height: int = Field(1080, ge=16, le=8192, description="Largest height of a proxy, in pixels.")
-    proxy_seconds: float = Field(1.0, gt=0, description="Duration of a single frame's proxy.")
+    proxy_seconds: float = Field(1.0, gt=0, description="Seconds that the proxy of a single frame lasts.")
     still_view: Literal["view", "un-tone-mapped"] = Field(
-        "view", description="Of stills. `view`: the display's default view; `un-tone-mapped`: the colorimetric one."
+        "view",
+        description="View of thumbnails: `view` is the display's default one, `un-tone-mapped` the colorimetric one.",
     )
-    proxy_view: Literal["view", "un-tone-mapped"] = Field("view", description="The same, of proxies.")
+    proxy_view: Literal["view", "un-tone-mapped"] = Field("view", description="The same for proxies.")
 
     @field_validator("sources", mode="before")
     @classmethod

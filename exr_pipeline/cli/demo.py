@@ -60,7 +60,7 @@ ORDER BY 2 DESC, 1
 def sample(
     target: Annotated[str, typer.Argument(help="A folder or a URL such as s3://renders/show.")],
 ) -> None:
-    """Write the sample show: two shots and a library of odd and broken files, generated, always the same."""
+    """Write the sample show: three shots and a library of odd and broken files, generated, always the same."""
     from exr_pipeline.storage.objects import ObjectStorage
 
     folder = place(target if target.endswith("/") else f"{target}/")
