@@ -219,7 +219,7 @@ class ChunkIngest:
             products.state, products.reason = RETRYABLE, str(error).removeprefix(f"{location.url}: ")
         except OSError as error:
             # This machine's disk is full, or a local file went away while it was read.
-            products.state, products.reason = RETRYABLE, f"{location.url}: not read: {error.strerror}"
+            products.state, products.reason = RETRYABLE, f"not read: {error.strerror}"
         return products
 
     async def _with_pixels(self, products: FileProducts, wanted: Wanted, spool: Path) -> None:
