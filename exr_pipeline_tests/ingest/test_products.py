@@ -1,0 +1,136 @@
+"""What becomes of a file's products: rows, and objects with their tags."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exr_pipeline.ingest.products import (
+    NEVER_SEEN,
+    FileProducts,
+    delete_media,
+    last_known,
+    media_tags,
+    rows_of,
+    write_media,
+)
+from exr_pipeline.inspection import SourceFile, inspect_bytes
+from exr_pipeline.pictures import RenderedPictures
+from exr_pipeline.pictures.render import render
+from exr_pipeline.storage.locations import Location, output_locations
+from exr_pipeline.tables.duckdb_store import DuckDBStore
+from exr_pipeline_tests.pictures.files import flat, picture_settings, write_rgb
+
+NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
+LOCATION = Location("s3", "renders", "shot/a.0001.exr")
+SOURCE = SourceFile(LOCATION, 1000, datetime(2025, 2, 1, tzinfo=UTC), "etag")
+OUTPUTS = output_locations(LOCATION)
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rgb(tmp_path_factory.mktemp("picture") / "a.exr", flat(64, 32, (0.5, 0.2, 0.1)))
+
+
+def rendered(picture: Path, **wanted: bool) -> RenderedPictures:
+    return render(
+        str(picture), LOCATION.url, settings=picture_settings(), **{"thumbnail": True, "proxy": True} | wanted
+    )
+
+
+def made(picture: Path, **wanted: bool) -> FileProducts:
+    inspection = inspect_bytes(picture.read_bytes(), SOURCE)
+    return FileProducts(LOCATION, "ready", None, SOURCE, inspection, rendered(picture, **wanted), OUTPUTS)
+
+
+class Shelf:
+    """Media in memory."""
+
+    def __init__(self) -> None:
+        self.objects: dict[Location, tuple[bytes, str, dict[str, str]]] = {}
+
+    async def write_async(self, location: Location, data: bytes, *, content_type: str, tags: Mapping[str, str]) -> None:
+        self.objects[location] = (data, content_type, dict(tags))
+
+    async def delete_async(self, location: Location) -> None:
+        self.objects.pop(location, None)
+
+
+@pytest.mark.parametrize("wanted", [{}, {"proxy": False}, {"thumbnail": False}])
+def test_what_was_made_is_stored_and_removed_again(picture: Path, wanted: dict[str, bool]) -> None:
+    shelf = Shelf()
+    pictures = rendered(picture, **wanted)
+
+    asyncio.run(write_media(shelf, OUTPUTS, pictures))
+
+    expected: dict[Location, Any] = {}
+    if pictures.thumbnail is not None:
+        expected[OUTPUTS.thumbnail] = (pictures.thumbnail.jpeg, "image/jpeg", media_tags("thumbnail"))
+    if pictures.proxy is not None:
+        expected[OUTPUTS.proxy] = (pictures.proxy.mp4, "video/mp4", media_tags("proxy"))
+    assert shelf.objects == expected
+    assert len(expected) == 2 - len(wanted)
+    asyncio.run(delete_media(shelf, OUTPUTS))
+    assert shelf.objects == {}
+
+
+def test_a_batch_of_all_kinds_is_accepted_by_a_table_store(picture: Path, tmp_path: Path) -> None:
+    unread = SourceFile(Location("s3", "renders", "shot/b.exr"), 5, NOW, "b")
+    unseen = Location("s3", "renders", "shot/c.exr")
+    store = DuckDBStore(tmp_path / "tables.duckdb")
+    batch = [
+        made(picture),
+        FileProducts(unread.location, "rejected", "not an EXR", unread),
+        FileProducts(unseen, "retryable", "no answer", last_known(unseen, None)),
+    ]
+
+    store.write(rows_of(batch, now=NOW), now=NOW)
+
+    states = {row["file_path"]: (row["state"], row["reason"]) for row in store.read("files").to_pylist()}
+    assert states == {
+        "shot/a.0001.exr": ("ready", None),
+        "shot/b.exr": ("rejected", "not an EXR"),
+        "shot/c.exr": ("retryable", "no answer"),
+    }
+    (output,) = store.read("proxy_outputs").to_pylist()
+    assert output["file_id"] == SOURCE.file_id
+    assert (output["thumbnail_s3_key"], output["proxy_s3_key"]) == (OUTPUTS.thumbnail.key, OUTPUTS.proxy.key)
+    assert output["thumb_resolution"] == "64x32"
+
+
+def test_making_thumbnails_anew_leaves_what_is_known_of_proxies(picture: Path, tmp_path: Path) -> None:
+    store = DuckDBStore(tmp_path / "tables.duckdb")
+    store.write(rows_of([made(picture)], now=NOW), now=NOW)
+    (before,) = store.read("proxy_outputs").to_pylist()
+
+    store.write(rows_of([made(picture, proxy=False)], now=NOW), now=NOW)
+
+    (after,) = store.read("proxy_outputs").to_pylist()
+    kept = [name for name in before if name.startswith("proxy_")]
+    assert kept
+    assert {name: after[name] for name in kept} == {name: before[name] for name in kept}
+    assert after["proxy_size_bytes"] > 0
+
+
+def test_a_file_that_was_never_seen_gives_way_to_any_real_version(picture: Path, tmp_path: Path) -> None:
+    store = DuckDBStore(tmp_path / "tables.duckdb")
+    unseen = FileProducts(LOCATION, "rejected", "permission denied", last_known(LOCATION, None))
+    store.write(rows_of([unseen], now=NOW), now=NOW)
+    assert store.current_versions([LOCATION])[LOCATION].mtime == NEVER_SEEN
+
+    store.write(rows_of([made(picture)], now=NOW), now=NOW)
+
+    version = store.current_versions([LOCATION])[LOCATION]
+    assert (version.state, version.etag, version.file_id) == ("ready", "etag", SOURCE.file_id)
+
+
+def test_a_file_that_cannot_be_looked_up_any_more_keeps_its_identity(picture: Path, tmp_path: Path) -> None:
+    store = DuckDBStore(tmp_path / "tables.duckdb")
+    store.write(rows_of([made(picture)], now=NOW), now=NOW)
+
+    again = last_known(LOCATION, store.current_versions([LOCATION])[LOCATION])
+
+    assert (again.file_id, again.etag) == (SOURCE.file_id, SOURCE.etag)
