@@ -1,0 +1,197 @@
+"""Dagster's page as users see it: `exr-pipeline ui`, a dropped file, a backfill, a picture in a browser."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from exr_pipeline.settings import Settings
+from exr_pipeline.storage.embedded import EmbeddedS3
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.objects import ObjectStorage
+from exr_pipeline.tables import TableStore, open_table_store
+from exr_pipeline_tests.browser import browser_page
+from exr_pipeline_tests.orchestration.test_runs import ASSETS, PICTURES
+from exr_pipeline_tests.renders import render, with_bad_pixels
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Page:
+    """The running page: GraphQL as the page itself uses it, and the store that the sensor watches."""
+
+    url: str
+    storage: ObjectStorage
+    tables: TableStore
+    bucket: Location
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            found = json.load(answer)
+        assert "errors" not in found, found
+        return found["data"]
+
+    def put(self, files: dict[str, bytes]) -> list[str]:
+        locations = [self.bucket.child(key) for key in files]
+        for location, data in zip(locations, files.values(), strict=True):
+            self.storage.write(location, data, content_type="application/octet-stream", tags={})
+        return [location.partition_key for location in locations]
+
+    def statuses(self, asset: str) -> dict[str, set[str]]:
+        """Partition keys by status, from the query behind the page's list of partitions."""
+        node = self.ask(
+            """query($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+                 assetPartitionStatuses { ... on DefaultPartitionStatuses {
+                   materializedPartitions failedPartitions materializingPartitions } } } } }""",
+            key={"path": [asset]},
+        )["assetNodeOrError"]["assetPartitionStatuses"]
+        return {name.removesuffix("Partitions"): set(keys) for name, keys in node.items()}
+
+    def materializations(self, asset: str, partition: str) -> int:
+        node = self.ask(
+            """query($key: AssetKeyInput!, $partitions: [String!]) { assetNodeOrError(assetKey: $key) {
+                 ... on AssetNode { assetMaterializations(partitions: $partitions) { runId } } } }""",
+            key={"path": [asset]},
+            partitions=[partition],
+        )["assetNodeOrError"]
+        return len(node["assetMaterializations"])
+
+
+def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, f"{what}: not within {seconds:.0f} s"
+        time.sleep(0.5)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory, s3_server: EmbeddedS3) -> Iterator[Page]:
+    folder = tmp_path_factory.mktemp("clone")
+    for name in ("dagster.yaml", "workspace.yaml"):
+        shutil.copy(ROOT / name, folder)
+    bucket = Location("s3", "page", "")
+    s3_server.create_bucket("page")
+    port = free_port()
+    quick = {"EXR_PIPELINE_SENSOR_INTERVAL_SECONDS": "2", "EXR_PIPELINE_SETTLE_SECONDS": "1"}
+    environment = os.environ | s3_server.environment() | {"EXR_PIPELINE_SOURCES": bucket.url} | quick
+    environment.pop("DAGSTER_HOME", None)
+    with (
+        (folder / "ui.log").open("wb") as log,
+        subprocess.Popen(
+            [sys.executable, "-m", "exr_pipeline.cli", "ui", "--port", str(port)],
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        settings = Settings(
+            _env_file=None,
+            s3_endpoint=s3_server.endpoint,
+            s3_access_key=s3_server.access_key,
+            s3_secret_key=s3_server.secret_key,
+            state_dir=folder / ".state",
+        )
+        served = Page(f"http://127.0.0.1:{port}", ObjectStorage(settings), open_table_store(settings), bucket)
+        try:
+            wait_for(lambda: process.poll() is None and is_up(served), 180, "the page")
+            yield served
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(60)
+    log_text = (folder / "ui.log").read_text()
+    assert s3_server.secret_key not in log_text, "the log holds a secret"
+
+
+def is_up(page: Page) -> bool:
+    try:
+        found = page.ask("{ repositoriesOrError { __typename ... on RepositoryConnection { nodes { name } } } }")
+    except OSError:
+        return False
+    return bool(found["repositoriesOrError"].get("nodes"))
+
+
+def test_a_dropped_file_becomes_a_materialized_partition_without_a_click(page: Page) -> None:
+    (key,) = page.put({"shot/dropped.0001.exr": render(size=(320, 180))})
+    wait_for(lambda: key in page.statuses("proxy_outputs")["materialized"], 120, "the dropped file")
+    for asset in [*ASSETS, "source_file"]:
+        assert key in page.statuses(asset)["materialized"]
+    assert page.tables.read("files").to_pylist()[0]["state"] == "ready"
+
+
+def test_a_file_that_is_uploaded_again_is_ingested_again(page: Page) -> None:
+    (key,) = page.put({"shot/again.0001.exr": render(0.1)})
+    wait_for(lambda: page.materializations("thumbnail", key) == 1, 120, "the first version")
+    page.put({"shot/again.0001.exr": render(2.0)})
+    wait_for(lambda: page.materializations("thumbnail", key) == 2, 120, "the second version")
+    current = [row for row in page.tables.read("files").to_pylist() if row["file_path"] == "shot/again.0001.exr"]
+    assert len(current) == 1
+    assert current[0]["etag"] == page.storage.head(page.bucket.child("shot/again.0001.exr")).etag
+
+
+def test_a_backfill_over_a_subset_with_a_bad_file_leaves_exact_statuses(page: Page) -> None:
+    files = {f"fill/a.{frame:04d}.exr": render() for frame in range(1, 7)}
+    files["fill/a.0003.exr"] = with_bad_pixels()
+    keys = page.put(files)
+    bad = keys[2]
+    wait_for(lambda: set(keys) <= page.statuses("exr_header")["materialized"], 120, "the sensor's run")
+    wait_for(lambda: bad in page.statuses("thumbnail")["failed"], 60, "the bad file's failure")
+    before = {key: page.materializations("thumbnail", key) for key in keys}
+    launched = page.ask(
+        """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
+             __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
+        params={"assetSelection": [{"path": ["thumbnail"]}], "partitionNames": keys[1:4]},
+    )["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+
+    def ended() -> bool:
+        answer = page.ask(
+            """query($id: String!) { partitionBackfillOrError(backfillId: $id) {
+                 ... on PartitionBackfill { status numCancelable } } }""",
+            id=launched["backfillId"],
+        )["partitionBackfillOrError"]
+        return answer["status"] in {"COMPLETED_SUCCESS", "COMPLETED_FAILED"}
+
+    wait_for(ended, 180, "the backfill")
+    after = {key: page.materializations("thumbnail", key) for key in keys}
+    again = {keys[1], keys[3]}
+    assert after == {key: count + (key in again) for key, count in before.items()}
+    for asset in ASSETS:
+        statuses = page.statuses(asset)
+        assert statuses["failed"] & set(keys) == ({bad} if asset in PICTURES else set()), asset
+        assert not statuses["materializing"]
+
+
+def test_the_browser_shows_the_graph_and_a_partition_with_its_picture(page: Page) -> None:
+    (key,) = page.put({"look/at me, #1 été.0001.exr": render(4.0, size=(320, 180))})
+    wait_for(lambda: key in page.statuses("thumbnail")["materialized"], 120, "the file to look at")
+    with browser_page() as view:
+        view.goto(f"{page.url}/assets/thumbnail?view=partitions&partition={key}", wait_until="domcontentloaded")
+        picture = view.locator("img[src^='data:image/webp']").first
+        picture.wait_for(timeout=60_000)
+        width, height = picture.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+        assert (width, height) == (128, 72)
+        assert view.get_by_text("sRGB - Display / ACES 1.0 - SDR Video").first.is_visible()
+        view.goto(f"{page.url}/asset-groups", wait_until="domcontentloaded")
+        for group in ("sources", "metadata", "pictures"):
+            view.get_by_text(group, exact=True).first.wait_for(timeout=60_000)
