@@ -1,6 +1,7 @@
 """Who may import whom: domain code knows no Dagster, and nothing heavy is loaded before it is used."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -54,6 +55,32 @@ def test_loading_the_definitions_loads_nothing_heavy() -> None:
 
 def test_what_would_be_loaded_is_noticed() -> None:
     assert loaded({"boto3", "dagster"}, ["exr_pipeline.errors", "boto3"]) == "boto3 loads boto3\n"
+
+
+def documented_order() -> list[str]:
+    """The packages in the order of docs/architecture.md, from those that know nothing to those that know all."""
+    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = text.partition("## Packages")[2].partition("## ")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    return [name.removesuffix(".py") for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def imported_packages(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[1] for name in names if name.startswith("exr_pipeline.")}
+
+
+def test_packages_use_only_those_above_them_in_the_document() -> None:
+    order = documented_order()
+    assert sorted(order) == sorted(
+        path.stem for path in PACKAGE.iterdir() if path.stem not in {"__init__", "__pycache__"}
+    )
+    for path in PACKAGE.rglob("*.py"):
+        package = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if package != "__init__":
+            allowed = order[: order.index(package) + 1]
+            assert imported_packages(path) <= set(allowed), path.relative_to(PACKAGE)
 
 
 @pytest.mark.parametrize("module", MODULES)
