@@ -4,12 +4,15 @@ import dagster as dg
 import pandas as pd
 import pyarrow as pa
 import pytest
+from pydantic import SecretStr
 
 from exr_pipeline.orchestration.asset_specs import FILE_ASSETS, MEDIA_IO
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.partitions import files_partitions
+from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
 from exr_pipeline_tests.renders import render, truncated, with_bad_pixels
+from exr_pipeline_tests.vast_emulator.running import running_emulator
 
 ASSETS = [key.path[-1] for key in FILE_ASSETS]
 PICTURES = {"thumbnail", "proxy_mp4", "proxy_outputs"}
@@ -300,3 +303,26 @@ def test_a_users_own_asset_takes_the_rows_of_its_partitions_as_pandas_or_arrow(w
     assert workshop.run("notes", partition_key=keys[2]).success
     _, data = workshop.pipeline.storage.read(workshop.bucket.child(".proxies/a.0003_note.txt"))
     assert data == b"1"
+
+
+def test_rows_go_to_vast_when_it_is_configured(workshop: Workshop) -> None:
+    keys = workshop.put({"a.0001.exr": render(), "a.0002.exr": b"bad"})
+    with running_emulator() as emulator:
+        settings = workshop.pipeline.settings.model_copy(
+            update={
+                "vast_db_endpoint": emulator.url,
+                "vast_db_access_key": SecretStr("test"),
+                "vast_db_secret_key": SecretStr("a secret"),
+                "vast_db_bucket": "vastdb",
+            }
+        )
+        workshop.pipeline = Pipeline(settings)
+        workshop.defs = build_defs(settings=settings, resource_overrides={"pipeline": workshop.pipeline})
+        workshop.run_range(keys)
+        assert {path: state for path, (state, _) in states(workshop).items()} == {
+            "a.0001.exr": "ready",
+            "a.0002.exr": "rejected",
+        }
+        assert len(emulator.rows("files", "exr_metadata")["rows"]) == 2
+        assert len(emulator.rows("proxy_outputs", "exr_metadata")["rows"]) == 1
+    assert workshop.statuses("exr_header") == {"failed": {keys[1]}, "in progress": set(), "materialized": {keys[0]}}
