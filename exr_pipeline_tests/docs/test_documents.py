@@ -123,7 +123,7 @@ def test_configurations_of_jobs_are_ones_that_dagster_takes() -> None:
         assert dg.validate_run_config(ingest_selection_job, yaml.safe_load(text))
 
 
-@pytest.mark.filterwarnings("ignore:Parameter `backfill_policy`")
+@pytest.mark.filterwarnings("ignore:Parameter `(backfill_policy|owners)`")
 def test_the_example_of_an_own_asset_is_one_that_dagster_loads() -> None:
     import dagster as dg
 
