@@ -4,6 +4,8 @@ import logging
 import resource
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -341,16 +343,22 @@ def test_rows_wait_for_a_database_that_another_process_has(
 
 
 def test_nothing_is_reported_if_the_tables_cannot_be_written(
-    bench: Bench, good: bytes, holder: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+    bench: Bench,
+    good: bytes,
+    holder: subprocess.Popen[str],
+    monkeypatch: pytest.MonkeyPatch,
+    on_warning: Callable[[Callable[[], None]], None],
 ) -> None:
-    monkeypatch.setattr(chunk, "FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(chunk, "ROWS_PER_WRITE", 2)
     locations = [bench.put(f"{number}.exr", good) for number in range(6)]
+    tries: list[int] = []
+    on_warning(lambda: tries.append(1))
 
     with pytest.raises(RetryableError, match=str(holder.pid)):
         bench.ingest(locations)
 
     assert bench.reported == []
+    assert len(tries) == chunk.ATTEMPTS - 1, "the rows of one batch were tried, not those of the next ones as well"
 
 
 def test_files_are_reported_when_their_rows_and_media_are_in_place(
@@ -379,24 +387,46 @@ def test_files_are_reported_when_their_rows_and_media_are_in_place(
 
 
 class Refusing(ObjectStorage):
-    """Media that may not be written."""
+    """Media of which those of `bad.exr` may not be written."""
 
-    def write(self, location: Location, data: bytes, **_: Any) -> None:
-        raise MisconfiguredError("S3_ACCESS_KEY", f"write is refused at {location.url}", "allow it")
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.refused = threading.Event()
+
+    def write(self, location: Location, data: bytes, **kind: Any) -> None:
+        if location.name.startswith("bad"):
+            self.refused.set()
+            raise MisconfiguredError("S3_ACCESS_KEY", f"write is refused at {location.url}", "allow it")
+        super().write(location, data, **kind)
 
 
-def test_a_wrong_setting_is_what_is_raised_and_the_spool_is_gone(
+class SlowStorage(WatchedStorage):
+    """`slow.exr` arrives only some time after a write was refused."""
+
+    def __init__(self, settings: Settings, refused: threading.Event) -> None:
+        super().__init__(settings)
+        self.refused = refused
+
+    def download(self, location: Location, path: Path) -> ObjectInfo:
+        if location.name == "slow.exr":
+            assert self.refused.wait(60)
+            time.sleep(0.5)
+        return super().download(location, path)
+
+
+def test_a_wrong_setting_is_raised_once_the_fetches_under_way_have_ended(
     bench: Bench, good: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     bench.media = Refusing(bench.settings)
-    storage = bench.storage = WatchedStorage(bench.settings)
+    storage = bench.storage = SlowStorage(bench.settings, bench.media.refused)
+    names = ["bad.exr", "slow.exr", "a.exr", "b.exr"]
 
     with pytest.raises(MisconfiguredError, match="S3_ACCESS_KEY"):
-        bench.ingest([bench.put(f"{number:02}.exr", good) for number in range(40)], THUMBNAILS, fetches=4)
+        bench.ingest([bench.put(name, good) for name in names], THUMBNAILS, fetches=2)
 
+    assert storage.downloads == ["bad.exr", "slow.exr"]
     assert list(tmp_path.iterdir()) == []
-    assert len(storage.downloads) < 40
     assert bench.reported == []
 
 
