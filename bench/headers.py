@@ -1,0 +1,215 @@
+"""Headers to JSON on one core, of every kind of file in the sample show, beside OpenImageIO and OpenEXR.
+
+Belongs here: the three ways to read a header. Not here: fetching it (`ingest`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from contextlib import redirect_stdout
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Final
+
+from bench import predecessor
+from bench.inputs import show_kinds
+from bench.report import Report, Table
+from bench.sides import Side, Work, started
+from bench.size import Size
+
+_TURN_SECONDS: Final = 0.02
+_MOST_CALLS: Final = 2000
+_MTIME: Final = datetime(2026, 4, 2, 10, 11, 12, tzinfo=UTC)
+
+
+class Inspect(Work):
+    """`inspect_bytes` and its JSON, on the first 64 KB in memory, and on more if the header goes on."""
+
+    def prepare(self, path: str, calls: int) -> None:
+        """The file's bytes in memory."""
+        from exr_pipeline.ingest.read_header import FIRST_READ_BYTES
+        from exr_pipeline.inspection import SourceFile
+        from exr_pipeline.storage.locations import Location
+
+        self.whole = Path(path).read_bytes()
+        self.start = self.whole[:FIRST_READ_BYTES]
+        self.source = SourceFile(Location("s3", "renders", Path(path).name), len(self.whole), _MTIME, "etag")
+
+    def run(self, path: str, calls: int) -> None:
+        """Parse, check, derive, write JSON."""
+        from exr_pipeline.exr import NeedMoreBytes
+        from exr_pipeline.inspection import inspect_bytes, inspection_json
+
+        for _ in range(calls):
+            try:
+                inspection = inspect_bytes(self.start, self.source)
+            except NeedMoreBytes as more:
+                inspection = inspect_bytes(self.whole[: more.needed], self.source)
+            self.json = json.dumps(inspection_json(inspection))
+
+    def check(self, path: str, calls: int) -> str:
+        """How it went."""
+        return "read" if self.json else "refused"
+
+
+class ParseOnly(Work):
+    """`parse_header`, and JSON of every attribute of every part."""
+
+    def prepare(self, path: str, calls: int) -> None:
+        """The file's bytes in memory."""
+        from exr_pipeline.exr import MAGIC, MAX_HEADER_BYTES
+
+        with Path(path).open("rb") as file:
+            self.data = file.read(MAX_HEADER_BYTES)
+        self.outcome = "read" if self.data.startswith(MAGIC) else "refused"
+
+    def run(self, path: str, calls: int) -> None:
+        """Parse, write JSON."""
+        from exr_pipeline.exr import parse_header
+        from exr_pipeline.inspection.json import json_value
+
+        for _ in range(calls if self.outcome == "read" else 0):
+            self.json = json.dumps(
+                [
+                    [{"name": item.name, "type": item.type, "value": json_value(item)} for item in part.attributes]
+                    for part in parse_header(self.data, name=path).parts
+                ]
+            )
+
+    def check(self, path: str, calls: int) -> str:
+        """How it went."""
+        return self.outcome
+
+
+class OpenImageIO(Work):
+    """The predecessor: the first 256 KB into a temporary file, opened with OpenImageIO."""
+
+    def prepare(self, path: str, calls: int) -> None:
+        """Whether the library takes the first 256 KB at all; if not, it gets the whole file, already on disk."""
+        self.path = Path(path)
+        self.start = self.path.read_bytes()[: predecessor.RANGE_BYTES]
+        self.outcome = "read"
+        try:
+            predecessor.header_json_of_bytes(self.start)
+        except predecessor.RefusedError:
+            self.outcome = "whole file"
+            try:
+                predecessor.header_json(self.path)
+            except predecessor.RefusedError:
+                self.outcome = "refused"
+
+    def run(self, path: str, calls: int) -> None:
+        """Write, open, ask for everything, write JSON."""
+        for _ in range(calls if self.outcome != "refused" else 0):
+            if self.outcome == "read":
+                predecessor.header_json_of_bytes(self.start)
+            else:
+                predecessor.header_json(self.path)
+
+    def check(self, path: str, calls: int) -> str:
+        """How it went."""
+        return self.outcome
+
+
+class OpenEXR(Work):
+    """The OpenEXR library's own binding, on the whole file in memory."""
+
+    def prepare(self, path: str, calls: int) -> None:
+        """Whether the library takes the file."""
+        self.data = Path(path).read_bytes()
+        self.outcome = "read"
+        try:
+            self._json()
+        except (RuntimeError, ValueError, TypeError):
+            self.outcome = "refused"
+
+    def _json(self) -> str:
+        import OpenEXR as Library
+
+        # It tells of attributes that it can't read on standard output.
+        with redirect_stdout(io.StringIO()), Library.File(io.BytesIO(self.data), header_only=True) as file:
+            return json.dumps([part.header for part in file.parts], default=str)
+
+    def run(self, path: str, calls: int) -> None:
+        """Open, take every part's header, write JSON."""
+        for _ in range(calls if self.outcome != "refused" else 0):
+            self._json()
+
+    def check(self, path: str, calls: int) -> str:
+        """How it went."""
+        return self.outcome
+
+
+def run(size: Size, folder: Path) -> Report:
+    """Every kind in turn, all sides on each."""
+    rounds = size.files or size.rounds(9)
+    sides = [
+        Side("parse", ParseOnly),
+        Side("inspect", Inspect),
+        Side("OpenImageIO", OpenImageIO),
+        Side("OpenEXR", OpenEXR),
+    ]
+    measured: list[tuple[str, list[float | None]]] = []
+    with started(sides):
+        for index, (facts, data) in enumerate(islice(show_kinds(), 2 if size.tiny else None)):
+            path = folder / f"{index:02d}.{facts.format}"
+            path.write_bytes(data)
+            measured.append((facts.kind, _microseconds(sides, str(path), rounds)))
+    pairs = [(ours, theirs) for ours in (0, 1) for theirs in (2, 3)]
+    per_kind = [(kind, [_ratio(times[theirs], times[ours]) for ours, theirs in pairs]) for kind, times in measured]
+    columns = [[ratios[pair] for _, ratios in per_kind] for pair in range(len(pairs))]
+    known = [[ratio for ratio in column if ratio is not None] for column in columns]
+    ratios = Table(
+        [
+            "kind of file",
+            "parse, x faster than OpenImageIO",
+            "parse, x OpenEXR",
+            "inspect, x OpenImageIO",
+            "inspect, x OpenEXR",
+        ]
+    )
+    ratios.add("median of all kinds", *map(median, known))
+    ratios.add("least of all kinds", *map(min, known))
+    figures = Table(["kind of file", *(f"{side.name}, µs" for side in sides)])
+    for kind, row in per_kind:
+        ratios.add(kind, *row)
+    for kind, times in measured:
+        figures.add(kind, *times)
+    return Report(
+        "headers",
+        "One header to JSON, one core, bytes in memory. *parse*: every attribute, without loss, which is what the "
+        "libraries are asked for too. *inspect*: what `exr-pipeline inspect --json` prints, so also checks, derived "
+        "facts and the header's hash. OpenImageIO gets the bytes as the predecessors give them to it: the first 256 KB "
+        "in a temporary file. OpenEXR: `OpenEXR.File(BytesIO, header_only=True)`. x: times faster. Medians of "
+        f"{rounds} turns.",
+        ratios,
+        figures,
+        [
+            "–: that side does not read the file at all (*parse* is of EXR only).",
+            *(f"Peak memory of {side.name}: {side.peak_mib:.0f} MiB." for side in sides),
+        ],
+    )
+
+
+def _microseconds(sides: list[Side], path: str, rounds: int) -> list[float | None]:
+    """Per header and side; each turn repeats it for 20 ms or so."""
+    calls = [
+        min(
+            math.ceil(_TURN_SECONDS / max(min(side.ask(path, 1).seconds, side.ask(path, 1).seconds), 1e-6)), _MOST_CALLS
+        )
+        for side in sides
+    ]
+    turns: list[list[float]] = [[] for _ in sides]
+    refused = [side.ask(path, 1).value == "refused" for side in sides]
+    for _ in range(rounds):
+        for side, count, seconds in zip(sides, calls, turns, strict=True):
+            seconds.append(side.ask(path, count).seconds / count)
+    return [None if is_refused else 1e6 * median(seconds) for is_refused, seconds in zip(refused, turns, strict=True)]
+
+
+def _ratio(theirs: float | None, ours: float | None) -> float | None:
+    return None if theirs is None or ours is None else theirs / ours

@@ -1,0 +1,28 @@
+"""A fresh Dagster home for one process, on the storage of this project or on Dagster's own.
+
+Belongs here: dagster.yaml. Not here: runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, Final
+
+from exr_pipeline.orchestration.event_batching import BatchingSqliteStorage
+
+_FOLDER: Final[dict[str, Any]] = {"base_dir": {"env": "DAGSTER_HOME"}}
+
+BATCHED: Final[dict[str, Any]] = {
+    "custom": {"module": BatchingSqliteStorage.__module__, "class": BatchingSqliteStorage.__name__, "config": _FOLDER}
+}
+STOCK: Final[dict[str, Any]] = {"sqlite": _FOLDER}
+
+
+def make_home(folder: Path, storage: dict[str, Any]) -> None:
+    """Make the folder, and make it this process's home."""
+    folder.mkdir(parents=True)
+    # JSON is YAML.
+    (folder / "dagster.yaml").write_text(json.dumps({"storage": storage, "telemetry": {"enabled": False}}))
+    os.environ["DAGSTER_HOME"] = str(folder)

@@ -1,0 +1,249 @@
+"""Dagster's own time per file, the work replaced by nothing: our batches beside stock storage and a run per file.
+
+Belongs here: run creation, planned events, materializations with metadata, statuses. Not here: pixels or headers.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from bench.home import BATCHED, STOCK, make_home
+from bench.inputs import TINY, Renders
+from bench.report import Report, Table
+from bench.server import settings_for
+from bench.sides import Side, Work, interleaved, started
+from bench.size import Size
+
+if TYPE_CHECKING:
+    from exr_pipeline.pictures import RenderedPictures
+
+_REJECTED_EVERY: Final = 50
+_QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class Runs(Work):
+    """Our definitions on a fresh instance; each turn ingests new partitions."""
+
+    def __init__(self, folder: Path, storage: dict[str, Any]) -> None:
+        make_home(folder, storage)
+        _leave_out_the_work()
+        self.folder, self.turns = folder, 0
+        self.sample = Sample.made(folder)
+        self.open()
+
+    def open(self) -> None:
+        """Definitions and instance, as a code server has them once."""
+        from exr_pipeline.orchestration.build import build_defs
+        from exr_pipeline.orchestration.instance import open_instance
+
+        self.instance = open_instance()
+        self.job = build_defs(settings=settings_for(self.folder)).resolve_job_def("ingest")
+
+    def prepare(self, count: int) -> None:
+        """New keys."""
+        from exr_pipeline.storage.locations import Location
+
+        self.turns += 1
+        locations = [Location("s3", "renders", f"turn_{self.turns}/beauty.{i:06d}.exr") for i in range(count)]
+        self.keys = [location.partition_key for location in locations]
+        _products(self.keys, self.sample)
+
+    def run(self, count: int) -> None:
+        """Partitions and one run over them."""
+        from exr_pipeline.orchestration.partitions import FILES
+
+        self.instance.add_dynamic_partitions(FILES, self.keys)
+        tags = {
+            "dagster/asset_partition_range_start": self.keys[0],
+            "dagster/asset_partition_range_end": self.keys[-1],
+        }
+        self.job.execute_in_process(run_config=_QUIET, instance=self.instance, tags=tags, raise_on_error=False)
+
+    def check(self, count: int) -> int:
+        """Every status of every asset, which must be exact; returns how many there are."""
+        from dagster._core.storage.partition_status_cache import AssetPartitionStatus
+
+        from exr_pipeline.orchestration.asset_specs import FILE_ASSETS
+        from exr_pipeline.orchestration.partitions import files_partitions
+
+        rejected = {key for index, key in enumerate(self.keys) if _is_rejected(index)}
+        wrong: Counter[str] = Counter()
+        for asset in FILE_ASSETS:
+            statuses = self.instance.get_status_by_partition(asset, self.keys, files_partitions) or {}
+            for key in self.keys:
+                right = AssetPartitionStatus.FAILED if key in rejected else AssetPartitionStatus.MATERIALIZED
+                if statuses.get(key) != right:
+                    wrong[f"{asset.to_user_string()} is {statuses.get(key)}, not {right}"] += 1
+        if wrong:
+            raise RuntimeError(f"statuses are not exact: {wrong}")
+        return len(self.keys) * len(FILE_ASSETS)
+
+    def close(self) -> None:
+        """Close the instance."""
+        self.instance.dispose()
+
+
+class RunPerFile(Runs):
+    """A run for each partition, all in one process."""
+
+    def run(self, count: int) -> None:
+        """Partitions, then run after run."""
+        from exr_pipeline.orchestration.partitions import FILES
+
+        self.instance.add_dynamic_partitions(FILES, self.keys)
+        for key in self.keys:
+            self.job.execute_in_process(
+                run_config=_QUIET, instance=self.instance, partition_key=key, raise_on_error=False
+            )
+
+
+class ProcessPerRun(Runs):
+    """A run for each partition, each in a process of its own, as Dagster's default launcher starts them."""
+
+    def run(self, count: int) -> None:
+        """Partitions, then process after process."""
+        from exr_pipeline.orchestration.partitions import FILES
+
+        self.instance.add_dynamic_partitions(FILES, self.keys)
+        context = multiprocessing.get_context("spawn")
+        for index, key in enumerate(self.keys):
+            process = context.Process(target=_run_one, args=(self.folder, key, index, self.sample))
+            process.start()
+            process.join()
+
+
+def _run_one(folder: Path, key: str, index: int, sample: Sample) -> None:
+    from exr_pipeline.orchestration.build import build_defs
+    from exr_pipeline.orchestration.instance import open_instance
+
+    _leave_out_the_work()
+    _products([key], sample, first=index)
+    job = build_defs(settings=settings_for(folder)).resolve_job_def("ingest")
+    with open_instance() as instance:
+        job.execute_in_process(run_config=_QUIET, instance=instance, partition_key=key, raise_on_error=False)
+
+
+def run(size: Size, folder: Path) -> Report:
+    """Ours at two sizes, stock storage and a run per file on as many as one can wait for."""
+    from exr_pipeline.orchestration.asset_specs import FILE_ASSETS
+
+    many, few, single = size.count(1000, 10), min(size.count(100, 10), 100), min(size.count(3, 1), 3)
+    cases: list[tuple[str, type[Runs], dict[str, Any], int]] = [
+        ("ours: one run, batched SQLite", Runs, BATCHED, many),
+        ("one run, stock SQLite", Runs, STOCK, few),
+        ("a run per file, one process", RunPerFile, STOCK, single),
+        ("a run per file, a process per run", ProcessPerRun, STOCK, single),
+    ]
+    sides = [
+        Side(name, partial(make, folder / str(index), storage)) for index, (name, make, storage, _) in enumerate(cases)
+    ]
+    counts = [count for *_, count in cases]
+    with started(sides):
+        if not size.tiny:
+            for side in sides[:-1]:
+                side.ask(1)
+        for _ in range(size.rounds(3)):
+            for side, count in zip(sides, counts, strict=True):
+                interleaved([side], 1, count)
+    per_file = [1000 * side.median / count for side, count in zip(sides, counts, strict=True)]
+    ratios = Table(["design", "x slower per file than ours"])
+    figures = Table(["design", "ms per file", "files per turn", "statuses checked, all exact", "MiB"])
+    for side, count, milliseconds in zip(sides, counts, per_file, strict=True):
+        ratios.add(side.name, milliseconds / per_file[0])
+        figures.add(side.name, milliseconds, count, sum(side.values), side.peak_mib)
+    return Report(
+        "orchestration",
+        f"Adding partitions, creating runs, planned events, {len(FILE_ASSETS)} materializations per file with the "
+        "metadata that the page shows (a 4 KB picture in two of them), and an event for the source, in Dagster's "
+        f"in-process executor. Real definitions and step; only the work is left out. One file in {_REJECTED_EVERY} is "
+        f"rejected. Medians of {size.rounds(3)} turns.",
+        ratios,
+        figures,
+        ["The slow designs are measured on fewer files; their cost per file does not fall with more."],
+    )
+
+
+def _is_rejected(index: int) -> bool:
+    return index % _REJECTED_EVERY == 1
+
+
+_made: list[Any] = []
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A small render and its pictures, which stand for those of every file."""
+
+    data: bytes
+    pictures: RenderedPictures
+
+    @classmethod
+    def made(cls, folder: Path) -> Sample:
+        """Write and render one."""
+        from exr_pipeline.pictures import PictureSettings
+        from exr_pipeline.pictures.render import render
+
+        path = Renders(TINY).write("ZIP", folder / "sample.exr")
+        settings = PictureSettings.from_settings(settings_for(folder))
+        return cls(path.read_bytes(), render(str(path), path.name, thumbnail=True, proxy=True, settings=settings))
+
+
+def _products(keys: Sequence[str], sample: Sample, *, first: int = 0) -> None:
+    """What the left-out work would have made of these files."""
+    from exr_pipeline.ingest.products import FileProducts
+    from exr_pipeline.inspection import SourceFile, inspect_bytes
+    from exr_pipeline.orchestration.partitions import locations_of
+    from exr_pipeline.storage.locations import output_locations
+
+    _made.clear()
+    for index, location in enumerate(locations_of(keys), first):
+        source = SourceFile(location, len(sample.data), datetime.now(UTC), f"etag-{index}")
+        products = FileProducts(location, "rejected", "truncated: the file ends before its pixels do", source)
+        if not _is_rejected(index):
+            inspection, outputs = inspect_bytes(sample.data, source), output_locations(location)
+            products = FileProducts(location, "ready", None, source, inspection, sample.pictures, outputs)
+        _made.append(products)
+
+
+class _NoWork:
+    """Stands for `ChunkIngest`: every file ends at once, and is reported in batches of the real size."""
+
+    def __init__(self, *_args: Any, **_options: Any) -> None:
+        pass
+
+    def run(
+        self,
+        locations: Sequence[Any],
+        _wanted: Any,
+        *,
+        on_written: Callable[[Sequence[Any]], None],
+        on_progress: Callable[[Any], None],
+    ) -> None:
+        from exr_pipeline.ingest.chunk import ROWS_PER_WRITE, Progress
+
+        progress = Progress(len(locations))
+        by_location = {products.location: products for products in _made}
+        made = [by_location[location] for location in locations]
+        for start in range(0, len(made), ROWS_PER_WRITE):
+            batch = made[start : start + ROWS_PER_WRITE]
+            for products in batch:
+                progress.count(products.state)
+            on_written(batch)
+            on_progress(progress)
+
+
+def _leave_out_the_work() -> None:
+    from exr_pipeline import pictures
+    from exr_pipeline.ingest import chunk
+
+    # The step asks for both by name when it runs; everything else of it stays as it is.
+    setattr(chunk, "ChunkIngest", _NoWork)  # noqa: B010
+    setattr(pictures, "PicturePool", nullcontext)  # noqa: B010

@@ -1,0 +1,135 @@
+"""Every benchmark runs, compares what it says, and its sides did the work. Nothing about how fast."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.sides import Side, Work, interleaved, started
+
+ROOT = Path(__file__).parents[2]
+MEGABYTES = 64
+
+
+def bench(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "bench", *arguments]
+    return subprocess.run(command, cwd=ROOT, check=check, capture_output=True, text=True)
+
+
+def numbers(row: list[Any]) -> list[float]:
+    return [cell for cell in row if isinstance(cell, float)]
+
+
+@pytest.mark.parametrize("name", ["headers", "pictures", "ingest", "orchestration", "sensor"])
+def test_a_benchmark_runs_and_writes_ratios_that_are_numbers(name: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+
+    printed = bench(name, "--tiny", "--json", str(out)).stdout
+
+    result = json.loads(out.read_text(encoding="utf-8"))
+    (report,) = result["reports"]
+    assert report["name"] == name
+    for table in (report["ratios"], report["figures"]):
+        assert table["rows"]
+        assert all(len(row) == len(table["columns"]) for row in table["rows"])
+        assert all(numbers(row) and all(number > 0 for number in numbers(row)) for row in table["rows"])
+    ratios, figures = (f"| {' | '.join(report[table]['columns'])} |" for table in ("ratios", "figures"))
+    assert 0 < printed.index(ratios) < printed.index(figures) < printed.index(f"Machine: {result['machine']}")
+
+
+def test_the_list_names_every_benchmark_with_what_it_is() -> None:
+    lines = bench("--list").stdout.splitlines()
+
+    assert [line.split()[0] for line in lines] == ["headers", "pictures", "ingest", "orchestration", "sensor"]
+    assert all(len(line.split()) > 5 for line in lines)
+
+
+def test_an_unknown_name_ends_with_an_error_that_names_the_known_ones() -> None:
+    ended = bench("speed", check=False)
+
+    assert ended.returncode == 2
+    assert "no benchmark 'speed'" in ended.stderr
+    assert "sensor" in ended.stderr
+
+
+class Writing(Work):
+    """Adds a letter to a file in each turn."""
+
+    def __init__(self, letter: str) -> None:
+        self.letter = letter
+
+    def run(self, path: Path) -> None:
+        with path.open("a") as file:
+            file.write(self.letter)
+
+    def check(self, path: Path) -> str:
+        return path.read_text()
+
+
+class WritingA(Writing):
+    def __init__(self) -> None:
+        super().__init__("a")
+
+
+class WritingB(Writing):
+    def __init__(self) -> None:
+        super().__init__("b")
+
+
+class Holding(Work):
+    """Holds memory while it runs, in itself and in a child at the same time."""
+
+    def run(self) -> None:
+        hold = f"import time; held = bytearray({MEGABYTES} << 20); time.sleep(0.5)"
+        child = subprocess.Popen([sys.executable, "-c", hold])
+        held = bytearray(MEGABYTES << 20)
+        child.wait()
+        del held
+
+
+class Failing(Work):
+    def run(self) -> None:
+        raise OSError("no such luck")
+
+
+def test_sides_take_turns(tmp_path: Path) -> None:
+    sides = [Side("a", WritingA), Side("b", WritingB)]
+
+    with started(sides):
+        interleaved(sides, 3, tmp_path / "letters")
+
+    assert (tmp_path / "letters").read_text() == "ababab"
+    assert sides[1].values == ["ab", "abab", "ababab"]
+    assert [len(side.seconds) for side in sides] == [3, 3]
+
+
+def test_peak_memory_counts_a_process_together_with_its_children() -> None:
+    idle, holding = Side("idle", WritingA), Side("holding", Holding)
+
+    with started([idle, holding]):
+        idle.ask(Path("/dev/null"))
+        holding.ask()
+
+    assert holding.peak_mib > idle.peak_mib + 2 * MEGABYTES
+
+
+def test_peak_memory_is_not_that_of_the_process_that_started_it() -> None:
+    held = bytearray(1024 << 20)
+    idle = Side("idle", WritingA)
+
+    with started([idle]):
+        idle.ask(Path("/dev/null"))
+
+    assert idle.peak_bytes < len(held)
+
+
+def test_a_side_that_fails_stops_the_benchmark(capfd: pytest.CaptureFixture[str]) -> None:
+    side = Side("unlucky", Failing)
+
+    with pytest.raises(RuntimeError, match="'unlucky' failed"), started([side]):
+        side.ask()
+
+    assert "no such luck" in capfd.readouterr().err
