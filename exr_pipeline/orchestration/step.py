@@ -28,6 +28,7 @@ PARENT_TAG = "dagster/parent_run_id"
 STEP_RETRIES = 2
 STEP_RETRY_SECONDS = 30
 REASONS_SHOWN = 50
+REASONS_IN_TITLE = 3
 SECONDS_BETWEEN_PROGRESS = 5.0
 
 
@@ -124,8 +125,10 @@ def _failure(failed: Sequence[FileProducts], total: int) -> dg.Failure:
         for products in failed[:REASONS_SHOWN]
     )
     more = f"\n\nand {len(failed) - REASONS_SHOWN} more" if len(failed) > REASONS_SHOWN else ""
+    first = "; ".join(f"{products.location.name}: {products.reason}" for products in failed[:REASONS_IN_TITLE])
     return dg.Failure(
-        f"{rejected} of {total} files rejected, {len(failed) - rejected} retryable; the others are done",
+        f"{rejected} of {total} files rejected, {len(failed) - rejected} retryable, the others are done: {first}"
+        + ("; …" if len(failed) > REASONS_IN_TITLE else ""),
         metadata={"files": dg.MetadataValue.md(f"| file | state | reason |\n|---|---|---|\n{table}{more}")},
         allow_retries=False,
     )

@@ -64,7 +64,7 @@ def test_one_run_over_a_range_shows_exactly_the_failed_pairs_as_failed(workshop:
 def test_a_run_that_fails_says_which_files_and_why(workshop: Workshop) -> None:
     keys = workshop.put({"a.0001.exr": render(), "b.exr": b"no"})
     failure = workshop.run_range(keys).failure_data_for_node("ingest_files").user_failure_data
-    assert failure.description == "1 of 2 files rejected, 0 retryable; the others are done"
+    assert failure.description.startswith("1 of 2 files rejected, 0 retryable, the others are done: b.exr: ")
     assert "b.exr | rejected | " in failure.metadata["files"].value
 
 
