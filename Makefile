@@ -20,7 +20,7 @@ demo: $(VENV)/.runtime ## Write a small show into an embedded S3 server, ingest 
 	@$(BIN)/exr-pipeline demo
 
 test: $(VENV)/.dev ## Run the whole test suite
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 ui: $(VENV)/.runtime ## Dagster's page with the sensor running on the demonstration's store
 	@$(BIN)/exr-pipeline ui
@@ -40,7 +40,7 @@ lock: $(VENV)/.dev ## Compile the pinned requirements anew
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras
 
 clean: ## Remove everything that the other targets made
-	rm -rf $(VENV) .state .tmp_dagster_home_* .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .state .logs_queue logs .tmp_dagster_home_* .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.uv: requirements/installer.txt

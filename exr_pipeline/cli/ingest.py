@@ -14,6 +14,7 @@ from rich.markup import escape
 from exr_pipeline.cli.console import load_settings, progress_line, stdout
 from exr_pipeline.cli.places import existing, url_prefix
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.storage.locations import is_source
 from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
 
 
 def ingest(
-    source: Annotated[str, typer.Argument(help="A URL prefix such as s3://renders/shot_010/, or a local folder.")],
+    source: Annotated[
+        str, typer.Argument(help="A URL prefix such as s3://renders/shot_010/, a local folder, or one file.")
+    ],
 ) -> None:
     """Ingest the new, changed and retryable files under SOURCE through Dagster.
 
@@ -34,8 +37,8 @@ def ingest(
 
     settings = load_settings()
     location = existing(source)
-    if location.scheme == "file" and Path(f"/{location.key}").is_file():
-        raise BadInputError(source, "not a folder; name the folder that holds it, known files are passed over")
+    if location.scheme == "file" and Path(f"/{location.key}").is_file() and not is_source(location.name):
+        raise BadInputError(source, "neither a folder nor an .exr or .dpx file")
     report = with_progress(lambda listener: ingest_source(location, settings, listener))
     if not report.listed:
         stdout.print(f"No OpenEXR or DPX files at {escape(location.url)}", highlight=False, soft_wrap=True)

@@ -6,7 +6,7 @@ Belongs here: starting runs without a daemon. Not here: printing (`cli`), the se
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -54,10 +54,9 @@ def ingest_source(source: Location, settings: Settings, listener: IngestListener
     listener = listener or IngestListener()
     pipeline = Pipeline(settings, on_progress=listener.on_progress)
     listed: list[ObjectInfo] = []
-    for info in pipeline.storage.iter_objects(source):
-        if is_source(info.location.key, below=source.key):
-            listed.append(info)
-            listener.on_listed(len(listed))
+    for info in _objects(source, pipeline):
+        listed.append(info)
+        listener.on_listed(len(listed))
     known = pipeline.tables.current_versions([info.location for info in listed])
     candidates = needs_work(listed, known, now=datetime.now(UTC), retry_after=timedelta(0))
     listener.on_found(len(candidates))
@@ -66,6 +65,17 @@ def ingest_source(source: Location, settings: Settings, listener: IngestListener
         report.run_ids = _ingest(candidates, pipeline)
         report.states = _states(pipeline, [candidate.info.location for candidate in candidates])
     return report
+
+
+def _objects(source: Location, pipeline: Pipeline) -> Iterator[ObjectInfo]:
+    """The files to ingest under a folder, or the one file that is named."""
+    folder = source.key.removesuffix(source.name)
+    if is_source(source.key, below=folder):
+        yield pipeline.storage.head(source)
+        return
+    for info in pipeline.storage.iter_objects(source):
+        if is_source(info.location.key, below=source.key):
+            yield info
 
 
 def retry_failed(settings: Settings, url_prefix: str = "", listener: IngestListener | None = None) -> IngestReport:

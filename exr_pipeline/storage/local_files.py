@@ -9,7 +9,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -68,7 +68,8 @@ def write(location: Location, data: bytes) -> None:
     except OSError as error:
         raise RetryableError(f"{path}: not written: {error.strerror}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def delete(location: Location) -> None:
@@ -133,7 +134,7 @@ def _opened(location: Location) -> Iterator[tuple[BinaryIO, ObjectInfo]]:
         with path.open("rb") as file:
             yield file, _info(location, os.fstat(file.fileno()))
     except (FileNotFoundError, NotADirectoryError):
-        raise BadInputError(location.url, "vanished between listing and reading") from None
+        raise BadInputError(location.url, "not there, or not any more") from None
     except PermissionError:
         raise BadInputError(location.url, "not readable: permission denied") from None
     except ValueError:

@@ -109,7 +109,7 @@ def _by_answer(status: int | None, code: str | None, location: Location, action:
             name, f"{action} is refused at {location.url} ({answer})", f"allow it in the store, or change {what}"
         )
     if status == 404:
-        return BadInputError(location.url, "vanished between listing and reading")
+        return BadInputError(location.url, "not there, or not any more")
     if status == 403:
         return BadInputError(location.url, "not readable: permission denied")
     return BadInputError(location.url, f"not readable: the store refuses it ({answer})")

@@ -67,6 +67,15 @@ def test_a_second_ingest_has_nothing_to_do_and_a_changed_file_is_ingested_again(
     assert states(cli) == {"ready": 2}
 
 
+def test_one_file_can_be_named(cli: Cli, home: Path) -> None:
+    folder = home / "renders"
+    folder.mkdir()
+    for name in ("a.1001.exr", "a.1002.exr"):
+        (folder / name).write_bytes(small_exr())
+    assert cli("ingest", "renders/a.1002.exr").out == "1 of 1 files: 1 ready, 0 rejected, 0 retryable\n"
+    assert states(cli) == {"ready": 1}
+
+
 def test_a_prefix_in_s3_is_ingested_beside_itself_and_no_secret_is_left_anywhere(
     home: Path, bucket: Location, storage: ObjectStorage, s3_server: EmbeddedS3
 ) -> None:
@@ -100,12 +109,12 @@ def test_a_prefix_in_s3_is_ingested_beside_itself_and_no_secret_is_left_anywhere
         ("nosuch", "nosuch: no such file or folder"),
         ("~nobody~renders", "no such file or folder"),
         ("file:///no/such/folder", "there is no folder /no/such/folder"),
-        ("a.exr", "not a folder"),
+        ("notes.txt", "neither a folder nor an .exr or .dpx file"),
         ("ftp://server/show", "not an object storage URL"),
     ],
 )
 def test_a_source_that_is_not_there_is_said_in_one_line(cli: Cli, home: Path, source: str, problem: str) -> None:
-    (home / "a.exr").write_bytes(b"")
+    (home / "notes.txt").write_bytes(b"")
     said = cli("ingest", source)
     assert (said.status, said.out) == (1, "")
     assert problem in said.error

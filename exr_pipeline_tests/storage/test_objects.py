@@ -245,7 +245,7 @@ class TestTypedErrorsOfReading:
         error = self.attempt(storage, method, bucket.child("a b/x.exr"), tmp_path)
         assert isinstance(error, BadInputError)
         assert error.name == f"s3://{bucket.bucket}/a%20b/x.exr"
-        assert error.reason.startswith("vanished")
+        assert error.reason.startswith("not there")
 
     def test_an_object_that_may_not_be_read_is_at_fault_itself(
         self, storage: ObjectStorage, s3_settings: Settings, bucket: Location, tmp_path: Path, method: str
@@ -291,7 +291,7 @@ class TestTypedErrorsOfReading:
     ) -> None:
         error = self.attempt(storage, method, bucket.child("status code: 503 <Code>NoSuchBucket<"), tmp_path)
         assert isinstance(error, BadInputError)
-        assert error.reason.startswith("vanished")
+        assert error.reason.startswith("not there")
 
 
 def nowhere(settings: Settings) -> ObjectStorage:
