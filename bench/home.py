@@ -10,12 +10,14 @@ import os
 from pathlib import Path
 from typing import Any, Final
 
-from exr_pipeline.orchestration.event_batching import BatchingSqliteStorage
-
 _FOLDER: Final[dict[str, Any]] = {"base_dir": {"env": "DAGSTER_HOME"}}
 
 BATCHED: Final[dict[str, Any]] = {
-    "custom": {"module": BatchingSqliteStorage.__module__, "class": BatchingSqliteStorage.__name__, "config": _FOLDER}
+    "custom": {
+        "module": "exr_pipeline.orchestration.event_batching",
+        "class": "BatchingSqliteStorage",
+        "config": _FOLDER,
+    }
 }
 STOCK: Final[dict[str, Any]] = {"sqlite": _FOLDER}
 
