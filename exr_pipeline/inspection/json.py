@@ -6,7 +6,6 @@ Belongs here: how values and facts are written as JSON. Not here: finding them.
 from __future__ import annotations
 
 import base64
-import hashlib
 import math
 from typing import TYPE_CHECKING, Any, Final
 
@@ -256,9 +255,3 @@ def rejection_json(source: SourceFile, error: BadInputError) -> dict[str, Any]:
         "validation": {},
         "errors": [reason],
     }
-
-
-def value_digest(attribute: Attribute, text: str) -> dict[str, Any]:
-    """What stands for a value too long for a table's cell: its hash (of the stored bytes) and its size in bytes."""
-    raw = attribute.raw or text.encode()
-    return {"omitted": True, "bytes": len(raw), "sha256": hashlib.sha256(raw).hexdigest()}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from exr_pipeline.exr import CODE_NAMES, Rational
 from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, channel_fingerprints, metadata_embeddings
 from exr_pipeline.inspection.identity import iso_time
-from exr_pipeline.inspection.json import json_value, part_facts, printable, value_digest
+from exr_pipeline.inspection.json import json_value, part_facts, printable
 from exr_pipeline.tables.schema import READY, arrow_schema
 
 if TYPE_CHECKING:
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile
     from exr_pipeline.tables.schema import TableName
 
-# Longer values are represented by their hash and size. A cell of VAST DataBase holds at most 126 KiB.
-MAX_VALUE_BYTES: Final = 120_000
+# The frames of a sequence share their long values (manifests, previews), which then are made and kept once per batch.
+_SHARED_BYTES: Final = 4096
 _INT64: Final = range(-(1 << 63), 1 << 63)
 
 Row = dict[str, Any]
+# The columns of long values, by type and stored bytes.
+_SharedValues = dict[tuple[str, bytes], Row]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ def rows(
     channels: list[Row] = []
     attributes: list[Row] = []
     channel_counts: list[int] = []
+    shared: _SharedValues = {}
     for index, inspection in enumerate(inspections):
         state = states[index] if states is not None else FileState(READY)
         files.append(_file_row(inspection, state, inspected_at))
@@ -63,7 +66,7 @@ def rows(
         for part in inspection.parts:
             parts.append(_part_row(inspection, part, source))
             channels += _channel_rows(part, source)
-            attributes += _attribute_rows(part, source)
+            attributes += _attribute_rows(part, source, shared)
         channel_counts.append(len(channels) - before)
     fingerprints = channel_fingerprints(inspections).repeat(channel_counts, axis=0)
     return {
@@ -170,7 +173,7 @@ def _channel_rows(part: PartFacts, source: Row) -> list[Row]:
     ]
 
 
-def _attribute_rows(part: PartFacts, source: Row) -> list[Row]:
+def _attribute_rows(part: PartFacts, source: Row, shared: _SharedValues) -> list[Row]:
     return [
         {
             **source,
@@ -178,10 +181,19 @@ def _attribute_rows(part: PartFacts, source: Row) -> list[Row]:
             "attr_index": index,
             "attr_name": printable(attribute.name),
             "attr_type": printable(attribute.type),
-            **_value_columns(attribute),
+            **_shared_value_columns(attribute, shared),
         }
         for index, attribute in enumerate(part.attributes)
     ]
+
+
+def _shared_value_columns(attribute: Attribute, shared: _SharedValues) -> Row:
+    if len(attribute.raw) < _SHARED_BYTES:
+        return _value_columns(attribute)
+    key = (attribute.type, attribute.raw)
+    if key not in shared:
+        shared[key] = _value_columns(attribute)
+    return shared[key]
 
 
 def _value_columns(attribute: Attribute) -> Row:
@@ -194,8 +206,6 @@ def _value_columns(attribute: Attribute) -> Row:
     if names is not None:
         return {"value_json": _json(json_value(attribute)), "value_text": names.get(value), "value_int": value}
     text = _json(json_value(attribute))
-    if len(text) * 4 > MAX_VALUE_BYTES and len(text.encode()) > MAX_VALUE_BYTES:
-        return {"value_json": _json(value_digest(attribute, text))}
     if isinstance(value, str):
         return {"value_json": text, "value_text": printable(value)}
     if isinstance(value, int):

@@ -39,14 +39,15 @@ def take_out(table: pa.Table, found: dict[str, bytes]) -> pa.Table:
         is_long = pc.or_(pc.greater(pc.binary_length(cells), MAX_CELL_BYTES), pc.starts_with(cells, REFERENCE_PREFIX))
         if not pc.any(is_long).as_py():
             continue
-        texts = cells.to_pylist()
-        for row, cut in enumerate(is_long.to_pylist()):
-            if cut:
-                value = texts[row].encode()
-                digest = hashlib.sha256(value).hexdigest()
-                found[digest] = value
-                texts[row] = REFERENCE_PREFIX + digest
-        table = table.set_column(index, column, pa.array(texts, column.type))
+        # One text at a time, for those of a sequence's frames are mostly the same.
+        references: list[str | None] = [None] * len(cells)
+        for row in pc.indices_nonzero(is_long).to_pylist():
+            value = cells[row].as_py().encode()
+            digest = hashlib.sha256(value).hexdigest()
+            found.setdefault(digest, value)
+            references[row] = REFERENCE_PREFIX + digest
+        replaced = pc.if_else(is_long, pa.array(references, column.type), cells)
+        table = table.set_column(index, column, replaced)
     return table
 
 

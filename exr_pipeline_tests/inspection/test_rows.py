@@ -19,7 +19,6 @@ from exr_pipeline.inspection import (
     rows,
     unread_rows,
 )
-from exr_pipeline.inspection.rows import MAX_VALUE_BYTES
 from exr_pipeline.tables.schema import TABLE_NAMES, arrow_schema
 from exr_pipeline_tests.exr.headers import any_attribute, attributes
 from exr_pipeline_tests.inspection.files import inspected, inspected_header, source
@@ -145,14 +144,21 @@ def test_attributes_of_any_kind_become_rows_of_valid_json(extra: list[Attribute]
         json.loads(row["value_json"])
 
 
-def test_a_value_too_long_for_a_cell_is_represented_by_its_hash_and_size():
-    fits = Attribute.of("a", "string", "m" * (MAX_VALUE_BYTES - 2))
-    assert columns(inspected(fits), "attributes")[-1]["value_text"] == fits.value
-    long = Attribute.of("a", "string", "m" * MAX_VALUE_BYTES)
-    row = columns(inspected(long), "attributes")[-1]
-    value = json.loads(row["value_json"])
-    assert (value["omitted"], value["bytes"], len(value["sha256"])) == (True, MAX_VALUE_BYTES, 64)
-    assert row["value_text"] is None
+def test_a_value_of_any_length_is_in_its_row_whole():
+    text = "é" * 1_000_000
+    frames = [inspected(Attribute.of("a", "string", text), key=f"a.{frame}.exr") for frame in (1, 2)]
+    listed = rows(frames, inspected_at=NOW)["attributes"].to_pylist()
+    for row in (listed[8], listed[17]):
+        assert row["value_text"] == text
+        assert json.loads(row["value_json"]) == text
+
+
+def test_long_values_of_the_same_bytes_and_different_types_are_told_apart():
+    (text, other) = columns(
+        inspected(Attribute.of("a", "string", "7" * 5000), Attribute.of("b", "custom", b"7" * 5000)), "attributes"
+    )[-2:]
+    assert text["value_text"] == "7" * 5000
+    assert json.loads(other["value_json"])["encoding"] == "base64"
 
 
 def test_a_file_without_a_header_has_a_row_of_files_only():
