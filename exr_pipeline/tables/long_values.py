@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import pyarrow as pa
 
@@ -63,26 +63,58 @@ def cut(values: Mapping[str, bytes]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=pieces_schema())
 
 
-def put_back(table: pa.Table, fetch: Callable[[list[str]], pa.Table]) -> pa.Table:
-    """The table with the texts that its references stand for. `fetch` gives the pieces of some hashes."""
+def references(table: pa.Table) -> dict[str, list[str]]:
+    """The hashes of the texts that a table refers to, by column; only columns that have any."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    for index, column in enumerate(table.schema):
-        if not pa.types.is_string(column.type):
-            continue
-        cells = table.column(index)
-        is_reference = pc.starts_with(cells, REFERENCE_PREFIX)
-        if not pc.any(is_reference).as_py():
-            continue
-        hashes = [text.removeprefix(REFERENCE_PREFIX) for text in pc.unique(cells.filter(is_reference)).to_pylist()]
-        texts = _join(fetch(hashes))
+    found = {}
+    for name, type_ in zip(table.schema.names, table.schema.types, strict=True):
+        if pa.types.is_string(type_):
+            cells = table.column(name)
+            hashes = pc.unique(cells.filter(pc.starts_with(cells, REFERENCE_PREFIX))).to_pylist()
+            if hashes:
+                found[name] = [text.removeprefix(REFERENCE_PREFIX) for text in hashes]
+    return found
+
+
+def put_back(table: pa.Table, fetch: Callable[[list[str]], pa.Table]) -> pa.Table:
+    """The table with the texts that its references stand for. `fetch` gives the pieces of some hashes."""
+    import pyarrow as pa
+
+    for name, hashes in references(table).items():
+        index = table.column_names.index(name)
+        texts = {REFERENCE_PREFIX + digest: text for digest, text in _join(fetch(hashes)).items()}
         restored = [
-            texts[text.removeprefix(REFERENCE_PREFIX)] if reference else text
-            for text, reference in zip(cells.to_pylist(), is_reference.to_pylist(), strict=True)
+            texts[text] if text is not None and text.startswith(REFERENCE_PREFIX) else text
+            for text in table.column(index).to_pylist()
         ]
-        table = table.set_column(index, column, pa.array(restored, column.type))
+        table = table.set_column(index, table.schema.field(index), pa.array(restored, table.schema.field(index).type))
     return table
+
+
+def texts_by_reference(pieces: pa.Table) -> pa.Table:
+    """The texts of these pieces, each once: columns `reference`, as in cells, and `text`."""
+    import pyarrow as pa
+
+    texts = _join(pieces)
+    references = [REFERENCE_PREFIX + digest for digest in texts]
+    return pa.table([pa.array(references, pa.string()), pa.array(texts.values(), pa.string())], ["reference", "text"])
+
+
+def put_back_statements(table: str, columns: Iterable[str]) -> list[str]:
+    """DuckDB's DDL that makes a table into a view of itself with the texts of the table `long_texts` put back.
+
+    Texts are then looked up only for the rows and columns that a query wants, and are in memory once.
+    """
+    stored = f"{table}_with_references"
+    replaced, joined = [], []
+    for column in columns:
+        alias = f"long_{column}"
+        replaced.append(f"coalesce({alias}.text, {stored}.{column}) AS {column}")
+        joined.append(f"LEFT JOIN long_texts {alias} ON {alias}.reference = {stored}.{column}")
+    view = f"SELECT {stored}.* REPLACE ({', '.join(replaced)}) FROM {stored} {' '.join(joined)}"  # noqa: S608 - our names
+    return [f"ALTER TABLE {table} RENAME TO {stored}", f"CREATE VIEW {table} AS {view}"]
 
 
 def _join(pieces: pa.Table) -> dict[str, str]:

@@ -11,12 +11,21 @@ import random
 import time
 import uuid
 from collections import Counter
+from datetime import UTC, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import ExrPipelineError, MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.tables.conform import cast_columns
-from exr_pipeline.tables.long_values import cut, pieces_schema, put_back, take_out
+from exr_pipeline.tables.long_values import (
+    cut,
+    pieces_schema,
+    put_back,
+    put_back_statements,
+    references,
+    take_out,
+    texts_by_reference,
+)
 from exr_pipeline.tables.queries import needed_columns, run_select, table_statements, view_statements
 from exr_pipeline.tables.schema import TABLE_NAMES, TableName, arrow_schema
 from exr_pipeline.tables.upsert import (
@@ -53,7 +62,11 @@ LOCK_SLOTS: Final = 64
 CONFLICT_WAIT_SECONDS: Final = 60.0
 # A request may have 5 MiB; what the columns' types add is small.
 REQUEST_BYTES: Final = 4 << 20
+# How long a write can be asked for; what asks is the write itself, within minutes.
+WRITES_KEPT: Final = timedelta(days=1)
 KEYS_PER_SELECT: Final = 1000
+# Each may have megabytes.
+LONG_TEXTS_PER_SELECT: Final = 20
 
 _ROW_ID: Final = "$row_id"
 
@@ -69,6 +82,7 @@ class VastStore:
         self._connection = connection
         self._conflict_wait_seconds = conflict_wait_seconds
         self._metadata: dict[str, Any] = {}
+        self._has_forgotten = False
 
     def create_tables(self) -> None:
         """See `TableStore`."""
@@ -93,13 +107,14 @@ class VastStore:
                     stored_outputs = self._matching(transaction, "proxy_outputs", files=files)
                     self._apply(transaction, plan_write(conformed, stored_files, stored_outputs, now))
                     self._insert_long_values(transaction, long_texts)
+                    self._forget_writes(transaction, now)
                     self._insert(transaction, WRITES, _write_row(write_id, now))
             except ConflictError:
                 continue
             except StateUnknownError as error:
-                if self._has_written(write_id, error):
-                    return
-                continue
+                if not self._has_written(write_id, error):
+                    continue
+            self._has_forgotten = True
             return
 
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
@@ -144,7 +159,10 @@ class VastStore:
         return dict(sorted(Counter(states.column("state").to_pylist()).items()))
 
     def sql(self, query: str) -> pa.Table:
-        """See `TableStore`. The columns that the query needs are fetched whole, then DuckDB runs it over them."""
+        """See `TableStore`. The columns that the query needs are fetched whole, then DuckDB runs it over them.
+
+        Long texts are fetched once each and put in by DuckDB, only where the query wants them.
+        """
         import duckdb
 
         with duckdb.connect() as connection:
@@ -157,10 +175,11 @@ class VastStore:
                     for name, columns in needed.items():
                         # Even a query that only counts rows needs a column to count.
                         columns = columns or [version_columns(name)[1]]
-                        rows = self._put_back(transaction, self._select(transaction, name, columns))
+                        rows = self._select(transaction, name, columns)
                         connection.register("fetched", rows)
                         connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM fetched")  # noqa: S608 - our names
                         connection.unregister("fetched")
+                        self._register_long_texts(transaction, connection, name, rows)
             return run_select(connection, query)
 
     # tables
@@ -262,6 +281,16 @@ class VastStore:
         new = {digest: value for digest, value in values.items() if digest not in known}
         self._insert(transaction, LONG_VALUES, cut(new))
 
+    def _forget_writes(self, transaction: Any, now: datetime) -> None:
+        """Remove rows of old writes, once per process: two transactions that remove the same ones conflict."""
+        if self._has_forgotten:
+            return
+        table = self._table(transaction, WRITES)
+        oldest = (now.astimezone(UTC) - WRITES_KEPT).isoformat()
+        rows = self._select(transaction, WRITES, ["write_id"], table["written_at"] < oldest, with_row_ids=True)
+        if rows.num_rows:
+            table.delete(rows.select([_ROW_ID]))
+
     def _has_written(self, write_id: str, cause: StateUnknownError) -> bool:
         try:
             with self._connection.transaction() as transaction:
@@ -318,17 +347,31 @@ class VastStore:
         return cast_columns(rows, pa.schema(fields))
 
     def _put_back(self, transaction: Any, rows: pa.Table) -> pa.Table:
-        def fetch(hashes: list[str]) -> pa.Table:
-            column = self._table(transaction, LONG_VALUES)["hash"]
-            found = [
-                self._select(transaction, LONG_VALUES, pieces_schema().names, column.isin(some))
-                for some in _in_pieces(hashes, KEYS_PER_SELECT)
-            ]
-            return pa.concat_tables(found)
+        return put_back(rows, lambda hashes: self._pieces(transaction, hashes))
 
+    def _pieces(self, transaction: Any, hashes: list[str]) -> pa.Table:
         import pyarrow as pa
 
-        return put_back(rows, fetch)
+        column = self._table(transaction, LONG_VALUES)["hash"]
+        found = [
+            self._select(transaction, LONG_VALUES, pieces_schema().names, column.isin(some))
+            for some in _in_pieces(hashes, KEYS_PER_SELECT)
+        ]
+        return pa.concat_tables(found)
+
+    def _register_long_texts(self, transaction: Any, connection: Any, name: str, rows: pa.Table) -> None:
+        """Fetch the texts that these rows of a table refer to, and make the table in `connection` show them."""
+        referred = references(rows)
+        if not referred:
+            return
+        connection.execute("CREATE TABLE IF NOT EXISTS long_texts (reference VARCHAR PRIMARY KEY, text VARCHAR)")
+        for hashes in referred.values():
+            for some in _in_pieces(sorted(hashes), LONG_TEXTS_PER_SELECT):
+                connection.register("fetched", texts_by_reference(self._pieces(transaction, some)))
+                connection.execute("INSERT OR IGNORE INTO long_texts SELECT reference, text FROM fetched")
+                connection.unregister("fetched")
+        for statement in put_back_statements(name, referred):
+            connection.execute(statement)
 
 
 def _attempts(seconds: float, what: str) -> Iterator[int]:
@@ -363,7 +406,7 @@ def _lock_rows() -> pa.Table:
 def _write_row(write_id: str, now: datetime) -> pa.Table:
     import pyarrow as pa
 
-    return pa.table([[write_id], [now.isoformat()]], schema=_schemas()[WRITES])
+    return pa.table([[write_id], [now.astimezone(UTC).isoformat()]], schema=_schemas()[WRITES])
 
 
 def _slot(file: FileKey) -> int:

@@ -250,3 +250,14 @@ def test_frames_of_a_sequence_share_their_long_texts(vast: StoreUnderTest, emula
         vast.store.write(written, now=NOON)
     assert emulator.rows("long_values", vast.settings["vast_db_schema"])["count"] == 3
     assert vast.store.read("attributes").column("value_json").to_pylist() == [manifest] * 3
+
+
+def test_the_first_write_of_a_process_forgets_the_writes_of_days_before(
+    vast: StoreUnderTest, emulator: RunningEmulator
+) -> None:
+    for hours in (0, 2, 25):
+        vast.open().write(ROWS, now=NOON + timedelta(hours=hours))
+    left = emulator.rows("writes", vast.settings["vast_db_schema"])["rows"]
+    hours_left = [(NOON + timedelta(hours=hours)).isoformat() for hours in (2, 25)]
+    assert sorted(row["written_at"] for row in left) == hours_left
+    assert inspections(vast) == [3]
