@@ -66,12 +66,7 @@ class DuckDBStore:
             with self._open(read_only=True) as connection:
                 if _has_signature(connection, signature):
                     return
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise MisconfiguredError(
-                _SETTING, f"{self._path.parent} cannot be made: {error.strerror}", "choose a folder that can be"
-            ) from error
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._open(read_only=False) as connection:
             if _has_signature(connection, signature):
                 return

@@ -1,6 +1,7 @@
 """The application around the commands: help, usage errors, settings, exit statuses."""
 
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,8 @@ def test_an_error_of_the_installed_command_is_one_line_without_a_traceback(home:
 
 
 def test_a_reader_that_goes_away_is_no_reason_for_a_traceback(home: Path) -> None:
-    command = "exr-pipeline sql \"SELECT range, repeat('x', 1000) AS x FROM range(20000)\" --csv | head -1"
+    program = Path(sys.executable).with_name("exr-pipeline")
+    command = f"{program} sql \"SELECT range, repeat('x', 1000) AS x FROM range(20000)\" --csv | head -1"
     said = subprocess.run(
         ["bash", "-c", command], cwd=home, env=bare_environment(), capture_output=True, text=True, check=True
     )

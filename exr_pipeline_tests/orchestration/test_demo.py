@@ -21,12 +21,13 @@ import simplejpeg
 from botocore.config import Config
 
 from exr_pipeline import __version__
-from exr_pipeline.sample import ShowSummary, write_show
+from exr_pipeline.sample import ShowSummary
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline.tables import TableStore, open_table_store
+from exr_pipeline_tests.made_show import made_show
 
 ROOT = Path(__file__).parents[2]
 SHOW = Location("s3", "renders", "show/")
@@ -64,7 +65,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         shutil.copy(ROOT / name, folder)
     finished = run_demo(folder)
     assert finished.returncode == 0, finished.stderr
-    show = write_show(lambda key, data: None)
+    show = made_show(tmp_path_factory).summary
     with EmbeddedS3(folder / ".state" / "store") as server:
         settings = Settings(
             _env_file=None,

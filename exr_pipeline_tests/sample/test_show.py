@@ -14,7 +14,7 @@ import pytest
 
 from exr_pipeline.sample import ExpectedPart, ShowFile, shots, write_show
 from exr_pipeline.sample.cryptomatte import object_id
-from exr_pipeline_tests.sample.conftest import MadeShow
+from exr_pipeline_tests.made_show import MadeShow
 
 ENOUGH = 34
 
