@@ -84,14 +84,23 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("line_order", "string", "Order of the lines in the file"),
         Column("compression", "string", "Compression, by its name in the OpenEXR specification in lower case"),
         Column("color_space", "string", "Colour space as found by the rules of docs/colour.md"),
-        Column("render_software", "string", "Program that wrote the image"),
+        Column(
+            "render_software",
+            "string",
+            "Program that wrote the image: the first of software, Software, renderingProgram, writer, creator; "
+            "else the version that Nuke, Arnold, V-Ray, RenderMan, Redshift or Blender leaves; of DPX, creator",
+        ),
         Column("is_tiled", "bool", "Whether the part is tiled"),
         Column("tile_width", "int32", "Width of a tile"),
         Column("tile_height", "int32", "Height of a tile"),
         Column("tile_depth", "int32", "Depth of a tile (1)"),
         Column("is_deep", "bool", "Whether the part holds deep data"),
-        Column("frame_rate", "string", "framesPerSecond as a fraction, such as 24000/1001"),
-        Column("time_code", "string", "timeCode as hh:mm:ss:ff"),
+        Column(
+            "frame_rate",
+            "string",
+            "framesPerSecond as a fraction, such as 24000/1001; of DPX, frame_rate, else film_frame_rate",
+        ),
+        Column("time_code", "string", "timeCode as hh:mm:ss:ff; of DPX, time_code"),
         _BUCKET,
     ),
     "channels": (

@@ -30,6 +30,48 @@ def _grouped(columns: str) -> str:
         ORDER BY files DESC, {columns}"""  # noqa: S608 - columns of ours
 
 
+# Attributes that tell a camera, by preference: what scenes and renderers call it, then what the camera is, in the
+# OpenEXR standard's names, in ARRI's (as ACES containers and Nuke write them) and DPX's.
+CAMERA_ATTRIBUTES: Final = {
+    "camera_name": ("camera", "Camera", "cameraName", "vrayInfo/camera", "cameraLabel", "cameraIdentifier"),
+    "camera_make": ("cameraMake",),
+    "camera_model": (
+        "cameraModel",
+        "com.arri.camera.CameraModel",
+        "arri/camera/camera_model",
+        "arri/camera/CameraModel",
+        "input_device",
+    ),
+    "camera_serial_number": (
+        "cameraSerialNumber",
+        "com.arri.camera.CameraSerialNumber",
+        "arri/camera/CameraSerialNumber",
+        "input_device_serial",
+    ),
+}
+
+
+def _cameras() -> str:
+    """One row per part that names a camera. Nuke puts `exr/` before the attributes that it passes on."""
+    columns = []
+    for column, names in CAMERA_ATTRIBUTES.items():
+        ranked = [prefix + name for name in names for prefix in ("", "exr/")]
+        position = f"list_position({ranked}, attr_name)"
+        columns.append(f"arg_min(trim(value_text), {position}) FILTER ({position} IS NOT NULL) AS {column}")
+    every = [prefix + name for names in CAMERA_ATTRIBUTES.values() for name in names for prefix in ("", "exr/")]
+    return f"""
+        SELECT f.bucket, f.file_path, a.part_index, {", ".join(columns)}, f.uri, f.file_id
+        FROM attributes a JOIN latest_files f ON a.file_id = f.file_id AND a.bucket IS NOT DISTINCT FROM f.bucket
+        WHERE attr_name IN {tuple(every)} AND trim(value_text) <> ''
+        GROUP BY ALL
+        ORDER BY f.bucket, f.file_path, a.part_index"""  # noqa: S608 - names of ours
+
+
+def _stated_order() -> str:
+    listed = [f"`{column}` is the first of {', '.join(names)}" for column, names in CAMERA_ATTRIBUTES.items()]
+    return "; ".join(listed)
+
+
 VIEWS: Final = (
     View(
         "latest_files",
@@ -106,5 +148,53 @@ VIEWS: Final = (
         FROM sequence_frames
         WHERE next_frame > frame_number + 1
         ORDER BY bucket, sequence, first_missing""",
+    ),
+    View(
+        "cameras",
+        f"The cameras that parts of the current files name: {_stated_order()}; each also with Nuke's `exr/` before it",
+        _cameras(),
+    ),
+    View(
+        "cryptomatte_layers",
+        "The Cryptomatte layers of the current files by their attributes `cryptomatte/<layer_id>/…` (also after Nuke's "
+        "`exr/`): `name`, `hash`, `conversion`, whether the header has a `manifest`, and the `manif_file` beside",
+        r"""
+        SELECT bucket, file_path, part_index, layer_id,
+            min(value_text) FILTER (field = 'name') AS layer_name,
+            count(*) FILTER (field = 'manifest') > 0 AS has_manifest,
+            min(value_text) FILTER (field = 'manif_file') AS manifest_file,
+            min(value_text) FILTER (field = 'hash') AS hash,
+            min(value_text) FILTER (field = 'conversion') AS conversion,
+            uri, file_id
+        FROM (
+            SELECT f.bucket, f.file_path, a.part_index, f.uri, f.file_id, a.value_text,
+                regexp_extract(attr_name, '^(?:exr/)?cryptomatte/([^/]+)/', 1) AS layer_id,
+                regexp_extract(attr_name, '[^/]*$') AS field
+            FROM attributes a JOIN latest_files f ON a.file_id = f.file_id AND a.bucket IS NOT DISTINCT FROM f.bucket
+            WHERE regexp_matches(attr_name, '^(?:exr/)?cryptomatte/[^/]+/[^/]+$')
+        )
+        GROUP BY ALL
+        ORDER BY bucket, file_path, part_index, layer_id""",
+    ),
+    View(
+        "file_views",
+        "The views of the current files: `view` of each part, then those that `multiView` lists; `part_index` is the "
+        "first part of the view, or the part with the list",
+        """
+        SELECT f.bucket, f.file_path, v.view_name, min(v.part_index) AS part_index,
+            row_number() OVER (PARTITION BY f.bucket, f.file_id ORDER BY min(v.source), min(v.place)) - 1 AS view_index,
+            f.uri, f.file_id
+        FROM (
+            SELECT bucket, file_id, part_index, 0 AS source, part_index AS place, view_name
+            FROM parts WHERE view_name <> ''
+            UNION ALL
+            SELECT bucket, file_id, part_index, 1, generate_subscripts(listed, 1), unnest(listed)
+            FROM (
+                SELECT *, from_json(value_json, '["VARCHAR"]') AS listed
+                FROM attributes WHERE attr_name = 'multiView' AND attr_type = 'stringvector'
+            )
+        ) v JOIN latest_files f ON v.file_id = f.file_id AND v.bucket IS NOT DISTINCT FROM f.bucket
+        GROUP BY f.bucket, f.file_path, v.view_name, f.uri, f.file_id
+        ORDER BY f.bucket, f.file_path, view_index""",
     ),
 )
