@@ -82,7 +82,7 @@ class Settings(BaseSettings):
     )
 
     # The sensor
-    sensor_interval_seconds: int = Field(5, ge=1, description="Seconds between two looks at the sources.")
+    sensor_interval_seconds: int = Field(3, ge=1, description="Seconds between two looks at the sources.")
     sensor_max_listed: int = Field(20_000, ge=1, description="Objects listed at most per tick; the next one goes on.")
     sensor_max_runs: int = Field(
         20, ge=1, description="Unfinished ingest runs beyond which the sensor asks for no more."
