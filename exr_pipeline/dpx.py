@@ -11,7 +11,6 @@ from fractions import Fraction
 from functools import cached_property
 from typing import Any, Final, Literal
 
-from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import HeaderError, NeedMoreBytes, TimeCode
 
 MAGICS: Final[dict[bytes, Literal["big", "little"]]] = {b"SDPX": "big", b"XPDS": "little"}
@@ -283,7 +282,7 @@ class DpxHeader:
         """Frames per second, from the television header, else the film header; 23.976 is read as 24000/1001."""
         for name in ("frame_rate", "film_frame_rate"):
             value = self.value(name)
-            if value is not None and 0 < value < 10_000:
+            if value is not None and 0.001 <= value < 10_000:
                 return nominal_frame_rate(value)
         return None
 
@@ -307,8 +306,8 @@ def parse_dpx_header(data: bytes, *, name: str = "<bytes>", file_size: int | Non
     """The headers at the start of a DPX file's bytes.
 
     Files without industry headers lack their fields. `file_size` is the file's true size in bytes, if known. Raises
-    `HeaderError` for bytes that are no DPX header or one without sense, `NeedMoreBytes` if the data end inside it, and
-    `BadInputError` if the file is too short for its pixels.
+    `HeaderError` for bytes that are no DPX header, one without sense or one of more pixels than the file can hold, and
+    `NeedMoreBytes` if the data end inside it.
     """
     order = MAGICS.get(bytes(data[:4]))
     if order is None:
@@ -377,7 +376,7 @@ def _check(header: DpxHeader, name: str, file_size: int | None) -> None:
         if file_size is not None and offset + _least_bytes(header, element) > file_size:
             needed = offset + _least_bytes(header, element)
             reason = f"truncated: {file_size} bytes, but what the header declares takes at least {needed}"
-            raise BadInputError(name, reason)
+            raise HeaderError(name, reason, file_size)
 
 
 def _least_bytes(header: DpxHeader, element: DpxElement) -> int:

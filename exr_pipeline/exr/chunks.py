@@ -3,6 +3,7 @@
 Belongs here: arithmetic on a header. Not here: opinions about it (`validate`). Source: "OpenEXR File Layout".
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
@@ -78,11 +79,11 @@ def uncompressed_bytes(part: Part) -> int | None:
     if part.is_deep or chunk_count(part) is None or window is None:
         return None
     total = 0
+    # Channels stored alike are counted together: a damaged file can have hundreds of levels of thousands of channels.
+    kinds = Counter((*channel[3:], PIXEL_BYTES.get(channel.type, 0)) for channel in part.channels)
+    if any(x < 1 or y < 1 or not size for x, y, size in kinds):
+        return None
     for width, height in levels(part):
-        for channel in part.channels:
-            if channel.type not in PIXEL_BYTES or channel.x_sampling < 1 or channel.y_sampling < 1:
-                return None
-            columns = _samples(window.min_x, width, channel.x_sampling)
-            rows = _samples(window.min_y, height, channel.y_sampling)
-            total += columns * rows * PIXEL_BYTES[channel.type]
+        for (x, y, size), count in kinds.items():
+            total += _samples(window.min_x, width, x) * _samples(window.min_y, height, y) * size * count
     return total

@@ -96,7 +96,7 @@ class Part:
         """View (such as an eye of a stereo pair) that the part belongs to."""
         return self.typed("view", "string", None)
 
-    @property
+    @cached_property
     def type(self) -> str:
         """scanlineimage, tiledimage, deepscanline, deeptile, or what else the part says it is."""
         if self.implied_type is not None:
@@ -113,7 +113,7 @@ class Part:
         """Whether the pixels have several samples in depth."""
         return self.type in {"deepscanline", "deeptile"}
 
-    @property
+    @cached_property
     def channels(self) -> tuple[Channel, ...]:
         """Channels in file order."""
         return tuple(self.typed("channels", "chlist", ()))
@@ -203,6 +203,17 @@ class Header:
     def size(self) -> int:
         """Bytes of the header; the chunk offset tables follow."""
         return len(self.to_bytes())
+
+    def offset(self, part_index: int, attribute: str | None = None) -> int:
+        """Where an attribute (the last one of its name) is stored, in bytes; where its part begins if it has none."""
+        parts = self.parts
+        position = 8 + sum(len(item.to_bytes()) for part in parts[:part_index] for item in part.attributes) + part_index
+        found = start = position
+        for item in parts[part_index].attributes:
+            if item.name == attribute:
+                found = start
+            start += len(item.to_bytes())
+        return found
 
     def to_bytes(self) -> bytes:
         """The header exactly as it is stored."""

@@ -52,14 +52,16 @@ class _Parser:
             raise HeaderError(self.name, f"EXR version {version}; only 1 and 2 exist", 4)
         self.position = 8
         implied = implied_type(flags)
-        if not flags & MULTIPART_FLAG:
-            return Header(version, flags, (Part(self.part(), implied),))
-        parts: list[Part] = []
-        while attributes := self.part():
+        multipart = bool(flags & MULTIPART_FLAG)
+        parts: list[Part] = [] if multipart else [Part(self.part(), implied)]
+        while multipart and (attributes := self.part()):
             if len(parts) == MAX_PARTS:
                 raise HeaderError(self.name, f"more than {MAX_PARTS} parts", self.position)
             parts.append(Part(attributes, implied))
-        return Header(version, flags, tuple(parts))
+        header = Header(version, flags, tuple(parts))
+        # Known here, so that nobody has to write the header to learn it.
+        header.__dict__["size"] = self.position
+        return header
 
     def part(self) -> tuple[Attribute, ...]:
         """The attributes up to the empty name that ends a part (of none: the end of a multi-part header)."""
@@ -73,12 +75,13 @@ class _Parser:
                 raise HeaderError(self.name, f"more than {MAX_ATTRIBUTES} attributes", self.position)
             attributes.append(self.attribute(name))
 
-    def text(self, what: str) -> str:
+    def text(self, what: str, of: str | None = None) -> str:
         start = self.position
         end = self.data.find(b"\0", start, start + MAX_NAME_BYTES + 1)
         if end < 0:
             if len(self.data) - start > MAX_NAME_BYTES:
-                raise HeaderError(self.name, f"{what} longer than {MAX_NAME_BYTES} bytes", start)
+                subject = what if of is None else f"{what} {of!r}"
+                raise HeaderError(self.name, f"{subject} longer than {MAX_NAME_BYTES} bytes", start)
             if len(self.data) < MAX_HEADER_BYTES:
                 raise NeedMoreBytes(self.name, len(self.data), len(self.data) + 1)
         if end < 0 or end >= MAX_HEADER_BYTES:
@@ -88,7 +91,7 @@ class _Parser:
 
     def attribute(self, name: str) -> Attribute:
         type_start = self.position
-        type_name = self.text(f"type of attribute {name!r}")
+        type_name = self.text("type of attribute", name)
         if not type_name:
             raise HeaderError(self.name, f"attribute {name!r} has no type", type_start)
         start = self.position + 4

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from exr_pipeline.exr.chunks import chunk_count, uncompressed_bytes
-from exr_pipeline.exr.codec import encode_text
+from exr_pipeline.exr.codec import MAX_NAME_BYTES, encode_text
 from exr_pipeline.exr.header import KNOWN_FLAGS, SHORT_NAME_BYTES, Header, Part
 from exr_pipeline.exr.values import CODE_NAMES, PIXEL_BYTES, Box2i, Channel
 
@@ -98,14 +98,16 @@ def validate_chunk_offsets(header: Header, data: bytes, *, file_size: int) -> li
             return []
         offsets = struct.unpack_from(f"<{count}Q", data, position)
         position += 8 * count
-        missing = offsets.count(0)
-        if missing:
-            message = f"incomplete: {missing} of {count} chunks were never written"
+        if not count:
+            continue
+        lowest, highest = min(offsets), max(offsets)
+        if not lowest:
+            message = f"incomplete: {offsets.count(0)} of {count} chunks were never written"
             return [Finding("incomplete", "error", message, index)]
-        if min(offsets) < tables_end:
+        if lowest < tables_end:
             return [Finding("chunk-offset", "error", "a chunk's offset points into the header", index)]
-        if max(offsets) > last:
-            last, last_part = max(offsets), index
+        if highest > last:
+            last, last_part = highest, index
     if last >= file_size:
         message = f"truncated: the last chunk begins at byte {last} of a file of {file_size} bytes"
         return [Finding("truncated", "error", message, last_part)]
@@ -123,6 +125,11 @@ def _chunk_end(header: Header, part_index: int, data: bytes, offset: int) -> int
     if end > len(data):
         return end
     return end + int(sum(struct.unpack_from(layout, data, position)))
+
+
+def _short(text: str) -> str:
+    """Quoted text for a message; values of attributes can have megabytes."""
+    return repr(text if len(text) <= MAX_NAME_BYTES else text[:MAX_NAME_BYTES] + "…")
 
 
 def _presence(header: Header, part: Part) -> Iterator[Problem]:
@@ -157,10 +164,10 @@ def _codes(header: Header, part: Part) -> Iterator[Problem]:
             message = f"unknown {attribute.type} code {attribute.value}"
             yield "unknown-code", severity, message, attribute.name
     if part.type not in _PART_TYPES:
-        yield "unknown-type", "error", f"unknown part type {part.type!r}", "type"
+        yield "unknown-type", "error", f"unknown part type {_short(part.type)}", "type"
     stored = part.typed("type", "string", part.type)
     if stored != part.type:
-        yield "type-mismatch", "warning", f"type {stored!r} in a file whose flags say {part.type}", "type"
+        yield "type-mismatch", "warning", f"type {_short(stored)} in a file whose flags say {part.type}", "type"
     if part.is_deep and part.compression is not None and part.compression not in _DEEP_COMPRESSIONS:
         yield "deep-compression", "error", f"deep data can't be compressed with {part.compression}", "compression"
     if part.line_order == "randomY" and not part.is_tiled:
@@ -241,10 +248,10 @@ def _names(header: Header, part: Part) -> Iterator[Problem]:
         return
     names = [attribute.name for attribute in part.attributes] + [attribute.type for attribute in part.attributes]
     names += [channel.name for channel in part.channels]
-    for name in names:
-        if len(name) > SHORT_NAME_BYTES or len(encode_text(name)) > SHORT_NAME_BYTES:
-            message = f"name {name!r} is longer than {SHORT_NAME_BYTES} bytes in a file without the flag for it"
-            yield "long-name", "warning", message, None
+    long = [name for name in names if len(name if name.isascii() else encode_text(name)) > SHORT_NAME_BYTES]
+    if long:
+        message = f"names longer than {SHORT_NAME_BYTES} bytes in a file without the flag for them: {len(long)}, "
+        yield "long-name", "warning", f"{message}the first is {long[0]!r}", None
 
 
 def _parts_together(header: Header) -> Iterator[Finding]:
@@ -253,7 +260,7 @@ def _parts_together(header: Header) -> Iterator[Finding]:
     seen: set[str] = set()
     for index, part in enumerate(header.parts):
         if part.name is not None and part.name in seen:
-            yield Finding("duplicate-part", "error", f"two parts are called {part.name!r}", index, "name")
+            yield Finding("duplicate-part", "error", f"two parts are called {_short(part.name)}", index, "name")
         seen.add(part.name or "")
         for name in _SHARED:
             if part.value(name) != header.parts[0].value(name):

@@ -28,7 +28,7 @@ from exr_pipeline.inspection.color_space import stated_color_space, stated_dpx_c
 from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile
 
 if TYPE_CHECKING:
-    from exr_pipeline.exr import Header, Part
+    from exr_pipeline.exr import Finding, Header, Part
 
 HEADER_HASH_VERSION: Final = 1
 
@@ -87,9 +87,18 @@ def _inspect_exr(data: bytes, source: SourceFile) -> Inspection:
     if findings and findings[0].severity == "error":
         first = findings[0]
         where = f"part {first.part_index}: " if len(header.parts) > 1 and first.part_index is not None else ""
-        raise BadInputError(name, where + first.message)
+        raise HeaderError(name, where + first.message, _place(header, first, source.size_bytes))
     parts = tuple(_exr_part(index, part) for index, part in enumerate(header.parts))
     return Inspection(source, "exr", parts, header.views, header_hash(header), tuple(findings))
+
+
+def _place(header: Header, finding: Finding, file_size: int) -> int:
+    """The byte that a finding is about: the attribute's or the part's first one, or the end of a truncated file."""
+    if finding.code == "truncated":
+        return file_size
+    if finding.code in {"incomplete", "chunk-offset"}:
+        return header.size
+    return 4 if finding.part_index is None else header.offset(finding.part_index, finding.attribute)
 
 
 def _exr_part(index: int, part: Part) -> PartFacts:
@@ -143,7 +152,7 @@ def frame_rate(part: Part) -> str | None:
     value = attribute.value
     if isinstance(value, Rational):
         return value.to_text() if value.numerator > 0 and value.denominator > 0 else None
-    if isinstance(value, int | float) and 0 < value < 10_000:
+    if isinstance(value, int | float) and 0.001 <= value < 10_000:
         rate = nominal_frame_rate(value)
         return f"{rate.numerator}/{rate.denominator}"
     return None

@@ -9,7 +9,17 @@ import OpenImageIO as Oiio
 import pytest
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.exr import Attribute, Box2i, Channel, Header, NeedMoreBytes, Rational, TileDescription, TimeCode
+from exr_pipeline.exr import (
+    Attribute,
+    Box2i,
+    Channel,
+    Header,
+    HeaderError,
+    NeedMoreBytes,
+    Rational,
+    TileDescription,
+    TimeCode,
+)
 from exr_pipeline.inspection import inspect_bytes
 from exr_pipeline_tests.exr.headers import attributes, header
 from exr_pipeline_tests.inspection.files import inspected, inspected_header, source
@@ -72,9 +82,11 @@ def test_the_first_error_is_the_reason():
     part: dict[str, Any] = {"type": "scanlineimage", "chunkCount": 2}
     bad = attributes(name="b", **part | {"dataWindow": Box2i(0, 0, -1, 4), "chunkCount": 1})
     data = Header.build([attributes(name="a", **part), bad]).to_bytes()
-    with pytest.raises(BadInputError) as caught:
+    with pytest.raises(HeaderError) as caught:
         inspect_bytes(data, source())
-    assert caught.value.reason == "part 1: dataWindow (0, 0) to (-1, 4) is empty"
+    assert caught.value.problem == "part 1: dataWindow (0, 0) to (-1, 4) is empty"
+    assert data[caught.value.offset :].startswith(b"dataWindow\0")
+    assert caught.value.offset > data.index(b"dataWindow\0")
 
 
 def test_warnings_stay_with_the_inspection():
