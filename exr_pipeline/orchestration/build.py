@@ -41,8 +41,6 @@ def build_defs(
             **overrides,
         },
         executor=dg.in_process_executor,
-        # At its default level, INFO: what Dagster takes for unnamed loggers prints every event of every file.
-        loggers={"console": dg.colored_console_logger},
     )
     with warnings.catch_warnings():
         # Dagster copies the sensor to give its jobs their resources, and warns of a parameter that it passes itself.
