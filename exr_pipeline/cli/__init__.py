@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from exr_pipeline import __version__
-from exr_pipeline.cli import demo, doctor, files, ingest, tables, ui
+from exr_pipeline.cli import demo, doctor, files, ingest, similar, tables, ui
 from exr_pipeline.cli.console import fail
 from exr_pipeline.errors import ExrPipelineError
 
@@ -32,6 +32,7 @@ app.command("ingest")(ingest.ingest)
 app.command("retry")(ingest.retry)
 app.command("status")(tables.status)
 app.command("sql")(tables.sql)
+app.command("similar")(similar.similar)
 app.command("doctor")(doctor.doctor)
 app.command("demo")(demo.demo)
 app.command("ui")(ui.ui)

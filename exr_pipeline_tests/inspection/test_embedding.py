@@ -12,6 +12,7 @@ from exr_pipeline.exr import Attribute, Box2i, Channel, Header, TileDescription,
 from exr_pipeline.inspection import Inspection, channel_fingerprints, metadata_embeddings
 from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, FINGERPRINT_BLOCKS, METADATA_BLOCKS
 from exr_pipeline_tests.exr.headers import attributes
+from exr_pipeline_tests.inspection.document import DOCUMENT, updated
 from exr_pipeline_tests.inspection.files import inspected, inspected_header
 
 
@@ -53,6 +54,13 @@ def test_the_blocks_are_documented_and_their_weights_sum_to_one():
         assert sum(block.weight for block in blocks) == pytest.approx(1)
         assert all(block.meaning for block in blocks)
         assert len({block.name for block in blocks}) == len(blocks)
+
+
+def test_the_document_lists_every_dimension_as_the_code_has_it():
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert updated(text) == text, "run python -m exr_pipeline_tests.inspection.document"
+    for blocks in (METADATA_BLOCKS, FINGERPRINT_BLOCKS):
+        assert all(f"| {block.name} | {block.weight:g} | {block.meaning.split('|')[0]}" in text for block in blocks)
 
 
 def digest() -> str:

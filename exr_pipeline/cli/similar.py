@@ -1,0 +1,92 @@
+"""The command `similar`: which files of the tables render like a given one.
+
+Belongs here: arguments and output. Not here: the query (`tables.similar`) or the vectors (`inspection.embedding`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from exr_pipeline.cli.console import load_settings, stdout, table
+from exr_pipeline.cli.places import existing, url_prefix
+from exr_pipeline.errors import BadInputError
+from exr_pipeline.storage.locations import Location
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.tables.store import TableStore
+
+
+def similar(
+    key: Annotated[
+        str,
+        typer.Argument(
+            metavar="KEY|FILE",
+            help="A file of the tables (a URL, path or partition key), or any other OpenEXR or DPX file.",
+        ),
+    ],
+    *,
+    where: Annotated[
+        str | None,
+        typer.Option(help="Only files for which this SQL is true, over the columns of files and of their first part."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many files to show.")] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
+) -> None:
+    """Find the files whose metadata are most like those of a file, nearest first.
+
+    A file that the tables don't know is read for its header. Distances go from 0 (alike) to 1; docs/embeddings.md says
+    what counts for how much.
+    """
+    from exr_pipeline.tables import open_table_store
+    from exr_pipeline.tables.similar import similar_files
+
+    settings = load_settings()
+    store = open_table_store(settings)
+    location = Location.from_url(url_prefix(key))
+    vector, version = _stored(store, key, location) or _read(key, settings)
+    found = similar_files(store, vector, version, without=location.url, where=where, limit=limit).to_pylist()
+    if as_json:
+        json.dump(found, sys.stdout, indent=1)
+        sys.stdout.write("\n")
+    elif found:
+        rows = [(escape(f["uri"]), f"{f['distance']:.4f}", f["resolution"], f["compression"]) for f in found]
+        stdout.print(table(("uri", "distance", "resolution", "compression"), rows))
+    else:
+        stdout.print("No other file in the tables to compare with.")
+
+
+def _stored(store: TableStore, key: str, location: Location) -> tuple[Sequence[float], int] | None:
+    from exr_pipeline.tables.similar import stored_embedding
+
+    known = stored_embedding(store, location)
+    if known is None:
+        return None
+    if known.vector is None or known.version is None:
+        raise BadInputError(key, f"its header could not be read ({known.state}: {known.reason})")
+    return known.vector, known.version
+
+
+def _read(key: str, settings: Settings) -> tuple[Sequence[float], int]:
+    from exr_pipeline.ingest.read_header import inspect_object, read_start
+    from exr_pipeline.inspection import EMBEDDING_VERSION, Inspection, metadata_embeddings
+    from exr_pipeline.storage.objects import ObjectStorage
+
+    if "://" not in key and not Path(key).exists():
+        raise BadInputError(key, "no such file in the tables, and none to read")
+
+    async def inspect() -> Inspection:
+        storage: ObjectStorage = ObjectStorage(settings)
+        source, data = await read_start(storage, existing(key))
+        return await inspect_object(storage, source, data)
+
+    return metadata_embeddings([asyncio.run(inspect())])[0].tolist(), EMBEDDING_VERSION
