@@ -118,7 +118,7 @@ class Part:
         """Channels in file order."""
         return tuple(self.typed("channels", "chlist", ()))
 
-    @property
+    @cached_property
     def data_window(self) -> Box2i | None:
         """The pixels that are stored."""
         return self.typed("dataWindow", "box2i", None)
@@ -128,7 +128,7 @@ class Part:
         """The frame that is shown."""
         return self.typed("displayWindow", "box2i", None)
 
-    @property
+    @cached_property
     def compression(self) -> str | None:
         """Name of the compression, such as `zips`; `unknown (n)` for a code that the format lacks."""
         code = self.typed("compression", "compression", None)

@@ -96,11 +96,11 @@ def validate_chunk_offsets(header: Header, data: bytes, *, file_size: int) -> li
     for index, count in enumerate(counts):
         if position + 8 * count > len(data):
             return []
-        offsets = struct.unpack_from(f"<{count}Q", data, position)
+        offsets = sorted(struct.unpack_from(f"<{count}Q", data, position))
         position += 8 * count
         if not count:
             continue
-        lowest, highest = min(offsets), max(offsets)
+        lowest, highest = offsets[0], offsets[-1]
         if not lowest:
             message = f"incomplete: {offsets.count(0)} of {count} chunks were never written"
             return [Finding("incomplete", "error", message, index)]
