@@ -125,6 +125,31 @@ def test_each_further_edit_takes_a_file_further_away():
     assert (np.diff(np.linalg.norm(vectors - vectors[0], axis=1)) > 0).all()
 
 
+def test_an_edit_takes_a_file_further_away_whatever_was_edited_before():
+    edits: list[dict[str, Any]] = [
+        {"compression": 2},
+        {"displayWindow": Box2i(0, 0, 127, 63)},
+        {"channels": layers("albedo", "normal")},
+        {"type": "tiledimage", "tiles": TileDescription(16, 16, 1)},
+        {"view": "left"},
+        {"shot": "020"},
+        {"dataWindow": Box2i(8, 8, 40, 30)},
+    ]
+    sets = range(1 << len(edits))
+    edited = [
+        frame(
+            1001, **{name: value for bit, edit in enumerate(edits) if chosen >> bit & 1 for name, value in edit.items()}
+        )
+        for chosen in sets
+    ]
+    vectors = metadata_embeddings(edited).astype(np.float64)
+    distances = np.linalg.norm(vectors - vectors[0], axis=1)
+    for chosen in sets:
+        for bit in range(len(edits)):
+            if not chosen >> bit & 1:
+                assert distances[chosen | 1 << bit] > distances[chosen]
+
+
 def test_layouts_are_nearer_the_more_channels_they_share():
     full = ["", "diffuse", "specular", "emission", "normal", "albedo", "shadow", "position"]
     chain = [inspected(channels=layers(*full[: len(full) - removed])) for removed in range(len(full))]
