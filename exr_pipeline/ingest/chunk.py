@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 ROWS_PER_WRITE = 100
+# Manifests and previews of megabytes in every frame: a write holds its rows in memory several times over.
+HEADER_BYTES_PER_WRITE = 32 << 20
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 1.0
 
@@ -190,7 +192,8 @@ class ChunkIngest:
                         again.append(location)
                         continue
                     finished.append(products)
-                    if len(finished) >= ROWS_PER_WRITE:
+                    size = sum(done.inspection.header_bytes for done in finished if done.inspection is not None)
+                    if len(finished) >= ROWS_PER_WRITE or size >= HEADER_BYTES_PER_WRITE:
                         await flush()
             except BaseException:
                 stopped = True

@@ -113,6 +113,11 @@ class Inspection:
         """Identifier of this version of the file."""
         return self.source.file_id
 
+    @cached_property
+    def header_bytes(self) -> int:
+        """Size of all attributes' values as stored."""
+        return sum(len(attribute.raw) for part in self.parts for attribute in part.attributes)
+
     def channel_names(self) -> list[str]:
         """Names of all channels in file order; those of several parts begin with the part's name in brackets."""
         if len(self.parts) == 1:

@@ -361,6 +361,22 @@ def test_nothing_is_reported_if_the_tables_cannot_be_written(
     assert len(tries) == chunk.ATTEMPTS - 1, "the rows of one batch were tried, not those of the next ones as well"
 
 
+def test_headers_of_megabytes_are_written_before_they_add_up(
+    bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    locations = [bench.put(f"{number}.exr", good) for number in range(6)]
+
+    def batches() -> list[int]:
+        sizes: list[int] = []
+        ingest = ChunkIngest(bench.settings, bench.storage, media=bench.media, rows=bench.rows, pool=None)
+        ingest.run(locations, HEADERS, on_written=lambda batch: sizes.append(len(batch)))
+        return sizes
+
+    assert batches() == [6]
+    monkeypatch.setattr(chunk, "HEADER_BYTES_PER_WRITE", 1)
+    assert len(batches()) > 1
+
+
 def test_files_are_reported_when_their_rows_and_media_are_in_place(
     bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
