@@ -182,7 +182,7 @@ def run(size: Size, folder: Path) -> Report:
     return Report(
         "headers",
         "One header to JSON, one core, bytes in memory. *parse*: every attribute, without loss, which is what the "
-        "libraries are asked for too. *inspect*: what `exr-pipeline inspect --json` prints, so also checks, derived "
+        "libraries are asked for too. *inspect*: what the command `inspect` prints as JSON, so also checks, derived "
         "facts and the header's hash. OpenImageIO gets the bytes as the predecessors give them to it: the first 256 KB "
         "in a temporary file. OpenEXR: `OpenEXR.File(BytesIO, header_only=True)`. x: times faster. Medians of "
         f"{rounds} turns.",

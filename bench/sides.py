@@ -39,9 +39,10 @@ class Work:
 
 
 class Answer(NamedTuple):
-    """One turn: how long `run` took, what `check` said."""
+    """One turn: how long `run` took, how much processor time with all ended children, what `check` said."""
 
     seconds: float
+    cpu_seconds: float
     value: Any
 
 
@@ -53,6 +54,7 @@ class Side:
     make: Callable[[], Work]
     peak_bytes: int = 0
     seconds: list[float] = field(default_factory=list)
+    cpu_seconds: list[float] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
     _process: Any = None
     _connection: Any = None
@@ -61,6 +63,11 @@ class Side:
     def median(self) -> float:
         """Median seconds of its turns."""
         return median(self.seconds)
+
+    @property
+    def cpu_median(self) -> float:
+        """Median processor seconds of its turns: what other programs do changes them little."""
+        return median(self.cpu_seconds)
 
     @property
     def peak_mib(self) -> float:
@@ -81,9 +88,10 @@ class Side:
 
     def take_turn(self, *args: Any) -> None:
         """One turn that counts."""
-        seconds, value = self.ask(*args)
-        self.seconds.append(seconds)
-        self.values.append(value)
+        answer = self.ask(*args)
+        self.seconds.append(answer.seconds)
+        self.cpu_seconds.append(answer.cpu_seconds)
+        self.values.append(answer.value)
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
@@ -108,9 +116,12 @@ def started(sides: Sequence[Side]) -> Iterator[None]:
 
 
 def interleaved(sides: Sequence[Side], rounds: int, *args: Any) -> None:
-    """Ask the sides in turns, A B A B, so that what else the machine does hits all of them alike."""
-    for _ in range(rounds):
-        for side in sides:
+    """Ask the sides in turns, so that what else the machine does hits all of them alike.
+
+    The order is reversed each time (A B B A A B): none always comes after the one that leaves the machine hot.
+    """
+    for turn in range(rounds):
+        for side in sides if turn % 2 == 0 else reversed(sides):
             side.take_turn(*args)
 
 
@@ -123,12 +134,17 @@ def _serve(connection: Connection, make: Callable[[], Work]) -> None:
             except EOFError:
                 return
             work.prepare(*args)
-            started_at = time.perf_counter()
+            cpu_before, before = _cpu_seconds(), time.perf_counter()
             work.run(*args)
-            seconds = time.perf_counter() - started_at
-            connection.send((Answer(seconds, work.check(*args)), _own_peak()))
+            seconds, cpu_seconds = time.perf_counter() - before, _cpu_seconds() - cpu_before
+            connection.send((Answer(seconds, cpu_seconds, work.check(*args)), _own_peak()))
     finally:
         work.close()
+
+
+def _cpu_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
 def _own_peak() -> int:

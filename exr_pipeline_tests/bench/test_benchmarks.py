@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from bench.sides import Side, Work, interleaved, started
 ROOT = Path(__file__).parents[2]
 NAMES = ["headers", "pictures", "ingest", "orchestration", "sensor"]
 MEGABYTES = 64
+CPU_SECONDS = 0.3
 
 
 def bench(*arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -96,19 +98,32 @@ class Holding(Work):
         del held
 
 
+class BusyChild(Work):
+    """Uses a processor for a while, in a child."""
+
+    def run(self) -> None:
+        busy = f"import time\nwhile time.process_time() < {CPU_SECONDS}: pass"
+        subprocess.run([sys.executable, "-c", busy], check=True)
+
+
+class Waiting(Work):
+    def run(self) -> None:
+        time.sleep(CPU_SECONDS)
+
+
 class Failing(Work):
     def run(self) -> None:
         raise OSError("no such luck")
 
 
-def test_sides_take_turns(tmp_path: Path) -> None:
+def test_sides_take_turns_in_either_order(tmp_path: Path) -> None:
     sides = [Side("a", WritingA), Side("b", WritingB)]
 
     with started(sides):
         interleaved(sides, 3, tmp_path / "letters")
 
-    assert (tmp_path / "letters").read_text() == "ababab"
-    assert sides[1].values == ["ab", "abab", "ababab"]
+    assert (tmp_path / "letters").read_text() == "abbaab"
+    assert sides[1].values == ["ab", "abb", "abbaab"]
     assert [len(side.seconds) for side in sides] == [3, 3]
 
 
@@ -130,6 +145,16 @@ def test_peak_memory_is_not_that_of_the_process_that_started_it() -> None:
         idle.ask(Path("/dev/null"))
 
     assert idle.peak_bytes < len(held)
+
+
+def test_processor_time_counts_children_and_not_waiting() -> None:
+    busy, waiting = Side("busy", BusyChild), Side("waiting", Waiting)
+
+    with started([busy, waiting]):
+        interleaved([busy, waiting], 1)
+
+    assert busy.cpu_median >= CPU_SECONDS
+    assert waiting.cpu_median < CPU_SECONDS <= waiting.median
 
 
 def test_a_side_that_fails_stops_the_benchmark(capfd: pytest.CaptureFixture[str]) -> None:
