@@ -1,7 +1,8 @@
 """Pixels of one EXR or DPX file, placed in its display window: only the channels, part and level that are shown.
 
 Belongs here: reading files through OpenImageIO and OpenEXR. Not here: colour, sizes of outputs, encoding.
-Alpha is not read: in EXR and DPX as used here colour is premultiplied, so it already is the picture over black.
+Alpha is read only if asked for: in EXR and DPX as used here colour is premultiplied, so it already is the picture over
+black.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import mmap
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -70,7 +71,8 @@ class Rows(NamedTuple):
 class Decoded:
     """A decoded picture: `pixels` (H, W, channels) of the display window (at a mip level), finite, not yet coloured.
 
-    One channel for luminance and data, else three. `full_width` and `full_height` are those of the display window
+    One channel for luminance and data, else three. `alpha` (H, W) is there if it was asked for and the layer has it;
+    the colour is multiplied by it. `full_width` and `full_height` are those of the display window
     itself. `part` is the header of what was read of an EXR, `dpx` that of a DPX.
     """
 
@@ -81,6 +83,8 @@ class Decoded:
     pixel_aspect: float = 1.0
     orientation: int = 1
     frame_rate: Fraction | None = None
+    time_code: str | None = None
+    alpha: NDArray[np.float32] | None = None
     part: Part | None = None
     dpx: DpxHeader | None = None
     nan_pixels: int = 0
@@ -98,7 +102,7 @@ def _oiio() -> Any:
     return Oiio
 
 
-def decode(path: str, name: str, *, enough: Box, max_image_mb: int) -> Decoded:
+def decode(path: str, name: str, *, enough: Box, max_image_mb: int, with_alpha: bool = False) -> Decoded:
     """The picture of the file at `path`, called `name` in errors.
 
     `enough(width, height, pixel_aspect)` is the largest size that is wanted of a display window of that size: of a
@@ -118,7 +122,7 @@ def decode(path: str, name: str, *, enough: Box, max_image_mb: int) -> Decoded:
         raise BadInputError(name, "empty file")
     if not start.startswith(MAGIC):
         raise BadInputError(name, "neither an OpenEXR nor a DPX file")
-    return _decode_exr(path, name, _read_header(path, name, start, size), enough, max_image_mb)
+    return _decode_exr(path, name, _read_header(path, name, start, size), enough, max_image_mb, with_alpha)
 
 
 def _read_header(path: str, name: str, start: bytes, size: int) -> Header:
@@ -149,8 +153,10 @@ def _check_size(name: str, width: int, height: int, pixel_bytes: int, max_image_
         )
 
 
-def _decode_exr(path: str, name: str, header: Header, enough: Box, max_image_mb: int) -> Decoded:
+def _decode_exr(path: str, name: str, header: Header, enough: Box, max_image_mb: int, with_alpha: bool) -> Decoded:
     layer = choose_layer(header, name=name)
+    colours = len(layer.channels)
+    read = replace(layer, channels=(*layer.channels, layer.alpha)) if with_alpha and layer.alpha else layer
     part = header.parts[layer.part_index]
     data, display = part.data_window, part.display_window
     assert data is not None
@@ -158,20 +164,23 @@ def _decode_exr(path: str, name: str, header: Header, enough: Box, max_image_mb:
     aspect = part.pixel_aspect_ratio
     pixel_bytes = sum(2 if channel.type == "HALF" else 4 for channel in part.channels)
     _check_size(name, data.width, data.height, pixel_bytes, max_image_mb)
-    _check_size(name, display.width, display.height, 4 * len(layer.channels), max_image_mb)
+    _check_size(name, display.width, display.height, 4 * len(read.channels), max_image_mb)
 
     if layer.kind == "luminance-chroma" or _is_subsampled(part):
-        level, blocks = 0, _luminance_chroma_blocks(path, name, header, layer)
+        level, blocks = 0, _luminance_chroma_blocks(path, name, header, read)
     elif part.is_deep:
-        level, blocks = 0, _flattened(path, name, layer, part)
+        level, blocks = 0, _flattened(path, name, read, part)
     else:
         level = _level(part, enough(display.width, display.height, aspect))
-        blocks = _flat_blocks(path, name, layer, part, level)
+        blocks = _flat_blocks(path, name, read, part, level)
     decoded = Decoded(np.empty(0, np.float32), layer, display.width, display.height, part=part)
     if level:
         width, height = list(levels(part))[level]
         display = Box2i(display.min_x, display.min_y, display.min_x + width - 1, display.min_y + height - 1)
-    decoded.pixels = _placed(blocks, display, len(layer.channels), decoded)
+    decoded.pixels = _placed(blocks, display, len(read.channels), decoded)
+    if read is not layer:
+        decoded.alpha = decoded.pixels[:, :, colours]
+        decoded.pixels = decoded.pixels[:, :, :colours]
     if (
         data.min_x > display.max_x
         or data.max_x < display.min_x
@@ -184,6 +193,8 @@ def _decode_exr(path: str, name: str, header: Header, enough: Box, max_image_mb:
     rate = part.typed("framesPerSecond", "rational", None)
     if rate is not None and rate.numerator > 0 and rate.denominator > 0:
         decoded.frame_rate = Fraction(rate.numerator, rate.denominator)
+    code = part.typed("timeCode", "timecode", None)
+    decoded.time_code = None if code is None else code.to_text()
     return decoded
 
 
@@ -284,7 +295,7 @@ def _flat_blocks(path: str, name: str, layer: ShownLayer, part: Part, level: int
             pixels = _read_lines(source, spec, layer.part_index, level, (y, stop), (low, high))
             if pixels is None:
                 raise _failure(source, path, name, "damaged pixels")
-            yield Rows(y, spec.x, pixels[:, :, picks] if picks != [0, 1, 2] or high - low != 3 else pixels)
+            yield Rows(y, spec.x, pixels if picks == list(range(high - low)) else pixels[:, :, picks])
     finally:
         source.close()
 
@@ -344,7 +355,10 @@ def _luminance_chroma_blocks(path: str, name: str, header: Header, layer: ShownL
     if "Exception" in report.getvalue():
         raise BadInputError(name, f"damaged pixels: {_reason(report.getvalue(), path)}")
     if layer.kind == "luminance-chroma":
-        pixels = rgb_from_luminance_chroma(*planes, chromaticities=part.typed("chromaticities", "chromaticities", None))
+        primaries = part.typed("chromaticities", "chromaticities", None)
+        pixels = rgb_from_luminance_chroma(*planes[:3], chromaticities=primaries)
+        if len(planes) > 3:
+            pixels = np.dstack([pixels, planes[3]])
     else:
         pixels = np.stack(planes, axis=2)
     yield Rows(data.min_y, data.min_x, pixels)
@@ -371,4 +385,5 @@ def _decode_dpx(path: str, name: str, header: DpxHeader, max_image_mb: int) -> D
     if aspect is not None and 0.1 <= aspect <= 10:
         decoded.pixel_aspect = aspect
     decoded.frame_rate = header.frame_rate
+    decoded.time_code = None if header.time_code is None else header.time_code.to_text()
     return decoded

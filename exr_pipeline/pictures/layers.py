@@ -26,6 +26,8 @@ _ID: Final = re.compile(r"crypto|(^|[._])(object|instance|material|asset|prim)?_
 _DEPTH_NAMES: Final = frozenset({"z", "depth", "zdepth"})
 _COMPONENTS: Final = {"red": "r", "green": "g", "blue": "b", "alpha": "a"}
 
+_COVERED: Final = frozenset({"rgb", "luminance-chroma", "luminance"})
+
 _LEFT: Final = frozenset({"left", "l"})
 _RIGHT: Final = frozenset({"right", "r"})
 
@@ -34,7 +36,8 @@ _RIGHT: Final = frozenset({"right", "r"})
 class ShownLayer:
     """The channels that are shown: three of an RGB triple (or Y, RY, BY), or one.
 
-    `channels` are full names in the order of display; `layer` and `view` are empty if the file doesn't name them.
+    `channels` are full names in the order of display, `alpha` that of the channel which covers them; it, `layer` and
+    `view` are empty if the file has none.
     """
 
     part_index: int
@@ -42,6 +45,7 @@ class ShownLayer:
     channels: tuple[str, ...]
     layer: str = ""
     view: str = ""
+    alpha: str = ""
 
     def __str__(self) -> str:
         what = self.layer or ("RGB" if self.kind == "rgb" else self.channels[0])
@@ -70,7 +74,8 @@ class _Group:
 
     def shown(self, kind: Kind, *components: str) -> ShownLayer:
         names = tuple(self.channels[component].name for component in components)
-        return ShownLayer(self.part_index, kind, names, self.named, self.view)
+        alpha = self.channels["a"].name if kind in _COVERED and self.has("a") else ""
+        return ShownLayer(self.part_index, kind, names, self.named, self.view, alpha)
 
     def has(self, *components: str) -> bool:
         return all(component in self.channels for component in components)

@@ -1,0 +1,60 @@
+import numpy as np
+import OpenEXR
+import pytest
+
+from exr_pipeline.pictures.shown import show
+from exr_pipeline.pictures.still import Size
+from exr_pipeline_tests.pictures.files import flat, picture_settings, rgb_channels, write_exr, write_rgb
+from exr_pipeline_tests.pictures.test_render import COLOURS, patch_means, patches, rec1886, srgb
+
+BOX = Size(320, 200)
+
+
+def shown(path, *, medium="still", box=BOX, even_sides=False, with_alpha=False, **settings):
+    chosen = picture_settings(still_view="un-tone-mapped", proxy_view="un-tone-mapped", **settings)
+    return show(
+        str(path), path.name, medium=medium, box=box, settings=chosen, even_sides=even_sides, with_alpha=with_alpha
+    )
+
+
+@pytest.mark.parametrize(("medium", "encoded"), [("still", srgb), ("video", rec1886)])
+def test_a_picture_is_encoded_for_its_medium_within_half_a_code_value(tmp_path, medium, encoded):
+    path = write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="lin_rec709_scene")
+
+    picture = shown(path, medium=medium)
+
+    assert np.abs(patch_means(picture.rgb, len(COLOURS)) - encoded(COLOURS)).max() <= 0.52
+    assert (picture.layer, picture.source_colour_space) == ("RGB", "Linear Rec.709 (sRGB)")
+    assert picture.alpha is None
+
+
+def test_colour_that_alpha_covers_in_part_is_divided_by_it_in_linear_light(tmp_path):
+    alpha = np.repeat(np.array([[0, 0.25, 1]], np.float32), 32, axis=1).repeat(32, axis=0)
+    pixels = flat(96, 32, (0.5, 0.2, 0.1)) * alpha[:, :, np.newaxis]
+    path = write_exr(tmp_path / "x.exr", {**rgb_channels(pixels), "A": alpha}, colorspace="lin_rec709_scene")
+
+    covered = shown(path, with_alpha=True)
+    over_black = shown(path)
+
+    assert covered.alpha is not None
+    assert covered.alpha[16, [16, 48, 80]].tolist() == [0, 64, 255]
+    colour = np.array([0.5, 0.2, 0.1])
+    assert np.abs(covered.rgb[16, [48, 80]] - srgb(colour)).max() <= 0.52
+    assert np.abs(over_black.rgb[16, [16, 48, 80]] - srgb(np.outer((0, 0.25, 1), colour))).max() <= 0.52
+    assert over_black.alpha is None
+
+
+def test_a_picture_fits_its_box_with_even_sides_and_tells_size_aspect_and_time(tmp_path):
+    path = write_rgb(
+        tmp_path / "x.exr",
+        flat(641, 403, (0.5, 0.5, 0.5)),
+        pixelAspectRatio=2.0,
+        timeCode=OpenEXR.TimeCode(1, 2, 3, 4, *(0,) * 14),
+    )
+
+    even, odd = shown(path, even_sides=True), shown(path, box=Size(321, 200))
+
+    assert even.rgb.shape == (100, 320, 3)
+    assert odd.rgb.shape == (101, 321, 3)
+    assert (even.full_width, even.full_height, even.pixel_aspect, even.frame_rate) == (641, 403, 2.0, None)
+    assert even.time_code == "01:02:03:04"
