@@ -100,7 +100,13 @@ class Settings(BaseSettings):
     worker_memory_mb: int = Field(4096, ge=512, description="Address space a picture worker may use, in MiB.")
     worker_timeout_seconds: float = Field(120.0, gt=0, description="Seconds a picture worker may spend on one file.")
     max_image_mb: int = Field(2048, ge=1, description="Largest uncompressed image that is decoded, in MiB.")
-    fetches: int = Field(16, ge=1, description="Objects fetched at the same time per run.")
+    fetches: int = Field(16, ge=1, description="Whole objects fetched at the same time per run.")
+    header_fetches: int = Field(
+        1000,
+        ge=1,
+        le=10_000,
+        description="Headers fetched at the same time per run without pictures; 64 KiB each.",
+    )
 
     # Pictures
     thumbnail_size: int = Field(256, ge=16, le=4096, description="Longest side of a thumbnail, in pixels.")

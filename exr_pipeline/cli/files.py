@@ -49,20 +49,20 @@ def inspect(
 
 
 async def _inspect(files: Sequence[str], *, as_json: bool) -> int:
-    from exr_pipeline.ingest.read_header import inspect_object, read_start
+    from exr_pipeline.ingest.read_header import HeaderReader, headers_at_once
     from exr_pipeline.inspection import inspection_json, rejection_json
     from exr_pipeline.storage.objects import ObjectStorage
 
     settings = load_settings()
-    storage = ObjectStorage(settings)
-    at_once = asyncio.Semaphore(settings.fetches)
+    reader = HeaderReader(ObjectStorage(settings))
+    at_once = asyncio.Semaphore(headers_at_once(settings.header_fetches))
 
     async def read(file: str) -> tuple[SourceFile | None, Inspection | BadInputError | RetryableError]:
         source: SourceFile | None = None
         async with at_once:
             try:
-                source, data = await read_start(storage, existing(file))
-                return source, await inspect_object(storage, source, data)
+                source, data = await reader.start(existing(file))
+                return source, await reader.inspect(source, data)
             except (BadInputError, RetryableError) as error:
                 return source, error
 

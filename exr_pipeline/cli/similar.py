@@ -77,7 +77,7 @@ def _stored(store: TableStore, key: str, location: Location) -> tuple[Sequence[f
 
 
 def _read(key: str, settings: Settings) -> tuple[Sequence[float], int]:
-    from exr_pipeline.ingest.read_header import inspect_object, read_start
+    from exr_pipeline.ingest.read_header import HeaderReader
     from exr_pipeline.inspection import EMBEDDING_VERSION, Inspection, metadata_embeddings
     from exr_pipeline.storage.objects import ObjectStorage
 
@@ -85,8 +85,7 @@ def _read(key: str, settings: Settings) -> tuple[Sequence[float], int]:
         raise BadInputError(key, "no such file in the tables, and none to read")
 
     async def inspect() -> Inspection:
-        storage: ObjectStorage = ObjectStorage(settings)
-        source, data = await read_start(storage, existing(key))
-        return await inspect_object(storage, source, data)
+        reader = HeaderReader(ObjectStorage(settings))
+        return await reader.inspect(*await reader.start(existing(key)))
 
     return metadata_embeddings([asyncio.run(inspect())])[0].tolist(), EMBEDDING_VERSION

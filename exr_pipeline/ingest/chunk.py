@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from exr_pipeline.errors import BadInputError, RetryableError, StateUnknownError
 from exr_pipeline.ingest.products import FileProducts, MediaWriter, delete_media, last_known, rows_of, write_media
-from exr_pipeline.ingest.read_header import inspect_local, inspect_object, read_start, source_file
+from exr_pipeline.ingest.read_header import HeaderReader, headers_at_once, inspect_local, source_file
 from exr_pipeline.storage.locations import output_locations
 from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
 
@@ -168,12 +168,15 @@ class ChunkIngest:
         again: list[Location] = []
         finished: list[FileProducts] = []
         queue = iter(locations)
+        headers = HeaderReader(self._storage)
+        header_bytes = 0
         writing = asyncio.Lock()
         stopped = False
 
         async def flush() -> None:
+            nonlocal header_bytes
             async with writing:
-                batch, finished[:] = finished[:], []
+                batch, finished[:], header_bytes = finished[:], [], 0
                 if batch and not stopped:
                     await self._write_rows(batch)
                     for products in batch:
@@ -182,39 +185,40 @@ class ChunkIngest:
                     on_progress(progress)
 
         async def work() -> None:
-            nonlocal stopped
+            nonlocal stopped, header_bytes
             try:
                 for location in queue:
                     if stopped:
                         return
-                    products = await self._file(location, wanted, spool)
+                    products = await self._file(location, wanted, spool, headers)
                     if products.state == RETRYABLE and not last:
                         again.append(location)
                         continue
                     finished.append(products)
-                    size = sum(done.inspection.header_bytes for done in finished if done.inspection is not None)
-                    if len(finished) >= ROWS_PER_WRITE or size >= HEADER_BYTES_PER_WRITE:
+                    header_bytes += products.inspection.header_bytes if products.inspection is not None else 0
+                    if len(finished) >= ROWS_PER_WRITE or header_bytes >= HEADER_BYTES_PER_WRITE:
                         await flush()
             except BaseException:
                 stopped = True
                 raise
 
         # After an error the others end the file they are at: fetching threads can't be cancelled and use the spool.
-        workers = (work() for _ in range(min(self._settings.fetches, len(locations))))
+        at_once = self._settings.fetches if wanted.pictures else headers_at_once(self._settings.header_fetches)
+        workers = [work() for _ in range(min(at_once, len(locations)))]
         for error in await asyncio.gather(*workers, return_exceptions=True):
             if error is not None:
                 raise error
         await flush()
         return again
 
-    async def _file(self, location: Location, wanted: Wanted, spool: Path) -> FileProducts:
+    async def _file(self, location: Location, wanted: Wanted, spool: Path, headers: HeaderReader) -> FileProducts:
         products = FileProducts(location)
         try:
             if wanted.pictures:
                 await self._with_pixels(products, wanted, spool)
             else:
-                products.source, data = await read_start(self._storage, location)
-                products.inspection = await inspect_object(self._storage, products.source, data)
+                products.source, data = await headers.start(location)
+                products.inspection = await headers.inspect(products.source, data)
             products.state = READY
         except BadInputError as error:
             products.state, products.reason = REJECTED, error.reason

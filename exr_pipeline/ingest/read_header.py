@@ -5,6 +5,8 @@ Belongs here: how much is read. Not here: parsing (`exr`, `dpx`) or what is done
 
 from __future__ import annotations
 
+import asyncio
+import resource
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 # Of the OpenEXR project's sample images 90 % have headers under 22 KB, and all are under 64 KB.
 FIRST_READ_BYTES: Final = 64 * 1024
+_LONG_HEADERS_AT_ONCE: Final = 4
+# Files and connections that a process has open besides.
+_OTHER_DESCRIPTORS: Final = 256
 
 
 def source_file(info: ObjectInfo) -> SourceFile:
@@ -29,28 +34,60 @@ def source_file(info: ObjectInfo) -> SourceFile:
     return SourceFile(info.location, info.size, info.last_modified, info.etag, datetime.now(UTC))
 
 
-async def read_start(storage: ObjectStorage, location: Location) -> tuple[SourceFile, bytes]:
-    """The version of a file that is there now, and its first bytes. One request."""
-    info, data = await storage.read_range_async(location, 0, FIRST_READ_BYTES)
-    return source_file(info), data
+def headers_at_once(wanted: int) -> int:
+    """How many headers can be in flight: `wanted`, unless the system allows this process fewer connections.
 
-
-async def inspect_object(storage: ObjectStorage, source: SourceFile, data: bytes) -> Inspection:
-    """Inspect a file of which the first bytes are here, reading on as far as the header goes and no further.
-
-    Raises `BadInputError`, and `RetryableError` if the file changes in the meantime.
+    Raises the process's own limit of open files as far as it may.
     """
-    while True:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_DESCRIPTORS
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        return max(soft - _OTHER_DESCRIPTORS, 1)
+    return wanted
+
+
+class HeaderReader:
+    """Reads headers from storage for one event loop, as many at a time as its callers ask for.
+
+    Each takes `FIRST_READ_BYTES` of memory while it is in flight. Those that turn out to be longer (at most 16 MiB)
+    take turns, so that thousands in flight stay bounded.
+    """
+
+    def __init__(self, storage: ObjectStorage) -> None:
+        self._storage = storage
+        self._long = asyncio.Semaphore(_LONG_HEADERS_AT_ONCE)
+
+    async def start(self, location: Location) -> tuple[SourceFile, bytes]:
+        """The version of a file that is there now, and its first bytes. One request."""
+        info, data = await self._storage.read_range_async(location, 0, FIRST_READ_BYTES)
+        return source_file(info), data
+
+    async def inspect(self, source: SourceFile, data: bytes) -> Inspection:
+        """Inspect a file of which the first bytes are here, reading on as far as the header goes and no further.
+
+        Raises `BadInputError`, and `RetryableError` if the file changes in the meantime.
+        """
         try:
             return inspect_bytes(data, source)
         except NeedMoreBytes as error:
+            async with self._long:
+                return await self._inspect_long(source, data, error)
+
+    async def _inspect_long(self, source: SourceFile, data: bytes, error: NeedMoreBytes) -> Inspection:
+        while True:
             missing = min(max(error.needed, len(data) + FIRST_READ_BYTES), source.size_bytes) - len(data)
             if missing <= 0:
-                raise
-            info, more = await storage.read_range_async(source.location, len(data), missing)
+                raise error
+            info, more = await self._storage.read_range_async(source.location, len(data), missing)
             if info.etag != source.etag:
-                raise RetryableError(f"{source.location.url}: changed while it was read") from None
+                raise RetryableError(f"{source.location.url}: changed while it was read")
             data += more
+            try:
+                return inspect_bytes(data, source)
+            except NeedMoreBytes as again:
+                error = again
 
 
 def inspect_local(path: Path, source: SourceFile) -> Inspection:

@@ -37,6 +37,20 @@ HEADERS = Wanted(thumbnail=False, proxy=False)
 THUMBNAILS = Wanted(proxy=False)
 
 
+class InFlight:
+    """How many were inside the `with` block at the same time, at most."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def __enter__(self) -> None:
+        self.now += 1
+        self.most = max(self.most, self.now)
+
+    def __exit__(self, *_: object) -> None:
+        self.now -= 1
+
+
 class WatchedStorage(ObjectStorage):
     """Remembers what is fetched, and calls `after_read` with the number of reads so far."""
 
@@ -46,6 +60,8 @@ class WatchedStorage(ObjectStorage):
         self.downloads: list[str] = []
         self.ranges: list[tuple[str, int, int]] = []
         self.spooled: list[int] = []
+        self.starts_in_flight = InFlight()
+        self.rests_in_flight = InFlight()
 
     def download(self, location: Location, path: Path) -> ObjectInfo:
         info = super().download(location, path)
@@ -54,8 +70,9 @@ class WatchedStorage(ObjectStorage):
         self.after_read(len(self.downloads) + len(self.ranges))
         return info
 
-    def read_range(self, location: Location, start: int, length: int) -> tuple[ObjectInfo, bytes]:
-        found = super().read_range(location, start, length)
+    async def read_range_async(self, location: Location, start: int, length: int) -> tuple[ObjectInfo, bytes]:
+        with self.rests_in_flight if start else self.starts_in_flight:
+            found = await super().read_range_async(location, start, length)
         self.ranges.append((location.name, start, len(found[1])))
         self.after_read(len(self.downloads) + len(self.ranges))
         return found
@@ -359,6 +376,29 @@ def test_nothing_is_reported_if_the_tables_cannot_be_written(
 
     assert bench.reported == []
     assert len(tries) == chunk.ATTEMPTS - 1, "the rows of one batch were tried, not those of the next ones as well"
+
+
+def test_many_headers_are_in_flight_at_once_but_long_ones_take_turns(bench: Bench, good: bytes, tmp_path: Path) -> None:
+    wordy = write_exr(tmp_path / "x.exr", {"Z": np.zeros((8, 8), np.float32)}, comments="x" * 200_000).read_bytes()
+    locations = [bench.put(f"{number}.exr", wordy if number % 4 == 0 else good) for number in range(80)]
+    storage = bench.storage = WatchedStorage(bench.settings)
+
+    bench.ingest(locations, header_fetches=60)
+
+    assert storage.starts_in_flight.most == 60
+    assert 1 < storage.rests_in_flight.most <= 4
+    assert set(bench.states().values()) == {"ready"}
+    assert len(bench.states()) == 80
+
+
+def test_headers_in_flight_heed_how_many_connections_the_system_allows() -> None:
+    script = (
+        "import resource; from exr_pipeline.ingest.read_header import headers_at_once\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (300, 1000))\n"
+        "print(headers_at_once(500), headers_at_once(5000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["500", "744", "1000"]
 
 
 def test_headers_of_megabytes_are_written_before_they_add_up(

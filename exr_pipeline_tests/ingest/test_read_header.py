@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from exr_pipeline.errors import BadInputError, RetryableError
-from exr_pipeline.ingest.read_header import FIRST_READ_BYTES, inspect_local, inspect_object, read_start, source_file
+from exr_pipeline.ingest.read_header import FIRST_READ_BYTES, HeaderReader, inspect_local, source_file
 from exr_pipeline.inspection import Inspection
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
@@ -26,8 +26,8 @@ def put(storage: ObjectStorage, location: Location, data: bytes) -> Location:
 
 def inspected(storage: ObjectStorage, location: Location) -> Inspection:
     async def both() -> Inspection:
-        source, data = await read_start(storage, location)
-        return await inspect_object(storage, source, data)
+        reader = HeaderReader(storage)
+        return await reader.inspect(*await reader.start(location))
 
     return asyncio.run(both())
 
@@ -79,9 +79,10 @@ def test_bytes_of_two_versions_are_never_put_together(
     location = put(storage, bucket.child("x.exr"), exr_of(tmp_path, 2 * FIRST_READ_BYTES))
 
     async def changed_in_between() -> None:
-        source, data = await read_start(storage, location)
+        reader = HeaderReader(storage)
+        source, data = await reader.start(location)
         put(storage, location, b"y" * length)
-        await inspect_object(storage, source, data)
+        await reader.inspect(source, data)
 
     with pytest.raises(RetryableError, match="changed while it was read"):
         asyncio.run(changed_in_between())
