@@ -9,6 +9,7 @@ import pytest
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
+from exr_pipeline_tests.services.postgres import PostgresServer, require_postgres
 
 if TYPE_CHECKING:
     from exr_pipeline.storage.objects import ObjectStorage
@@ -51,3 +52,16 @@ def storage(s3_settings: Settings) -> "ObjectStorage":
     from exr_pipeline.storage.objects import ObjectStorage
 
     return ObjectStorage(s3_settings)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """The session's PostgreSQL server; a test that ends it starts it again."""
+    with PostgresServer(require_postgres()) as server:
+        yield server
+
+
+@pytest.fixture
+def postgres_url(postgres_server: PostgresServer) -> str:
+    """A new, empty database."""
+    return postgres_server.new_database()

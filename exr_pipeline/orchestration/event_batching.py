@@ -8,7 +8,7 @@ import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 import sqlalchemy as db
@@ -23,12 +23,29 @@ from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory
 from dagster._serdes import ConfigurableClassData
 
-_BATCHABLE = {
+_BATCHABLE: Final = {
     DagsterEventType.ASSET_MATERIALIZATION,
     DagsterEventType.ASSET_OBSERVATION,
     DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
 }
-_BATCH_SIZE = 1000
+BATCH_SIZE: Final = 1000
+
+
+def are_batchable(events: Sequence[EventLogEntry]) -> bool:
+    """Whether all of these are events about assets that may be written together."""
+    return all(
+        event.is_dagster_event and event.dagster_event_type in _BATCHABLE and event.get_dagster_event().asset_key
+        for event in events
+    )
+
+
+def newest_by_asset(events: Sequence[EventLogEntry], ids: Sequence[int]) -> Iterable[tuple[EventLogEntry, int]]:
+    """The last event of each asset and kind with its id, oldest first: all that Dagster's table of assets keeps."""
+    newest = {
+        (event.get_dagster_event().asset_key, event.dagster_event_type): (event, event_id)
+        for event, event_id in zip(events, ids, strict=True)
+    }
+    return sorted(newest.values(), key=lambda pair: pair[1])
 
 
 class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
@@ -40,14 +57,11 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         super().__init__(base_dir, inst_data)
         # Dagster reads it at each event; without it the framework never forms a batch.
-        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(_BATCH_SIZE))
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_SIZE))
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events of one run: asset events in two transactions, anything else one by one."""
-        if not all(
-            event.is_dagster_event and event.dagster_event_type in _BATCHABLE and event.get_dagster_event().asset_key
-            for event in events
-        ):
+        if not are_batchable(events):
             super().store_event_batch(events)
             return
         rows = [self._event_to_row(event) for event in events]
@@ -58,11 +72,7 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
             # One writer at a time holds the database, so the ids of an executemany are contiguous.
             ids = range(last_id - len(rows) + 1, last_id + 1)
             self._store_asset_event_tags(connection, events, ids)
-            newest = {
-                (event.get_dagster_event().asset_key, event.dagster_event_type): (event, event_id)
-                for event, event_id in zip(events, ids, strict=True)
-            }
-            for event, event_id in newest.values():
+            for event, event_id in newest_by_asset(events, ids):
                 self._store_asset_event(connection, event, event_id)
         with self.run_connection(events[0].run_id) as connection:
             connection.execute(SqlEventLogStorageTable.insert(), rows)
@@ -138,7 +148,7 @@ def materializations_of_run(instance: dg.DagsterInstance, run_id: str) -> list[d
     cursor: str | None = None
     while True:
         page = instance.get_records_for_run(
-            run_id, cursor=cursor, of_type=DagsterEventType.ASSET_MATERIALIZATION, limit=_BATCH_SIZE
+            run_id, cursor=cursor, of_type=DagsterEventType.ASSET_MATERIALIZATION, limit=BATCH_SIZE
         )
         found += [record.asset_materialization for record in page.records if record.asset_materialization]
         if not page.has_more:

@@ -1,0 +1,86 @@
+"""Dagster's PostgreSQL storage with events written in batches; plugged in by `storage: custom:` in dagster.yaml.
+
+Belongs here: what PostgreSQL needs of that. Not here: which events are batched (`event_batching`).
+It needs the extra `postgres`, and like `event_batching` it overrides what Dagster keeps private.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as db
+from dagster import EventLogEntry
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._serdes import ConfigurableClassData
+from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
+from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
+
+from exr_pipeline.orchestration.event_batching import BATCH_SIZE, are_batchable, newest_by_asset
+
+# Any number that nobody else uses: "exr events" in ASCII, shortened to 63 bits.
+_WRITERS_LOCK = int.from_bytes(b"exrevent", "big") >> 1
+
+
+class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
+    """Dagster's PostgreSQL event log, with a `store_event_batch` that is one transaction for any asset events.
+
+    Stock Dagster batches only materializations of one asset, and writes each planned event by itself.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # Dagster reads it at each event; without it the framework never forms a batch.
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_SIZE))
+
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store one event; an asset event in the order of its id, see `store_event_batch`."""
+        if are_batchable([event]):
+            self.store_event_batch([event])
+        else:
+            super().store_event(event)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store asset events of any assets and kinds, all or none of them; anything else as Dagster does."""
+        if not are_batchable(events):
+            super().store_event_batch(events)
+            return
+        rows = [self._event_to_row(event) for event in events]
+        with self.index_transaction() as connection:
+            # Dagster remembers up to which id it has counted an asset's partitions. Were two writers to commit in
+            # another order than that of their ids, what came late would never be counted.
+            connection.execute(db.select(db.func.pg_advisory_xact_lock(_WRITERS_LOCK)))
+            insert = SqlEventLogStorageTable.insert().returning(
+                SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
+            )
+            ids = [int(event_id) for (event_id,) in connection.execute(insert, rows)]
+            self._store_asset_event_tags(connection, events, ids)
+            for event, event_id in newest_by_asset(events, ids):
+                self._store_asset_event(connection, event, event_id)
+
+
+class BatchingPostgresStorage(DagsterPostgresStorage):
+    """The PostgreSQL storage of a Dagster instance. Configured as Dagster's own: `postgres_url` or `postgres_db`."""
+
+    def __init__(self, postgres_url: str, should_autocreate_tables: bool = True, **options: Any) -> None:
+        # Since SQLAlchemy 2.1 a bare scheme asks for another driver than the one that dagster-postgres brings.
+        url = db.make_url(postgres_url)
+        if url.drivername in {"postgresql", "postgres"}:
+            postgres_url = url.set(drivername="postgresql+psycopg2").render_as_string(hide_password=False)
+        super().__init__(postgres_url, should_autocreate_tables, **options)
+        self._event_log_storage = BatchingPostgresEventLogStorage(
+            postgres_url, should_autocreate_tables, token_provider=options.get("token_provider")
+        )
+
+    @classmethod
+    def from_config_value(  # the base class names itself here
+        cls, inst_data: ConfigurableClassData | None, config_value: Mapping[str, Any]
+    ) -> BatchingPostgresStorage:
+        """Build the storage from dagster.yaml."""
+        return cls(
+            pg_url_from_config(config_value),
+            config_value.get("should_autocreate_tables", True),
+            inst_data=inst_data,
+            token_provider=get_token_provider_from_config(config_value),
+        )
