@@ -13,8 +13,15 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TableName = Literal["files", "parts", "channels", "attributes", "proxy_outputs"]
-TABLE_NAMES: Final[tuple[TableName, ...]] = ("files", "parts", "channels", "attributes", "proxy_outputs")
+TableName = Literal["files", "parts", "channels", "attributes", "proxy_outputs", "media_streams"]
+TABLE_NAMES: Final[tuple[TableName, ...]] = (
+    "files",
+    "parts",
+    "channels",
+    "attributes",
+    "proxy_outputs",
+    "media_streams",
+)
 
 METADATA_EMBEDDING_DIMENSIONS: Final = 384
 CHANNEL_FINGERPRINT_DIMENSIONS: Final = 128
@@ -58,7 +65,12 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         _BUCKET,
         Column("uri", "string", "URL of the file"),
         Column("etag", "string", "Entity tag of this version"),
-        Column("format", "string", "exr or dpx; null if it is neither"),
+        Column(
+            "format",
+            "string",
+            "exr, dpx, tiff, png or jpeg, or the container of a movie or sound, such as mp4, mov, mxf, wav; "
+            "null if the file could not be read",
+        ),
         Column("state", "string", "ready, rejected or retryable"),
         Column("reason", "string", "Why the file is not ready, in one line"),
         Column("superseded_at", "string", "When a later version replaced this one; null for the current version"),
@@ -162,6 +174,43 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("inf_pixels", "int64", "Pixels with an infinity, replaced before display"),
         Column("is_black", "bool", "Whether every pixel shown is black"),
         Column("warnings", "string", "JSON list of what a viewer should know"),
+        Column("filmstrip_s3_key", "string", "Key of the filmstrip; null if none was made"),
+        Column("filmstrip_size_bytes", "int64", "Size of the filmstrip"),
+    ),
+    "media_streams": (
+        *_ID,
+        Column("stream_index", "int32", "Index of the stream in the file, from 0"),
+        Column("stream_type", "string", "video, audio, subtitle, timecode, picture (a cover), attachment or data"),
+        Column("codec", "string", "Codec, by its name in FFmpeg, such as h264, prores, pcm_s16le"),
+        Column("profile", "string", "Profile of the codec"),
+        Column("width", "int32", "Width of the stored picture"),
+        Column("height", "int32", "Height of the stored picture"),
+        Column("sample_aspect_ratio", "string", "Width of a pixel over its height as a fraction, such as 4/3"),
+        Column("rotation", "int32", "Degrees counterclockwise by which the picture is to be turned to be shown"),
+        Column("pixel_format", "string", "Pixel format, by its name in FFmpeg, such as yuv420p, yuv422p10le"),
+        Column("field_order", "string", "progressive, or the order of the fields (tt, bb, tb, bt)"),
+        Column("color_primaries", "string", "Colour primaries as tagged, by their name in FFmpeg, such as bt709"),
+        Column("color_transfer", "string", "Transfer characteristics as tagged"),
+        Column("color_matrix", "string", "Matrix coefficients as tagged"),
+        Column("color_range", "string", "tv (limited) or pc (full), as tagged"),
+        Column("frame_rate", "string", "Frames per second as a fraction, such as 24000/1001"),
+        Column("frame_count", "int64", "Number of frames; null where the file does not tell and it was not counted"),
+        Column("time_code", "string", "Time code of the first frame, hh:mm:ss:ff, or hh:mm:ss;ff with drop frames"),
+        Column("sample_rate", "int32", "Audio samples per second"),
+        Column("channel_count", "int32", "Number of audio channels"),
+        Column("channel_layout", "string", "Layout of the audio channels, such as stereo, 5.1(side)"),
+        Column("sample_format", "string", "Format of an audio sample, by its name in FFmpeg, such as s16, fltp"),
+        Column("bit_rate", "int64", "Bits per second of the stream"),
+        Column("start_seconds", "float64", "Time of the stream's first sample"),
+        Column("duration_seconds", "float64", "Length of the stream; of the file where the stream does not tell"),
+        Column("language", "string", "Language as tagged, such as eng"),
+        Column("is_default", "bool", "Whether the stream is marked as one to play by default"),
+        Column("tags_json", "string", "JSON object of all tags of the stream"),
+        Column("container_format", "string", "Names of the container's format in FFmpeg, such as mov,mp4,m4a,3gp"),
+        Column("container_duration_seconds", "float64", "Length of the file"),
+        Column("container_bit_rate", "int64", "Bits per second of the file"),
+        Column("container_tags_json", "string", "JSON object of all tags of the file"),
+        _BUCKET,
     ),
 }
 
@@ -172,6 +221,7 @@ ROW_KEYS: Final[dict[TableName, tuple[str, ...]]] = {
     "channels": ("bucket", "file_id", "part_index", "channel_index"),
     "attributes": ("bucket", "file_id", "part_index", "attr_index"),
     "proxy_outputs": ("s3_bucket", "proxy_id"),
+    "media_streams": ("bucket", "file_id", "stream_index"),
 }
 
 

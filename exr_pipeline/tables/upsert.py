@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.storage.locations import Location
 
-CHILD_TABLES: Final[tuple[TableName, ...]] = ("parts", "channels", "attributes")
+CHILD_TABLES: Final[tuple[TableName, ...]] = ("parts", "channels", "attributes", "media_streams")
 
 
 class FileKey(NamedTuple):
@@ -252,7 +252,7 @@ class _FilesMerge(_Merge):
         return self.gather(versions, lambda column: _FILE_RULES.get(column, "header"), kept, computed)
 
     def removed_children(self, rows: Mapping[TableName, pa.Table]) -> dict[TableName, list[VersionId]]:
-        """The versions whose stored parts, channels and attributes go out, because others come in or none are true."""
+        """The versions whose stored parts, channels, attributes and streams go out, because others come in or none are true."""
         replaced = self._met & self.read_now
         return {name: sorted(self.other_bytes | (replaced if name in rows else set())) for name in CHILD_TABLES}
 
@@ -320,7 +320,7 @@ class _OutputsMerge(_Merge):
 def _proxy_rule(column: str) -> _Rule:
     if column in {"proxy_id", "file_id", "s3_key", "s3_bucket"}:
         return "incoming"
-    if column.startswith("thumb") or column == "still_view":
+    if column.startswith(("thumb", "filmstrip")) or column == "still_view":
         return "thumbnail"
     if column.startswith("proxy_") or column == "encoder":
         return "proxy"

@@ -90,6 +90,20 @@ VIEWS: Final = (
         "Thumbnail and proxy of the current version of each file",
         "SELECT * FROM proxy_outputs WHERE superseded_at IS NULL",
     ),
+    View(
+        "movies",
+        "The current movies and sounds: length, and the first video and the first audio stream",
+        """
+        SELECT f.bucket, f.file_path, f.format, min(s.container_duration_seconds) AS duration_seconds,
+            arg_min(struct_pack(codec, width, height, frame_rate, frame_count, time_code, color_primaries,
+                color_transfer, color_matrix, color_range), stream_index) FILTER (stream_type = 'video') AS video,
+            arg_min(struct_pack(codec, sample_rate, channel_count, channel_layout, language), stream_index)
+                FILTER (stream_type = 'audio') AS audio,
+            f.size_bytes, f.state, f.uri, f.file_id
+        FROM media_streams s JOIN latest_files f ON s.file_id = f.file_id AND s.bucket IS NOT DISTINCT FROM f.bucket
+        GROUP BY ALL
+        ORDER BY f.bucket, f.file_path""",
+    ),
     View("files_by_color_space", "How many files are in which colour space", _grouped("color_space")),
     View("files_by_compression", "How many files use which compression", _grouped("compression")),
     View(

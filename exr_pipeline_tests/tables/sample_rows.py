@@ -35,6 +35,7 @@ class SampleFile:
     header: bool = True
     channels: int = 4
     attributes: int = 6
+    streams: int = 2
     color_space: str = "ACEScg"
     vector_axis: int = 0
     frame_number: int | None = None
@@ -113,6 +114,12 @@ class SampleFile:
             for index in range(self.attributes if self.header else 0)
         ]
 
+    def stream_rows(self) -> list[dict[str, Any]]:
+        return [
+            self.ids | {"stream_index": index, "stream_type": "video", "codec": "h264", "tags_json": f'"{self.etag}"'}
+            for index in range(self.streams if self.header else 0)
+        ]
+
     def outputs_row(self, **changes: Any) -> dict[str, Any]:
         row = {
             "proxy_id": self.file_id,
@@ -123,6 +130,8 @@ class SampleFile:
             "thumbnail_size_bytes": 10,
             "thumb_colorspace": "sRGB",
             "still_view": "sRGB - Display / view",
+            "filmstrip_s3_key": f"{self.key}_filmstrip.jpg",
+            "filmstrip_size_bytes": 30,
             "proxy_s3_key": f"{self.key}_proxy.mp4",
             "proxy_size_bytes": 20,
             "proxy_colorspace": "Rec.709",
@@ -144,6 +153,7 @@ def rows_of(*files: SampleFile, outputs: bool = True) -> dict[TableName, pa.Tabl
         "parts": [row for file in files for row in file.part_rows()],
         "channels": [row for file in files for row in file.channel_rows()],
         "attributes": [row for file in files for row in file.attribute_rows()],
+        "media_streams": [row for file in files for row in file.stream_rows()],
     }
     if outputs:
         rows["proxy_outputs"] = [file.outputs_row() for file in files if file.header]

@@ -133,8 +133,20 @@ def test_other_bytes_that_cannot_be_read_take_the_old_header_with_them(tables: S
     tables.store.write(rows_of(broken), now=LATER)
     row = only(rows(tables, "files"))
     assert (row["state"], row["header_hash"], row["metadata_embedding"]) == (REJECTED, None, None)
-    for name in ("parts", "channels", "attributes"):
+    for name in ("parts", "channels", "attributes", "media_streams"):
         assert rows(tables, name, current_only=False) == []
+
+
+def test_the_streams_of_a_movie_are_replaced_with_its_other_rows(tables: StoreUnderTest) -> None:
+    movie = SampleFile("cut.mov", streams=3)
+    tables.store.write(rows_of(movie, SampleFile("other.mov", streams=1)), now=NOON)
+    tables.store.write(rows_of(SampleFile("cut.mov", streams=2, etag="etag-2")), now=LATER)
+    found = sorted((row["file_path"], row["stream_index"], row["tags_json"]) for row in rows(tables, "media_streams"))
+    assert found == [("cut.mov", 0, '"etag-2"'), ("cut.mov", 1, '"etag-2"'), ("other.mov", 0, '"etag-1"')]
+    tables.store.write(rows_of(movie.later(60)), now=LATER)
+    current = tables.store.read("media_streams", locations=[movie.location])
+    assert current.column("file_id").to_pylist() == [movie.later(60).file_id] * 3
+    assert len(rows(tables, "media_streams", current_only=False)) == 6, "earlier versions are kept"
 
 
 @pytest.mark.parametrize("state", [REJECTED, RETRYABLE])
@@ -252,7 +264,7 @@ def test_counts_by_state_can_be_asked_for_a_bucket_and_a_prefix(tables: StoreUnd
 
 def test_empty_tables_answer_every_question(tables: StoreUnderTest) -> None:
     tables.store.write({}, now=NOON)
-    assert [tables.store.read(name).num_rows for name in TABLE_NAMES] == [0] * 5
+    assert [tables.store.read(name).num_rows for name in TABLE_NAMES] == [0] * len(TABLE_NAMES)
     assert tables.store.counts_by_state() == {}
     for view in VIEWS:
         assert tables.store.sql(f"SELECT * FROM {view.name}").num_rows == 0

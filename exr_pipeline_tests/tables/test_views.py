@@ -1,8 +1,9 @@
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
-from exr_pipeline.tables.schema import REJECTED
+from exr_pipeline.tables.schema import REJECTED, arrow_schema
 from exr_pipeline_tests.tables.conftest import StoreUnderTest
 from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, rows_of
 
@@ -59,3 +60,16 @@ def test_sequences_count_frames_missing_and_failed(view: Any) -> None:
         ("s/a.#.exr", 1001, 1008, 5, 3, 1),
         ("s/a_v2.#.exr", 1003, 1003, 1, 0, 0),
     ]
+
+
+def test_movies_shows_the_first_streams_of_current_movies(duckdb_file: StoreUnderTest) -> None:
+    movie = SampleFile("cut.mov", streams=3)
+    written = rows_of(movie, SampleFile("still.exr", streams=0))
+    streams = written["media_streams"].to_pylist()
+    for row, kind, codec in zip(streams, ("audio", "video", "video"), ("pcm_s24le", "prores", "h264"), strict=True):
+        row |= {"stream_type": kind, "codec": codec, "container_duration_seconds": 2.5}
+    written["media_streams"] = pa.Table.from_pylist(streams, schema=arrow_schema("media_streams"))
+    duckdb_file.store.write(written, now=NOON)
+    (row,) = duckdb_file.store.sql("SELECT * FROM movies").to_pylist()
+    assert (row["file_path"], row["duration_seconds"]) == ("cut.mov", 2.5)
+    assert (row["video"]["codec"], row["audio"]["codec"]) == ("prores", "pcm_s24le")
