@@ -11,6 +11,9 @@ from typing import Annotated, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+# What a file is taken to be by its name; `storage.locations` knows the names.
+SourceKind = Literal["exr", "dpx", "image", "movie", "audio"]
+
 
 class Settings(BaseSettings):
     """Settings of one process. Immutable; build another one to change a value."""
@@ -69,6 +72,10 @@ class Settings(BaseSettings):
         (),
         description="Comma-separated URLs that the sensor watches: s3://bucket/prefix, gs://, az://, file:///folder.",
     )
+    source_kinds: Annotated[tuple[SourceKind, ...], NoDecode] = Field(
+        ("exr", "dpx", "image", "movie", "audio"),
+        description="Comma-separated kinds of files to ingest: exr, dpx, image (TIFF, PNG, JPEG), movie, audio.",
+    )
     output_root: str | None = Field(
         None,
         description="URL that receives the media, at keys relative to their source; `{source}` in it stands for the "
@@ -119,7 +126,7 @@ class Settings(BaseSettings):
     )
     proxy_view: Literal["view", "un-tone-mapped"] = Field("view", description="The same for proxies.")
 
-    @field_validator("sources", mode="before")
+    @field_validator("sources", "source_kinds", mode="before")
     @classmethod
     def _split_sources(cls, value: object) -> object:
         if isinstance(value, str):

@@ -32,7 +32,7 @@ def test_a_setting_is_read_by_the_name_that_is_documented(monkeypatch: pytest.Mo
     texts = {str: "text", Path: "/text", int: "999", float: "7.5", SecretStr: "text"}
     for field, info in Settings.model_fields.items():
         kind = next((kind for kind in texts if kind.__name__ in str(info.annotation)), str)
-        text = "un-tone-mapped" if field.endswith("_view") else texts[kind]
+        text = {"source_kinds": "exr"}.get(field) or ("un-tone-mapped" if field.endswith("_view") else texts[kind])
         before = getattr(Settings(), field)
         monkeypatch.setenv(setting_name(field), text)
         assert getattr(Settings(), field) != before, field
@@ -53,6 +53,14 @@ def test_the_environment_wins_over_the_env_file(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setenv("S3_REGION", "from-environment")
     settings = Settings()
     assert (settings.s3_region, settings.fetches) == ("from-environment", 3)
+
+
+def test_kinds_of_files_are_separated_by_commas_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXR_PIPELINE_SOURCE_KINDS", "exr, movie")
+    assert Settings().source_kinds == ("exr", "movie")
+    monkeypatch.setenv("EXR_PIPELINE_SOURCE_KINDS", "exr,films")
+    with pytest.raises(ValidationError, match="films"):
+        Settings()
 
 
 def test_sources_are_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:

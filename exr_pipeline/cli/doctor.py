@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, stdout, table
 from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError, RetryableError
-from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.locations import Location, SourceRule
 
 if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
@@ -69,6 +69,7 @@ def _no_sources() -> str:
 def _output_root(settings: Settings) -> str:
     from exr_pipeline.storage.objects import ObjectStorage
 
+    SourceRule.of(settings.source_kinds, output_root=settings.output_root, sources=settings.sources)
     root = Location.from_url(str(settings.output_root).replace("{source}", ""), setting="EXR_PIPELINE_OUTPUT_ROOT")
     storage = ObjectStorage(settings)
     probe = root.child(f".exr_pipeline_doctor_{os.getpid()}")

@@ -38,10 +38,10 @@ def ingest(
     settings = load_settings()
     location = existing(source)
     if location.scheme == "file" and Path(f"/{location.key}").is_file() and not is_source(location.name):
-        raise BadInputError(source, "neither a folder nor an .exr or .dpx file")
+        raise BadInputError(source, "neither a folder nor an image, movie or sound that is known by its extension")
     report = with_progress(lambda listener: ingest_source(location, settings, listener))
     if not report.listed:
-        stdout.print(f"No OpenEXR or DPX files at {escape(location.url)}", highlight=False, soft_wrap=True)
+        stdout.print(f"No files to ingest at {escape(location.url)}", highlight=False, soft_wrap=True)
     else:
         summarise(report)
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from exr_pipeline.ingest.watch import Candidate, needs_work
 from exr_pipeline.orchestration.instance import open_instance
-from exr_pipeline.storage.locations import Location, is_source
+from exr_pipeline.storage.locations import Location, SourceRule
 from exr_pipeline.tables.schema import RETRYABLE
 
 if TYPE_CHECKING:
@@ -69,12 +69,13 @@ def ingest_source(source: Location, settings: Settings, listener: IngestListener
 
 def _objects(source: Location, pipeline: Pipeline) -> Iterator[ObjectInfo]:
     """The files to ingest under a folder, or the one file that is named."""
-    folder = source.key.removesuffix(source.name)
-    if is_source(source.key, below=folder):
+    settings = pipeline.settings
+    rule = SourceRule.of(settings.source_kinds, output_root=settings.output_root, sources=settings.sources)
+    if rule.accepts(source, below=source.key.removesuffix(source.name)):
         yield pipeline.storage.head(source)
         return
     for info in pipeline.storage.iter_objects(source):
-        if is_source(info.location.key, below=source.key):
+        if rule.accepts(info.location, below=source.key):
             yield info
 
 

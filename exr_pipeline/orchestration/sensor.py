@@ -18,7 +18,7 @@ from exr_pipeline.errors import RetryableError
 from exr_pipeline.ingest.watch import Candidate, Sighting, in_chunks, needs_work, settled
 from exr_pipeline.orchestration.jobs import INGEST_JOB, RETRY_JOB, SELECTION_JOB, Selection
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
-from exr_pipeline.storage.locations import Location, is_source
+from exr_pipeline.storage.locations import Location, SourceRule
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -197,11 +197,12 @@ def _list_sources(pipeline: Pipeline, cursor: Cursor) -> list[ObjectInfo]:
     """The next stretch of each source's listing; moves the cursor on, and back to the start after the last key."""
     sources = pipeline.settings.sources
     limit = max(pipeline.settings.sensor_max_listed // len(sources), 1)
+    rule = SourceRule.of(pipeline.settings.source_kinds, output_root=pipeline.settings.output_root, sources=sources)
     found: list[ObjectInfo] = []
     for url in sources:
         prefix = Location.from_url(url, setting="EXR_PIPELINE_SOURCES")
         page = pipeline.storage.list_page(prefix, after=cursor.after.get(url), limit=limit)
-        found += [info for info in page.objects if is_source(info.location.key, below=prefix.key)]
+        found += [info for info in page.objects if rule.accepts(info.location, below=prefix.key)]
         if page.done or page.last_key is None:
             cursor.after.pop(url, None)
         else:

@@ -3,19 +3,38 @@
 Belongs here: naming. Not here: reading or writing objects (`storage.objects`).
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal, Self, cast
+from typing import TYPE_CHECKING, Final, Literal, Self, cast
 from urllib.parse import quote, unquote
 
 from exr_pipeline.errors import MisconfiguredError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from exr_pipeline.settings import SourceKind
 
 Scheme = Literal["s3", "gs", "az", "file"]
 SCHEMES: Final[tuple[Scheme, ...]] = ("s3", "gs", "az", "file")
 
 OUTPUT_FOLDER: Final = ".proxies"
-SOURCE_EXTENSIONS: Final = (".exr", ".dpx")
+EXTENSIONS: Final[dict[SourceKind, tuple[str, ...]]] = {
+    "exr": (".exr",),
+    "dpx": (".dpx",),
+    "image": (".tif", ".tiff", ".png", ".jpg", ".jpeg"),
+    "movie": (
+        *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".mxf", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
+        *(".wmv", ".flv", ".ogv", ".3gp"),
+    ),
+    "audio": (
+        *(".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".w64", ".wma", ".caf"),
+    ),
+}
+KINDS: Final[tuple[SourceKind, ...]] = tuple(EXTENSIONS)
+_KIND_OF: Final = {extension: kind for kind, extensions in EXTENSIONS.items() for extension in extensions}
 
 _PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
 _ESCAPE: Final = re.compile(r"~~([0-9A-F]{2})|~")
@@ -117,31 +136,72 @@ class Location:
 
 @dataclass(frozen=True, slots=True)
 class OutputLocations:
-    """Where the media made from one source go."""
+    """Where the media made from one source go. Not every source has each of them."""
 
     thumbnail: Location
     proxy: Location
+    filmstrip: Location
 
 
-def is_source(key: str, *, below: str = "") -> bool:
-    """Whether a key names a file that is ingested: OpenEXR or DPX by its extension, in either case, and not hidden.
+def source_kind(name: str) -> SourceKind | None:
+    """What a file is taken to be by the extension of its name or key, in either case; None for anything else."""
+    dot = name.rfind(".")
+    return _KIND_OF.get(name[dot:].lower()) if dot >= 0 else None
+
+
+def is_source(key: str, *, below: str = "", kinds: Collection[SourceKind] = KINDS) -> bool:
+    """Whether a key names a file that is ingested: of one of these kinds by its extension, and not hidden.
 
     Files and folders whose name begins with a dot are hidden, `.proxies/` among them. The folders of `below`, a prefix
     that somebody asked for by name, may be hidden all the same.
     """
     if below and key.startswith(below):
         key = key[len(below) :]
-    components = key.split("/")
-    return components[-1].lower().endswith(SOURCE_EXTENSIONS) and not any(part.startswith(".") for part in components)
+    return source_kind(key) in kinds and not (key.startswith(".") or "/." in key)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRule:
+    """Which files of the sources are ingested: those of some kinds, and nothing that was itself made from a source."""
+
+    kinds: frozenset[SourceKind]
+    made: tuple[Location, ...]
+
+    @classmethod
+    def of(cls, kinds: Collection[SourceKind], *, output_root: str | None = None, sources: Sequence[str] = ()) -> Self:
+        """The rule for these kinds where media go below a root, if there is one, that may lie inside a source.
+
+        Raises `MisconfiguredError` if media would lie among files of which they could not be told.
+        """
+        if output_root is None:
+            return cls(frozenset(kinds), ())
+        folders = {_as_folder(Location.from_url(url, setting="EXR_PIPELINE_SOURCES")) for url in sources}
+        roots = {_as_folder(_root_for(folder, output_root)) for folder in folders}
+        among = sorted(folder.url for folder in folders if any(_holds(root, folder) for root in roots))
+        if among and not frozenset(kinds) <= {"exr", "dpx"}:
+            raise MisconfiguredError(
+                "EXR_PIPELINE_OUTPUT_ROOT",
+                f"{output_root!r} holds {among[0]}, so that the media made would be taken for sources",
+                "name a folder inside the source or beside it, or set EXR_PIPELINE_SOURCE_KINDS=exr,dpx",
+            )
+        inside = {root for root in roots if any(_holds(folder, root) for folder in folders)}
+        return cls(frozenset(kinds), () if among else tuple(sorted(inside)))
+
+    def accepts(self, location: Location, *, below: str = "") -> bool:
+        """Whether this file is ingested; `below` as for `is_source`."""
+        return is_source(location.key, below=below, kinds=self.kinds) and not any(
+            _holds(folder, location) for folder in self.made
+        )
 
 
 def output_locations(
     source: Location, *, output_root: str | None = None, sources: Sequence[str] = ()
 ) -> OutputLocations:
-    """Where the thumbnail and the proxy of a source go: see `output_location`."""
+    """Where the thumbnail, the proxy and the filmstrip of a source go: see `output_location`."""
     return OutputLocations(
         output_location(source, "thumb.jpg", output_root=output_root, sources=sources),
         output_location(source, "proxy.mp4", output_root=output_root, sources=sources),
+        output_location(source, "filmstrip.jpg", output_root=output_root, sources=sources),
     )
 
 
@@ -170,7 +230,7 @@ def output_location(
 def _output_base(name: str) -> str:
     """The name that outputs begin with: the stem where no other source can have the same one, else all of it."""
     stem = name.removesuffix(".exr")
-    return name if not stem or stem.lower().endswith(SOURCE_EXTENSIONS) else stem
+    return name if not stem or source_kind(stem) is not None else stem
 
 
 def _root_and_relative_key(source: Location, output_root: str, sources: Sequence[str]) -> tuple[Location, str]:
@@ -188,12 +248,18 @@ def _root_and_relative_key(source: Location, output_root: str, sources: Sequence
             "add its folder to EXR_PIPELINE_SOURCES, or unset the root",
         )
     folder = max(containing, key=lambda candidate: len(candidate.key))
-    before, placeholder, after = output_root.partition("{source}")
+    return _root_for(folder, output_root), source.key[len(folder.key) :]
+
+
+def _root_for(folder: Location, output_root: str) -> Location:
+    """The root that receives the media of a source's folder."""
     inserted = quote(f"{folder.bucket}/{folder.key}".strip("/"), safe="/", errors="surrogateescape")
-    root = Location.from_url(
-        before + inserted + after if placeholder else output_root, setting="EXR_PIPELINE_OUTPUT_ROOT"
-    )
-    return root, source.key[len(folder.key) :]
+    return Location.from_url(output_root.replace("{source}", inserted, 1), setting="EXR_PIPELINE_OUTPUT_ROOT")
+
+
+def _holds(folder: Location, location: Location) -> bool:
+    """Whether a folder (with its last slash) is another one or contains it."""
+    return (folder.scheme, folder.bucket) == (location.scheme, location.bucket) and location.key.startswith(folder.key)
 
 
 def _as_folder(location: Location) -> Location:

@@ -33,6 +33,7 @@ def settings_lines() -> Iterator[str]:
     for field, info in Settings.model_fields.items():
         default = "" if info.default is PydanticUndefined else info.default
         assert not isinstance(default, SecretStr)
+        default = ",".join(default) if isinstance(default, tuple) else default
         shown = COMPUTED_DEFAULTS.get(field) or (f"`{default}`" if default not in (None, (), "") else "")
         yield f"| `{setting_name(field)}` | {shown} | {info.description} |"
 

@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.storage.locations import (
+    KINDS,
     Location,
+    SourceRule,
     decode_partition_key,
     encode_partition_key,
     is_source,
     output_locations,
+    source_kind,
 )
 
 UNRESERVED = set(string.ascii_letters + string.digits + "-._~")
@@ -31,7 +34,10 @@ name_pieces = st.lists(
 ).map("".join)
 folders = st.sampled_from(["", "a/", "a//", "a/b/", "/", "b/", "A/", "a/.proxies/", "b/a/"])
 source_keys = st.builds(
-    lambda folder, name, ext: folder + name + ext, folders, name_pieces, st.sampled_from([".exr", ".dpx", ".EXR"])
+    lambda folder, name, ext: folder + name + ext,
+    folders,
+    name_pieces,
+    st.sampled_from([".exr", ".dpx", ".EXR", ".mov", ".jpg"]),
 )
 
 
@@ -88,11 +94,16 @@ def test_what_is_not_an_object_url_is_refused_with_the_name_of_the_setting(url: 
         ("renders/exr", False),
         ("renders/x.exr/", False),
         ("renders/x.exr.tmp", False),
-        ("renders/x.jpg", False),
+        ("renders/x.jpg", True),
+        ("plates/a.0001.TIF", True),
+        ("cut.MOV", True),
+        ("mix.wav", True),
+        ("notes.mov.txt", False),
+        ("a.mov/notes", False),
         ("", False),
     ],
 )
-def test_sources_are_exr_and_dpx_files_that_are_not_hidden(key: str, expected: bool) -> None:
+def test_sources_are_pictures_movies_and_sounds_that_are_not_hidden(key: str, expected: bool) -> None:
     assert is_source(key) is expected
 
 
@@ -114,7 +125,9 @@ def test_media_go_into_a_folder_beside_their_source() -> None:
         ("beauty.0001.dpx", "beauty.0001.dpx_thumb.jpg"),
         ("beauty.0001.EXR", "beauty.0001.EXR_thumb.jpg"),
         ("beauty.dpx.exr", "beauty.dpx.exr_thumb.jpg"),
-        ("x_thumb.jpg.exr", "x_thumb.jpg_thumb.jpg"),
+        ("x_thumb.jpg.exr", "x_thumb.jpg.exr_thumb.jpg"),
+        ("cut.mov", "cut.mov_thumb.jpg"),
+        ("cut.exr", "cut_thumb.jpg"),
     ],
 )
 def test_a_name_that_another_source_could_have_the_stem_of_is_kept_whole(name: str, thumbnail: str) -> None:
@@ -125,10 +138,49 @@ def test_a_name_that_another_source_could_have_the_stem_of_is_kept_whole(name: s
 def test_no_two_sources_share_an_output(keys: list[str]) -> None:
     for root in (None, "s3://media/out"):
         made = [output_locations(s3(key), output_root=root, sources=["s3://show"]) for key in keys]
-        outputs = {location for pair in made for location in (pair.thumbnail, pair.proxy)}
-        assert len(outputs) == 2 * len(keys)
+        outputs = {place for one in made for place in (one.thumbnail, one.proxy, one.filmstrip)}
+        assert len(outputs) == 3 * len(keys)
         assert not outputs & {s3(key) for key in keys}
-        assert not any(is_source(location.key) for location in outputs)
+        rule = SourceRule.of(KINDS, output_root=root, sources=["s3://show"])
+        assert not any(rule.accepts(location) for location in outputs if location.bucket == "show")
+
+
+@pytest.mark.parametrize(
+    ("root", "sources"),
+    [
+        ("s3://show/media", ["s3://show"]),
+        ("s3://show/renders/.media/{source}", ["s3://show/renders", "s3://show/plates"]),
+        ("s3://show/out/{source}", ["s3://show", "s3://show/renders"]),
+        ("file:///media", ["file:///"]),
+    ],
+)
+def test_what_was_made_below_a_root_inside_a_source_is_no_source(root: str, sources: list[str]) -> None:
+    rule = SourceRule.of(KINDS, output_root=root, sources=sources)
+    for url in sources:
+        for name in ("a/shot.mov", "shot.png", "media.exr", "mediathek/x.wav"):
+            source = Location.from_url(url).child(name)
+            assert rule.accepts(source, below=Location.from_url(url).key)
+            outputs = output_locations(source, output_root=root, sources=sources)
+            for made in (outputs.thumbnail, outputs.proxy, outputs.filmstrip):
+                assert is_source(made.name), "by its name it would be one"
+                assert not rule.accepts(made, below=Location.from_url(url).key)
+
+
+@pytest.mark.parametrize("root", ["s3://show/renders", "s3://show", "s3://{source}"])
+def test_a_root_that_mixes_media_with_sources_is_refused_unless_they_can_be_told_apart(root: str) -> None:
+    with pytest.raises(MisconfiguredError) as caught:
+        SourceRule.of(["exr", "movie"], output_root=root, sources=["s3://show/renders"])
+    assert caught.value.setting == "EXR_PIPELINE_OUTPUT_ROOT"
+    rule = SourceRule.of(["exr", "dpx"], output_root=root, sources=["s3://show/renders"])
+    outputs = output_locations(s3("renders/x.exr"), output_root=root, sources=["s3://show/renders"])
+    assert rule.accepts(s3("renders/x.exr"))
+    assert not rule.accepts(outputs.proxy)
+
+
+def test_only_the_kinds_asked_for_are_sources() -> None:
+    keys = {"x.exr": "exr", "x.DPX": "dpx", "x.tiff": "image", "x.mxf": "movie", "x.aif": "audio", "x.txt": None}
+    assert {key: source_kind(f"a.b/{key}") for key in keys} == keys
+    assert [key for key in keys if is_source(key, kinds=["dpx", "audio"])] == ["x.DPX", "x.aif"]
 
 
 @given(
