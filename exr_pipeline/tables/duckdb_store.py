@@ -23,6 +23,7 @@ from exr_pipeline.tables.upsert import (
     FileKey,
     conform_all,
     file_columns,
+    plan_mark,
     plan_write,
     touched_files,
     version_columns,
@@ -38,11 +39,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from exr_pipeline.storage.locations import Location
-    from exr_pipeline.tables.store import FileVersion
+    from exr_pipeline.tables.store import FileVersion, Mark
     from exr_pipeline.tables.upsert import VersionId, WritePlan
 
 # How long an operation waits for the file while others have it.
 LOCK_WAIT_SECONDS: Final = 60.0
+ROWS_PER_BATCH: Final = 10_000
 
 _SETTING: Final = "EXR_PIPELINE_DATABASE"
 
@@ -87,6 +89,17 @@ class DuckDBStore:
             stored = {name: _matching(connection, name, files=files) for name in ("files", "proxy_outputs")}
             _apply(connection, plan_write(conformed, stored["files"], stored["proxy_outputs"], now))
 
+    def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
+        """See `TableStore`."""
+        if not versions:
+            return set()
+        wanted = {FileKey(location.bucket, location.key): file_id for location, file_id in versions.items()}
+        with self._with_tables(read_only=False) as connection, _transaction(connection):
+            stored = {name: _matching(connection, name, files=wanted) for name in ("files", "proxy_outputs")}
+            plan, marked = plan_mark(wanted, mark, stored["files"], stored["proxy_outputs"], now)
+            _apply(connection, plan)
+        return {location for location in versions if FileKey(location.bucket, location.key) in marked}
+
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
         """See `TableStore`."""
         return versions_by_location(locations, self.read("files", columns=VERSION_COLUMNS, locations=locations))
@@ -103,6 +116,19 @@ class DuckDBStore:
         files = None if locations is None else [FileKey(location.bucket, location.key) for location in locations]
         with self._with_tables(read_only=True) as connection:
             return _matching(connection, table, columns=columns, files=files, current_only=current_only)
+
+    def scan(
+        self, table: TableName, *, columns: Sequence[str], bucket: str | None = None, prefix: str = ""
+    ) -> Iterator[pa.RecordBatch]:
+        """See `TableStore`."""
+        bucket_column, path_column = file_columns(table)
+        selected = ", ".join(f'"{name}"' for name in columns)
+        with self._with_tables(read_only=True) as connection:
+            yield from connection.sql(
+                f"""SELECT {selected} FROM {table} WHERE superseded_at IS NULL
+                AND ($bucket IS NULL OR {bucket_column} = $bucket) AND starts_with({path_column}, $prefix)""",  # noqa: S608 - our names
+                params={"bucket": bucket, "prefix": prefix},
+            ).to_arrow_reader(ROWS_PER_BATCH)
 
     def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
         """See `TableStore`."""
@@ -220,7 +246,7 @@ def _matching(
         connection.register("wanted_files", keys)
         conditions.append(f"({bucket}, {path}) IN (SELECT bucket, file_path FROM wanted_files)")  # noqa: S608 - our names
     if current_only and table in CHILD_TABLES:
-        conditions.append("(bucket, file_id) IN (SELECT bucket, file_id FROM latest_files)")
+        conditions.append("(bucket, file_id) IN (SELECT bucket, file_id FROM files WHERE superseded_at IS NULL)")
     elif current_only:
         conditions.append("superseded_at IS NULL")
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""

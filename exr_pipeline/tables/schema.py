@@ -77,6 +77,8 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("embedding_version", "int32", "Version of the rules behind the vectors"),
         Column("warnings", "string", "JSON list of findings that do not reject the file"),
         Column("seen_at", "string", "When this version was last met in its store, ISO 8601 in UTC"),
+        Column("archived_at", "string", "When this version was archived (its partition retired); null if it is not"),
+        Column("deleted_at", "string", "When this version was found to be gone from its store; null while it is there"),
     ),
     "parts": (
         *_ID,

@@ -5,12 +5,12 @@ Belongs here: signatures, promises, the errors of a store. Not here: how rows ar
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     import pyarrow as pa
@@ -34,6 +34,12 @@ class FileVersion(NamedTuple):
     last_inspected: datetime
     reason: str | None = None
     header_hash: str | None = None
+    archived_at: datetime | None = None
+    deleted_at: datetime | None = None
+
+
+# What `TableStore.mark` says of the current version of a file. `media_removed` is about its outputs.
+Mark = Literal["archived", "unarchived", "deleted", "media_removed"]
 
 
 class TableStore(Protocol):
@@ -57,6 +63,15 @@ class TableStore(Protocol):
         `StateUnknownError` if the answer to the commit was lost and the store cannot be asked either.
         """
 
+    def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
+        """Mark these versions (by file_id) in one transaction; returns the files that bear the mark afterwards.
+
+        A version that is no longer the current one is left alone; so is one to be archived that is `retryable`. A mark
+        that is there already keeps its date. `media_removed` supersedes the outputs.
+
+        Raises `StateUnknownError` as `write` does.
+        """
+
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
         """The current versions of these files, thousands at once; files that the tables do not know are absent."""
 
@@ -73,8 +88,16 @@ class TableStore(Protocol):
         Columns come in the order asked for, types as in `arrow_schema`, rows in no particular order.
         """
 
+    def scan(
+        self, table: TableName, *, columns: Sequence[str], bucket: str | None = None, prefix: str = ""
+    ) -> Iterator[pa.RecordBatch]:
+        """The current rows of `files` or `proxy_outputs` below a prefix, in batches of bounded size, in no order.
+
+        The store may be locked until the last batch was taken: take them quickly, and call nothing else meanwhile.
+        """
+
     def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
-        """How many current files are in each state, of one bucket and below one prefix if given."""
+        """How many files that are not deleted are in each state, of one bucket and below one prefix if given."""
 
     def sql(self, query: str) -> pa.Table:
         """The result of one SELECT in DuckDB's dialect over all tables and views. Raises `BadQueryError`."""

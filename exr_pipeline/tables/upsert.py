@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import numpy as np
 
 from exr_pipeline.tables.conform import conform
-from exr_pipeline.tables.schema import TABLE_NAMES, TableName, arrow_schema
+from exr_pipeline.tables.schema import RETRYABLE, TABLE_NAMES, TableName, arrow_schema
 from exr_pipeline.tables.store import FileVersion
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from exr_pipeline.storage.locations import Location
+    from exr_pipeline.tables.store import Mark
 
 CHILD_TABLES: Final[tuple[TableName, ...]] = ("parts", "channels", "attributes", "media_streams")
 
@@ -123,6 +124,43 @@ def plan_write(
             "proxy_outputs": changed_outputs,
         },
     )
+
+
+def plan_mark(
+    versions: Mapping[FileKey, str], mark: Mark, stored_files: pa.Table, stored_outputs: pa.Table, now: datetime
+) -> tuple[WritePlan, set[FileKey]]:
+    """What to write so that these versions bear a mark, given all stored rows of their files; and which ones do."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    clock = now.astimezone(UTC).isoformat()
+    keys, ids = _file_keys(stored_files, "bucket", "file_path"), stored_files.column("file_id").to_pylist()
+    superseded, states = stored_files.column("superseded_at").to_pylist(), stored_files.column("state").to_pylist()
+    meant = [
+        versions.get(key) == file_id and at is None and not (mark == "archived" and state == RETRYABLE)
+        for key, file_id, at, state in zip(keys, ids, superseded, states, strict=True)
+    ]
+    marked = {key for key, is_meant in zip(keys, meant, strict=True) if is_meant}
+    if mark == "media_removed":
+        pairs = _pairs(stored_outputs, "s3_bucket", "s3_key")
+        rows = stored_outputs.filter(pa.array([FileKey(*pair) in marked for pair in pairs], pa.bool_()))
+        rows = rows.filter(pc.is_null(rows.column("superseded_at")))
+        changed = _with_column(rows, "superseded_at", [clock] * rows.num_rows)
+        removed = list(dict.fromkeys(_pairs(changed, "s3_bucket", "proxy_id")))
+        return WritePlan({"proxy_outputs": removed}, {"proxy_outputs": changed}), marked
+    column = "deleted_at" if mark == "deleted" else "archived_at"
+    rows = stored_files.filter(pa.array(meant, pa.bool_()))
+    before = rows.column(column)
+    rows = rows.filter(pc.is_valid(before) if mark == "unarchived" else pc.is_null(before))
+    changed = _with_column(rows, column, [None if mark == "unarchived" else clock] * rows.num_rows)
+    return WritePlan({"files": list(dict.fromkeys(_pairs(changed, "bucket", "file_id")))}, {"files": changed}), marked
+
+
+def _with_column(rows: pa.Table, name: str, values: list[str | None]) -> pa.Table:
+    import pyarrow as pa
+
+    index = rows.schema.get_field_index(name)
+    return rows.set_column(index, rows.schema.field(index), pa.array(values, pa.string()))
 
 
 class _Merge:
@@ -231,7 +269,10 @@ class _FilesMerge(_Merge):
             "last_inspected": [],
             "inspection_count": [],
             "seen_at": [],
+            "archived_at": [],
+            "deleted_at": [],
         }
+        archived, deleted = self.values("archived_at"), self.values("deleted_at")
         for version in dict.fromkeys(self.ids):
             s = self.stored_at.get(version)
             is_current = self.current[keys[self.incoming_at[version] if s is None else s]] == version[1]
@@ -248,6 +289,14 @@ class _FilesMerge(_Merge):
             computed["inspection_count"].append(before[1] + inspected)
             met_at = [seen[i] for i in (s, self.incoming_at.get(version)) if i is not None and seen[i]]
             computed["seen_at"].append(max(met_at, key=instant, default=None))
+            lasting = s is not None and version not in self.other_bytes
+            stays = lasting and is_current and was is None
+            computed["archived_at"].append(archived[s] if stays and s is not None else None)
+            found = lasting and s is not None and deleted[s]
+            again = inspected and seen[self.incoming_at[version]]
+            # A run that met the file before it went, and comes late, does not bring it back.
+            is_back = found and again and instant(again) > instant(found)
+            computed["deleted_at"].append(found if found and not is_back else None)
         kept: dict[_Rule, set[VersionId]] = {"coalesce": self._met, "header": self._keeps_header}
         return self.gather(versions, lambda column: _FILE_RULES.get(column, "header"), kept, computed)
 
@@ -366,9 +415,17 @@ def versions_by_location(locations: Iterable[Location], files: pa.Table) -> dict
     rows = zip(*(files.column(name).to_pylist() for name in VERSION_COLUMNS), strict=True)
     known = {
         FileKey(bucket, path): FileVersion(
-            file_id, etag, instant(mtime), state, instant(last_inspected), reason, header_hash
+            file_id,
+            etag,
+            instant(mtime),
+            state,
+            instant(inspected),
+            reason,
+            header_hash,
+            instant(archived_at) if archived_at else None,
+            instant(deleted_at) if deleted_at else None,
         )
-        for bucket, path, file_id, etag, mtime, state, last_inspected, reason, header_hash in rows
+        for bucket, path, file_id, etag, mtime, state, inspected, reason, header_hash, archived_at, deleted_at in rows
     }
     found = ((location, known.get(FileKey(location.bucket, location.key))) for location in locations)
     return {location: version for location, version in found if version is not None}

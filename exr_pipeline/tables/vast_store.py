@@ -34,6 +34,7 @@ from exr_pipeline.tables.upsert import (
     FileKey,
     conform_all,
     file_columns,
+    plan_mark,
     plan_write,
     touched_files,
     version_columns,
@@ -42,13 +43,13 @@ from exr_pipeline.tables.upsert import (
 from exr_pipeline.tables.vast_session import ConflictError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from datetime import datetime
 
     import pyarrow as pa
 
     from exr_pipeline.storage.locations import Location
-    from exr_pipeline.tables.store import FileVersion
+    from exr_pipeline.tables.store import FileVersion, Mark
     from exr_pipeline.tables.upsert import VersionId, WritePlan
     from exr_pipeline.tables.vast_session import VastConnection
 
@@ -98,6 +99,37 @@ class VastStore:
         long_texts: dict[str, bytes] = {}
         conformed = {name: take_out(table, long_texts) for name, table in conformed.items()}
         self._tables()
+
+        def plan(stored_files: pa.Table, stored_outputs: pa.Table) -> WritePlan:
+            return plan_write(conformed, stored_files, stored_outputs, now)
+
+        self._change(files, plan, long_texts, now)
+
+    def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
+        """See `TableStore`."""
+        if not versions:
+            return set()
+        wanted = {FileKey(location.bucket, location.key): file_id for location, file_id in versions.items()}
+        marked: set[FileKey] = set()
+
+        def plan(stored_files: pa.Table, stored_outputs: pa.Table) -> WritePlan:
+            changes, bearing = plan_mark(wanted, mark, stored_files, stored_outputs, now)
+            marked.clear()
+            marked.update(bearing)
+            return changes
+
+        self._tables()
+        self._change(list(wanted), plan, {}, now)
+        return {location for location in versions if FileKey(location.bucket, location.key) in marked}
+
+    def _change(
+        self,
+        files: Collection[FileKey],
+        plan: Callable[[pa.Table, pa.Table], WritePlan],
+        long_texts: Mapping[str, bytes],
+        now: datetime,
+    ) -> None:
+        """Change what is stored of these files as `plan` says of it, in one transaction, again after each conflict."""
         write_id = uuid.uuid4().hex
         for _ in _attempts(self._conflict_wait_seconds, "other writers keep changing the same folders"):
             try:
@@ -105,7 +137,7 @@ class VastStore:
                     self._lock(transaction, files, write_id)
                     stored_files = self._matching(transaction, "files", files=files)
                     stored_outputs = self._matching(transaction, "proxy_outputs", files=files)
-                    self._apply(transaction, plan_write(conformed, stored_files, stored_outputs, now))
+                    self._apply(transaction, plan(stored_files, stored_outputs))
                     self._insert_long_values(transaction, long_texts)
                     self._forget_writes(transaction, now)
                     self._insert(transaction, WRITES, _write_row(write_id, now))
@@ -145,12 +177,27 @@ class VastStore:
                 rows = self._matching(transaction, table, columns=names, files=files, current_only=current_only)
             return self._put_back(transaction, rows)
 
+    def scan(
+        self, table: TableName, *, columns: Sequence[str], bucket: str | None = None, prefix: str = ""
+    ) -> Iterator[pa.RecordBatch]:
+        """See `TableStore`."""
+        self._tables()
+        bucket_column, path_column = file_columns(table)
+        with self._connection.transaction() as transaction:
+            rows = self._table(transaction, table)
+            predicate = rows["superseded_at"].isnull()
+            if bucket is not None:
+                predicate &= rows[bucket_column] == bucket
+            if prefix:
+                predicate &= rows[path_column].startswith(prefix)
+            yield from self._reader(transaction, table, columns, predicate)
+
     def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
         """See `TableStore`."""
         self._tables()
         with self._connection.transaction() as transaction:
             files = self._table(transaction, "files")
-            predicate = files["superseded_at"].isnull()
+            predicate = files["superseded_at"].isnull() & files["deleted_at"].isnull()
             if bucket is not None:
                 predicate &= files["bucket"] == bucket
             if prefix:
@@ -331,20 +378,26 @@ class VastStore:
         self, transaction: Any, name: str, columns: Sequence[str], *predicates: Any, with_row_ids: bool = False
     ) -> pa.Table:
         import pyarrow as pa
-        from vastdb.config import QueryConfig
 
-        reader = self._table(transaction, name).select(
-            columns=list(columns),
-            predicate=reduce(operator.and_, predicates) if predicates else None,
-            config=QueryConfig(num_splits=1, data_endpoints=[self._connection.endpoint]),
-            internal_row_id=with_row_ids,
-        )
-        rows = reader.read_all()
+        predicate = reduce(operator.and_, predicates) if predicates else None
+        rows = self._reader(transaction, name, columns, predicate, with_row_ids=with_row_ids).read_all()
         schema = _schemas()[name]
         fields = [schema.field(column) for column in columns]
         if with_row_ids:
             fields.append(rows.schema.field(_ROW_ID))
         return cast_columns(rows, pa.schema(fields))
+
+    def _reader(
+        self, transaction: Any, name: str, columns: Sequence[str], predicate: Any, *, with_row_ids: bool = False
+    ) -> pa.RecordBatchReader:
+        from vastdb.config import QueryConfig
+
+        return self._table(transaction, name).select(
+            columns=list(columns),
+            predicate=predicate,
+            config=QueryConfig(num_splits=1, data_endpoints=[self._connection.endpoint]),
+            internal_row_id=with_row_ids,
+        )
 
     def _put_back(self, transaction: Any, rows: pa.Table) -> pa.Table:
         return put_back(rows, lambda hashes: self._pieces(transaction, hashes))

@@ -75,8 +75,20 @@ def _stated_order() -> str:
 VIEWS: Final = (
     View(
         "latest_files",
-        "The current version of each file",
-        "SELECT * FROM files WHERE superseded_at IS NULL",
+        "The current version of each file that is in its store, as far as is known",
+        "SELECT * FROM files WHERE superseded_at IS NULL AND deleted_at IS NULL",
+    ),
+    View(
+        "deleted_files",
+        "The files that are gone from their store, and whether pictures of them are kept",
+        """
+        SELECT f.bucket, f.file_path, f.deleted_at, f.state, f.size_bytes, f.mtime, o.proxy_id IS NOT NULL AS has_media,
+            f.uri, f.file_id
+        FROM files f
+        LEFT JOIN proxy_outputs o ON o.file_id = f.file_id AND o.s3_bucket IS NOT DISTINCT FROM f.bucket
+            AND o.superseded_at IS NULL
+        WHERE f.superseded_at IS NULL AND f.deleted_at IS NOT NULL
+        ORDER BY f.bucket, f.file_path""",
     ),
     View(
         "latest_parts",
