@@ -2,7 +2,7 @@
 
 from exr_pipeline.inspection.color_space import StatedColorSpace, stated_color_space, stated_dpx_color_space
 from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, channel_fingerprints, metadata_embeddings
-from exr_pipeline.inspection.identity import asset_id, file_id, frame_number, split_frame
+from exr_pipeline.inspection.identity import asset_id, file_id, frame_number, split_frame, split_frame_text
 from exr_pipeline.inspection.inspect import inspect_bytes
 from exr_pipeline.inspection.json import inspection_json, rejection_json
 from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile
@@ -25,6 +25,7 @@ __all__ = [
     "rejection_json",
     "rows",
     "split_frame",
+    "split_frame_text",
     "stated_color_space",
     "stated_dpx_color_space",
     "unread_rows",

@@ -8,7 +8,7 @@ import re
 from datetime import UTC, datetime
 from typing import Final
 
-_FRAME: Final = re.compile(r"(?:^|[._])(-?\d+)$")
+_FRAME: Final = re.compile(r"(?:^|[._])(-?\d{4,6}\.\d{1,3}|-?\d+)$", re.ASCII)
 _INT32_MAX: Final = (1 << 31) - 1
 
 
@@ -39,18 +39,26 @@ def normalized_path(key: str) -> str:
     return key.replace("\\", "/").lower()
 
 
-def split_frame(key: str) -> tuple[str, int | None]:
-    """The key without its frame number and extension, and that number: the digits before the extension.
+def split_frame_text(key: str) -> tuple[str, str]:
+    """The key before its frame number, and the number as the name writes it: the digits before the extension.
 
     They follow a dot or an underscore (`beauty.1001.exr`, `beauty_1001.exr`) or are the whole name (`1001.exr`); a
-    minus sign belongs to them. None if there are no such digits or they exceed 32 bits.
+    minus sign belongs to them, and so does a fraction: up to three digits and a dot behind four to six digits
+    (`beauty.1001.25.exr`). An empty number if there are no such digits or they exceed 32 bits; the key is then whole
+    but for its extension.
     """
     folder, slash, name = key.rpartition("/")
     stem = name.rpartition(".")[0] or name
     match = _FRAME.search(stem)
-    if match is None or not match[1].isascii() or abs(int(match[1][:12])) > _INT32_MAX:
-        return folder + slash + stem, None
-    return folder + slash + stem[: match.start(1)], int(match[1])
+    if match is None or abs(int(match[1].partition(".")[0][:12])) > _INT32_MAX:
+        return folder + slash + stem, ""
+    return folder + slash + stem[: match.start(1)], match[1]
+
+
+def split_frame(key: str) -> tuple[str, int | None]:
+    """The key without its frame number and extension, and that number without its fraction, as `split_frame_text`."""
+    stem, text = split_frame_text(key)
+    return stem, int(text.partition(".")[0]) if text else None
 
 
 def frame_number(key: str) -> int | None:

@@ -36,6 +36,8 @@ def test_keys_of_any_bytes_have_identifiers():
         ("a/name.-0012.exr", -12),
         ("a/1001.exr", 1001),
         ("name.v002.1001.exr", 1001),
+        ("a/name.1001.25.exr", 1001),
+        ("a/name_010.0001.exr", 1),
         ("a.1001/name.exr", None),
         ("a/name.exr", None),
         ("a/name_v002.exr", None),

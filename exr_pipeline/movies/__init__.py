@@ -1,0 +1,1 @@
+"""Movies, contact sheets and filmstrips of sequences; the encoder and its presets."""

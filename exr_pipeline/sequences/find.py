@@ -1,0 +1,224 @@
+"""Finding sequences among files, and the one that a pattern, folder or beginning of names means.
+
+Belongs here: which files belong together (docs/media.md). Not here: what a sequence is worth (`model`), or the rule
+which part of a name is a frame number (`inspection.identity`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from decimal import Decimal
+from itertools import chain
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from exr_pipeline.errors import BadInputError, MisconfiguredError
+from exr_pipeline.inspection.identity import split_frame_text
+from exr_pipeline.sequences.model import Frame, Sequence
+from exr_pipeline.storage.locations import Location, is_source, source_kind
+from exr_pipeline.storage.object_info import ObjectInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from exr_pipeline.settings import SourceKind
+    from exr_pipeline.storage.objects import ObjectStorage
+
+# A folder or a word of the name that says: these numbers are tiles of a texture.
+UDIM_HINT: Final = r"(?i)(?:^|[/._-])(?:udims?|tex|textures?)(?:[/._-]|$)"
+_UDIM_TILES: Final = range(1001, 2000)
+
+_STILLS: Final[tuple[SourceKind, ...]] = ("exr", "dpx", "image")
+
+_PATTERN: Final = re.compile(r"#|@|%\d*d|\$F\d*|<UDIM>|%\(UDIM\)d")
+_VIEW: Final = re.compile(r"%[Vv]")
+_NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
+_NAMED: Final = 20
+
+
+class _Member(NamedTuple):
+    text: str
+    frame: Frame
+
+
+def find_sequences(
+    files: Iterable[Location | ObjectInfo], *, singles: bool = False, udim: str = UDIM_HINT
+) -> list[Sequence]:
+    """The sequences among these files, in order of their location; files that are no still picture are left out.
+
+    Numbers of another padding or another stem are another sequence, so are those of another view. Files that lie in
+    1001 to 1999 and whose key matches the regular expression `udim` are tiles of a texture, no frames (an empty
+    expression turns that off). One file alone is no sequence unless `singles`.
+    Raises `MisconfiguredError` if `udim` is no regular expression.
+    """
+    try:
+        tiles = re.compile(udim) if udim else None
+    except re.error as error:
+        raise MisconfiguredError(
+            "EXR_PIPELINE_UDIM_HINT", f"{udim!r} is no regular expression: {error}", "correct it, or leave it empty"
+        ) from None
+    groups: dict[tuple[Location, str, str], list[_Member]] = defaultdict(list)
+    for file in files:
+        location, etag = (file.location, file.etag) if isinstance(file, ObjectInfo) else (file, "")
+        stem, text = split_frame_text(location.key)
+        if text and source_kind(location.key) in _STILLS:
+            folder, _, prefix = stem.rpartition("/")
+            suffix = location.key[len(stem) + len(text) :]
+            home = Location(location.scheme, location.bucket, stem[: len(folder) + 1] if "/" in stem else "")
+            groups[home, prefix, suffix].append(_Member(text, Frame(Decimal(text), location, etag)))
+    found = []
+    for (home, prefix, suffix), members in groups.items():
+        for padding, frames in _by_padding(members).items():
+            sequence = Sequence(home, prefix, padding, suffix, frames)
+            if (len(frames) > 1 or singles) and not (tiles and _are_tiles(sequence, tiles)):
+                found.append(sequence)
+    return sorted(found, key=lambda sequence: sequence.location)
+
+
+def _are_tiles(sequence: Sequence, hint: re.Pattern[str]) -> bool:
+    return (
+        not sequence.has_sub_frames
+        and int(sequence.first) in _UDIM_TILES
+        and int(sequence.last) in _UDIM_TILES
+        and hint.search(f"{sequence.folder.key}{sequence.prefix}") is not None
+    )
+
+
+def _by_padding(members: list[_Member]) -> dict[int, tuple[Frame, ...]]:
+    """The frames by the padding that fits them, as fileseq tells it: 8, 9 and 10 are one sequence, 008 and 9 are two.
+
+    It counts a minus sign as a digit; programs that write -0001 before 0000 don't, nor those that write -001. So it
+    judges the numbers without their sign.
+    """
+    from fileseq.constants import PAD_STYLE_HASH1
+    from fileseq.filesequence import FileSequence
+
+    by_number: dict[str, list[Frame]] = defaultdict(list)
+    for text, frame in members:
+        by_number[text.lstrip("-").partition(".")[0]].append(frame)
+    result: dict[int, tuple[Frame, ...]] = {}
+    names = [f"f.{digits}.x" for digits in by_number]
+    for found in FileSequence.yield_sequences_in_list(names, pad_style=PAD_STYLE_HASH1):
+        padding = found.zfill()
+        frames = list(chain.from_iterable(by_number[found.index(i).split(".")[1]] for i in range(len(found))))
+        result[padding] = tuple(sorted(frames, key=lambda frame: (frame.number, frame.location)))
+    return _with_shorter_negatives(result)
+
+
+def _with_shorter_negatives(by_padding: dict[int, tuple[Frame, ...]]) -> dict[int, tuple[Frame, ...]]:
+    """Negative frames whose sign took the place of a digit (-001 before 0000) belong to the wider sequence."""
+    for padding in sorted(by_padding):
+        frames, wider = by_padding[padding], by_padding.get(padding + 1)
+        if wider and padding > 1 and frames[-1].number < 0 <= wider[0].number:
+            del by_padding[padding]
+            by_padding[padding + 1] = frames + wider
+    return by_padding
+
+
+def resolve_sequence(place: Location, storage: ObjectStorage, *, udim: str = UDIM_HINT) -> Sequence:
+    """The one sequence that a place means, with the etags of its frames.
+
+    A place is a pattern (`shot.####.exr`, `shot.%04d.exr`, `shot.@@@@.exr`, `shot.$F4.exr`, with a frame range
+    `shot.1001-1020####.exr`, with `%V` for a view), a folder, the beginning of names, or one file, which is then a
+    sequence of one frame. A single `#` or `@` is a number of any width.
+    Raises `BadInputError` if there is none, or if there are several, which it lists; and what listing raises.
+    """
+    name = place.url.replace("%23", "#")
+    path = storage.local_path(place)
+    is_pattern = _PATTERN.search(place.name) and not (path and path.exists())
+    found = _matching(place, storage) if is_pattern else _below(place, storage, udim)
+    if not found:
+        raise BadInputError(name, "no frames of a sequence found there")
+    if len(found) > 1:
+        listed = "; ".join(str(sequence) for sequence in found[:_NAMED])
+        more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
+        raise BadInputError(name, f"there are {len(found)} sequences, name one of them: {listed}{more}")
+    return found[0]
+
+
+def _objects(folder: Location, storage: ObjectStorage) -> Iterator[ObjectInfo]:
+    path = storage.local_path(folder)
+    if path is not None and not path.is_dir():
+        return iter(())
+    return (
+        info for info in storage.iter_objects(folder) if is_source(info.location.key, below=folder.key, kinds=_STILLS)
+    )
+
+
+def _below(place: Location, storage: ObjectStorage, udim: str) -> list[Sequence]:
+    path = storage.local_path(place)
+    if path is not None and path.is_file():
+        return find_sequences([storage.head(place)], singles=True, udim="") or [_of_one(storage.head(place))]
+    folder = Location(place.scheme, place.bucket, place.key.rstrip("/") + "/" if place.key else "")
+    objects = list(_objects(folder, storage))
+    if not objects and not place.key.endswith("/"):
+        parent = Location(place.scheme, place.bucket, place.key.removesuffix(place.name))
+        objects = [info for info in _objects(parent, storage) if info.location.key.startswith(place.key)]
+        if len(objects) == 1 and objects[0].location == place:
+            return find_sequences(objects, singles=True, udim="") or [_of_one(objects[0])]
+    direct = [info for info in objects if "/" not in info.location.key[len(folder.key) :]]
+    return (
+        find_sequences(direct, udim=udim)
+        or find_sequences(objects, udim=udim)
+        or find_sequences(objects, udim=udim, singles=True)
+    )
+
+
+def _of_one(info: ObjectInfo) -> Sequence:
+    """A file without a number, as its own only frame, number 1."""
+    name = info.location.name
+    folder = Location(info.location.scheme, info.location.bucket, info.location.key.removesuffix(name))
+    stem, dot, extension = name.rpartition(".")
+    return Sequence(folder, stem, 0, dot + extension, (Frame(Decimal(1), info.location, info.etag),))
+
+
+def _matching(pattern: Location, storage: ObjectStorage) -> list[Sequence]:
+    """The sequences that fit a pattern; several if it leaves the view or the padding open."""
+    from fileseq.constants import PAD_STYLE_HASH1
+    from fileseq.exceptions import FileSeqException
+    from fileseq.filesequence import FileSequence
+
+    view = _VIEW.search(pattern.key)
+    until = view.start() if view else len(pattern.key)
+    folder = Location(pattern.scheme, pattern.bucket, pattern.key[: pattern.key.rfind("/", 0, until) + 1])
+    rest = pattern.key[len(folder.key) :]
+    try:
+        parsed = FileSequence(rest, pad_style=PAD_STYLE_HASH1, allow_subframes=True)
+    except (FileSeqException, ValueError) as error:
+        raise BadInputError(pattern.url, f"not a pattern of a sequence: {' '.join(str(error).split())}") from None
+    if not parsed.padding():
+        raise BadInputError(pattern.url, "not a pattern of a sequence: write one # per digit where the number is")
+    before, after = f"{parsed.dirname()}{parsed.basename()}", parsed.extension()
+    expression = re.compile(
+        f"({_views(before)})(?P<number>{_NUMBER.pattern})(?P<end>{_views(after)})", re.ASCII | re.DOTALL
+    )
+    groups: dict[tuple[str, str], list[_Member]] = defaultdict(list)
+    asked = parsed.frameSet()
+    for info in _objects(folder, storage):
+        found = expression.fullmatch(info.location.key[len(folder.key) :])
+        if found is None:
+            continue
+        start, text, end = found.group(1), found.group("number"), found.group("end")
+        number = Decimal(text)
+        wanted = asked is None or number in asked
+        if wanted and _fits(text, parsed.zfill()):
+            groups[start, end].append(_Member(text, Frame(number, info.location, info.etag)))
+    sequences = []
+    for (start, end), members in groups.items():
+        inner, slash, prefix = start.rpartition("/")
+        place = folder.child(inner + slash) if slash else folder
+        paddings = _by_padding(members)
+        for padding, frames in paddings.items():
+            sequences.append(Sequence(place, prefix, padding, end, frames))
+    return sorted(sequences, key=lambda sequence: sequence.location)
+
+
+def _views(text: str) -> str:
+    return re.escape(text).replace("%V", "[A-Za-z]+").replace("%v", "[A-Za-z]")
+
+
+def _fits(text: str, padding: int) -> bool:
+    """Whether a number as written has the padding: as many digits, or more without leading zeros; 1 is any."""
+    digits = text.lstrip("-").partition(".")[0]
+    shortest = padding - 1 if text.startswith("-") else padding
+    return padding <= 1 or len(digits) in {shortest, padding} or (len(digits) > padding and digits[0] != "0")

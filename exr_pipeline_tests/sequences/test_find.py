@@ -1,0 +1,181 @@
+"""Which files are a sequence, in which order, and which one somebody means."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from exr_pipeline.errors import BadInputError, MisconfiguredError
+from exr_pipeline.sequences import Sequence, find_sequences, resolve_sequence
+from exr_pipeline.settings import Settings
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.objects import ObjectStorage
+
+SHOT = Location("s3", "renders", "show/shot/")
+
+
+def found(*names: str, **options: object) -> list[Sequence]:
+    return find_sequences([SHOT.child(name) for name in names], **options)  # type: ignore[arg-type]
+
+
+def patterns(*names: str, **options: object) -> list[tuple[str, str]]:
+    return [(sequence.pattern, sequence.frame_range) for sequence in found(*names, **options)]
+
+
+def test_frames_are_grouped_by_what_is_around_their_number():
+    names = ["a.1001.exr", "a.1003.exr", "a.1002.exr", "b_1001.exr", "b_1002.exr", "a.1001.dpx", "a.1002.dpx", "x.exr"]
+    assert patterns(*names) == [("a.####.dpx", "1001-1002"), ("a.####.exr", "1001-1003"), ("b_####.exr", "1001-1002")]
+
+
+def test_one_frame_is_a_sequence_only_when_asked():
+    assert patterns("a.1001.exr") == []
+    assert patterns("a.1001.exr", singles=True) == [("a.####.exr", "1001")]
+
+
+def test_frames_are_sorted_by_number_not_by_text():
+    (sequence,) = found("a.10.exr", "a.9.exr", "a.100.exr", "a.8.exr")
+    assert [int(frame.number) for frame in sequence.frames] == [8, 9, 10, 100]
+    assert (sequence.pattern, sequence.padding) == ("a.#.exr", 1)
+
+
+def test_frames_of_another_padding_are_another_sequence():
+    assert patterns("a.1.exr", "a.2.exr", "a.0001.exr", "a.0002.exr", "a.10000.exr") == [
+        ("a.####.exr", "1-2,10000"),
+        ("a.#.exr", "1-2"),
+    ]
+
+
+@pytest.mark.parametrize("first", ["a.-0001.exr", "a.-001.exr"])
+def test_negative_frames_come_first_in_the_same_sequence_whichever_way_they_are_padded(first: str):
+    (sequence,) = found("a.0000.exr", "a.0001.exr", first)
+    assert [int(frame.number) for frame in sequence.frames] == [-1, 0, 1]
+    assert sequence.pattern == "a.####.exr"
+    assert sequence.missing_count == 0
+
+
+def test_sub_frames_are_exact_and_leave_no_gap():
+    (sequence,) = found("a.1001.exr", "a.1002.exr", "a.1001.5.exr", "a.1001.25.exr", "a.1004.exr")
+    assert [frame.number for frame in sequence.frames] == [
+        Decimal(n) / 100 for n in (100100, 100125, 100150, 100200, 100400)
+    ]
+    assert sequence.has_sub_frames
+    assert list(sequence.missing()) == []
+    assert sequence.name_of(Decimal("1001.5")) == "a.1001.5.exr"
+
+
+def test_a_version_before_the_number_is_no_part_of_it():
+    assert patterns("a_v002.1001.exr", "a_v002.1002.exr") == [("a_v002.####.exr", "1001-1002")]
+    assert patterns("sc_010.0050.exr", "sc_010.0051.exr") == [("sc_010.####.exr", "50-51")]
+
+
+@pytest.mark.parametrize("name", ["wood_udim.{}.exr", "textures/wood.{}.exr", "tex/wood_{}.exr"])
+def test_tiles_of_a_texture_are_no_frames(name: str):
+    tiles = [name.format(tile) for tile in (1001, 1002, 1011)]
+    assert patterns(*tiles) == []
+    assert len(found(*tiles, udim="")) == 1
+    assert len(found(*tiles, name.format(2001))) == 1, "2001 is no tile"
+    assert len(found("beauty.1001.exr", "beauty.1002.exr")) == 1
+    assert patterns("beauty.1001.exr", "beauty.1002.exr", udim="beauty") == []
+
+
+def test_a_wrong_expression_for_tiles_names_its_setting():
+    with pytest.raises(MisconfiguredError, match="EXR_PIPELINE_UDIM_HINT"):
+        found("a.1.exr", udim="(")
+
+
+def test_views_are_sequences_of_their_own():
+    names = ["a_left.1001.exr", "a_left.1002.exr", "a.r.1001.exr", "a.r.1002.exr", "R/a.1001.exr", "R/a.1002.exr"]
+    assert {(s.pattern, s.view) for s in found(*names)} == {
+        ("a_left.####.exr", "left"),
+        ("a.r.####.exr", "right"),
+        ("a.####.exr", "right"),
+    }
+
+
+def test_what_is_missing_is_counted_without_listing_it():
+    (sequence,) = found("a.1001.exr", "a.1004.exr", "a.1006.exr")
+    assert list(sequence.missing()) == [1002, 1003, 1005]
+    (sequence,) = found("a.1.exr", "a.2000000000.exr")
+    assert sequence.missing_count == 1_999_999_998
+
+
+def test_the_key_stays_when_frames_come_and_leads_back_to_the_pattern():
+    (before,) = found("a b.1001.exr", "a b.1002.exr")
+    (after,) = found("a b.1001.exr", "a b.1002.exr", "a b.1003.exr")
+    assert before.key == after.key
+    assert set(before.key) <= set("abcdefghijklmnopqrstuvwxyzABCDEF0123456789-_.~")
+    assert Location.from_partition_key(before.key) == SHOT.child("a b.####.exr")
+    assert before.url == "s3://renders/show/shot/a%20b.####.exr"
+
+
+@pytest.fixture
+def local(tmp_path: Path) -> ObjectStorage:
+    for name in ("a.1001.exr", "a.1002.exr", "a.1004.exr", "b.0998.exr", "b.0999.exr", "one.exr", ".a.1003.exr"):
+        (tmp_path / "shot").mkdir(exist_ok=True)
+        (tmp_path / "shot" / name).write_bytes(b"x")
+    for view in ("left", "right"):
+        (tmp_path / "stereo" / view).mkdir(parents=True)
+        for frame in (1, 2):
+            (tmp_path / "stereo" / view / f"c{frame:03}.exr").write_bytes(b"x")
+    (tmp_path / "empty").mkdir()
+    return ObjectStorage(Settings(_env_file=None))
+
+
+def resolved(storage: ObjectStorage, folder: Path, argument: str) -> Sequence:
+    return resolve_sequence(Location("file", "", f"{folder}/{argument}".lstrip("/")), storage)
+
+
+@pytest.mark.parametrize(
+    ("argument", "frames"),
+    [
+        ("shot/a.####.exr", "1001-1002,1004"),
+        ("shot/a.@@@@.exr", "1001-1002,1004"),
+        ("shot/a.%04d.exr", "1001-1002,1004"),
+        ("shot/a.$F4.exr", "1001-1002,1004"),
+        ("shot/a.#.exr", "1001-1002,1004"),
+        ("shot/a.1002-1010####.exr", "1002,1004"),
+        ("shot/a.", "1001-1002,1004"),
+        ("shot/a.1001.exr", "1001"),
+        ("shot/one.exr", "1"),
+        ("stereo/left", "1-2"),
+        ("stereo/left/c###.exr", "1-2"),
+    ],
+)
+def test_a_sequence_is_named_by_pattern_folder_beginning_or_file(
+    local: ObjectStorage, tmp_path: Path, argument: str, frames: str
+):
+    if argument == "stereo/left":
+        for path in (tmp_path / argument).iterdir():
+            path.rename(path.with_name(path.name.replace("c", "c.")))
+    sequence = resolved(local, tmp_path, argument)
+    assert sequence.frame_range == frames
+    assert all(frame.etag for frame in sequence.frames)
+
+
+def test_a_number_that_is_too_short_for_the_pattern_is_not_of_it(local: ObjectStorage, tmp_path: Path):
+    with pytest.raises(BadInputError, match="no frames of a sequence found"):
+        resolved(local, tmp_path, "shot/a.#####.exr")
+
+
+@pytest.mark.parametrize("argument", ["shot/", "stereo/%V/c###.exr"])
+def test_several_sequences_are_listed(local: ObjectStorage, tmp_path: Path, argument: str):
+    with pytest.raises(BadInputError, match="there are 2 sequences, name one") as error:
+        resolved(local, tmp_path, argument)
+    for name in ("a.####.exr (1001", "b.####.exr (998") if argument == "shot/" else ("left/c", "right/c"):
+        assert name in str(error.value)
+
+
+@pytest.mark.parametrize("argument", ["empty/", "nowhere/", "nowhere/a.####.exr", "shot/z.####.exr"])
+def test_no_sequence_is_bad_input_that_names_the_place(local: ObjectStorage, tmp_path: Path, argument: str):
+    with pytest.raises(BadInputError, match="no frames of a sequence") as error:
+        resolved(local, tmp_path, argument)
+    assert argument in str(error.value)
+
+
+def test_a_sequence_in_a_bucket_is_found_by_each_way_of_naming_it(storage: ObjectStorage, bucket: Location):
+    for frame in (1001, 1002):
+        storage.write(bucket.child(f"x/a.{frame}.exr"), b"x", content_type="image/x-exr", tags={})
+    for key in ("x/a.####.exr", "x/", "x", "x/a", "x/a.%04d.exr"):
+        sequence = resolve_sequence(bucket.child(key), storage)
+        assert sequence.frame_range == "1001-1002"
+        assert resolve_sequence(Location.from_partition_key(sequence.key), storage) == sequence
