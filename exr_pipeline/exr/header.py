@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from exr_pipeline.exr.codec import encode_text, encode_value
+from exr_pipeline.exr.codec import encode_text, value_type
 from exr_pipeline.exr.values import COMPRESSIONS, LINE_ORDERS, Box2i, Channel, TileDescription
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Attribute(NamedTuple):
     @classmethod
     def of(cls, name: str, type_name: str, value: Any) -> Attribute:
         """The attribute with this value."""
-        return cls(name, type_name, value, encode_value(type_name, value))
+        return cls(name, type_name, value, value_type(type_name).encode(value))
 
     def to_bytes(self) -> bytes:
         """The attribute as it is stored."""

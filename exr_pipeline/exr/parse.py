@@ -4,10 +4,11 @@ Belongs here: the structure of a header. Not here: values (`codec`), meaning (`v
 Source: "OpenEXR File Layout".
 """
 
+import re
 import struct
-from typing import Any, Final
+from typing import Final
 
-from exr_pipeline.exr.codec import FIXED_SIZES, MAX_NAME_BYTES, DecodeError, decode_text, decode_value
+from exr_pipeline.exr.codec import MAX_NAME_BYTES, TYPES, DecodeError, ValueType, decode_text, new, value_type
 from exr_pipeline.exr.errors import HeaderError, NeedMoreBytes
 from exr_pipeline.exr.header import MAGIC, MULTIPART_FLAG, Attribute, Header, Part, implied_type
 
@@ -19,8 +20,12 @@ MAX_ATTRIBUTES: Final = 1 << 16
 MAX_LIST_ITEMS: Final = 1 << 18
 
 _VERSION: Final = struct.Struct("<I")
-_SIZE: Final = struct.Struct("<i")
+# Name, type and size: what stands before a value.
+_HEAD: Final = re.compile(rb"([^\0]{1,%d})\0([^\0]{1,%d})\0(.{4})" % (MAX_NAME_BYTES, MAX_NAME_BYTES), re.DOTALL)
+_TYPES: Final = {name.encode(): type_ for name, type_ in TYPES.items()}
 _LISTS: Final = frozenset({"chlist", "floatvector", "stringvector"})
+
+_Record = tuple[bytes, bytes, bytes]
 
 
 def parse_header(data: bytes, *, name: str = "<bytes>") -> Header:
@@ -39,6 +44,8 @@ class _Parser:
         self.position = 0
         self.attributes = 0
         self.list_items = 0
+        # Parts of a file repeat most of each other's attributes, byte for byte.
+        self.seen: dict[_Record, Attribute] = {}
 
     def header(self) -> Header:
         data = self.data
@@ -65,62 +72,74 @@ class _Parser:
 
     def part(self) -> tuple[Attribute, ...]:
         """The attributes up to the empty name that ends a part (of none: the end of a multi-part header)."""
+        data, position, seen = self.data, self.position, self.seen
+        last = min(len(data), MAX_HEADER_BYTES - 1)
         attributes: list[Attribute] = []
-        while True:
-            name = self.text("attribute name")
-            if not name:
-                return tuple(attributes)
+        while head := _HEAD.match(data, position):
+            name, type_name, size_bytes = head.groups()
+            start = head.end()
+            size = int.from_bytes(size_bytes, "little", signed=True)
+            type_ = _TYPES.get(type_name)
+            end = start + size
+            if size < 0 or end > last or (type_ is not None and type_.size not in {None, size}):
+                break
             self.attributes += 1
             if self.attributes > MAX_ATTRIBUTES:
-                raise HeaderError(self.name, f"more than {MAX_ATTRIBUTES} attributes", self.position)
-            attributes.append(self.attribute(name))
+                raise HeaderError(self.name, f"more than {MAX_ATTRIBUTES} attributes", position + len(name) + 1)
+            record = name, type_name, data[start:end]
+            attribute = seen.get(record)
+            if attribute is None:
+                attribute = seen[record] = self.attribute(record, type_, start)
+            if attribute.type in _LISTS:
+                self.list_items += len(attribute.value)
+                if self.list_items > MAX_LIST_ITEMS:
+                    raise HeaderError(self.name, f"lists of more than {MAX_LIST_ITEMS} items", start)
+            attributes.append(attribute)
+            position = end
+        if data[position : position + 1] != b"\0" or position >= MAX_HEADER_BYTES:
+            raise self.fault(position)
+        self.position = position + 1
+        return tuple(attributes)
 
-    def text(self, what: str, of: str | None = None) -> str:
-        start = self.position
+    def attribute(self, record: _Record, type_: ValueType | None, start: int) -> Attribute:
+        name, type_name, raw = record
+        if type_ is None:
+            return Attribute(decode_text(name), decode_text(type_name), raw, raw)
+        try:
+            return new(Attribute, (decode_text(name), type_.name, type_.decode(raw), raw))
+        except DecodeError as error:
+            problem = f"attribute {decode_text(name)!r}: {error.problem}"
+            raise HeaderError(self.name, problem, start + error.position) from None
+
+    def fault(self, position: int) -> HeaderError:
+        """Why no attribute begins at this byte, and no part ends there."""
+        try:
+            name, type_start = self.text(position, "attribute name")
+            type_name, start = self.text(type_start, f"type of attribute {name!r}")
+        except HeaderError as error:
+            return error
+        if not type_name:
+            return HeaderError(self.name, f"attribute {name!r} has no type", type_start)
+        if start + 4 > len(self.data):
+            return NeedMoreBytes(self.name, len(self.data), start + 5)
+        size = int.from_bytes(self.data[start : start + 4], "little", signed=True)
+        problem = f"attribute {name!r} of type {type_name!r} declares {size} bytes"
+        if size < 0 or value_type(type_name).size not in {None, size}:
+            return HeaderError(self.name, problem, start)
+        end = start + 4 + size
+        if end >= MAX_HEADER_BYTES:
+            problem = f"attribute {name!r} of {size} bytes makes the header longer than {MAX_HEADER_BYTES} bytes"
+            return HeaderError(self.name, problem, start)
+        return NeedMoreBytes(self.name, len(self.data), end + 1)
+
+    def text(self, start: int, what: str) -> tuple[str, int]:
+        """The text that begins at this byte, and where it ends."""
         end = self.data.find(b"\0", start, start + MAX_NAME_BYTES + 1)
         if end < 0:
             if len(self.data) - start > MAX_NAME_BYTES:
-                subject = what if of is None else f"{what} {of!r}"
-                raise HeaderError(self.name, f"{subject} longer than {MAX_NAME_BYTES} bytes", start)
+                raise HeaderError(self.name, f"{what} longer than {MAX_NAME_BYTES} bytes", start)
             if len(self.data) < MAX_HEADER_BYTES:
                 raise NeedMoreBytes(self.name, len(self.data), len(self.data) + 1)
         if end < 0 or end >= MAX_HEADER_BYTES:
             raise HeaderError(self.name, f"header longer than {MAX_HEADER_BYTES} bytes", start)
-        self.position = end + 1
-        return decode_text(self.data[start:end])
-
-    def attribute(self, name: str) -> Attribute:
-        type_start = self.position
-        type_name = self.text("type of attribute", name)
-        if not type_name:
-            raise HeaderError(self.name, f"attribute {name!r} has no type", type_start)
-        start = self.position + 4
-        if start > len(self.data):
-            raise NeedMoreBytes(self.name, len(self.data), start + 1)
-        (size,) = _SIZE.unpack_from(self.data, self.position)
-        self.check_size(name, type_name, size)
-        end = start + size
-        if end > len(self.data):
-            raise NeedMoreBytes(self.name, len(self.data), end + 1)
-        raw = self.data[start:end]
-        try:
-            value: Any = decode_value(type_name, raw)
-        except DecodeError as error:
-            problem = f"attribute {name!r}: {error.problem}"
-            raise HeaderError(self.name, problem, start + error.position) from None
-        if type_name in _LISTS:
-            self.list_items += len(value)
-            if self.list_items > MAX_LIST_ITEMS:
-                raise HeaderError(self.name, f"lists of more than {MAX_LIST_ITEMS} items", start)
-        self.position = end
-        return Attribute(name, type_name, value, raw)
-
-    def check_size(self, name: str, type_name: str, size: int) -> None:
-        """Refuse a size that cannot be before asking for its bytes."""
-        fixed = FIXED_SIZES.get(type_name, size)
-        if size < 0 or size != fixed:
-            problem = f"attribute {name!r} of type {type_name!r} declares {size} bytes"
-            raise HeaderError(self.name, problem, self.position)
-        if self.position + 4 + size >= MAX_HEADER_BYTES:
-            problem = f"attribute {name!r} of {size} bytes makes the header longer than {MAX_HEADER_BYTES} bytes"
-            raise HeaderError(self.name, problem, self.position)
+        return decode_text(self.data[start:end]), end + 1

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from exr_pipeline.exr import KNOWN_TYPES, Attribute, Header, KeyCode, Rational, TileDescription, parse_header
-from exr_pipeline.exr.codec import FIXED_SIZES, decode_value
+from exr_pipeline.exr.codec import TYPES
 from exr_pipeline_tests.exr.exrheader import VALUELESS, expected, printed
 from exr_pipeline_tests.exr.test_parse import corpus_files, needs_corpus
 from fuzz.seeds import EXAMPLES, attributes, file_of, headers
@@ -37,9 +37,9 @@ def attribute_of(kind: str, generator: random.Random) -> Attribute:
     name = f"{generator.choice('aAzZ_')}/{kind}"
     if kind in BOUNDED:
         return Attribute.of(name, kind, BOUNDED[kind](generator))
-    if kind in FIXED_SIZES:
-        raw = generator.randbytes(FIXED_SIZES[kind])
-        return Attribute(name, kind, decode_value(kind, raw), raw)
+    if TYPES[kind].size is not None:
+        raw = generator.randbytes(TYPES[kind].size)
+        return Attribute(name, kind, TYPES[kind].decode(raw), raw)
     return Attribute.of(name, kind, EXAMPLES[kind])
 
 
@@ -80,7 +80,7 @@ def test_another_value_would_be_noticed(tmp_path: Path):
             raw[-2] ^= 0x10
         else:
             raw[0] ^= 1
-        changed = attribute._replace(raw=bytes(raw), value=decode_value(kind, bytes(raw)))
+        changed = attribute._replace(raw=bytes(raw), value=TYPES[kind].decode(bytes(raw)))
         listed = [changed if item is attribute else item for item in header.parts[0].attributes]
         assert expected(Header.build([listed])) != printed(path), kind
 
