@@ -104,7 +104,7 @@ class Settings(BaseSettings):
     workers: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Picture worker processes per run."
     )
-    worker_memory_mb: int = Field(4096, ge=512, description="Address space a picture worker may use, in MiB.")
+    worker_memory_mb: int = Field(4096, ge=1024, description="Address space a picture worker may use, in MiB.")
     worker_timeout_seconds: float = Field(120.0, gt=0, description="Seconds a picture worker may spend on one file.")
     max_image_mb: int = Field(2048, ge=1, description="Largest uncompressed image that is decoded, in MiB.")
     fetches: int = Field(16, ge=1, description="Whole objects fetched at the same time per run.")
@@ -125,6 +125,25 @@ class Settings(BaseSettings):
         description="View of thumbnails: `view` is the display's default one, `un-tone-mapped` the colorimetric one.",
     )
     proxy_view: Literal["view", "un-tone-mapped"] = Field("view", description="The same for proxies.")
+    picture_rules: Path | None = Field(
+        None,
+        description="YAML file that chooses space, display, view, look, LUT and layer by the beginning of a file's URL "
+        "(see docs/colour.md).",
+    )
+
+    # Movies of sequences
+    movie_preset: str = Field("review", description="Preset of movies for which none is chosen (see docs/media.md).")
+    movie_presets: Path | None = Field(
+        None, description="YAML file of presets that are added to those of the program, or replace them by name."
+    )
+    movie_segment_frames: int = Field(
+        48, ge=1, description="Frames per segment of a movie at most: what one worker encodes, and a restart may lose."
+    )
+    udim_hint: str = Field(
+        r"(?i)(?:^|[/._-])(?:udims?|tex|textures?)(?:[/._-]|$)",
+        description="Regular expression; in a key that matches, the numbers 1001 to 1999 are tiles of a texture, not "
+        "frames. Empty means never.",
+    )
 
     @field_validator("sources", "source_kinds", mode="before")
     @classmethod
@@ -141,6 +160,8 @@ class Settings(BaseSettings):
         "ocio_config_path",
         "output_root",
         "database",
+        "picture_rules",
+        "movie_presets",
         "s3_access_key",
         "s3_secret_key",
         "vast_db_access_key",
