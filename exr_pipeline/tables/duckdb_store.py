@@ -22,9 +22,11 @@ from exr_pipeline.tables.upsert import (
     VERSION_COLUMNS,
     FileKey,
     conform_all,
+    conform_sequences,
     file_columns,
     plan_mark,
     plan_write,
+    sequence_plan,
     touched_files,
     version_columns,
     versions_by_location,
@@ -99,6 +101,13 @@ class DuckDBStore:
             plan, marked = plan_mark(wanted, mark, stored["files"], stored["proxy_outputs"], now)
             _apply(connection, plan)
         return {location for location in versions if FileKey(location.bucket, location.key) in marked}
+
+    def write_sequences(self, rows: pa.Table, *, now: datetime) -> None:
+        """See `TableStore`."""
+        conformed = conform_sequences(rows)
+        if conformed.num_rows:
+            with self._with_tables(read_only=False) as connection, _transaction(connection):
+                _apply(connection, sequence_plan(conformed))
 
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
         """See `TableStore`."""
@@ -247,7 +256,7 @@ def _matching(
         conditions.append(f"({bucket}, {path}) IN (SELECT bucket, file_path FROM wanted_files)")  # noqa: S608 - our names
     if current_only and table in CHILD_TABLES:
         conditions.append("(bucket, file_id) IN (SELECT bucket, file_id FROM files WHERE superseded_at IS NULL)")
-    elif current_only:
+    elif current_only and "superseded_at" in arrow_schema(table).names:
         conditions.append("superseded_at IS NULL")
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     selected = ", ".join(f'"{name}"' for name in names)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TableName = Literal["files", "parts", "channels", "attributes", "proxy_outputs", "media_streams"]
+TableName = Literal["files", "parts", "channels", "attributes", "proxy_outputs", "media_streams", "sequence_outputs"]
 TABLE_NAMES: Final[tuple[TableName, ...]] = (
     "files",
     "parts",
@@ -21,7 +21,11 @@ TABLE_NAMES: Final[tuple[TableName, ...]] = (
     "attributes",
     "proxy_outputs",
     "media_streams",
+    "sequence_outputs",
 )
+
+# What the rows of files are written to together; sequences are written by themselves.
+FILE_TABLES: Final = tuple(name for name in TABLE_NAMES if name != "sequence_outputs")
 
 METADATA_EMBEDDING_DIMENSIONS: Final = 384
 CHANNEL_FINGERPRINT_DIMENSIONS: Final = 128
@@ -214,6 +218,43 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("container_tags_json", "string", "JSON object of all tags of the file"),
         _BUCKET,
     ),
+    "sequence_outputs": (
+        Column("bucket", "string", "Bucket of the frames; empty for local files"),
+        Column("sequence_path", "string", "Key of the frames with # for each digit of the frame number"),
+        Column("uri", "string", "The same as a URL"),
+        Column("state", "string", "ready, rejected or retryable"),
+        Column("reason", "string", "Why the sequence is not ready, in one line"),
+        Column("frames_hash", "string", "Hash of the frames' names and entity tags that this row was made from"),
+        Column("first_frame", "string", "First frame number, as written in its file's name"),
+        Column("last_frame", "string", "Last frame number"),
+        Column("frame_count", "int32", "Frames that there are"),
+        Column("missing_frames", "string", "Frame numbers that are missing in between, such as 1005-1007,1010"),
+        Column("unreadable_frames", "string", "JSON list of the frames that could not be read"),
+        Column("movie_frames", "int32", "Frames of the movie, those that fill gaps included"),
+        Column("movie_s3_key", "string", "Key of the movie; null if none was made"),
+        Column("movie_size_bytes", "int64", "Size of the movie"),
+        Column("movie_resolution", "string", "Size of the movie's picture, such as 1920x1080"),
+        Column("movie_duration_seconds", "float64", "Length of the movie"),
+        Column("frame_rate", "string", "Frames per second as a fraction, such as 24000/1001"),
+        Column("time_code", "string", "Time code of the first frame"),
+        Column("movie_preset", "string", "Preset that the movie was encoded with"),
+        Column("encoder", "string", "Encoder and its settings"),
+        Column("contact_sheet_s3_key", "string", "Key of the contact sheet; null if none was made"),
+        Column("contact_sheet_size_bytes", "int64", "Size of the contact sheet"),
+        Column("filmstrip_s3_key", "string", "Key of the filmstrip; null if none was made"),
+        Column("filmstrip_size_bytes", "int64", "Size of the filmstrip"),
+        Column("output_bucket", "string", "Bucket of the outputs"),
+        Column("source_colorspace", "string", "Colour space the pixels of the first frame were read as"),
+        Column("color_rule", "string", "Rule that decided the source colour space"),
+        Column("movie_view", "string", "Display and view of the movie"),
+        Column("ocio_config", "string", "Name of the OCIO config"),
+        Column("ocio_config_hash", "string", "Hash of the OCIO config"),
+        Column("library_versions", "string", "JSON object of the libraries' versions"),
+        Column("warnings", "string", "JSON list of what a viewer should know"),
+        Column("processing_time_seconds", "float64", "Time spent on this sequence"),
+        Column("generated_timestamp", "string", "When the outputs were made"),
+        Column("generator_version", "string", "Version of this program"),
+    ),
 }
 
 # The rows of one file are replaced together; these columns tell one row of a file from another.
@@ -224,6 +265,7 @@ ROW_KEYS: Final[dict[TableName, tuple[str, ...]]] = {
     "attributes": ("bucket", "file_id", "part_index", "attr_index"),
     "proxy_outputs": ("s3_bucket", "proxy_id"),
     "media_streams": ("bucket", "file_id", "stream_index"),
+    "sequence_outputs": ("bucket", "sequence_path"),
 }
 
 

@@ -72,6 +72,12 @@ class TableStore(Protocol):
         Raises `StateUnknownError` as `write` does.
         """
 
+    def write_sequences(self, rows: pa.Table, *, now: datetime) -> None:
+        """Write rows of `sequence_outputs` in one transaction, each in place of the one for the same sequence.
+
+        Columns that lack count as null. Raises as `write` does.
+        """
+
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
         """The current versions of these files, thousands at once; files that the tables do not know are absent."""
 
@@ -85,6 +91,7 @@ class TableStore(Protocol):
     ) -> pa.Table:
         """Rows of a table, of these files only if given, of their current versions only unless told otherwise.
 
+        For `sequence_outputs` a location is that of the sequence's path, and every row is current.
         Columns come in the order asked for, types as in `arrow_schema`, rows in no particular order.
         """
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import numpy as np
 
 from exr_pipeline.tables.conform import conform
-from exr_pipeline.tables.schema import RETRYABLE, TABLE_NAMES, TableName, arrow_schema
+from exr_pipeline.tables.schema import FILE_TABLES, RETRYABLE, TableName, arrow_schema
 from exr_pipeline.tables.store import FileVersion
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def conform_all(rows: Mapping[TableName, pa.Table]) -> dict[TableName, pa.Table]
     """The rows of a write, conformed and checked: whole keys, no version twice, children with their files row."""
     import pyarrow as pa
 
-    if unknown := set(rows) - set(TABLE_NAMES):
+    if unknown := set(rows) - set(FILE_TABLES):
         raise ValueError(f"there is no table {', '.join(sorted(unknown))}")
     conformed = {name: conform(name, table) for name, table in rows.items()}
     files = conformed.get("files", arrow_schema("files").empty_table())
@@ -85,6 +85,19 @@ def conform_all(rows: Mapping[TableName, pa.Table]) -> dict[TableName, pa.Table]
         needed = ("s3_bucket", "s3_key", "file_id", "proxy_id")
         _check_keys("proxy_outputs", conformed["proxy_outputs"], needed, ("s3_bucket", "proxy_id"))
     return conformed
+
+
+def conform_sequences(rows: pa.Table) -> pa.Table:
+    """Rows of `sequence_outputs`, conformed and checked: whole keys, no sequence twice."""
+    table = conform("sequence_outputs", rows)
+    _check_keys("sequence_outputs", table, ("bucket", "sequence_path", "state"), version_columns("sequence_outputs"))
+    return table
+
+
+def sequence_plan(rows: pa.Table) -> WritePlan:
+    """The write of conformed rows of `sequence_outputs`."""
+    ids: list[VersionId] = _pairs(rows, *version_columns("sequence_outputs"))
+    return WritePlan(removed={"sequence_outputs": ids}, rows={"sequence_outputs": rows})
 
 
 def _check_keys(name: str, table: pa.Table, needed: Iterable[str], key: tuple[str, str]) -> None:
@@ -301,7 +314,7 @@ class _FilesMerge(_Merge):
         return self.gather(versions, lambda column: _FILE_RULES.get(column, "header"), kept, computed)
 
     def removed_children(self, rows: Mapping[TableName, pa.Table]) -> dict[TableName, list[VersionId]]:
-        """The versions whose stored parts, channels, attributes and streams go out, because others come in or none are true."""
+        """The versions whose stored parts, channels, attributes and streams go out, for others or for none."""
         replaced = self._met & self.read_now
         return {name: sorted(self.other_bytes | (replaced if name in rows else set())) for name in CHILD_TABLES}
 
@@ -398,11 +411,15 @@ def _file_keys(table: pa.Table, bucket: str, file_path: str) -> list[FileKey]:
 
 def file_columns(table: TableName) -> tuple[str, str]:
     """The columns of a table that hold bucket and key of the file."""
+    if table == "sequence_outputs":
+        return "bucket", "sequence_path"
     return ("s3_bucket", "s3_key") if table == "proxy_outputs" else ("bucket", "file_path")
 
 
 def version_columns(table: TableName) -> tuple[str, str]:
     """The columns of a table that together name one version."""
+    if table == "sequence_outputs":
+        return "bucket", "sequence_path"
     return ("s3_bucket", "proxy_id") if table == "proxy_outputs" else ("bucket", "file_id")
 
 

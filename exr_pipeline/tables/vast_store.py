@@ -33,9 +33,11 @@ from exr_pipeline.tables.upsert import (
     VERSION_COLUMNS,
     FileKey,
     conform_all,
+    conform_sequences,
     file_columns,
     plan_mark,
     plan_write,
+    sequence_plan,
     touched_files,
     version_columns,
     versions_by_location,
@@ -121,6 +123,14 @@ class VastStore:
         self._tables()
         self._change(list(wanted), plan, {}, now)
         return {location for location in versions if FileKey(location.bucket, location.key) in marked}
+
+    def write_sequences(self, rows: pa.Table, *, now: datetime) -> None:
+        """See `TableStore`."""
+        conformed = conform_sequences(rows)
+        files = [FileKey(*pair) for pair in _pairs(conformed, *file_columns("sequence_outputs"))]
+        if files:
+            self._tables()
+            self._change(files, lambda *_: sequence_plan(conformed), {}, now)
 
     def _change(
         self,
@@ -357,12 +367,13 @@ class VastStore:
         files: Collection[FileKey] | None = None,
         current_only: bool = False,
     ) -> pa.Table:
-        """Rows of these files, or of all; `current_only` is for tables that have `superseded_at`."""
+        """Rows of these files, or of all; where the table keeps versions, of the current one only if asked."""
         import pyarrow as pa
 
         names = list(columns) if columns is not None else arrow_schema(name).names
         table = self._table(transaction, name)
-        current = [table["superseded_at"].isnull()] if current_only else []
+        has_versions = "superseded_at" in arrow_schema(name).names
+        current = [table["superseded_at"].isnull()] if current_only and has_versions else []
         if files is None:
             return self._select(transaction, name, names, *current)
         bucket, path = file_columns(name)

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from exr_pipeline.tables import BadQueryError, FileVersion
-from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE, TABLE_NAMES, arrow_schema
+from exr_pipeline.tables.schema import FILE_TABLES, READY, REJECTED, RETRYABLE, TABLE_NAMES, arrow_schema
 from exr_pipeline.tables.views import VIEWS
 from exr_pipeline_tests.tables.conftest import StoreUnderTest
 from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, output_rows, rows_of
@@ -40,7 +40,7 @@ def without_computed(table: pa.Table) -> list[dict[str, Any]]:
 def test_every_row_comes_back_as_it_was_written(tables: StoreUnderTest) -> None:
     written = rows_of(SampleFile(), SampleFile(key="shot/héro #1, “x”.exr", bucket="", vector_axis=3, channels=2))
     tables.store.write(written, now=NOON)
-    for name in TABLE_NAMES:
+    for name in FILE_TABLES:
         read = tables.store.read(name)
         assert read.schema == arrow_schema(name)
         assert without_computed(read) == without_computed(written[name])

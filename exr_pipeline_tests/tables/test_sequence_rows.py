@@ -1,0 +1,47 @@
+"""Rows of sequence_outputs: one per sequence, in place of the one before."""
+
+from datetime import UTC, datetime
+
+import pyarrow as pa
+import pytest
+
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.tables.schema import arrow_schema
+from exr_pipeline_tests.tables.conftest import StoreUnderTest
+
+NOON = datetime(2026, 4, 2, 12, tzinfo=UTC)
+
+
+def rows(*sequences: tuple[str, str], **columns: object) -> pa.Table:
+    made = [{"bucket": bucket, "sequence_path": path, "state": "ready", **columns} for bucket, path in sequences]
+    return pa.Table.from_pylist(made)
+
+
+def test_a_sequence_has_one_row_however_often_it_is_written(tables: StoreUnderTest) -> None:
+    tables.store.write_sequences(rows(("renders", "a.####.exr"), ("other", "a.####.exr"), frame_count=10), now=NOON)
+    tables.store.write_sequences(rows(("renders", "a.####.exr"), frame_count=12), now=NOON)
+
+    found = tables.store.read("sequence_outputs")
+
+    assert found.schema == arrow_schema("sequence_outputs")
+    counts = {row["bucket"]: row["frame_count"] for row in found.to_pylist()}
+    assert counts == {"renders": 12, "other": 10}
+    assert found.num_rows == 2
+
+
+def test_a_sequence_is_read_by_the_location_of_its_pattern(tables: StoreUnderTest) -> None:
+    tables.store.write_sequences(rows(("renders", "a.####.exr"), ("renders", "b.####.exr")), now=NOON)
+
+    found = tables.store.read("sequence_outputs", locations=[Location("s3", "renders", "b.####.exr")])
+
+    assert found.column("sequence_path").to_pylist() == ["b.####.exr"]
+    assert tables.store.sql("SELECT count(*) AS n FROM sequence_outputs").to_pylist() == [{"n": 2}]
+
+
+def test_rows_without_a_name_or_twice_are_refused(tables: StoreUnderTest) -> None:
+    with pytest.raises(ValueError, match="must not be null"):
+        tables.store.write_sequences(pa.Table.from_pylist([{"bucket": "b", "state": "ready"}]), now=NOON)
+    with pytest.raises(ValueError, match="several rows"):
+        tables.store.write_sequences(rows(("b", "a.#.exr"), ("b", "a.#.exr")), now=NOON)
+    with pytest.raises(ValueError, match="there is no table"):
+        tables.store.write({"sequence_outputs": rows(("b", "a.#.exr"))}, now=NOON)
