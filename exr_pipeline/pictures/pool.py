@@ -1,4 +1,4 @@
-"""Worker processes that render pictures, each file on its own: a bad one costs its worker, never its neighbours.
+"""Worker processes with limits of memory and time: what goes wrong in one costs that worker, never its neighbours.
 
 Belongs here: processes, limits, and what their ends mean. Not here: rendering. Imports nothing heavy, so that a worker
 can set its limits before anything heavy is loaded.
@@ -13,11 +13,13 @@ import threading
 from concurrent.futures import CancelledError, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING, Any, Final, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from exr_pipeline.errors import BadInputError, ExrPipelineError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from exr_pipeline.pictures.picture_settings import PictureSettings
@@ -28,24 +30,39 @@ _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREAD
 _ATTEMPTS: Final = 3
 
 
-class PicturePool:
-    """`settings.workers` processes; use as a context manager, which ends them all.
+P = ParamSpec("P")
+T = TypeVar("T")
 
-    Entering raises `MisconfiguredError` if the OCIO config cannot be used. Leaving waits for submitted files, or drops
-    them if an exception is on its way. Workers also end when this process dies, however it dies.
+
+class WorkerEndedError(BadInputError):
+    """The worker was killed, ran out of memory or time, or died, with this input; the reason says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    function: Callable[..., Any]
+    name: str
+    timeout: float | None
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class WorkerPool:
+    """`workers` processes of one thread each; use as a context manager, which ends them all.
+
+    Each may use `memory_mb` MiB of address space. Leaving waits for submitted work, or drops it if an exception is on
+    its way. Workers also end when this process dies, however it dies.
     """
 
-    def __init__(self, settings: PictureSettings) -> None:
-        self._settings = settings
+    def __init__(self, *, workers: int, memory_mb: int) -> None:
+        self._workers = workers
+        self._memory_mb = memory_mb
         self._lock = threading.Lock()
         # The last one is in use; those before it are broken.
         self._pools: list[Any] = []
-        self._unfinished: set[Future[RenderedPictures]] = set()
+        self._unfinished: set[Future[Any]] = set()
 
     def __enter__(self) -> Self:
-        from exr_pipeline.pictures.colour import load_config
-
-        load_config(self._settings)
         self._add_pool()
         return self
 
@@ -60,16 +77,19 @@ class PicturePool:
                 pool.stop()
                 pool.join()
 
-    def submit(self, path: str, name: str, *, thumbnail: bool = True, proxy: bool = True) -> Future[RenderedPictures]:
-        """Render a local file as `render` does, in some worker; see there for the arguments.
+    def call(
+        self, function: Callable[P, T], name: str, timeout: float | None, *args: P.args, **kwargs: P.kwargs
+    ) -> Future[T]:
+        """Call a function of a module in some worker; `name` is the input's, for errors.
 
-        The future raises `BadInputError` for that file also if its worker is killed, takes longer than
-        `worker_timeout_seconds` or needs more than `worker_memory_mb`. Cancelling it ends the work.
+        The future raises `WorkerEndedError` if the worker is killed, takes longer than `timeout` seconds or needs too
+        much memory, `BadInputError` for what the function did not expect, else what it raises. Cancelling the future
+        ends the work, by killing its worker if need be.
         """
-        answer: Future[RenderedPictures] = Future()
+        answer: Future[T] = Future()
         self._unfinished.add(answer)
         answer.add_done_callback(self._unfinished.discard)
-        self._start((path, name, thumbnail, proxy, self._settings), answer, _ATTEMPTS)
+        self._start(_Call(function, name, timeout, args, kwargs), answer, _ATTEMPTS)
         return answer
 
     def _add_pool(self) -> None:
@@ -79,26 +99,28 @@ class PicturePool:
 
         self._pools.append(
             pebble.ProcessPool(
-                max_workers=self._settings.workers,
+                max_workers=self._workers,
                 initializer=_prepare_worker,
-                initargs=(self._settings.worker_memory_mb,),
+                initargs=(self._memory_mb,),
                 context=spawn_context(),
             )
         )
 
-    def _schedule(self, arguments: tuple[Any, ...]) -> Any:
-        timeout = self._settings.worker_timeout_seconds
+    def _schedule(self, call: _Call) -> Any:
         with self._lock:
             try:
-                return self._pools[-1].schedule(_render, args=arguments, timeout=timeout)
+                return self._scheduled(call)
             except RuntimeError:
                 self._add_pool()
-                return self._pools[-1].schedule(_render, args=arguments, timeout=timeout)
+                return self._scheduled(call)
 
-    def _start(self, arguments: tuple[Any, ...], answer: Future[RenderedPictures], attempts: int) -> None:
-        work = self._schedule(arguments)
+    def _scheduled(self, call: _Call) -> Any:
+        return self._pools[-1].schedule(call.function, args=call.args, kwargs=call.kwargs, timeout=call.timeout)
 
-        def cancelled(future: Future[RenderedPictures]) -> None:
+    def _start(self, call: _Call, answer: Future[Any], attempts: int) -> None:
+        work = self._schedule(call)
+
+        def cancelled(future: Future[Any]) -> None:
             if future.cancelled():
                 work.cancel()
 
@@ -106,32 +128,52 @@ class PicturePool:
             error = CancelledError() if future.cancelled() else future.exception()
             # When a worker dies that had not yet said what it works on, the library gives up on all files.
             if isinstance(error, BrokenProcessPool) and attempts > 1 and not answer.cancelled():
-                self._start(arguments, answer, attempts - 1)
+                self._start(call, answer, attempts - 1)
             elif not answer.set_running_or_notify_cancel():
                 return
             elif error is None:
                 answer.set_result(future.result())
             else:
-                answer.set_exception(self._outcome(arguments[1], error))
+                answer.set_exception(self._outcome(call, error))
 
         answer.add_done_callback(cancelled)
         work.add_done_callback(done)
 
-    def _outcome(self, name: str, error: BaseException) -> BaseException:
+    def _outcome(self, call: _Call, error: BaseException) -> BaseException:
         import pebble
 
+        name = call.name
         if isinstance(error, (ExrPipelineError, CancelledError)):
             return error
         if isinstance(error, FutureTimeoutError):
-            return BadInputError(name, f"took longer than {self._settings.worker_timeout_seconds:g} s")
+            return WorkerEndedError(name, f"took longer than {call.timeout:g} s")
         if isinstance(error, MemoryError):
-            return BadInputError(name, f"needs more than {self._settings.worker_memory_mb} MiB of memory")
+            return WorkerEndedError(name, f"needs more than {self._memory_mb} MiB of memory")
         if isinstance(error, pebble.ProcessExpired):
-            return BadInputError(name, f"its worker process died ({_cause_of_death(error.exitcode)})")
+            return WorkerEndedError(name, f"its worker process died ({_cause_of_death(error.exitcode)})")
         if isinstance(error, BrokenProcessPool):
-            return BadInputError(name, f"worker processes died {_ATTEMPTS} times before it was done")
+            return WorkerEndedError(name, f"worker processes died {_ATTEMPTS} times before it was done")
         reason = " ".join(str(error).split())
         return BadInputError(name, f"no picture could be made: {type(error).__name__}: {reason}")
+
+
+class PicturePool(WorkerPool):
+    """`settings.workers` processes that render files. Entering raises `MisconfiguredError` for a bad OCIO config."""
+
+    def __init__(self, settings: PictureSettings) -> None:
+        super().__init__(workers=settings.workers, memory_mb=settings.worker_memory_mb)
+        self._settings = settings
+
+    def __enter__(self) -> Self:
+        from exr_pipeline.pictures.colour import load_config
+
+        load_config(self._settings)
+        return super().__enter__()
+
+    def submit(self, path: str, name: str, *, thumbnail: bool = True, proxy: bool = True) -> Future[RenderedPictures]:
+        """Render a local file as `render` does, in some worker; see there for the arguments, and `call`."""
+        timeout = self._settings.worker_timeout_seconds
+        return self.call(_render, name, timeout, path, name, thumbnail, proxy, self._settings)
 
 
 def _cause_of_death(exit_code: int) -> str:
