@@ -24,6 +24,7 @@ from exr_pipeline.tables.upsert import (
     conform_all,
     conform_sequences,
     file_columns,
+    newest_by_folder,
     plan_mark,
     plan_write,
     sequence_plan,
@@ -138,6 +139,17 @@ class DuckDBStore:
                 AND ($bucket IS NULL OR {bucket_column} = $bucket) AND starts_with({path_column}, $prefix)""",  # noqa: S608 - our names
                 params={"bucket": bucket, "prefix": prefix},
             ).to_arrow_reader(ROWS_PER_BATCH)
+
+    def folders_changed_since(self, moment: str) -> dict[Location, str]:
+        """See `TableStore`."""
+        with self._with_tables(read_only=True) as connection:
+            changed = connection.execute(
+                """SELECT min(uri), max(greatest(last_inspected, coalesce(deleted_at, ''))) AS changed_at
+                FROM files WHERE superseded_at IS NULL AND (last_inspected > $moment OR deleted_at > $moment)
+                GROUP BY bucket, regexp_replace(file_path, '[^/]*$', ''), regexp_replace(uri, '[^/]*$', '')""",
+                {"moment": moment},
+            ).fetchall()
+        return newest_by_folder(changed)
 
     def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
         """See `TableStore`."""

@@ -103,6 +103,12 @@ class TableStore(Protocol):
         The store may be locked until the last batch was taken: take them quickly, and call nothing else meanwhile.
         """
 
+    def folders_changed_since(self, moment: str) -> dict[Location, str]:
+        """The folders that hold files inspected or marked as deleted after a moment, with the latest such moment.
+
+        Moments are ISO 8601 in UTC, as the tables have them; an empty one means all.
+        """
+
     def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
         """How many files that are not deleted are in each state, of one bucket and below one prefix if given."""
 

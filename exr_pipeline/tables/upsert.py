@@ -423,6 +423,18 @@ def version_columns(table: TableName) -> tuple[str, str]:
     return ("s3_bucket", "proxy_id") if table == "proxy_outputs" else ("bucket", "file_id")
 
 
+def newest_by_folder(changed: Iterable[tuple[str, str]]) -> dict[Location, str]:
+    """The folders of files, given as URL and moment of change, with the latest moment of each."""
+    from exr_pipeline.storage.locations import Location
+
+    newest: dict[Location, str] = {}
+    for uri, moment in changed:
+        location = Location.from_url(uri)
+        folder = Location(location.scheme, location.bucket, location.key.removesuffix(location.name))
+        newest[folder] = max(moment, newest.get(folder, ""))
+    return newest
+
+
 # What `versions_by_location` needs of the files table.
 VERSION_COLUMNS: Final = ("bucket", "file_path", *FileVersion._fields)
 

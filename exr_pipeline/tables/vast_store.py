@@ -35,6 +35,7 @@ from exr_pipeline.tables.upsert import (
     conform_all,
     conform_sequences,
     file_columns,
+    newest_by_folder,
     plan_mark,
     plan_write,
     sequence_plan,
@@ -201,6 +202,19 @@ class VastStore:
             if prefix:
                 predicate &= rows[path_column].startswith(prefix)
             yield from self._reader(transaction, table, columns, predicate)
+
+    def folders_changed_since(self, moment: str) -> dict[Location, str]:
+        """See `TableStore`."""
+        self._tables()
+        changed: list[tuple[str, str]] = []
+        with self._connection.transaction() as transaction:
+            files = self._table(transaction, "files")
+            # The server takes no OR across columns.
+            for column in ("last_inspected", "deleted_at"):
+                predicate = files["superseded_at"].isnull() & (files[column] > moment)
+                for batch in self._reader(transaction, "files", ["uri", column], predicate):
+                    changed += zip(batch.column("uri").to_pylist(), batch.column(column).to_pylist(), strict=True)
+        return newest_by_folder(changed)
 
     def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
         """See `TableStore`."""

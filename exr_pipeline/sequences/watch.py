@@ -1,0 +1,98 @@
+"""Which sequences need their media made (again): those that have settled and whose frames are not those of the tables.
+
+Belongs here: that decision. Not here: making media (`products`), or starting runs (the sensor).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from exr_pipeline.sequences.find import find_sequences
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.object_info import ObjectInfo
+from exr_pipeline.tables.schema import RETRYABLE
+
+if TYPE_CHECKING:
+    from exr_pipeline.sequences.model import Sequence
+    from exr_pipeline.tables.store import TableStore
+
+# How late a row may appear in the tables with the time that it says: clocks differ, and a write may wait for others.
+LOOK_BACK: Final = timedelta(minutes=5)
+FOLDERS_REMEMBERED: Final = 2000
+
+_FORMATS: Final = frozenset({"exr", "dpx", "tiff", "png", "jpeg"})
+
+
+@dataclass
+class Watermark:
+    """Up to when folders were looked at, the latest change of those that might be met again, and those still due."""
+
+    since: str = ""
+    seen: dict[str, str] = field(default_factory=dict)
+    again: list[str] = field(default_factory=list)
+
+
+def frames_hash(sequence: Sequence) -> str:
+    """A hash of the names and versions of a sequence's frames: another one means that its media are outdated."""
+    digest = hashlib.sha256()
+    for frame in sequence.frames:
+        digest.update(f"{frame.location.key}\0{frame.etag}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()[:32]
+
+
+def settled_folders(tables: TableStore, mark: Watermark, *, now: datetime, quiet: timedelta, limit: int) -> list[str]:
+    """URLs of at most about `limit` folders that have changed and then been quiet, oldest change first.
+
+    Moves the watermark on: a folder comes once per change, but none is missed. What is in `again` comes first.
+    """
+    again, mark.again = mark.again, []
+    horizon = (now - quiet).astimezone(UTC).isoformat()
+    changed = {folder.url: moment for folder, moment in tables.folders_changed_since(mark.since).items()}
+    due = sorted(
+        (moment, url) for url, moment in changed.items() if moment <= horizon and mark.seen.get(url, "") < moment
+    )
+    chosen = due[:limit]
+    # Those of the same moment as the last one would be passed over.
+    chosen += [one for one in due[limit:] if one[0] == chosen[-1][0]]
+    reached = horizon if len(chosen) == len(due) else chosen[-1][0]
+    back = (datetime.fromisoformat(reached) - LOOK_BACK).isoformat()
+    mark.since = max(mark.since, back)
+    mark.seen |= {url: moment for moment, url in chosen}
+    remembered = sorted(((moment, url) for url, moment in mark.seen.items() if moment > mark.since), reverse=True)
+    mark.seen = {url: moment for moment, url in remembered[:FOLDERS_REMEMBERED]}
+    return list(dict.fromkeys([*again, *(url for _, url in chosen)]))
+
+
+def sequences_in(tables: TableStore, folder: Location, *, udim: str) -> list[Sequence]:
+    """The sequences that the tables know directly in a folder; frames that could not be reached yet are left out."""
+    columns = ("uri", "file_path", "etag", "state", "format", "deleted_at")
+    frames = [
+        ObjectInfo(Location.from_url(row["uri"]), 0, row["etag"] or "", datetime.min.replace(tzinfo=UTC))
+        for batch in tables.scan("files", columns=columns, bucket=folder.bucket, prefix=folder.key)
+        for row in batch.to_pylist()
+        if "/" not in row["file_path"][len(folder.key) :]
+        and row["state"] != RETRYABLE
+        and row["deleted_at"] is None
+        and (row["format"] is None or row["format"] in _FORMATS)
+    ]
+    return find_sequences(frames, udim=udim)
+
+
+def outdated(tables: TableStore, sequences: list[Sequence]) -> list[Sequence]:
+    """Those of the sequences whose media are not made, are of other frames, or could not be made for lack of access."""
+    if not sequences:
+        return []
+    rows = tables.read(
+        "sequence_outputs",
+        columns=("bucket", "sequence_path", "frames_hash", "state"),
+        locations=[sequence.location for sequence in sequences],
+    ).to_pylist()
+    made = {(row["bucket"], row["sequence_path"]): row["frames_hash"] for row in rows if row["state"] != RETRYABLE}
+    return [
+        sequence
+        for sequence in sequences
+        if made.get((sequence.location.bucket, sequence.location.key)) != frames_hash(sequence)
+    ]

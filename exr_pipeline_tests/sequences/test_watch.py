@@ -1,0 +1,116 @@
+"""Which sequences need their media made, and when."""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from exr_pipeline.sequences.watch import LOOK_BACK, Watermark, frames_hash, outdated, sequences_in, settled_folders
+from exr_pipeline.settings import Settings
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.tables import TableStore, open_table_store
+from exr_pipeline_tests.tables.sample_rows import SampleFile, rows_of
+
+NOON = datetime(2026, 4, 2, 12, tzinfo=UTC)
+QUIET = timedelta(seconds=30)
+UDIM = Settings(_env_file=None).udim_hint
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> TableStore:
+    return open_table_store(Settings(_env_file=None, database=tmp_path / "tables.duckdb"))
+
+
+def at(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def put(tables: TableStore, key: str, when: datetime = NOON, **changes: Any) -> None:
+    tables.write(rows_of(SampleFile(key=key, **changes)), now=when)
+
+
+def due(tables: TableStore, mark: Watermark, when: datetime, limit: int = 50) -> list[str]:
+    return settled_folders(tables, mark, now=when, quiet=QUIET, limit=limit)
+
+
+def test_a_folder_is_due_once_it_has_been_quiet_and_once_per_change(tables: TableStore) -> None:
+    mark = Watermark()
+    put(tables, "shot/a.0001.exr", at(0))
+    put(tables, "shot/a.0002.exr", at(20))
+
+    assert due(tables, mark, at(45)) == []
+    assert due(tables, mark, at(50)) == ["s3://renders/shot/"]
+    assert due(tables, mark, at(51)) == []
+    put(tables, "shot/a.0003.exr", at(60))
+    assert due(tables, mark, at(70)) == []
+    assert due(tables, mark, at(90)) == ["s3://renders/shot/"]
+
+
+def test_a_row_that_appears_late_is_not_missed(tables: TableStore) -> None:
+    mark = Watermark()
+    put(tables, "b/a.0001.exr", at(100))
+    assert due(tables, mark, at(140)) == ["s3://renders/b/"]
+
+    put(tables, "late/a.0001.exr", at(110) - LOOK_BACK + timedelta(seconds=1))
+
+    assert due(tables, mark, at(141)) == ["s3://renders/late/"]
+
+
+def test_more_folders_than_a_tick_takes_come_in_the_next_ones(tables: TableStore) -> None:
+    mark = Watermark()
+    for number in range(7):
+        put(tables, f"shot_{number}/a.0001.exr", at(number // 2))
+    seen = [due(tables, mark, at(100), limit=2) for _ in range(5)]
+
+    assert sorted(url for some in seen for url in some) == [f"s3://renders/shot_{number}/" for number in range(7)]
+    assert [len(some) for some in seen] == [2, 2, 2, 1, 0]
+
+
+def test_what_the_watermark_remembers_is_bounded_by_time(tables: TableStore) -> None:
+    mark = Watermark()
+    put(tables, "shot/a.0001.exr", at(0))
+    due(tables, mark, at(40))
+    assert mark.seen
+
+    due(tables, mark, at(40) + 2 * LOOK_BACK)
+
+    assert mark.seen == {}
+    assert due(tables, mark, at(41) + 2 * LOOK_BACK) == []
+
+
+def test_frames_directly_in_the_folder_make_its_sequences(tables: TableStore) -> None:
+    for key in ("shot/a.0001.exr", "shot/a.0002.exr", "shot/a.0003.exr", "shot/alone.exr", "shot/deeper/a.0004.exr"):
+        put(tables, key)
+    put(tables, "shot/a.0002.exr", state="rejected", reason="damaged", header=False)
+    put(tables, "shot/a.0003.exr", state="retryable", reason="not reached", header=False)
+
+    (sequence,) = sequences_in(tables, Location("s3", "renders", "shot/"), udim=UDIM)
+
+    assert sequence.pattern == "a.####.exr"
+    assert [str(frame.number) for frame in sequence.frames] == ["1", "2"]
+
+
+def test_a_sequence_is_outdated_until_its_row_tells_the_same_frames(tables: TableStore) -> None:
+    for number in (1, 2):
+        put(tables, f"shot/a.000{number}.exr")
+    folder = Location("s3", "renders", "shot/")
+
+    def written(**changes: str) -> None:
+        row = {"bucket": "renders", "sequence_path": "shot/a.####.exr", "state": "ready", **changes}
+        tables.write_sequences(pa.Table.from_pylist([row]), now=NOON)
+
+    def patterns() -> list[str]:
+        return [one.pattern for one in outdated(tables, sequences_in(tables, folder, udim=UDIM))]
+
+    assert patterns() == ["a.####.exr"]
+    (sequence,) = sequences_in(tables, folder, udim=UDIM)
+    written(frames_hash=frames_hash(sequence))
+    assert patterns() == []
+    written(frames_hash=frames_hash(sequence), state="retryable")
+    assert patterns() == ["a.####.exr"]
+    written(frames_hash=frames_hash(sequence), state="rejected")
+    assert patterns() == []
+    put(tables, "shot/a.0002.exr", mtime=at(60), etag="etag-2")
+    assert patterns() == ["a.####.exr"]
