@@ -1,0 +1,529 @@
+"""The movie of a sequence: planned as segments, encoded by workers beside each other, resumed, joined.
+
+Belongs here: the plan, supervision, what is kept for another attempt. Not here: what happens to the frames of a segment
+(`segments`) or encoding (`encoder`).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from concurrent.futures import wait
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
+from exr_pipeline.movies.encoder import join
+from exr_pipeline.movies.segments import (
+    MissingPolicy,
+    PlannedFrame,
+    ProgressFile,
+    Reading,
+    Reference,
+    Segment,
+    SegmentReport,
+    encode_segment,
+    look_at,
+)
+from exr_pipeline.movies.time_code import can_drop, counted_rate, to_frames, to_text
+from exr_pipeline.pictures.movie import DEFAULT_RATE
+from exr_pipeline.pictures.picture_settings import PictureSettings
+from exr_pipeline.pictures.pool import WorkerEndedError, WorkerPool
+from exr_pipeline.pictures.still import Size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from concurrent.futures import Future
+
+    from exr_pipeline.movies.burn_in import BurnInField
+    from exr_pipeline.movies.presets import MoviePreset
+    from exr_pipeline.sequences import Sequence
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.objects import ObjectStorage
+
+# Part of what a segment's name is made from: another number where the same input gives other bytes.
+_VERSION: Final = 1
+_LARGEST: Final = Size(16384, 16384)
+# Shorter segments cost more than they gain.
+_SHORTEST: Final = 12
+_BEFORE: Final = 8
+_LOOK_SECONDS: Final = 0.05
+_UNEXPLAINED: Final = 3
+_KEPT_SECONDS: Final = 7 * 86400.0
+# More missing frames than this, and ten times those there are, are a stray number rather than a movie.
+_MANY_MISSING: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class MovieProgress:
+    """Frames encoded of all, frames per second so far, and seconds to go (None while unknown)."""
+
+    done: int
+    total: int
+    rate: float
+    seconds_left: float | None
+
+
+OnProgress = Callable[[MovieProgress], None]
+
+
+@dataclass(frozen=True, slots=True)
+class MovieResult:
+    """What was made and how. `not_shown` are frames without or with a damaged file, and why, by their number."""
+
+    frames: int
+    not_shown: dict[str, str]
+    missing: MissingPolicy
+    size: Size
+    rate: Fraction
+    rate_rule: str
+    duration: Fraction
+    time_code: str | None
+    time_code_rule: str
+    preset: str
+    encoder: str
+    content_type: str
+    colour_space: str
+    view: str
+    layer: str
+    source_colour_space: str
+    colour_rule: str
+    ocio_config: str
+    ocio_config_hash: str
+    library_versions: dict[str, str]
+    warnings: tuple[str, ...]
+    segments: int
+    reused_segments: int
+    seconds: float
+
+
+def make_movie(
+    sequence: Sequence,
+    storage: ObjectStorage,
+    out: Path,
+    *,
+    settings: Settings,
+    preset: MoviePreset,
+    pictures: PictureSettings | None = None,
+    rate: Fraction | None = None,
+    missing: MissingPolicy = "hold",
+    burn_in: tuple[BurnInField, ...] = (),
+    box: Size | None = None,
+    work: Path | None = None,
+    on_progress: OnProgress | None = None,
+) -> MovieResult:
+    """Encode all frames of a sequence, in order, into the local file `out`, which is put in place when it is whole.
+
+    `rate` is in frames per second; without it what the first frame states, else 24. `missing` says what becomes of
+    frames that have no file or a damaged one: an error, the last frame held, or black, both crossed out. `box` bounds
+    the size instead of the preset's. `pictures` replaces the settings of colour and limits. Finished segments are kept
+    in `work` (in the state folder unless given) until the movie is whole, and used by the next attempt.
+
+    Raises `BadInputError` naming the file where a frame is at fault and the policy is `error`, or no frame can be
+    shown; `RetryableError` where storage does not answer, a frame changes meanwhile, or another process is making the
+    same movie; `MisconfiguredError` for settings and presets that cannot be used.
+    """
+    started = time.monotonic()
+    if rate is not None and rate <= 0:
+        raise MisconfiguredError(
+            "frame rate", f"{rate} is not above zero", "write frames per second, as 24 or 24000/1001"
+        )
+    pictures = pictures or PictureSettings.from_settings(settings)
+    frames = _planned(sequence, storage, missing)
+    reading = Reading(settings, pictures, box or preset.size or _LARGEST, preset.has_alpha)
+    name = _digest([sequence.key, preset.model_dump(mode="json"), reading.box, burn_in, missing, str(rate)])
+    with (
+        _own_folder(work or settings.state_dir / "movies", name) as folder,
+        WorkerPool(workers=pictures.workers, memory_mb=pictures.worker_memory_mb) as pool,
+    ):
+        making = _Making(sequence, reading, preset, missing, burn_in, folder, pool, on_progress)
+        result = making.movie(frames, rate, out, started)
+        for leftover in folder.iterdir():
+            if leftover.is_file() and leftover.name != _LOCK:
+                leftover.unlink()
+        return result
+
+
+def _planned(sequence: Sequence, storage: ObjectStorage, missing: MissingPolicy) -> list[PlannedFrame]:
+    """Every frame of the movie, in order."""
+    gaps = sequence.missing_count
+    if gaps and missing == "error":
+        listed = ", ".join(str(number) for number, _ in zip(sequence.missing(), range(10), strict=False))
+        more = f" and {gaps - 10} more" if gaps > 10 else ""
+        raise BadInputError(sequence.url, f"{gaps} frames are missing: {listed}{more}")
+    if gaps > max(_MANY_MISSING, 10 * len(sequence)):
+        raise BadInputError(
+            sequence.url,
+            f"{gaps} frames are missing between its {len(sequence)} frames: name a range, as in "
+            f"{sequence.prefix}{sequence.first}-{sequence.last}{'#' * sequence.padding}{sequence.suffix}",
+        )
+    planned = []
+    there = {frame.number: frame for frame in sequence.frames}
+    for number in sorted([*there, *map(Decimal, sequence.missing())]):
+        frame = there.get(number)
+        if frame is None:
+            planned.append(PlannedFrame(str(number), None))
+        else:
+            etag = frame.etag or storage.head(frame.location).etag
+            planned.append(PlannedFrame(str(number), frame.location, etag))
+    return planned
+
+
+def _digest(values: Any) -> str:
+    text = json.dumps(values, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+_LOCK: Final = "lock"
+
+
+@contextmanager
+def _own_folder(work: Path, name: str) -> Iterator[Path]:
+    """The work folder of one movie, locked; folders that nobody came back to for a week are removed."""
+    folder = work / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_old(work, folder)
+        lock = (folder / _LOCK).open("wb")
+    except OSError as error:
+        raise MisconfiguredError(
+            "EXR_PIPELINE_STATE_DIR", f"{work} cannot be used: {error.strerror}", "name a folder that may be written to"
+        ) from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise RetryableError(f"another process is making the same movie, in {folder}") from None
+        for path in folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+        spool = folder / "spool"
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(spool, ignore_errors=True)
+
+
+def _remove_old(work: Path, mine: Path) -> None:
+    for folder in work.iterdir():
+        with suppress(OSError):
+            if folder != mine and time.time() - folder.stat().st_mtime > _KEPT_SECONDS:
+                shutil.rmtree(folder)
+
+
+@dataclass(slots=True)
+class _Job:
+    """A segment in work: where its frames begin in the movie, its file, and what is known of it."""
+
+    start: int
+    frames: int
+    path: Path
+    report: SegmentReport | None = None
+    segment: Segment | None = None
+    future: Future[SegmentReport] | None = None
+    seen: tuple[int, int | None] = (0, None)
+    seen_at: float = 0.0
+    reason: str = ""
+    unexplained: int = 0
+
+
+class _Making:
+    """One attempt at one movie."""
+
+    def __init__(
+        self,
+        sequence: Sequence,
+        reading: Reading,
+        preset: MoviePreset,
+        missing: MissingPolicy,
+        burn_in: tuple[BurnInField, ...],
+        folder: Path,
+        pool: WorkerPool,
+        on_progress: OnProgress | None,
+    ) -> None:
+        self._sequence = sequence
+        self._reading = reading
+        self._preset = preset
+        self._missing = missing
+        self._burn_in = burn_in
+        self._folder = folder
+        self._pool = pool
+        self._on_progress = on_progress
+        self._spools = 0
+        self._told = -1
+        self._frame_seconds = reading.pictures.worker_timeout_seconds
+
+    def movie(self, frames: list[PlannedFrame], rate: Fraction | None, out: Path, started: float) -> MovieResult:
+        from exr_pipeline.pictures.render import library_versions
+
+        first, reference = self._reference(frames)
+        rate_rule = "chosen" if rate else "framesPerSecond of the frames" if reference.rate else "default"
+        rate = rate or reference.rate or DEFAULT_RATE
+        code, drop, code_rule = self._time_code(reference, first, rate)
+        versions = library_versions()
+        plan = _Plan(reference, rate, code, drop, self._threads(len(frames)), versions)
+        jobs = self._jobs(frames, plan)
+        reused = [job for job in jobs if self._reuse(job)]
+        self._encode(frames, jobs, plan)
+        text = None if code is None else to_text(code, rate, drop=drop)
+        self._join(jobs, out, rate, text)
+        not_shown: dict[str, str] = {}
+        warnings: dict[str, list[str]] = {}
+        for job in jobs:
+            assert job.report is not None
+            not_shown |= job.report.not_shown
+            for warning, numbers in job.report.warnings.items():
+                warnings.setdefault(warning, []).extend(numbers)
+        return MovieResult(
+            frames=len(frames),
+            not_shown=not_shown,
+            missing=self._missing,
+            size=reference.size,
+            rate=rate,
+            rate_rule=rate_rule,
+            duration=len(frames) / rate,
+            time_code=text,
+            time_code_rule=code_rule,
+            preset=self._preset.name,
+            encoder=str(self._preset),
+            content_type=self._preset.content_type,
+            colour_space=reference.colour_space,
+            view=reference.view,
+            layer=reference.layer,
+            source_colour_space=reference.source_colour_space,
+            colour_rule=reference.colour_rule,
+            ocio_config=reference.ocio_config,
+            ocio_config_hash=reference.ocio_config_hash,
+            library_versions=versions,
+            warnings=tuple(f"{warning} ({_numbers(numbers)})" for warning, numbers in warnings.items()),
+            segments=len(jobs),
+            reused_segments=len(reused),
+            seconds=time.monotonic() - started,
+        )
+
+    def _reference(self, frames: list[PlannedFrame]) -> tuple[int, Reference]:
+        """The first frame that can be shown, by its place. Those before it get their problem noted in `frames`."""
+        first_error: BadInputError | None = None
+        for place, frame in enumerate(frames):
+            if frame.location is None:
+                continue
+            spool = self._spool()
+            call = self._pool.call(look_at, frame.location.url, self._frame_seconds, frame, self._reading, spool)
+            try:
+                return place, call.result()
+            except BadInputError as error:
+                if self._missing == "error":
+                    raise
+                first_error = first_error or error
+                frames[place] = replace(frame, problem=error.reason)
+        assert first_error is not None
+        raise BadInputError(self._sequence.url, f"none of its frames can be shown, the first because: {first_error}")
+
+    def _spool(self) -> Path:
+        self._spools += 1
+        spool = self._folder / "spool" / str(self._spools)
+        spool.mkdir(parents=True)
+        return spool
+
+    def _time_code(self, reference: Reference, place: int, rate: Fraction) -> tuple[int | None, bool, str]:
+        """Frames since midnight at the movie's first frame, whether numbers are dropped, and where that comes from."""
+        if counted_rate(rate) is None:
+            return None, False, f"none: time codes know no {rate} frames per second"
+        stated = reference.time_code and to_frames(reference.time_code, rate)
+        if reference.time_code and isinstance(stated, int):
+            drop = can_drop(rate) and reference.time_code[-3] in ";."
+            return stated - place, drop, "timeCode of the frames"
+        return int(self._sequence.first), False, "frame number"
+
+    def _threads(self, frames: int) -> int:
+        return max(1, self._reading.pictures.workers // -(-frames // self._length(frames)))
+
+    def _length(self, frames: int) -> int:
+        """Frames per segment: so many segments that every worker has one, unless they get short."""
+        share = -(-frames // self._reading.pictures.workers)
+        return min(self._reading.settings.movie_segment_frames, max(_SHORTEST, share))
+
+    def _jobs(self, frames: list[PlannedFrame], plan: _Plan) -> list[_Job]:
+        length = self._length(len(frames))
+        jobs = []
+        for start in range(0, len(frames), length):
+            count = min(length, len(frames) - start)
+            jobs.append(_Job(start, count, self._path(frames, start, count, plan)))
+        return jobs
+
+    def _path(self, frames: list[PlannedFrame], start: int, count: int, plan: _Plan) -> Path:
+        """The file of a segment, named by all that decides its bytes."""
+        reading = self._reading
+        digest = _digest(
+            [
+                _VERSION,
+                [asdict(frame) for frame in (*self._before(frames, start), *frames[start : start + count])],
+                self._preset.model_dump(mode="json"),
+                {**asdict(reading.pictures), "workers": 0, "worker_timeout_seconds": 0, "worker_memory_mb": 0},
+                reading.box,
+                asdict(plan),
+                self._missing,
+                self._burn_in,
+                start if self._burn_in else 0,
+            ]
+        )
+        return self._folder / f"{digest}{self._preset.extension}"
+
+    def _before(self, frames: list[PlannedFrame], start: int) -> tuple[PlannedFrame, ...]:
+        if self._missing != "hold":
+            return ()
+        there = (frame for frame in reversed(frames[:start]) if frame.location is not None and not frame.problem)
+        return tuple(frame for frame, _ in zip(there, range(_BEFORE), strict=False))
+
+    def _reuse(self, job: _Job) -> bool:
+        try:
+            report = json.loads(job.path.with_suffix(".json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return False
+        job.report = SegmentReport(**report)
+        return job.path.exists()
+
+    def _encode(self, frames: list[PlannedFrame], jobs: list[_Job], plan: _Plan) -> None:
+        """Have the workers encode what is not there yet, a segment each at a time."""
+        began = time.monotonic()
+        waiting = [job for job in reversed(jobs) if job.report is None]
+        found = sum(job.frames for job in jobs if job.report is not None)
+        running: list[_Job] = []
+        while waiting or running:
+            while waiting and len(running) < self._reading.pictures.workers:
+                job = waiting.pop()
+                self._begin(frames, job, plan)
+                running.append(job)
+            wait([job.future for job in running if job.future], _LOOK_SECONDS, return_when="FIRST_COMPLETED")
+            for job in list(running):
+                assert job.future is not None
+                if job.future.done():
+                    if self._ended(frames, job):
+                        running.remove(job)
+                    else:
+                        self._begin(frames, job, plan)
+                else:
+                    self._watch(job)
+            self._tell(jobs, found, began)
+        self._tell(jobs, found, began)
+
+    def _begin(self, frames: list[PlannedFrame], job: _Job, plan: _Plan) -> None:
+        spool = self._spool()
+        job.path = self._path(frames, job.start, job.frames, plan)
+        job.segment = Segment(
+            target=spool / f"segment{self._preset.extension}",
+            progress=spool / "progress",
+            spool=spool,
+            title=self._sequence.pattern,
+            frames=tuple(frames[job.start : job.start + job.frames]),
+            before=self._before(frames, job.start),
+            reading=self._reading,
+            reference=plan.reference,
+            preset=self._preset,
+            rate=plan.rate,
+            missing=self._missing,
+            burn_in=self._burn_in,
+            first_time_code=None if plan.time_code is None else plan.time_code + job.start,
+            drop_frame=plan.drop_frame,
+            threads=plan.threads,
+        )
+        job.seen, job.seen_at = (0, None), time.monotonic()
+        job.future = self._pool.call(encode_segment, self._sequence.url, None, job.segment)
+
+    def _watch(self, job: _Job) -> None:
+        """End a worker that has been at one frame for too long. Fetching has time limits of its own."""
+        assert job.segment is not None
+        assert job.future is not None
+        seen = ProgressFile.read(job.segment.progress)
+        now = time.monotonic()
+        if seen != job.seen or seen.decoding is None:
+            job.seen, job.seen_at = seen, now
+        elif now - job.seen_at > self._frame_seconds:
+            job.reason = f"took longer than {self._frame_seconds:g} s"
+            job.future.cancel()
+
+    def _ended(self, frames: list[PlannedFrame], job: _Job) -> bool:
+        """Keep what a worker made: True; note which frame it died of: False, the segment is to be begun again."""
+        assert job.segment is not None
+        assert job.future is not None
+        if not job.future.cancelled():
+            try:
+                report = job.future.result()
+            except WorkerEndedError as error:
+                job.reason = error.reason
+            else:
+                self._keep(job, report)
+                return True
+        place = ProgressFile.read(job.segment.progress).decoding
+        shutil.rmtree(job.segment.spool, ignore_errors=True)
+        reason = job.reason
+        blamed = None if place is None else (*job.segment.before, *job.segment.frames)[place]
+        if blamed is not None and blamed.location is not None:
+            if self._missing == "error":
+                raise BadInputError(blamed.location.url, reason)
+            frames[frames.index(blamed)] = replace(blamed, problem=reason)
+            return False
+        job.unexplained += 1
+        if job.unexplained >= _UNEXPLAINED:
+            raise BadInputError(self._sequence.url, f"{_UNEXPLAINED} workers ended while they encoded it: {reason}")
+        return False
+
+    def _keep(self, job: _Job, report: SegmentReport) -> None:
+        assert job.segment is not None
+        job.segment.target.replace(job.path)
+        # The report comes last: where it is, the segment is whole.
+        written = job.segment.spool / "report"
+        written.write_text(json.dumps(asdict(report)), "utf-8")
+        written.replace(job.path.with_suffix(".json"))
+        shutil.rmtree(job.segment.spool, ignore_errors=True)
+        job.report = report
+
+    def _tell(self, jobs: list[_Job], found: int, began: float) -> None:
+        if self._on_progress is None:
+            return
+        done = sum(job.frames if job.report is not None else job.seen[0] for job in jobs)
+        total = sum(job.frames for job in jobs)
+        if done == self._told:
+            return
+        self._told = done
+        rate = (done - found) / max(time.monotonic() - began, 1e-6)
+        self._on_progress(MovieProgress(done, total, rate, (total - done) / rate if rate else None))
+
+    def _join(self, jobs: list[_Job], out: Path, rate: Fraction, time_code: str | None) -> None:
+        temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            join([(job.path, job.frames) for job in jobs], temporary, self._preset, rate=rate, time_code=time_code)
+            temporary.replace(out)
+        except OSError as error:
+            raise RetryableError(f"{out}: not written: {error.strerror or error}") from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """What holds for all segments, beside the frames."""
+
+    reference: Reference
+    rate: Fraction
+    time_code: int | None
+    drop_frame: bool
+    threads: int
+    versions: dict[str, str]
+
+
+def _numbers(numbers: list[str]) -> str:
+    """Frame numbers, the middle of a long list left out."""
+    shown = numbers if len(numbers) <= 6 else [*numbers[:5], f"… {len(numbers)} frames"]
+    return f"frame {shown[0]}" if len(shown) == 1 else f"frames {', '.join(shown)}"
