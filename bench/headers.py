@@ -42,14 +42,14 @@ class Inspect(Work):
     def run(self, path: str, calls: int) -> None:
         """Parse, check, derive, write JSON."""
         from exr_pipeline.exr import NeedMoreBytes
-        from exr_pipeline.inspection import inspect_bytes, inspection_json
+        from exr_pipeline.inspection import inspect_bytes, inspection_json, json_text
 
         for _ in range(calls):
             try:
                 inspection = inspect_bytes(self.start, self.source)
             except NeedMoreBytes as more:
                 inspection = inspect_bytes(self.whole[: more.needed], self.source)
-            self.json = json.dumps(inspection_json(inspection))
+            self.json = json_text(inspection_json(inspection))
 
     def check(self, path: str, calls: int) -> str:
         """How it went."""
@@ -70,15 +70,11 @@ class ParseOnly(Work):
     def run(self, path: str, calls: int) -> None:
         """Parse, write JSON."""
         from exr_pipeline.exr import parse_header
-        from exr_pipeline.inspection.json import json_value
+        from exr_pipeline.inspection import attributes_json, json_text
 
         for _ in range(calls if self.outcome == "read" else 0):
-            self.json = json.dumps(
-                [
-                    [{"name": item.name, "type": item.type, "value": json_value(item)} for item in part.attributes]
-                    for part in parse_header(self.data, name=path).parts
-                ]
-            )
+            parts = parse_header(self.data, name=path).parts
+            self.json = json_text(attributes_json(part.attributes for part in parts))
 
     def check(self, path: str, calls: int) -> str:
         """How it went."""

@@ -5,7 +5,6 @@ Belongs here: their route, in its favourable reading, for comparison. Not here: 
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import tempfile
@@ -25,6 +24,7 @@ class RefusedError(Exception):
 def header_json(path: Path) -> str:
     """What OpenImageIO says of a file: every subimage's size, channels and attributes."""
     import OpenImageIO as Oiio
+    import orjson
 
     source = Oiio.ImageInput.open(str(path))
     if source is None:
@@ -46,7 +46,7 @@ def header_json(path: Path) -> str:
             )
     finally:
         source.close()
-    return json.dumps(parts, default=str)
+    return orjson.dumps(parts, default=str).decode()
 
 
 def header_json_of_bytes(data: bytes) -> str:

@@ -8,7 +8,7 @@ import re
 import struct
 from typing import Final
 
-from exr_pipeline.exr.codec import MAX_NAME_BYTES, TYPES, DecodeError, ValueType, decode_text, new, value_type
+from exr_pipeline.exr.codec import MAX_NAME_BYTES, TYPES, DecodeError, decode_text, new, value_type
 from exr_pipeline.exr.errors import HeaderError, NeedMoreBytes
 from exr_pipeline.exr.header import MAGIC, MULTIPART_FLAG, Attribute, Header, Part, implied_type
 
@@ -24,8 +24,6 @@ _VERSION: Final = struct.Struct("<I")
 _HEAD: Final = re.compile(rb"([^\0]{1,%d})\0([^\0]{1,%d})\0(.{4})" % (MAX_NAME_BYTES, MAX_NAME_BYTES), re.DOTALL)
 _TYPES: Final = {name.encode(): type_ for name, type_ in TYPES.items()}
 _LISTS: Final = frozenset({"chlist", "floatvector", "stringvector"})
-
-_Record = tuple[bytes, bytes, bytes]
 
 
 def parse_header(data: bytes, *, name: str = "<bytes>") -> Header:
@@ -44,8 +42,8 @@ class _Parser:
         self.position = 0
         self.attributes = 0
         self.list_items = 0
-        # Parts of a file repeat most of each other's attributes, byte for byte.
-        self.seen: dict[_Record, Attribute] = {}
+        # By their bytes: parts of a file repeat most of each other's attributes.
+        self.seen: dict[bytes, Attribute] | None = None
 
     def header(self) -> Header:
         data = self.data
@@ -60,6 +58,8 @@ class _Parser:
         self.position = 8
         implied = implied_type(flags)
         multipart = bool(flags & MULTIPART_FLAG)
+        if multipart:
+            self.seen = {}
         parts: list[Part] = [] if multipart else [Part(self.part(), implied)]
         while multipart and (attributes := self.part()):
             if len(parts) == MAX_PARTS:
@@ -78,19 +78,27 @@ class _Parser:
         while head := _HEAD.match(data, position):
             name, type_name, size_bytes = head.groups()
             start = head.end()
-            size = int.from_bytes(size_bytes, "little", signed=True)
-            type_ = _TYPES.get(type_name)
+            size = int.from_bytes(size_bytes, "little")
             end = start + size
-            if size < 0 or end > last or (type_ is not None and type_.size not in {None, size}):
+            kind, fixed_size, decode, _ = _TYPES.get(type_name) or value_type(decode_text(type_name))
+            # What is negative exceeds any file as an unsigned number.
+            if end > last or (fixed_size is not None and fixed_size != size):
                 break
             self.attributes += 1
             if self.attributes > MAX_ATTRIBUTES:
                 raise HeaderError(self.name, f"more than {MAX_ATTRIBUTES} attributes", position + len(name) + 1)
-            record = name, type_name, data[start:end]
-            attribute = seen.get(record)
+            record = data[position:end]
+            attribute = seen.get(record) if seen is not None else None
             if attribute is None:
-                attribute = seen[record] = self.attribute(record, type_, start)
-            if attribute.type in _LISTS:
+                raw = data[start:end]
+                try:
+                    attribute = new(Attribute, (decode_text(name), kind, decode(raw), raw))
+                except DecodeError as error:
+                    problem = f"attribute {decode_text(name)!r}: {error.problem}"
+                    raise HeaderError(self.name, problem, start + error.position) from None
+                if seen is not None:
+                    seen[record] = attribute
+            if kind in _LISTS:
                 self.list_items += len(attribute.value)
                 if self.list_items > MAX_LIST_ITEMS:
                     raise HeaderError(self.name, f"lists of more than {MAX_LIST_ITEMS} items", start)
@@ -100,16 +108,6 @@ class _Parser:
             raise self.fault(position)
         self.position = position + 1
         return tuple(attributes)
-
-    def attribute(self, record: _Record, type_: ValueType | None, start: int) -> Attribute:
-        name, type_name, raw = record
-        if type_ is None:
-            return Attribute(decode_text(name), decode_text(type_name), raw, raw)
-        try:
-            return new(Attribute, (decode_text(name), type_.name, type_.decode(raw), raw))
-        except DecodeError as error:
-            problem = f"attribute {decode_text(name)!r}: {error.problem}"
-            raise HeaderError(self.name, problem, start + error.position) from None
 
     def fault(self, position: int) -> HeaderError:
         """Why no attribute begins at this byte, and no part ends there."""

@@ -4,7 +4,7 @@ from exr_pipeline.inspection.color_space import StatedColorSpace, stated_color_s
 from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, channel_fingerprints, metadata_embeddings
 from exr_pipeline.inspection.identity import asset_id, file_id, frame_number, split_frame, split_frame_text
 from exr_pipeline.inspection.inspect import inspect_bytes
-from exr_pipeline.inspection.json import inspection_json, rejection_json
+from exr_pipeline.inspection.json import attributes_json, inspection_json, json_text, rejection_json
 from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile
 from exr_pipeline.inspection.rows import FileState, rows, unread_rows
 
@@ -16,11 +16,13 @@ __all__ = [
     "SourceFile",
     "StatedColorSpace",
     "asset_id",
+    "attributes_json",
     "channel_fingerprints",
     "file_id",
     "frame_number",
     "inspect_bytes",
     "inspection_json",
+    "json_text",
     "metadata_embeddings",
     "rejection_json",
     "rows",

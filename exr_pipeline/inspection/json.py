@@ -9,6 +9,8 @@ import base64
 import math
 from typing import TYPE_CHECKING, Any, Final
 
+import orjson
+
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import (
     CODE_NAMES,
@@ -16,9 +18,12 @@ from exr_pipeline.exr import (
     Box2i,
     Bytes,
     Channel,
+    Chromaticities,
     HeaderError,
+    KeyCode,
     Matrix,
     Preview,
+    Rational,
     TileDescription,
     TimeCode,
     V2f,
@@ -29,12 +34,19 @@ from exr_pipeline.exr import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
     from exr_pipeline.exr import Attribute
     from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile
 
 SCHEMA_VERSION: Final = 1
 
 _LEVEL_MODES: Final = {0: "one level", 1: "mipmap", 2: "ripmap"}
+
+
+def json_text(value: Any) -> str:
+    """What the functions of this module give as compact JSON: the same for the same value, all of it plain Unicode."""
+    return orjson.dumps(value).decode()
 
 
 def printable(text: str) -> str:
@@ -47,6 +59,8 @@ def _bytes(data: bytes) -> dict[str, str]:
 
 
 def _text(text: str) -> str | dict[str, str]:
+    if text.isascii():
+        return text
     readable = printable(text)
     return readable if readable == text else _bytes(encode_text(text))
 
@@ -57,50 +71,75 @@ def _float(number: float) -> float | str:
     return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
 
 
+def _numbers(numbers: Sequence[float]) -> list[Any]:
+    return [*numbers] if all(map(math.isfinite, numbers)) else [_float(number) for number in numbers]
+
+
 def _channel(channel: Channel) -> dict[str, Any]:
+    name, pixel_type, p_linear, x_sampling, y_sampling = channel
     return {
-        "name": _text(channel.name),
-        "type": channel.type,
-        "x_sampling": channel.x_sampling,
-        "y_sampling": channel.y_sampling,
-        "p_linear": channel.p_linear,
+        "name": _text(name),
+        "type": pixel_type,
+        "x_sampling": x_sampling,
+        "y_sampling": y_sampling,
+        "p_linear": p_linear,
     }
 
 
 def _box(box: Box2i | Box2f) -> dict[str, Any]:
-    return {
-        "min": {"x": _float(box.min_x), "y": _float(box.min_y)},
-        "max": {"x": _float(box.max_x), "y": _float(box.max_y)},
-    }
+    min_x, min_y, max_x, max_y = _numbers(box)
+    return {"min": {"x": min_x, "y": min_y}, "max": {"x": max_x, "y": max_y}}
 
 
-def _tuple_value(value: tuple[Any, ...]) -> Any:
-    match value:
-        case Box2i() | Box2f():
-            return _box(value)
-        case Matrix():
-            return [[_float(number) for number in row] for row in value.rows]
-        case V2i() | V2f() | V3i() | V3f():
-            return [_float(number) for number in value]
-        case Preview():
-            return {"width": value.width, "height": value.height, "pixels": _bytes(value.pixels)}
-        case Bytes():
-            return {"type_hint": _text(value.type_hint), **_bytes(value.data)}
-        case TimeCode():
-            return {"text": value.to_text(), **value._asdict()}
-        case TileDescription():
-            level_mode = _LEVEL_MODES.get(value.level_mode, value.level_mode)
-            return {**value._asdict(), "level_mode": level_mode, "round_up": value.round_up}
-        case _ if hasattr(value, "_asdict"):
-            return {name: _float(number) for name, number in value._asdict().items()}
-        case _:
-            return [_item(item) for item in value]
+def _fields(value: Any) -> dict[str, Any]:
+    return dict(zip(value._fields, _numbers(value), strict=True))
 
 
-def _item(item: Any) -> Any:
-    if isinstance(item, Channel):
-        return _channel(item)
-    return _text(item) if isinstance(item, str) else _float(item)
+def _matrix(value: Matrix) -> list[list[Any]]:
+    return [_numbers(row) for row in value.rows]
+
+
+def _preview(value: Preview) -> dict[str, Any]:
+    return {"width": value.width, "height": value.height, "pixels": _bytes(value.pixels)}
+
+
+def _time_code(value: TimeCode) -> dict[str, Any]:
+    return {"text": value.to_text(), "time_and_flags": value.time_and_flags, "user_data": value.user_data}
+
+
+def _tiles(value: TileDescription) -> dict[str, Any]:
+    level_mode = _LEVEL_MODES.get(value.level_mode, value.level_mode)
+    return {**value._asdict(), "level_mode": level_mode, "round_up": value.round_up}
+
+
+def _items(values: tuple[Any, ...]) -> list[Any]:
+    """A list of the format or an array of DPX: items of one type."""
+    form = _FORMS.get(type(values[0])) if values else None
+    return [*values] if form is None else [*map(form, values)]
+
+
+# By the type of a value; other values are JSON themselves.
+_FORMS: Final[dict[type, Callable[[Any], Any]]] = {
+    Box2f: _box,
+    Box2i: _box,
+    Bytes: lambda value: {"type_hint": _text(value.type_hint), **_bytes(value.data)},
+    Channel: _channel,
+    Chromaticities: _fields,
+    KeyCode: _fields,
+    Matrix: _matrix,
+    Preview: _preview,
+    Rational: _fields,
+    TileDescription: _tiles,
+    TimeCode: _time_code,
+    V2f: _numbers,
+    V2i: _numbers,
+    V3f: _numbers,
+    V3i: _numbers,
+    bytes: _bytes,
+    float: _float,
+    str: _text,
+    tuple: _items,
+}
 
 
 def json_value(attribute: Attribute) -> Any:
@@ -110,21 +149,33 @@ def json_value(attribute: Attribute) -> Any:
     and text that is not UTF-8 are `{"encoding": "base64", "data"}`; None is a field that the file leaves undefined.
     """
     value = attribute.value
+    form = _FORMS.get(type(value))
+    if form is not None:
+        return form(value)
     names = CODE_NAMES.get(attribute.type)
-    if names is not None:
-        return names.get(value, value)
-    if isinstance(value, tuple):
-        return _tuple_value(value)
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, bytes):
-        return _bytes(value)
-    return _float(value) if isinstance(value, float) else value
+    return value if names is None else names.get(value, value)
+
+
+def attributes_json(parts: Iterable[Sequence[Attribute]]) -> list[list[dict[str, Any]]]:
+    """The attributes of every part as JSON, made once where parts share them as they do if parsed.
+
+    Those whose name or type is not UTF-8 have its bytes as `name_bytes` or `type_bytes` too.
+    """
+    made: dict[int, dict[str, Any]] = {}
+    return [
+        [made.get(id(attribute)) or made.setdefault(id(attribute), _attribute(attribute)) for attribute in part]
+        for part in parts
+    ]
 
 
 def _attribute(attribute: Attribute) -> dict[str, Any]:
-    result = {"name": printable(attribute.name), "type": printable(attribute.type), "value": json_value(attribute)}
-    for field, text in (("name_bytes", attribute.name), ("type_bytes", attribute.type)):
+    name, type_name, value, _ = attribute
+    form = _FORMS.get(type(value))
+    made = json_value(attribute) if form is None else form(value)
+    if name.isascii() and type_name.isascii():
+        return {"name": name, "type": type_name, "value": made}
+    result = {"name": printable(name), "type": printable(type_name), "value": made}
+    for field, text in (("name_bytes", name), ("type_bytes", type_name)):
         if not isinstance(encoded := _text(text), str):
             result[field] = encoded
     return result
@@ -224,9 +275,7 @@ def inspection_json(inspection: Inspection) -> dict[str, Any]:
         },
         "parts": parts,
         "channels": channels,
-        "attributes": {
-            "parts": [[_attribute(attribute) for attribute in part.attributes] for part in inspection.parts]
-        },
+        "attributes": {"parts": attributes_json([part.attributes for part in inspection.parts])},
         "stats": {},
         "validation": {"findings": findings} if findings else {},
         "errors": [],

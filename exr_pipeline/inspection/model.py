@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from exr_pipeline.inspection.color_space import StatedColorSpace
     from exr_pipeline.storage.locations import Location
 
-Format = Literal["exr", "dpx"]
+Format = Literal["exr", "dpx", "tiff", "png", "jpeg"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,13 @@ Belongs here: filling the columns of `tables.schema`. Not here: writing them, or
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.exr import CODE_NAMES, Rational
 from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, channel_fingerprints, metadata_embeddings
 from exr_pipeline.inspection.identity import iso_time
-from exr_pipeline.inspection.json import json_value, part_facts, printable
+from exr_pipeline.inspection.json import json_text, json_value, part_facts, printable
 from exr_pipeline.tables.schema import READY, arrow_schema
 
 if TYPE_CHECKING:
@@ -140,7 +139,7 @@ def _file_row(inspection: Inspection, state: FileState, inspected_at: datetime) 
         "is_deep": inspection.is_deep,
         "format": inspection.format,
         "embedding_version": EMBEDDING_VERSION,
-        "warnings": _json([printable(text) for text in inspection.warning_texts()]),
+        "warnings": json_text([printable(text) for text in inspection.warning_texts()]),
     }
 
 
@@ -150,8 +149,8 @@ def _part_row(inspection: Inspection, part: PartFacts, source: Row) -> Row:
         **source,
         "part_index": part.index,
         **facts,
-        "data_window": _json(facts["data_window"]),
-        "display_window": _json(facts["display_window"]),
+        "data_window": json_text(facts["data_window"]),
+        "display_window": json_text(facts["display_window"]),
     }
 
 
@@ -204,8 +203,8 @@ def _value_columns(attribute: Attribute) -> Row:
     value = attribute.value
     names = CODE_NAMES.get(attribute.type)
     if names is not None:
-        return {"value_json": _json(json_value(attribute)), "value_text": names.get(value), "value_int": value}
-    text = _json(json_value(attribute))
+        return {"value_json": json_text(json_value(attribute)), "value_text": names.get(value), "value_int": value}
+    text = json_text(json_value(attribute))
     if isinstance(value, str):
         return {"value_json": text, "value_text": printable(value)}
     if isinstance(value, int):
@@ -214,7 +213,3 @@ def _value_columns(attribute: Attribute) -> Row:
         number = value.numerator / value.denominator if value.denominator else None
         return {"value_json": text, "value_text": value.to_text(), "value_float": number}
     return {"value_json": text, "value_float": value if isinstance(value, float) else None}
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
