@@ -106,6 +106,9 @@ class Settings(BaseSettings):
     )
     worker_memory_mb: int = Field(4096, ge=1024, description="Address space a picture worker may use, in MiB.")
     worker_timeout_seconds: float = Field(120.0, gt=0, description="Seconds a picture worker may spend on one file.")
+    movie_timeout_factor: float = Field(
+        20.0, ge=0, description="Further seconds that a worker may spend on a movie for each second of its length."
+    )
     max_image_mb: int = Field(2048, ge=1, description="Largest uncompressed image that is decoded, in MiB.")
     fetches: int = Field(16, ge=1, description="Whole objects fetched at the same time per run.")
     header_fetches: int = Field(
@@ -138,6 +141,16 @@ class Settings(BaseSettings):
     )
     movie_segment_frames: int = Field(
         48, ge=1, description="Frames per segment of a movie at most: what one worker encodes, and a restart may lose."
+    )
+    sequence_quiet_seconds: float = Field(
+        30.0, ge=0, description="Seconds without a change in its folder before a sequence's movie is made."
+    )
+    sequence_sensor_seconds: int = Field(10, ge=1, description="Seconds between two looks for settled sequences.")
+    sequence_missing: Literal["error", "hold", "black"] = Field(
+        "hold", description="What a sequence's movie shows for missing frames: the one before, black; or no movie."
+    )
+    sequence_burn_in: bool = Field(
+        False, description="Whether name, frame number and time code are drawn into the movies of sequences."
     )
     udim_hint: str = Field(
         r"(?i)(?:^|[/._-])(?:udims?|tex|textures?)(?:[/._-]|$)",

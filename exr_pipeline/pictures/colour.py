@@ -5,17 +5,25 @@ Belongs here: everything that talks to OCIO. Not here: which space a file is in 
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.pictures.picture_rules import SETTING as RULES_SETTING
+from exr_pipeline.pictures.picture_rules import UN_TONE_MAPPED, described
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from numpy.typing import NDArray
 
+    from exr_pipeline.pictures.picture_rules import Look, PictureRule
     from exr_pipeline.pictures.picture_settings import PictureSettings
 
 # Pinned: `ocio://default` means another config in each release of OCIO, and with it other pictures.
@@ -30,14 +38,22 @@ _DISPLAYS: Final[dict[Medium, tuple[str, ...]]] = {
 }
 _COLORIMETRIC_VIEWS: Final = ("Un-tone-mapped", "Untonemapped", "Colorimetry")
 
-# ACEScct (S-2016-001): log2 above 2^-7, straight below, so that black and small negative values have a place.
-_LOG_SLOPE: Final = 1 / 17.52
-_LOG_OFFSET: Final = 9.72 / 17.52
-_LINEAR_BREAK: Final = 2.0**-7
-
 LUT_NODES: Final = 65
-_BLACK_NODE: Final = 4  # Black lies on a node, so that it stays black; the nodes below are for negative values.
-_LUT_TOP: Final = 1.0  # ACEScct 1.0 is 222 times diffuse white.
+# The LUT's axis is log2(value + offset): nearly linear around black, so that black and small negative values have a
+# place, and in stops above. Black lies on a node, so that it stays black; the nodes below are for negative values.
+_LUT_OFFSET: Final = 2.0**-7
+_LUT_TOP: Final = 222.0  # 10 stops over grey.
+_BLACK_NODE: Final = 4
+_LUT_STEP: Final = float(np.log2(_LUT_TOP + _LUT_OFFSET) - np.log2(_LUT_OFFSET)) / (LUT_NODES - 1 - _BLACK_NODE)
+_LUT_START: Final = float(np.log2(_LUT_OFFSET)) - _BLACK_NODE * _LUT_STEP
+_LUT_BOTTOM: Final = float(2.0**_LUT_START) - _LUT_OFFSET
+_APPLIED_LINES: Final = 32  # Few enough that a block stays in the processor's cache.
+
+# The input that a LUT is taken to have if nothing else is said: the first that the config has.
+_LUT_SPACES: Final = ("ACEScct", "color_timing", "compositing_log")
+
+# Cineon (printing density): 10-bit code 685 is white, 95 black, 0.002 density per code, film gamma 0.6.
+_CINEON_BLACK: Final = 10 ** ((95 - 685) * 0.002 / 0.6)
 
 # Beyond these errors on the probe, in 8-bit code values, a baked view is not used.
 MAX_MEAN_ERROR: Final = 0.5
@@ -46,13 +62,27 @@ MAX_P99_ERROR: Final = 12.0
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A display and one of its views. An empty `view` is the display's encoding without any view transform."""
+    """A display and one of its views, with looks before it, or a LUT in its place (`lut`, taking `lut_space`).
+
+    With neither view nor LUT it is the display's encoding without any view transform.
+    """
 
     display: str
-    view: str
+    view: str = ""
+    look: str = ""
+    lut: str = ""
+    lut_space: str = ""
 
     def __str__(self) -> str:
-        return f"{self.display} / {self.view}" if self.view else self.display
+        if self.lut:
+            return f"{self.display} / LUT {Path(self.lut).name} ({_hash_of(self.lut)}) of {self.lut_space}"
+        text = f"{self.display} / {self.view}" if self.view else self.display
+        return f"{text}, look {self.look}" if self.look else text
+
+
+@lru_cache(maxsize=64)
+def _hash_of(file: str) -> str:
+    return "sha256 " + hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,32 +92,6 @@ class LutError:
     mean: float
     p99: float
     maximum: float
-
-
-def _shaper(domain_low: float, domain_high: float) -> list[Any]:
-    """Scene-linear values to 0..1 over the LUT's domain, given in ACEScct values."""
-    import PyOpenColorIO as Ocio
-
-    log = Ocio.LogCameraTransform(
-        linSideBreak=[_LINEAR_BREAK] * 3,
-        base=2.0,
-        logSideSlope=[_LOG_SLOPE] * 3,
-        logSideOffset=[_LOG_OFFSET] * 3,
-        linSideSlope=[1.0] * 3,
-        linSideOffset=[0.0] * 3,
-    )
-    scale = 1 / (domain_high - domain_low)
-    fit = Ocio.MatrixTransform()
-    fit.setMatrix(np.diag([scale, scale, scale, 1.0]).ravel().tolist())
-    fit.setOffset([-domain_low * scale] * 3 + [0.0])
-    return [log, fit]
-
-
-def _acescct(linear: float) -> float:
-    at_break = float(np.log2(_LINEAR_BREAK)) * _LOG_SLOPE + _LOG_OFFSET
-    if linear > _LINEAR_BREAK:
-        return float(np.log2(linear)) * _LOG_SLOPE + _LOG_OFFSET
-    return at_break + (linear - _LINEAR_BREAK) * _LOG_SLOPE / (_LINEAR_BREAK * float(np.log(2)))
 
 
 def _probe_colours() -> NDArray[np.float32]:
@@ -112,46 +116,42 @@ class DisplayTransform:
     def _transform(self) -> Any:
         import PyOpenColorIO as Ocio
 
-        if self.view.view:
-            return Ocio.DisplayViewTransform(
-                src=self._config.working_space, display=self.view.display, view=self.view.view
-            )
-        return Ocio.ColorSpaceTransform(
-            src=self._config.working_space, dst=self._config.display_space(self.view.display)
-        )
+        working, view = self._config.working_space, self.view
+        steps: list[Any] = []
+        if view.look:
+            steps.append(Ocio.LookTransform(src=working, dst=working, looks=view.look))
+        if view.lut:
+            steps.append(Ocio.ColorSpaceTransform(src=working, dst=view.lut_space))
+            steps.append(Ocio.FileTransform(view.lut, interpolation=Ocio.INTERP_BEST))
+        elif view.view:
+            steps.append(Ocio.DisplayViewTransform(src=working, display=view.display, view=view.view))
+        else:
+            steps.append(Ocio.ColorSpaceTransform(src=working, dst=self._config.display_space(view.display)))
+        return Ocio.GroupTransform(steps)
+
+    def check(self) -> None:
+        """Raise `MisconfiguredError` if OCIO cannot make it: a LUT that is no LUT, an unknown look."""
+        self._exact  # noqa: B018 - made on first use
 
     @cached_property
     def _exact(self) -> Any:
         return self._config.processor(self._transform, eight_bit=True)
 
     @cached_property
-    def _domain(self) -> tuple[float, float]:
-        black = _acescct(0.0)
-        step = (_LUT_TOP - black) / (LUT_NODES - 1 - _BLACK_NODE)
-        return black - _BLACK_NODE * step, _LUT_TOP
-
-    @cached_property
-    def _linear_domain(self) -> tuple[float, float]:
-        low, high = self._domain
-        slope = _LOG_SLOPE / (_LINEAR_BREAK * float(np.log(2)))
-        return (low - _acescct(0.0)) / slope, 2.0 ** ((high - _LOG_OFFSET) / _LOG_SLOPE)
-
-    @cached_property
     def _baked(self) -> tuple[Any, LutError]:
         import PyOpenColorIO as Ocio
 
-        shaper = _shaper(*self._domain)
-        inverse = Ocio.GroupTransform(shaper)
-        inverse.setDirection(Ocio.TRANSFORM_DIR_INVERSE)
-        axis = np.linspace(0, 1, LUT_NODES, dtype=np.float32)
+        axis = np.asarray(2.0 ** (_LUT_START + np.arange(LUT_NODES) * _LUT_STEP) - _LUT_OFFSET, np.float32)
+        axis[_BLACK_NODE] = 0
         nodes = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(LUT_NODES, -1, 3)
-        nodes = _in_float(self._config.processor(inverse), nodes)
         lut = Ocio.Lut3DTransform(LUT_NODES)
         lut.setInterpolation(Ocio.INTERP_TETRAHEDRAL)
         lut.setData(_in_float(self._config.processor(self._transform), nodes).ravel())
-        baked = self._config.processor(Ocio.GroupTransform([*shaper, lut]), eight_bit=True)
+        baked = self._config.processor(lut, eight_bit=True)
         probe = _probe_colours()
-        difference = np.abs(_in_eight_bit(self._exact, probe).astype(np.int16) - _in_eight_bit(baked, probe))
+        difference = np.abs(
+            _in_eight_bit(self._exact, probe).astype(np.int16) - _in_eight_bit(baked, _on_lut_axis(probe))
+        )
         error = LutError(
             float(difference.mean()), float(np.percentile(difference, 99)), float(difference.max(initial=0))
         )
@@ -165,7 +165,8 @@ class DisplayTransform:
     @cached_property
     def is_baked(self) -> bool:
         """Whether large pictures go through the LUT: it is a view worth baking and the LUT passed its probe."""
-        if not self.view.view or self.view.view in _COLORIMETRIC_VIEWS:
+        view = self.view
+        if not (view.lut or view.look) and (not view.view or view.view in _COLORIMETRIC_VIEWS):
             return False
         return self.lut_error.mean <= MAX_MEAN_ERROR and self.lut_error.p99 <= MAX_P99_ERROR
 
@@ -173,16 +174,31 @@ class DisplayTransform:
         """Display values 0..255, shape (H, W, 3), of finite scene-linear values of the same shape."""
         if scene_linear.shape[0] * scene_linear.shape[1] < LUT_NODES**3 or not self.is_baked:
             return self.apply_exactly(scene_linear)
-        shown = _in_eight_bit(self._baked[0], scene_linear)
-        low, high = self._linear_domain
-        if scene_linear.min() < low or scene_linear.max() > high:
-            outside = ((scene_linear < low) | (scene_linear > high)).any(axis=2)
-            shown[outside] = _in_eight_bit(self._exact, scene_linear[outside][np.newaxis])[0]
+        shown = np.empty(scene_linear.shape, np.uint8)
+        for start in range(0, len(scene_linear), _APPLIED_LINES):
+            lines = scene_linear[start : start + _APPLIED_LINES]
+            result = shown[start : start + _APPLIED_LINES]
+            _in_eight_bit(self._baked[0], _on_lut_axis(lines), result)
+            if lines.min() < _LUT_BOTTOM or lines.max() > _LUT_TOP:
+                outside = ((lines < _LUT_BOTTOM) | (lines > _LUT_TOP)).any(axis=2)
+                result[outside] = _in_eight_bit(self._exact, lines[outside][np.newaxis])[0]
         return shown
 
     def apply_exactly(self, scene_linear: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Like `apply`, always without the LUT."""
         return _in_eight_bit(self._exact, scene_linear)
+
+
+def _on_lut_axis(scene_linear: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Scene-linear values to 0..1 over the LUT's axis."""
+    import cv2
+
+    place = np.clip(scene_linear, _LUT_BOTTOM, _LUT_TOP)
+    place += np.float32(_LUT_OFFSET)
+    cv2.log(place, dst=place)
+    place *= np.float32(1 / (np.log(2) * _LUT_STEP * (LUT_NODES - 1)))
+    place -= np.float32(_LUT_START / (_LUT_STEP * (LUT_NODES - 1)))
+    return place
 
 
 def _in_float(processor: Any, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -193,12 +209,16 @@ def _in_float(processor: Any, pixels: NDArray[np.float32]) -> NDArray[np.float32
     return result
 
 
-def _in_eight_bit(processor: Any, pixels: NDArray[np.float32]) -> NDArray[np.uint8]:
+def _in_eight_bit(
+    processor: Any, pixels: NDArray[np.float32], result: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """`result`, if given, is filled; it must be contiguous."""
     import PyOpenColorIO as Ocio
 
     source = np.ascontiguousarray(pixels, np.float32)
     height, width = source.shape[:2]
-    result = np.empty(source.shape, np.uint8)
+    if result is None:
+        result = np.empty(source.shape, np.uint8)
     processor.apply(
         Ocio.PackedImageDesc(source, width, height, 3),
         Ocio.PackedImageDesc(result, width, height, 3, Ocio.BIT_DEPTH_UINT8, 1, 3, 3 * width),
@@ -225,6 +245,7 @@ class ColourConfig:
         self.hash = self._config.getCacheID()
         self.working_space = self._role("scene_linear")
         self._transforms: dict[View, DisplayTransform] = {}
+        self._to_working: dict[tuple[str, tuple[float, ...] | None, bool], Any] = {}
 
     def _role(self, role: str) -> str:
         space = self._config.getColorSpace(role) if self._config.hasRole(role) else None
@@ -239,16 +260,18 @@ class ColourConfig:
         space = self._config.getColorSpace(name)
         return None if space is None else str(space.getName())
 
-    def require(self, name: str, setting: str) -> str:
-        """Like `resolve`; raises `MisconfiguredError`, naming `setting`, if there is none."""
+    def require(self, name: str, setting: str, where: str = "") -> str:
+        """Like `resolve`; raises `MisconfiguredError`, naming `setting` and `where` in it, if there is none."""
         space = self.resolve(name)
         if space is None:
-            raise MisconfiguredError(
-                setting,
-                f"the OCIO config {self.name!r} has no colour space or role {name!r}",
-                "name one of its colour spaces",
-            )
+            known = [*self._config.getColorSpaceNames(), *(role for role, _ in self._config.getRoles())]
+            raise self._unknown(setting, where, "colour space or role", name, known)
         return space
+
+    def _unknown(self, setting: str, where: str, what: str, name: str, known: Iterable[str]) -> MisconfiguredError:
+        return MisconfiguredError(
+            setting, f"{where}the OCIO config {self.name!r} has no {what} {name!r}", suggestion(name, tuple(known))
+        )
 
     def by_file_rule(self, path: str) -> str | None:
         """The colour space that the config's file rules give to this path; None if only the default rule fits."""
@@ -290,21 +313,32 @@ class ColourConfig:
             ) from error
 
     def to_working(
-        self, space: str, pixels: NDArray[np.float32], *, matrix: tuple[float, ...] | None = None
+        self,
+        space: str,
+        pixels: NDArray[np.float32],
+        *,
+        matrix: tuple[float, ...] | None = None,
+        is_cineon: bool = False,
     ) -> NDArray[np.float32]:
-        """Scene-linear working values of pixels in `space`, shape (H, W, 3); `matrix` (row-major 3x3) comes first."""
+        """Pixels (H, W, 3) of a space in the working space; before that Cineon's curve, a 3x3 `matrix`, if given."""
         import PyOpenColorIO as Ocio
 
-        if space == self.working_space and matrix is None:
+        if space == self.working_space and matrix is None and not is_cineon:
             return pixels
-        steps: list[Any] = [Ocio.ColorSpaceTransform(src=space, dst=self.working_space)]
+        steps: list[Any] = []
+        if is_cineon:
+            steps.append(_cineon_to_linear())
         if matrix is not None:
             four = np.eye(4)
             four[:3, :3] = np.reshape(matrix, (3, 3))
             first = Ocio.MatrixTransform()
             first.setMatrix(four.ravel().tolist())
-            steps.insert(0, first)
-        return _in_float(self.processor(Ocio.GroupTransform(steps)), pixels)
+            steps.append(first)
+        steps.append(Ocio.ColorSpaceTransform(src=space, dst=self.working_space))
+        key = (space, matrix, is_cineon)
+        if key not in self._to_working:
+            self._to_working[key] = self.processor(Ocio.GroupTransform(steps))
+        return _in_float(self._to_working[key], pixels)
 
     def display_space(self, display: str) -> str:
         """The colour space of a display's pixels."""
@@ -315,23 +349,71 @@ class ColourConfig:
                 return resolved
         raise MisconfiguredError(self._setting, f"the display {display!r} has no colour space", "repair the config")
 
-    def find_view(self, medium: Medium, choice: Literal["view", "un-tone-mapped"]) -> tuple[View, str | None]:
-        """The view for a medium, and a warning if the config lacks the medium's own display."""
+    def find_view(
+        self, medium: Medium, look: Look, *, setting: str | None = None, where: str = ""
+    ) -> tuple[View, str | None]:
+        """The view for a medium by what was chosen, and a warning if the config lacks the medium's own display.
+
+        Raises `MisconfiguredError` for names that the config lacks; it names `setting` (else the option that chooses
+        it on the command line) and `where` in it.
+        """
         displays = tuple(self._config.getDisplays())
-        display = next((known for known in _DISPLAYS[medium] if known in displays), None)
+        if look.display and look.display not in displays:
+            raise self._unknown(setting or "--display", where, "display", look.display, displays)
+        display = look.display or next((known for known in _DISPLAYS[medium] if known in displays), None)
         warning = None
         if display is None:
             display = str(self._config.getDefaultDisplay())
             warning = f"the OCIO config has no display for {medium}s; used {display!r}"
-        if choice == "view":
-            return View(display, str(self._config.getDefaultView(display))), warning
+        if look.look:
+            known_looks = tuple(str(known) for known in self._config.getLookNames())
+            for name in look.look.replace(":", ",").replace("|", ",").split(","):
+                if name.strip(" +-") not in known_looks:
+                    raise self._unknown(setting or "--look", where, "look", name.strip(" +-"), known_looks)
+        if look.lut:
+            if not Path(look.lut).is_file():
+                raise MisconfiguredError(setting or "--lut", f"{where}there is no LUT {look.lut}", "name a LUT file")
+            chosen = look.lut_space or next((known for known in _LUT_SPACES if self.resolve(known)), "scene_linear")
+            space = self.require(chosen, setting or "--lut", where)
+            return View(display, look=look.look, lut=look.lut, lut_space=space), warning
         views = tuple(self._config.getViews(display))
-        view = next((known for known in _COLORIMETRIC_VIEWS if known in views), "")
-        return View(display, view), warning
+        if look.view == UN_TONE_MAPPED:
+            view = next((known for known in _COLORIMETRIC_VIEWS if known in views), "")
+        elif look.view and look.view not in views:
+            raise self._unknown(setting or "--view", where, f"view of {display!r} called", look.view, views)
+        else:
+            view = look.view or str(self._config.getDefaultView(display))
+        return View(display, view, look.look), warning
 
     def display_transform(self, view: View) -> DisplayTransform:
         """The transform to a view, made once per config."""
         return self._transforms.setdefault(view, DisplayTransform(self, view))
+
+
+def _cineon_to_linear() -> Any:
+    """Code values 0..1 of printing density to light, 1 for white and 0 for black."""
+    import PyOpenColorIO as Ocio
+
+    # log10(linear * (1 - black) + black) * gamma / density + white, all in code values of 10 bits
+    log = Ocio.LogAffineTransform(
+        logSideSlope=[0.6 / 0.002 / 1023] * 3,
+        logSideOffset=[685 / 1023] * 3,
+        linSideSlope=[1 - _CINEON_BLACK] * 3,
+        linSideOffset=[_CINEON_BLACK] * 3,
+    )
+    log.setBase(10.0)
+    log.setDirection(Ocio.TRANSFORM_DIR_INVERSE)
+    return log
+
+
+def suggestion(name: str, known: Sequence[str]) -> str:
+    """What could have been meant: the names most like it, else all of them if they are few."""
+    lower = {candidate.lower(): candidate for candidate in known}
+    like = [lower[near] for near in get_close_matches(name.lower(), lower, n=4, cutoff=0.5)]
+    like += [candidate for candidate in known if name.lower() in candidate.lower() and candidate not in like][:6]
+    if like:
+        return f"did you mean {' or '.join(repr(candidate) for candidate in like)}?"
+    return f"it has {', '.join(known)}" if 0 < len(known) <= 30 else "name one that it has"
 
 
 @lru_cache(maxsize=4)
@@ -351,4 +433,26 @@ def load_config(settings: PictureSettings) -> ColourConfig:
     else:
         config = _config("OCIO_CONFIG_PATH", BUILT_IN_CONFIG)
     config.require(settings.default_color_space, "EXR_PIPELINE_DEFAULT_COLOR_SPACE")
+    _check_rules(config, settings)
     return config
+
+
+@lru_cache(maxsize=16)
+def _check_rules(config: ColourConfig, settings: PictureSettings) -> None:
+    """Raise `MisconfiguredError`, naming file and rule, for names in the picture rules that the config lacks."""
+    for index, rule in enumerate(settings.rules, start=1):
+        where = f"{described(settings.picture_rules, index, rule.prefix)}: "
+        for space in (rule.source_space, rule.default_space):
+            if space:
+                config.require(space, RULES_SETTING, where)
+        _check_views(config, settings.of_rule(rule), where)
+
+
+def _check_views(config: ColourConfig, rule: PictureRule, where: str) -> None:
+    media: tuple[tuple[Medium, Look], ...] = (("still", rule.still), ("video", rule.video))
+    for medium, look in media:
+        view, _ = config.find_view(medium, look, setting=RULES_SETTING, where=where)
+        try:
+            config.display_transform(view).check()
+        except MisconfiguredError as error:
+            raise MisconfiguredError(RULES_SETTING, where + error.problem, "repair the rule") from error

@@ -32,6 +32,10 @@ _LEFT: Final = frozenset({"left", "l"})
 _RIGHT: Final = frozenset({"right", "r"})
 
 
+class UnknownLayerError(BadInputError):
+    """The file has no layer of the name that was asked for."""
+
+
 @dataclass(frozen=True, slots=True)
 class ShownLayer:
     """The channels that are shown: three of an RGB triple (or Y, RY, BY), or one.
@@ -77,26 +81,43 @@ class _Group:
         alpha = self.channels["a"].name if kind in _COVERED and self.has("a") else ""
         return ShownLayer(self.part_index, kind, names, self.named, self.view, alpha)
 
+    def words(self) -> list[str]:
+        """The names by which it can be asked for, its channels last."""
+        names = (self.part.name or "", self.layer, self.view, *(channel.name for channel in self.channels.values()))
+        return [name for name in names if name]
+
+    def is_called(self, name: str) -> bool:
+        """Whether this is the name of its layer, part or view."""
+        return name.lower() in {word.lower() for word in (self.part.name or "", self.layer, self.named, self.view)}
+
     def has(self, *components: str) -> bool:
         return all(component in self.channels for component in components)
 
 
-def choose_layer(header: Header, *, name: str) -> ShownLayer:
+def choose_layer(header: Header, *, name: str, wanted: str = "") -> ShownLayer:
     """The layer to show: a colour picture before luminance before depth before anything else.
 
     Among colour pictures: the main RGB (or luminance-chroma) of the file, else a layer named like beauty, else the
     first triple; flat parts before deep ones, left before right, then file order.
-    Raises `BadInputError` for a file, called `name`, without channels.
+    `wanted` is the name of a layer, part, view or channel (in any case): only that is considered.
+    Raises `BadInputError` for a file, called `name`, without channels, `UnknownLayerError` without what is wanted.
     """
-    best: tuple[tuple[int, ...], ShownLayer] | None = None
-    for order, group in enumerate(_groups(header)):
-        rank, shown = _judge(group)
-        key = (rank, int(group.part.is_deep), _view_rank(group.view), order)
-        if best is None or key < best[0]:
-            best = key, shown
-    if best is None:
+    groups = _groups(header)
+    candidates = [_judge(group) for group in groups]
+    if wanted:
+        named = [judged for group, judged in zip(groups, candidates, strict=True) if group.is_called(wanted)]
+        candidates = named or [(0, shown) for group in groups if (shown := _channel(group, wanted)) is not None]
+        if not candidates:
+            what = ", ".join(dict.fromkeys(word for group in groups for word in group.words()))
+            raise UnknownLayerError(name, f"has no layer, part, view or channel {wanted!r}; it has {what}")
+    if not candidates:
         raise BadInputError(name, "no channel that could be shown")
-    return best[1]
+
+    def key(judged: tuple[int, ShownLayer]) -> tuple[int, int, int]:
+        rank, shown = judged
+        return rank, int(header.parts[shown.part_index].is_deep), _view_rank(shown.view)
+
+    return min(candidates, key=key)[1]
 
 
 def _groups(header: Header) -> list[_Group]:
@@ -150,6 +171,16 @@ def _judge(group: _Group) -> tuple[int, ShownLayer]:
     if channel.type == "UINT" or _ID.search(channel.name):
         return 6, group.shown("id", component)
     return 7, group.shown("data", component)
+
+
+def _channel(group: _Group, name: str) -> ShownLayer | None:
+    """One channel alone, by its full name."""
+    for component, channel in group.channels.items():
+        if channel.name.lower() == name.lower():
+            is_depth = component in _DEPTH_NAMES
+            kind: Kind = "depth" if is_depth else "id" if channel.type == "UINT" else "data"
+            return ShownLayer(group.part_index, kind, (channel.name,), channel.name, group.view)
+    return None
 
 
 def _id_components(group: _Group) -> list[str]:

@@ -10,20 +10,19 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from exr_pipeline.pictures.skipped import RepeatedFrames
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
 DEFAULT_RATE: Final = Fraction(24)
 
-# A held frame: a constant, fine quantiser needs no lookahead and no deblocking, and every frame after the first is
-# skipped blocks.
+# A held frame is one intra frame of a constant, fine quantiser, and skipped blocks after it.
 # One thread: the same picture gives the same bytes.
-X264_PARAMETERS: Final = (
-    "threads=1:qp=16:bframes=0:ref=1:weightp=0:scenecut=0:rc-lookahead=0:me=dia:subme=0:trellis=0"
-    ":partitions=i4x4,i8x8:no-deblock=1:keyint=250"
-)
-ENCODER: Final = f"libx264 veryfast {X264_PARAMETERS}, yuv420p BT.709 limited range, MP4 faststart"
+_PRESET: Final = "ultrafast"
+X264_PARAMETERS: Final = "threads=1:qp=16:bframes=0:ref=1:weightp=0:keyint=infinite"
+ENCODER: Final = f"libx264 {_PRESET} {X264_PARAMETERS}, repeated frames, yuv420p BT.709 limited range, MP4 faststart"
 
 _BT709: Final = 1  # ISO/IEC 23091-2: colour primaries, transfer characteristics and matrix 1
 _LIMITED: Final = 1
@@ -51,16 +50,18 @@ def held_frame(rgb: NDArray[np.uint8], *, rate: Fraction, seconds: float) -> tup
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "proxy.mp4"
         with av.open(str(path), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            options = {"preset": "veryfast", "x264-params": X264_PARAMETERS}
+            options = {"preset": _PRESET, "x264-params": X264_PARAMETERS}
             stream = container.add_stream("libx264", rate=rate, options=options)
             stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
             context = stream.codec_context
             context.thread_count = 1
             context.color_primaries = context.color_trc = context.colorspace = _BT709
             context.color_range = _LIMITED
-            for index in range(count):
-                frame.pts = index
-                frame.time_base = 1 / rate
-                container.mux(stream.encode(frame))
-            container.mux(stream.encode())
+            frame.pts, frame.time_base = 0, 1 / rate
+            packets = [*stream.encode(frame), *stream.encode()]
+            packets += map(av.Packet, RepeatedFrames.after(context.extradata or b"").packets(count - 1, width, height))
+            for index, packet in enumerate(packets):
+                packet.stream, packet.time_base = stream, 1 / rate
+                packet.pts, packet.dts, packet.duration = index, index, 1
+                container.mux(packet)
         return path.read_bytes(), count / rate

@@ -5,8 +5,10 @@ Belongs here: that value. Not here: the environment (`exr_pipeline.settings`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
+
+from exr_pipeline.pictures.picture_rules import UN_TONE_MAPPED, Look, PictureRule, first_match, read_rules
 
 if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
@@ -14,7 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PictureSettings:
-    """The part of `Settings` that decides how pictures look and what making them may cost; names and units are its."""
+    """The part of `Settings` that decides how pictures look and what making them may cost; names and units are its.
+
+    `rules` are what the file `picture_rules` holds, `wish` is what was asked for by hand and comes before them.
+    """
 
     ocio: str | None
     ocio_config_path: str | None
@@ -29,8 +34,35 @@ class PictureSettings:
     workers: int
     worker_memory_mb: int
     worker_timeout_seconds: float
+    picture_rules: str = ""
+    rules: tuple[PictureRule, ...] = ()
+    wish: PictureRule = field(default_factory=PictureRule)
 
     @classmethod
     def from_settings(cls, settings: Settings) -> PictureSettings:
-        """The picture settings among all settings."""
-        return cls(**{name: getattr(settings, name) for name in cls.__slots__})
+        """The picture settings among all settings. Raises `MisconfiguredError` if the rules cannot be read."""
+        named = [name for name in cls.__slots__ if name not in {"picture_rules", "rules", "wish"}]
+        found = cls(**{name: getattr(settings, name) for name in named})
+        if settings.picture_rules is None:
+            return found
+        return replace(found, picture_rules=str(settings.picture_rules), rules=read_rules(settings.picture_rules))
+
+    def wishing(self, wish: PictureRule) -> PictureSettings:
+        """The same with what was asked for by hand."""
+        return replace(self, wish=wish)
+
+    def rule_for(self, name: str) -> PictureRule:
+        """What holds for the file of this URL: the wish, else the first rule that fits, else the other settings."""
+        return self.wish.over(self.of_rule(first_match(self.rules, name)))
+
+    def of_rule(self, rule: PictureRule) -> PictureRule:
+        """A rule completed by the settings that hold for every file."""
+        looks = {
+            medium: look if look.lut else look.over(_look(view))
+            for medium, look, view in (("still", rule.still, self.still_view), ("video", rule.video, self.proxy_view))
+        }
+        return replace(rule, still=looks["still"], video=looks["video"])
+
+
+def _look(view: str) -> Look:
+    return Look(view=UN_TONE_MAPPED) if view == UN_TONE_MAPPED else Look()

@@ -28,9 +28,9 @@ def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: Pict
     started = time.perf_counter()
     still_box = Size(settings.thumbnail_size, settings.thumbnail_size)
     proxy_box = Size(settings.proxy_width, settings.proxy_height)
-    box = Size(max(still_box.width, proxy_box.width), max(still_box.height, proxy_box.height)) if proxy else still_box
+    box = proxy_box if proxy else still_box
     try:
-        picture = Picture.of_file(path, name, box=box, settings=settings)
+        picture = Picture(path, name, box=box, settings=settings, even_sides=proxy)
         of_proxy = picture.made("video", proxy_box, even_sides=True) if proxy else None
         of_still = picture.made("still", still_box) if thumbnail else None
         made = [one for one in (of_proxy, of_still) if one is not None]

@@ -5,7 +5,7 @@ Belongs here: those steps and their order. Not here: any of the steps, or files 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -14,8 +14,11 @@ from exr_pipeline.errors import BadInputError
 from exr_pipeline.pictures import still
 from exr_pipeline.pictures.colour import ColourConfig, View, load_config
 from exr_pipeline.pictures.data_pictures import colour_of_identifiers, grey_of_values
-from exr_pipeline.pictures.decode import BRIGHTEST, Decoded, decode
+from exr_pipeline.pictures.decode import open_source
+from exr_pipeline.pictures.layers import UnknownLayerError
+from exr_pipeline.pictures.reduce import AreaReducer
 from exr_pipeline.pictures.source_space import SourceSpace, find_source_space
+from exr_pipeline.pictures.sources import BRIGHTEST
 from exr_pipeline.pictures.still import Size
 
 if TYPE_CHECKING:
@@ -24,7 +27,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exr_pipeline.pictures.colour import Medium
+    from exr_pipeline.pictures.picture_rules import PictureRule
     from exr_pipeline.pictures.picture_settings import PictureSettings
+    from exr_pipeline.pictures.sources import Source
 
 _DATA_KINDS: Final = frozenset({"depth", "id", "data"})
 _NO_VIEW: Final = "none (data)"
@@ -35,8 +40,8 @@ class ShownPicture:
     """What a file shows: `rgb` (H, W, 3), encoded for the medium's display in `colour_space`, and how it came about.
 
     `alpha` (H, W; 255 is covered) is there if it was asked for and the layer has it; `rgb` is then the colour of what
-    covers (divided by alpha in linear light), else the picture over black. `full_width`, `full_height` and
-    `pixel_aspect` are those of the file, as stored. `nan_pixels` and `inf_pixels` were replaced.
+    covers (divided by alpha in linear light), else the picture over black; `alpha_handling` says so. `full_width`,
+    `full_height` and `pixel_aspect` are those of the file, as stored. `nan_pixels` and `inf_pixels` were replaced.
     """
 
     rgb: NDArray[np.uint8]
@@ -50,6 +55,7 @@ class ShownPicture:
     ocio_config_hash: str
     frame_rate: Fraction | None
     time_code: str | None
+    alpha_handling: str
     full_width: int
     full_height: int
     pixel_aspect: float
@@ -74,7 +80,7 @@ def show(
     as video needs. Raises `BadInputError` for a file at fault and `MisconfiguredError` for a bad colour setting.
     """
     try:
-        picture = Picture.of_file(path, name, box=box, settings=settings, with_alpha=with_alpha)
+        picture = Picture(path, name, box=box, settings=settings, even_sides=even_sides, with_alpha=with_alpha)
         made = picture.made(medium, box, even_sides=even_sides)
     except MemoryError as error:
         raise BadInputError(name, "needs more memory than there is") from error
@@ -90,6 +96,7 @@ def show(
         ocio_config_hash=picture.config.hash,
         frame_rate=picture.frame_rate,
         time_code=picture.time_code,
+        alpha_handling=picture.alpha_handling,
         full_width=picture.full_size.width,
         full_height=picture.full_size.height,
         pixel_aspect=picture.pixel_aspect,
@@ -110,47 +117,46 @@ class Made:
 
 
 class Picture:
-    """The picture of one file in linear light. Make the largest output first: the others are shrunk from it."""
+    """The picture of one file in linear light, shrunk while it was read to what the largest output needs.
 
-    @classmethod
-    def of_file(
-        cls, path: str, name: str, *, box: Size, settings: PictureSettings, with_alpha: bool = False
-    ) -> Picture:
-        """Decode what outputs within `box` need; see `show`."""
-        config = load_config(settings)
+    Make that output first: the others are shrunk from it.
+    """
 
-        def enough(width: int, height: int, aspect: float) -> Size:
-            return still.fitted(width, height, aspect, box)
-
-        decoded = decode(path, name, enough=enough, max_image_mb=settings.max_image_mb, with_alpha=with_alpha)
-        return cls(config, decoded, _source(config, decoded, name, settings), settings)
-
-    def __init__(self, config: ColourConfig, decoded: Decoded, source: SourceSpace, settings: PictureSettings) -> None:
-        self.config = config
-        self.source = source
-        self.layer = str(decoded.layer)
-        self.frame_rate = decoded.frame_rate
-        self.time_code = decoded.time_code
-        self.full_size = Size(decoded.full_width, decoded.full_height)
-        self.pixel_aspect = decoded.pixel_aspect
-        self.nan_pixels, self.inf_pixels = decoded.nan_pixels, decoded.inf_pixels
-        self._settings = settings
-        self._warnings = [*decoded.warnings, *source.warnings]
-        self._is_data = decoded.layer.kind in _DATA_KINDS or config.is_data(source.space)
-        self._is_working = False
-        self._aspect = 1 / decoded.pixel_aspect if decoded.orientation >= 5 else decoded.pixel_aspect
-        self._alpha = None
-        if decoded.alpha is not None:
-            self._alpha = still.oriented(decoded.alpha[:, :, np.newaxis], decoded.orientation)
-        pixels = still.oriented(decoded.pixels, decoded.orientation)
-        if decoded.layer.kind in _DATA_KINDS:
-            pixels = self._of_data(pixels[:, :, 0], decoded)
-        elif self._is_data:
-            self._warnings.append(f"tagged as data ({source.space}): values from 0 to 1 shown as they are")
-            pixels = np.clip(_three(pixels), 0, 1)
-        elif not config.is_linear(source.space) and source.to_space is None:
-            pixels = self._to_working(_three(pixels))
-        self._pixels = pixels
+    def __init__(
+        self,
+        path: str,
+        name: str,
+        *,
+        box: Size,
+        settings: PictureSettings,
+        even_sides: bool = False,
+        with_alpha: bool = False,
+    ) -> None:
+        """Read the file; see `show`. `box` and `even_sides` are those of the largest output."""
+        self.config = load_config(settings)
+        self._rule = settings.rule_for(name)
+        source, missing_layer = _open(path, name, settings, self._rule.layer, with_alpha=with_alpha)
+        self.source = _source_space(self.config, source, self._rule, settings)
+        self.layer = str(source.layer)
+        self.frame_rate, self.time_code = source.frame_rate, source.time_code
+        self.full_size = source.levels[0]
+        self.pixel_aspect = source.pixel_aspect
+        self.alpha_handling = _alpha_handling(source, with_alpha)
+        self._is_data = source.layer.kind in _DATA_KINDS or self.config.is_data(self.source.space)
+        self._found: list[str] = []
+        turned = source.orientation >= 5
+        self._planned = (box, even_sides)
+        size = _output_size(
+            source.levels[0], source.pixel_aspect, Size(*reversed(box)) if turned else box, even_sides=even_sides
+        )
+        pixels = still.oriented(self._read(source, size), source.orientation)
+        self._pixels = pixels[:, :, : self._colours]
+        self._alpha = pixels[:, :, self._colours :] if source.has_alpha and with_alpha else None
+        full = Size(*reversed(self.full_size)) if turned else self.full_size
+        aspect = 1 / source.pixel_aspect if turned else source.pixel_aspect
+        self._aspect = aspect * (full.width / self._pixels.shape[1]) / (full.height / self._pixels.shape[0])
+        self.nan_pixels, self.inf_pixels = source.nan_pixels, source.inf_pixels
+        self._warnings = [*missing_layer, *source.warnings, *self.source.warnings, *self._found]
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -160,16 +166,16 @@ class Picture:
     def made(self, medium: Medium, box: Size, *, even_sides: bool = False) -> Made:
         """The picture at the size that fits into `box`, through the medium's view."""
         view = self._view(medium)
-        size = still.fitted(self._pixels.shape[1], self._pixels.shape[0], self._aspect, box)
+        if self._planned != (box, even_sides):
+            here = Size(self._pixels.shape[1], self._pixels.shape[0])
+            size = _output_size(here, self._aspect, box, even_sides=even_sides)
+            self._pixels = still.resized(self._pixels, size)
+            self._alpha = None if self._alpha is None else still.resized(self._alpha, size)
+            self._aspect *= (here.width / size.width) / (here.height / size.height)
+        pixels, alpha = self._pixels, self._alpha
         if even_sides:
-            target = still.even(size, box)
-            untouched = (size.height, size.width) == self._pixels.shape[:2]
-            self._shrink(size if untouched or min(size) < 2 else target)
-            pixels = still.evened(self._pixels, target)
-            alpha = None if self._alpha is None else still.evened(self._alpha, target)
-        else:
-            self._shrink(size)
-            pixels, alpha = self._pixels, self._alpha
+            target = still.even(Size(pixels.shape[1], pixels.shape[0]), box)
+            pixels, alpha = still.evened(pixels, target), None if alpha is None else still.evened(alpha, target)
         return Made(
             rgb=np.ascontiguousarray(self._displayed(pixels, alpha, view)),
             alpha=None if alpha is None else _eight_bit(alpha[:, :, 0]),
@@ -177,59 +183,120 @@ class Picture:
             colour_space=self.config.display_space(view.display),
         )
 
-    def _of_data(self, values: NDArray[np.float32], decoded: Decoded) -> NDArray[np.float32]:
-        what = f"shows {decoded.layer}, which is no colour picture"
-        if decoded.layer.kind == "id":
-            self._warnings.append(f"{what}: one colour per value")
+    def _read(self, source: Source, size: Size) -> NDArray[np.float32]:
+        """The lines of the file in working values (or display values of data), and alpha, at a size."""
+        level = source.level(size)
+        whole = source.levels[level]
+        if source.layer.kind in _DATA_KINDS:
+            values = np.zeros((whole.height, whole.width), np.float32)
+            for y, x, pixels in source.placed(level):
+                values[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels[:, :, 0]
+            self._colours = 3
+            return still.resized(self._of_data(values, source), size)
+        if self._is_data:
+            self._found.append(f"tagged as data ({self.source.space}): values from 0 to 1 shown as they are")
+        is_curved = self.source.is_cineon or not (
+            self._is_data or self.source.to_space or self.config.is_linear(self.source.space)
+        )
+        self._colours = 3 if is_curved or self._is_data else source.channels - source.has_alpha
+        reducer = AreaReducer(whole, size, self._colours + source.has_alpha)
+        for y, x, pixels in source.placed(level):
+            light = pixels
+            if is_curved or self._is_data or source.straight_alpha:
+                light = self._light(pixels, source, is_curved=is_curved)
+            reducer.add(y, x, light)
+        reduced = reducer.result()
+        if is_curved or self._is_data:
+            return reduced
+        # What is near the end of float might overflow on its way to the working space.
+        np.clip(reduced, -BRIGHTEST, BRIGHTEST, out=reduced)
+        working = self._to_working(_three(reduced[:, :, : self._colours]))
+        if source.has_alpha:
+            working = np.dstack([working, reduced[:, :, self._colours :]])
+        self._colours = 3
+        return working
+
+    def _light(self, pixels: NDArray[np.float32], source: Source, *, is_curved: bool) -> NDArray[np.float32]:
+        """Values whose mean is that of the light: without curve, and multiplied by alpha."""
+        count = pixels.shape[2] - source.has_alpha
+        colour, alpha = pixels[:, :, :count], pixels[:, :, count:]
+        if self._is_data:
+            colour = np.clip(_three(colour), 0, 1)
+        elif is_curved:
+            working = self._to_working(np.ascontiguousarray(_three(colour)))
+            colour = np.clip(np.nan_to_num(working, copy=False), -BRIGHTEST, BRIGHTEST)
+        if source.straight_alpha:
+            colour = colour * alpha
+        return np.dstack([colour, alpha]) if source.has_alpha else colour
+
+    def _of_data(self, values: NDArray[np.float32], source: Source) -> NDArray[np.float32]:
+        what = f"shows {source.layer}, which is no colour picture"
+        if source.layer.kind == "id":
+            self._found.append(f"{what}: one colour per value")
             return colour_of_identifiers(values)
-        grey, sentence = grey_of_values(values, near_is_bright=decoded.layer.kind == "depth")
-        self._warnings.append(f"{what}: {sentence}")
+        grey, sentence = grey_of_values(values, near_is_bright=source.layer.kind == "depth")
+        self._found.append(f"{what}: {sentence}")
         return grey
 
     def _to_working(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        self._is_working = True
-        return self.config.to_working(self.source.space, pixels, matrix=self.source.to_space)
-
-    def _shrink(self, size: Size) -> None:
-        """Bring the picture to a size, in working values (or display values of data). Later pictures start from it."""
-        height, width = self._pixels.shape[:2]
-        self._pixels = still.resized(self._pixels, size)
-        if self._alpha is not None:
-            self._alpha = still.resized(self._alpha, size)
-        self._aspect *= (width / size.width) / (height / size.height)
-        if self._is_data:
-            return
-        if not self._is_working:
-            self._pixels = self._to_working(_three(self._pixels))
-        # Values near the end of float may have overflowed; fmax turns NaN into the number.
-        self._pixels = np.fmin(np.fmax(self._pixels, -BRIGHTEST), BRIGHTEST)
+        source = self.source
+        return self.config.to_working(source.space, pixels, matrix=source.to_space, is_cineon=source.is_cineon)
 
     def _displayed(
         self, pixels: NDArray[np.float32], alpha: NDArray[np.float32] | None, view: View
     ) -> NDArray[np.uint8]:
-        if self._is_data:
-            return _eight_bit(pixels)
         if alpha is not None:
             # What glows without covering anything keeps its light.
             pixels = np.divide(pixels, alpha, out=pixels.copy(), where=(alpha > 0) & (alpha < 1))
-        return self.config.display_transform(view).apply(pixels)
+        if self._is_data:
+            return _eight_bit(pixels)
+        transform = self.config.display_transform(view)
+        return transform.apply_exactly(pixels) if self._rule.exact else transform.apply(pixels)
 
     def _view(self, medium: Medium) -> View:
-        choice = self._settings.still_view if medium == "still" else self._settings.proxy_view
-        view, warning = self.config.find_view(medium, choice)
+        look = self._rule.still if medium == "still" else self._rule.video
+        view, warning = self.config.find_view(medium, look)
         if warning is not None:
             self._warnings.append(warning)
-        if not self._is_data and self.config.is_display_referred(self.source.space):
-            return replace(view, view="")
-        return view
+        return View(view.display) if not self._is_data and self.source.is_display_referred else view
 
 
-def _source(config: ColourConfig, decoded: Decoded, name: str, settings: PictureSettings) -> SourceSpace:
-    if decoded.layer.kind in _DATA_KINDS:
-        return SourceSpace("data", "", f"layer shown is no colour ({decoded.layer.kind})")
+def _open(
+    path: str, name: str, settings: PictureSettings, layer: str, *, with_alpha: bool
+) -> tuple[Source, tuple[str, ...]]:
+    """The file with its layer; a rule's layer that it lacks is a warning, one asked for by hand an error."""
+    limit = settings.max_image_mb
+    try:
+        return open_source(path, name, max_image_mb=limit, with_alpha=with_alpha, layer=layer), ()
+    except UnknownLayerError as error:
+        if settings.wish.layer:
+            raise
+        return open_source(path, name, max_image_mb=limit, with_alpha=with_alpha), (error.reason,)
+
+
+def _source_space(config: ColourConfig, source: Source, rule: PictureRule, settings: PictureSettings) -> SourceSpace:
+    if source.layer.kind in _DATA_KINDS:
+        return SourceSpace("data", "", f"layer shown is no colour ({source.layer.kind})")
     return find_source_space(
-        config, part=decoded.part, dpx=decoded.dpx, name=name, default=settings.default_color_space
+        config,
+        source,
+        forced=rule.source_space,
+        default=rule.default_space,
+        global_default=settings.default_color_space,
     )
+
+
+def _output_size(here: Size, aspect: float, box: Size, *, even_sides: bool) -> Size:
+    """The size within the box; with even sides, unless that would resample a picture only to lose a line."""
+    size = still.fitted(here.width, here.height, aspect, box)
+    return still.even(size, box) if even_sides and size != here and min(size) >= 2 else size
+
+
+def _alpha_handling(source: Source, with_alpha: bool) -> str:
+    if not (source.layer.alpha or source.has_alpha):
+        return "none"
+    kind = "straight" if source.straight_alpha else "premultiplied"
+    return f"{kind}, kept" if with_alpha else f"{kind}, over black"
 
 
 def _eight_bit(values: NDArray[np.float32]) -> NDArray[np.uint8]:

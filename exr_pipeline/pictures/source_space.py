@@ -13,12 +13,14 @@ import numpy as np
 from exr_pipeline.exr import Part
 from exr_pipeline.inspection.color_space import stated_color_space, stated_dpx_color_space
 from exr_pipeline.pictures.chromaticities import XYZ, to_ap0
+from exr_pipeline.pictures.picture_rules import SETTING as RULES_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exr_pipeline.dpx import DpxHeader
     from exr_pipeline.pictures.colour import ColourConfig
+    from exr_pipeline.pictures.sources import ImageTags, Source
 
 # Spellings that programs write and configs do not know. Values: names to try in the config.
 _SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
@@ -41,14 +43,21 @@ _SAYS_NOTHING: Final = frozenset({"", "unknown"})
 _TOLERANCE: Final = 2e-3
 
 # By the names of `exr_pipeline.dpx`. Video is made for a display, so it is not given a view a second time.
-_DPX_LOG: Final = ("ADX10", "Cineon", "cineon", "compositing_log")
+_DPX_LOG: Final = frozenset({"printing density", "logarithmic"})
 _DPX_VIDEO: Final = ("rec1886_rec709_display", "Rec.1886 Rec.709 - Display", "g24_rec709", "Rec709", "rec709")
-_DPX_LINEAR: Final = ("lin_rec709_scene", "Linear Rec.709 (sRGB)", "lin_rec709", "lin_srgb")
-_DPX_TRANSFERS: Final[dict[str, tuple[str, ...]]] = {
-    "printing density": _DPX_LOG,
-    "logarithmic": _DPX_LOG,
-    "ADX": _DPX_LOG,
-    "linear": _DPX_LINEAR,
+_CINEON: Final = ("Cineon", "cineon")
+_CINEON_NAME: Final = "Cineon (printing density)"
+_LINEAR_REC709: Final = ("lin_rec709_scene", "Linear Rec.709 (sRGB)", "lin_rec709", "lin_srgb", "scene_linear")
+_SRGB_DISPLAY: Final = ("srgb_display", "sRGB - Display", "srgb_rec709_scene", "sRGB - Texture", "sRGB", "srgb")
+
+# What readers call the space of a file that says nothing else.
+_PLAIN_SRGB: Final = frozenset({"", "srgb", "srgb_rec709_scene", "srgb_rec709_display", "unknown"})
+# Words in the names of ICC profiles, in order.
+_ICC_PROFILES: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
+    ("display p3", "p3 d65", "p3-d65"): ("displayp3_display", "Display P3 - Display"),
+    ("adobe rgb", "adobergb"): ("g22_adobergb_scene", "Gamma 2.2 AdobeRGB", "g22_adobergb_tx", "Adobe RGB"),
+    ("rec.709", "rec709", "bt.709", "1886"): _DPX_VIDEO,
+    ("srgb", "iec 61966", "iec61966"): _SRGB_DISPLAY,
 }
 
 
@@ -56,37 +65,52 @@ _DPX_TRANSFERS: Final[dict[str, tuple[str, ...]]] = {
 class SourceSpace:
     """A colour space of the config in force and the rule that chose it.
 
-    With `to_space` (row-major 3x3) the pixels are in no space of the config: the matrix brings them to `space`.
+    With `is_cineon` or `to_space` (row-major 3x3) the pixels are in no space of the config: Cineon's curve undone, then
+    the matrix, bring them to `space`. `is_display_referred`: they were made for a display and get no view again.
     """
 
     name: str
     space: str
     rule: str
     to_space: tuple[float, ...] | None = None
+    is_cineon: bool = False
+    is_display_referred: bool = False
     warnings: tuple[str, ...] = field(default=())
 
 
 def find_source_space(
-    config: ColourConfig, *, part: Part | None, dpx: DpxHeader | None, name: str, default: str
+    config: ColourConfig, source: Source, *, forced: str = "", default: str = "", global_default: str
 ) -> SourceSpace:
-    """The colour space of an EXR `part` or a `dpx` file called `name`.
+    """The colour space of an opened file.
 
-    `default` is a space or role for EXR files that don't say. Raises `MisconfiguredError` if the config lacks it.
+    `forced` holds whatever the file says; `default` where it says nothing, else `global_default` for EXR and the
+    format's own convention for others. Raises `MisconfiguredError` if the config lacks one of these.
     """
     warnings: list[str] = []
-    found = _stated_by_part(config, part, warnings) if part is not None else None
-    if dpx is not None:
-        found = _stated_by_dpx(config, dpx)
+    found: SourceSpace | None = None
+    if forced:
+        space = config.require(forced, "--source-space")
+        found = SourceSpace(space, space, f"forced ({forced})")
+    elif source.part is not None:
+        found = _stated_by_part(config, source.part, warnings)
+    elif source.dpx is not None:
+        found = _stated_by_dpx(config, source.dpx)
+    elif source.tags is not None:
+        found = _stated_by_image(config, source.tags, warnings)
+    if found is None and (by_path := config.by_file_rule(source.name)) is not None:
+        found = SourceSpace(by_path, by_path, "file rule of the OCIO config")
+    if found is None and default:
+        space = config.require(default, RULES_SETTING)
+        found = SourceSpace(space, space, f"default of the picture rule ({default})")
+    if found is None and source.dpx is not None:
+        found = _first(config, _DPX_VIDEO, "default (DPX: Rec.709 video)", is_display_referred=True)
+    if found is None and source.tags is not None:
+        found = _of_image(config, source.tags)
     if found is None:
-        by_path = config.by_file_rule(name)
-        if by_path is not None:
-            found = SourceSpace(by_path, by_path, "file rule of the OCIO config")
-    if found is None and dpx is not None:
-        found = _first(config, _DPX_VIDEO, "default (DPX: Rec.709 video)")
-    if found is None:
-        space = config.require(default, "EXR_PIPELINE_DEFAULT_COLOR_SPACE")
-        found = SourceSpace(space, space, f"default ({default})")
-    return replace(found, warnings=tuple(warnings))
+        space = config.require(global_default, "EXR_PIPELINE_DEFAULT_COLOR_SPACE")
+        found = SourceSpace(space, space, f"default ({global_default})")
+    for_display = found.is_display_referred or config.is_display_referred(found.space)
+    return replace(found, is_display_referred=for_display, warnings=tuple(warnings))
 
 
 def _stated_by_part(config: ColourConfig, part: Part, warnings: list[str]) -> SourceSpace | None:
@@ -105,10 +129,12 @@ def _stated_by_part(config: ColourConfig, part: Part, warnings: list[str]) -> So
     return None if chromaticities is None else _by_matrix(config, chromaticities, warnings)
 
 
-def _first(config: ColourConfig, names: Sequence[str], rule: str) -> SourceSpace | None:
+def _first(
+    config: ColourConfig, names: Sequence[str], rule: str, *, is_display_referred: bool = False
+) -> SourceSpace | None:
     spaces = (space for name in names if (space := config.resolve(name)) is not None)
     space = next(spaces, None)
-    return None if space is None else SourceSpace(space, space, rule)
+    return None if space is None else SourceSpace(space, space, rule, is_display_referred=is_display_referred)
 
 
 def _by_matrix(config: ColourConfig, chromaticities: Sequence[float], warnings: list[str]) -> SourceSpace | None:
@@ -130,4 +156,35 @@ def _stated_by_dpx(config: ColourConfig, dpx: DpxHeader) -> SourceSpace | None:
     stated = stated_dpx_color_space(dpx)
     if stated is None:
         return None
-    return _first(config, _DPX_TRANSFERS.get(stated.name, _DPX_VIDEO), f"{stated.rule} ({stated.name})")
+    rule = f"{stated.rule} ({stated.name})"
+    if stated.name in _DPX_LOG:
+        own = _first(config, _CINEON, rule)
+        linear = _first(config, _LINEAR_REC709, rule)
+        return own or (None if linear is None else replace(linear, name=_CINEON_NAME, is_cineon=True))
+    if stated.name == "ADX":
+        return _first(config, ("ADX16" if dpx.elements[0].bit_depth == 16 else "ADX10",), rule)
+    if stated.name == "linear":
+        return _first(config, _LINEAR_REC709, rule)
+    return _first(config, _DPX_VIDEO, rule, is_display_referred=True)
+
+
+def _stated_by_image(config: ColourConfig, tags: ImageTags, warnings: list[str]) -> SourceSpace | None:
+    """What an ICC profile's name, or for what is no plain sRGB the library, says of a TIFF, PNG or JPEG."""
+    if tags.icc:
+        for words, names in _ICC_PROFILES.items():
+            if any(word in tags.icc.lower() for word in words):
+                return _first(config, names, f"ICC profile ({tags.icc})", is_display_referred=True)
+        warnings.append(f"the ICC profile {tags.icc!r} is not known: ignored")
+    if tags.colour_space.lower() in _PLAIN_SRGB:
+        return None
+    names = (tags.colour_space, *_SPELLINGS.get(tags.colour_space.lower(), ()))
+    found = _first(config, names, f"oiio:ColorSpace ({tags.colour_space})")
+    encoded = found is not None and tags.is_integer and not config.is_linear(found.space)
+    return replace(found, is_display_referred=True) if found is not None and encoded else found
+
+
+def _of_image(config: ColourConfig, tags: ImageTags) -> SourceSpace | None:
+    """By convention integers are sRGB code values, and floating-point numbers light in Rec.709."""
+    if tags.is_integer:
+        return _first(config, _SRGB_DISPLAY, "default (integers: sRGB)", is_display_referred=True)
+    return _first(config, _LINEAR_REC709, "default (floating point: linear Rec.709)")

@@ -4,6 +4,7 @@ import pytest
 
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.pictures.colour import BUILT_IN_CONFIG, LUT_NODES, View, load_config
+from exr_pipeline.pictures.picture_rules import Look
 from exr_pipeline_tests.pictures.files import picture_settings
 
 SDR = "ACES 1.0 - SDR Video"
@@ -32,7 +33,7 @@ def render_like(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize(("medium", "display"), [("still", "sRGB - Display"), ("video", "Rec.1886 Rec.709 - Display")])
 def test_the_baked_view_stays_within_its_documented_error_on_render_like_pictures(medium, display):
     config = load_config(picture_settings())
-    view, warning = config.find_view(medium, "view")
+    view, warning = config.find_view(medium, Look())
     transform = config.display_transform(view)
     picture = render_like(540, 960)
     assert picture.shape[0] * picture.shape[1] > LUT_NODES**3
@@ -71,7 +72,7 @@ def test_black_stays_black_and_small_pictures_are_exact():
 
 def test_the_colorimetric_view_is_the_plain_formula_and_never_baked():
     config = load_config(picture_settings())
-    view, _ = config.find_view("still", "un-tone-mapped")
+    view, _ = config.find_view("still", Look(view="un-tone-mapped"))
     linear = np.linspace(0, 1, 600 * 600, dtype=np.float32).reshape(600, 600, 1).repeat(3, axis=2)
     srgb = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
@@ -107,7 +108,7 @@ def test_a_studio_config_without_the_usual_displays_uses_its_default_with_a_warn
     config.setActiveDisplays("Wall")
     path.write_text(config.serialize())
 
-    found, warning = load_config(picture_settings(ocio=str(path))).find_view("video", "view")
+    found, warning = load_config(picture_settings(ocio=str(path))).find_view("video", Look())
 
     assert found == View("Wall", "Film")
     assert warning == "the OCIO config has no display for videos; used 'Wall'"

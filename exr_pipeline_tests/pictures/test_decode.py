@@ -1,13 +1,16 @@
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import OpenEXR
 import pytest
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.pictures.decode import BRIGHTEST, Decoded, decode
+from exr_pipeline.pictures.decode import open_source
 from exr_pipeline.pictures.luminance_chroma import rgb_from_luminance_chroma, upsampled
+from exr_pipeline.pictures.sources import BRIGHTEST, Source
+from exr_pipeline.pictures.still import Size
 from exr_pipeline.sample.raw_exr import halved, mip_mapped
 from exr_pipeline_tests.pictures.files import (
     flat,
@@ -25,11 +28,21 @@ RAMP = np.stack(np.meshgrid(np.arange(40), np.arange(30), indexing="xy"), -1).as
 RAMP = np.concatenate([RAMP, np.full((30, 40, 1), 7, np.float32)], axis=2) + 1
 
 
-def read(path: Path, *, wanted: tuple[int, int] = (4096, 4096), max_image_mb: int = 64) -> Decoded:
-    def enough(width: int, height: int, _aspect: float) -> tuple[int, int]:
-        return min(width, wanted[0]), min(height, wanted[1])
+class Read(NamedTuple):
+    """An opened file and all its pixels."""
 
-    return decode(str(path), path.name, enough=enough, max_image_mb=max_image_mb)
+    source: Source
+    pixels: np.ndarray
+
+
+def read(path: Path, *, wanted: tuple[int, int] = (4096, 4096), max_image_mb: int = 64) -> Read:
+    source = open_source(str(path), path.name, max_image_mb=max_image_mb)
+    full = source.levels[0]
+    level = source.level(Size(min(full.width, wanted[0]), min(full.height, wanted[1])))
+    canvas = np.zeros((source.levels[level].height, source.levels[level].width, source.channels), np.float32)
+    for y, x, pixels in source.placed(level):
+        canvas[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels
+    return Read(source, canvas)
 
 
 def test_overscan_is_cropped_and_what_is_missing_is_black(tmp_path):
@@ -50,7 +63,7 @@ def test_a_data_window_beside_the_display_window_is_black_with_a_warning(tmp_pat
     decoded = read(path)
 
     assert not decoded.pixels.any()
-    assert decoded.warnings == ["the data window lies outside the display window: the picture is black"]
+    assert decoded.source.warnings == ["the data window lies outside the display window: the picture is black"]
 
 
 @pytest.mark.parametrize("compression", ["NO", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "DWAA", "DWAB"])
@@ -74,7 +87,7 @@ def test_only_the_wanted_part_is_read_in_display_order(tmp_path):
     decoded = read(path)
 
     assert np.array_equal(decoded.pixels, RAMP)
-    assert str(decoded.layer) == "beauty"
+    assert str(decoded.source.layer) == "beauty"
 
 
 def test_the_channels_of_a_named_layer_are_picked_among_many(tmp_path):
@@ -92,7 +105,7 @@ def test_nan_and_infinity_are_replaced_and_counted_per_pixel(tmp_path):
 
     decoded = read(write_rgb(tmp_path / "x.exr", picture))
 
-    assert (decoded.nan_pixels, decoded.inf_pixels) == (2, 2)
+    assert (decoded.source.nan_pixels, decoded.source.inf_pixels) == (2, 2)
     assert decoded.pixels[3, 4].tolist() == [0, 0, 0]
     assert decoded.pixels[5, 6].tolist() == [7, BRIGHTEST, 8]
     assert decoded.pixels[7, 8].tolist() == [0, 0, 2]
@@ -103,7 +116,7 @@ def test_invalid_pixels_outside_the_display_window_are_not_counted(tmp_path):
     picture[0] = np.nan
     path = write_rgb(tmp_path / "x.exr", picture, dataWindow=window(40, 30), displayWindow=window(40, 29, 0, 1))
 
-    assert read(path).nan_pixels == 0
+    assert read(path).source.nan_pixels == 0
 
 
 def test_the_mip_level_just_above_the_wanted_size_is_read(tmp_path):
@@ -113,7 +126,7 @@ def test_the_mip_level_just_above_the_wanted_size_is_read(tmp_path):
         0, 0, 1, 2,
     ]  # fmt: skip
     assert read(path, wanted=(20, 10)).pixels.shape == (16, 32, 3)
-    assert read(path, wanted=(20, 10)).full_width == 128
+    assert read(path, wanted=(20, 10)).source.levels[0].width == 128
 
 
 def test_luminance_and_chroma_become_rgb(tmp_path):
@@ -123,7 +136,7 @@ def test_luminance_and_chroma_become_rgb(tmp_path):
 
     decoded = read(write_luminance_chroma_exr(tmp_path / "x.exr", *planes))
 
-    assert decoded.layer.kind == "luminance-chroma"
+    assert decoded.source.layer.kind == "luminance-chroma"
     assert np.allclose(decoded.pixels, rgb, atol=1e-3)
 
 
@@ -163,9 +176,13 @@ def test_orientation_pixel_aspect_and_rate_come_from_the_header(tmp_path):
         Orientation=6,
     )
 
-    decoded = read(path)
+    source = read(path).source
 
-    assert (decoded.pixel_aspect, decoded.frame_rate, decoded.orientation) == (2.0, Fraction(24000, 1001), 6)
+    assert (source.pixel_aspect, source.frame_rate, source.orientation) == (
+        2.0,
+        Fraction(24000, 1001),
+        6,
+    )
 
 
 def test_dpx_code_values_are_read_as_they_are(tmp_path):
@@ -174,7 +191,7 @@ def test_dpx_code_values_are_read_as_they_are(tmp_path):
     decoded = read(write_dpx(tmp_path / "x.dpx", picture, transfer=3, orientation=2, rate=23.976))
 
     assert np.allclose(decoded.pixels, picture, atol=1e-4)
-    assert (decoded.orientation, decoded.frame_rate) == (4, Fraction(24000, 1001))
+    assert (decoded.source.orientation, decoded.source.frame_rate) == (4, Fraction(24000, 1001))
 
 
 @pytest.mark.parametrize("keep", [0.02, 0.3, 0.9, 0.999])
@@ -222,7 +239,7 @@ def test_damaged_pixels_are_bad_input(tmp_path, kind):
     ("content", "reason"),
     [
         (b"", "empty file"),
-        (b"GIF89a and so on", "neither an OpenEXR nor a DPX file"),
+        (b"GIF89a and so on", "neither an OpenEXR, DPX, TIFF, PNG nor JPEG file"),
         (b"\x76\x2f\x31\x01\x02\0\0\0", "the data end inside the header"),
         (b"SDPX", "the data end inside the header"),
     ],

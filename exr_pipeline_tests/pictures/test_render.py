@@ -151,15 +151,34 @@ def test_a_large_proxy_through_the_baked_view_has_the_right_patches(tmp_path):
     assert_patches(pictures, *expected)
 
 
-def test_a_logarithmic_dpx_is_read_as_adx10(tmp_path):
-    codes = np.array([[445, 445, 445], [95, 95, 95], [600, 500, 400], [400, 500, 600]]) / 1023
+CODES = np.array([[445, 445, 445], [95, 95, 95], [685, 685, 685], [600, 500, 400], [400, 500, 600]])
 
-    pictures = made(write_dpx(tmp_path / "x.dpx", patches(codes), transfer=3, rate=25.0))
 
-    assert (pictures.source_colour_space, pictures.colour_rule) == ("ADX10", "dpx:transfer (logarithmic)")
+@pytest.mark.parametrize(("transfer", "name"), [(1, "printing density"), (3, "logarithmic")])
+def test_a_logarithmic_dpx_is_printing_density(tmp_path, transfer, name):
+    pictures = made(write_dpx(tmp_path / "x.dpx", patches(CODES / 1023), transfer=transfer, rate=25.0))
+
+    # 0.002 density per code above black at 95, gamma 0.6, 1.0 at 685: Kodak's "Conversion of 10-bit log film data".
+    light = 10 ** ((CODES - 685) * 0.002 / 0.6)
+    black = 10 ** ((95 - 685) * 0.002 / 0.6)
+    linear = (light - black) / (1 - black)
+    assert pictures.source_colour_space == "Cineon (printing density)"
+    assert pictures.colour_rule == f"dpx:transfer ({name})"
     assert pictures.proxy.rate == 25
+    space = "Linear Rec.709 (sRGB)"
     assert_patches(
-        pictures, viewed("ADX10", "sRGB - Display", codes), viewed("ADX10", "Rec.1886 Rec.709 - Display", codes)
+        pictures, viewed(space, "sRGB - Display", linear), viewed(space, "Rec.1886 Rec.709 - Display", linear)
+    )
+
+
+def test_a_dpx_of_adx_is_adx_by_its_bits(tmp_path):
+    values = np.array([[0.4, 0.4, 0.4], [0.3, 0.35, 0.4], [0.5, 0.45, 0.4]])
+
+    pictures = made(write_dpx(tmp_path / "x.dpx", patches(values), transfer=13))
+
+    assert (pictures.source_colour_space, pictures.colour_rule) == ("ADX16", "dpx:transfer (ADX)")
+    assert_patches(
+        pictures, viewed("ADX16", "sRGB - Display", values), viewed("ADX16", "Rec.1886 Rec.709 - Display", values)
     )
 
 

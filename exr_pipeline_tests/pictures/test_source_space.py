@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 
-from exr_pipeline.exr import Attribute, Chromaticities, Header
+from exr_pipeline.exr import Attribute, Box2i, Chromaticities, Header
 from exr_pipeline.pictures.chromaticities import REC709, XYZ, rgb_to_xyz, to_ap0
 from exr_pipeline.pictures.colour import load_config
+from exr_pipeline.pictures.layers import ShownLayer
 from exr_pipeline.pictures.source_space import find_source_space
+from exr_pipeline.pictures.sources import Source
 from exr_pipeline_tests.pictures.files import picture_settings
 
 AP1 = Chromaticities(0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)
@@ -20,7 +22,9 @@ def primaries(value) -> Attribute:
 
 def found(*attributes: Attribute, name: str = "s3://b/x.exr", default: str = "scene_linear"):
     part = Header.build([attributes]).parts[0]
-    return find_source_space(load_config(picture_settings()), part=part, dpx=None, name=name, default=default)
+    layer = ShownLayer(0, "rgb", ("R", "G", "B"))
+    source = Source(name, layer, Box2i(0, 0, 0, 0), lambda _level: iter(()), part=part)
+    return find_source_space(load_config(picture_settings()), source, global_default=default)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,204 @@
+"""Pixels of EXR files: only the channels, part and level that are shown.
+
+Belongs here: reading them through OpenImageIO and OpenEXR. Not here: headers (`exr_pipeline.exr`) or what to show
+(`layers`).
+Alpha is read only if asked for: colour in EXR is premultiplied, so it already is the picture over black.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from exr_pipeline.errors import BadInputError
+from exr_pipeline.exr import levels
+from exr_pipeline.pictures.deep import in_order
+from exr_pipeline.pictures.layers import choose_layer
+from exr_pipeline.pictures.luminance_chroma import rgb_from_luminance_chroma, upsampled
+from exr_pipeline.pictures.sources import (
+    BLOCK_LINES,
+    Rows,
+    Source,
+    check_size,
+    failure,
+    first_line,
+    oiio,
+    opened,
+    valid_orientation,
+)
+from exr_pipeline.pictures.still import Size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from exr_pipeline.exr import Header, Part
+    from exr_pipeline.pictures.layers import ShownLayer
+
+_SORTED_STATES: Final = (1, 3)  # deepImageState: sorted, tidy
+_DWAB_LINES: Final = 256
+_MIP_MAP: Final = 1  # Of the tile description's level modes.
+
+
+def open_exr(path: str, name: str, header: Header, *, max_image_mb: int, with_alpha: bool, layer: str) -> Source:
+    """The picture of an EXR file whose header is sound; of `layer`, or of what `choose_layer` finds best if empty."""
+    shown = choose_layer(header, name=name, wanted=layer)
+    has_alpha = with_alpha and bool(shown.alpha)
+    read = replace(shown, channels=(*shown.channels, shown.alpha)) if has_alpha else shown
+    part = header.parts[shown.part_index]
+    data, display = part.data_window, part.display_window
+    assert data is not None
+    assert display is not None
+    pixel_bytes = sum(2 if channel.type == "HALF" else 4 for channel in part.channels)
+    check_size(name, data.width, data.height, pixel_bytes, max_image_mb)
+    check_size(name, display.width, display.height, 4 * len(read.channels), max_image_mb)
+
+    def rows(level: int) -> Iterator[Rows]:
+        if shown.kind == "luminance-chroma" or _is_subsampled(part):
+            return _luminance_chroma_rows(path, name, header, read)
+        if part.is_deep:
+            return _flattened(path, name, read, part)
+        return _flat_rows(path, name, read, part, level)
+
+    source = Source(name, shown, display, rows, _levels(part), has_alpha=has_alpha, part=part)
+    if (
+        data.min_x > display.max_x
+        or data.max_x < display.min_x
+        or data.min_y > display.max_y
+        or data.max_y < display.min_y
+    ):
+        source.warnings.append("the data window lies outside the display window: the picture is black")
+    source.pixel_aspect = part.pixel_aspect_ratio
+    source.orientation = valid_orientation(part.typed("Orientation", "int", 1))
+    rate = part.typed("framesPerSecond", "rational", None)
+    if rate is not None and rate.numerator > 0 and rate.denominator > 0:
+        source.frame_rate = Fraction(rate.numerator, rate.denominator)
+    code = part.typed("timeCode", "timecode", None)
+    source.time_code = None if code is None else code.to_text()
+    return source
+
+
+def _is_subsampled(part: Part) -> bool:
+    return any((channel.x_sampling, channel.y_sampling) != (1, 1) for channel in part.channels)
+
+
+def _levels(part: Part) -> tuple[Size, ...]:
+    """The sizes of the mip levels; the full one alone unless the windows agree."""
+    assert part.display_window is not None
+    tiles = part.tiles
+    mip_mapped = part.is_tiled and tiles is not None and tiles.level_mode == _MIP_MAP
+    if not mip_mapped or part.is_deep or _is_subsampled(part) or part.data_window != part.display_window:
+        return (Size(part.display_window.width, part.display_window.height),)
+    return tuple(Size(width, height) for width, height in levels(part))
+
+
+def _columns(spec: Any, layer: ShownLayer, name: str) -> tuple[int, int, list[int]]:
+    """The range of channels to read and where the shown ones are in it. OpenImageIO has its own channel order."""
+    names = list(spec.channelnames)
+    try:
+        indices = [names.index(channel) for channel in layer.channels]
+    except ValueError:
+        raise BadInputError(name, f"channel {layer.channels[0]!r} cannot be read") from None
+    low = min(indices)
+    return low, max(indices) + 1, [index - low for index in indices]
+
+
+def _flat_rows(path: str, name: str, layer: ShownLayer, part: Part, level: int) -> Iterator[Rows]:
+    source = opened(path, name, "openexr")
+    try:
+        if not source.seek_subimage(layer.part_index, level):
+            raise failure(source, path, name, "cannot be opened")
+        spec = source.spec()
+        low, high, picks = _columns(spec, layer, name)
+        lines = _DWAB_LINES if part.compression == "dwab" else BLOCK_LINES
+        if spec.tile_height:
+            lines = max(lines // spec.tile_height, 1) * spec.tile_height
+        end = spec.y + spec.height
+        display = part.display_window
+        assert display is not None
+        for y in range(spec.y, end, lines):
+            stop = min(y + lines, end)
+            if not level and (stop <= display.min_y or y > display.max_y):
+                continue
+            pixels = _read_lines(source, spec, layer, level, (y, stop), (low, high))
+            if pixels is None:
+                raise failure(source, path, name, "damaged pixels")
+            yield Rows(y, spec.x, pixels if picks == list(range(high - low)) else pixels[:, :, picks])
+    finally:
+        source.close()
+
+
+def _read_lines(
+    source: Any, spec: Any, layer: ShownLayer, level: int, lines: tuple[int, int], channels: tuple[int, int]
+) -> NDArray[np.float32] | None:
+    if spec.tile_height:
+        # The library is slow at making float of tiles.
+        type_name = "half" if _is_half(spec, channels) else "float"
+        edges = (spec.x, spec.x + spec.width, *lines, 0, 1)
+        pixels = source.read_tiles(layer.part_index, level, *edges, *channels, type_name)
+    else:
+        pixels = source.read_scanlines(layer.part_index, level, *lines, 0, *channels, "float")
+    if pixels is None:
+        return None
+    return np.asarray(pixels, np.float32).reshape(lines[1] - lines[0], spec.width, channels[1] - channels[0])
+
+
+def _is_half(spec: Any, channels: tuple[int, int]) -> bool:
+    return all(str(spec.channelformat(channel)) == "half" for channel in range(*channels))
+
+
+def _flattened(path: str, name: str, layer: ShownLayer, part: Part) -> Iterator[Rows]:
+    """A deep part, its samples composited in depth."""
+    deep = oiio().ImageBuf(path, layer.part_index, 0)
+    if not deep.read(layer.part_index, 0) or deep.has_error:
+        raise failure(deep, path, name, "damaged deep pixels")
+    flat = oiio().ImageBufAlgo.flatten(deep)
+    if flat.has_error:
+        raise failure(flat, path, name, "deep pixels cannot be flattened")
+    low, _, picks = _columns(flat.spec(), layer, name)
+    pixels = np.array(flat.get_pixels("float"), np.float32)
+    if part.typed("deepImageState", "deepImageState", None) not in _SORTED_STATES:
+        in_order(deep, pixels)
+    yield Rows(flat.spec().y, flat.spec().x, pixels[:, :, [low + pick for pick in picks]])
+
+
+def _luminance_chroma_rows(path: str, name: str, header: Header, layer: ShownLayer) -> Iterator[Rows]:
+    """Subsampled channels, which OpenImageIO refuses, through the OpenEXR library."""
+    import OpenEXR
+
+    part = header.parts[layer.part_index]
+    data = part.data_window
+    assert data is not None
+    # The library reports damaged pixels on standard output only and then returns what it has.
+    report = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(report):
+            file = OpenEXR.File(path, separate_channels=True, num_threads=0)
+            channels = file.channels(layer.part_index)
+            planes = [
+                upsampled(
+                    np.asarray(channels[channel].pixels),
+                    (channels[channel].xSampling, channels[channel].ySampling),
+                    (data.height, data.width),
+                )
+                for channel in layer.channels
+            ]
+    except (RuntimeError, ValueError, TypeError, KeyError, IndexError, UnicodeDecodeError) as error:
+        detail = report.getvalue() or str(error)
+        raise BadInputError(name, f"damaged pixels: {first_line(detail, path)}") from error
+    if "Exception" in report.getvalue():
+        raise BadInputError(name, f"damaged pixels: {first_line(report.getvalue(), path)}")
+    if layer.kind == "luminance-chroma":
+        primaries = part.typed("chromaticities", "chromaticities", None)
+        pixels = rgb_from_luminance_chroma(*planes[:3], chromaticities=primaries)
+        if len(planes) > 3:
+            pixels = np.dstack([pixels, planes[3]])
+    else:
+        pixels = np.stack(planes, axis=2)
+    yield Rows(data.min_y, data.min_x, pixels)

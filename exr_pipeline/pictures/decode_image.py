@@ -1,0 +1,126 @@
+"""Pixels of TIFF, PNG and JPEG files.
+
+Belongs here: reading them through OpenImageIO. Not here: which colours their numbers mean (`source_space`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from exr_pipeline.errors import BadInputError
+from exr_pipeline.exr import Box2i
+from exr_pipeline.pictures.layers import ShownLayer
+from exr_pipeline.pictures.sources import (
+    BLOCK_LINES,
+    ImageTags,
+    Rows,
+    Source,
+    check_size,
+    failure,
+    oiio,
+    opened,
+    valid_aspect,
+    valid_orientation,
+)
+from exr_pipeline.pictures.still import Size
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# By their first bytes: TIFF in both orders, and with 64-bit offsets.
+IMAGE_MAGICS: Final[dict[bytes, str]] = {
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+    b"II+\0": "tiff",
+    b"MM\0+": "tiff",
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"\xff\xd8\xff": "jpeg",
+}
+_FLOATS: Final = ("float", "half", "double")
+_JPEG_END: Final = b"\xff\xd9"
+_JPEG_TAIL: Final = 1 << 16
+
+
+def image_format(start: bytes) -> str | None:
+    """Which of these formats a file that begins so is in; None for any other."""
+    return next((name for magic, name in IMAGE_MAGICS.items() if start.startswith(magic)), None)
+
+
+def open_image(path: str, name: str, format_name: str, *, max_image_mb: int, with_alpha: bool) -> Source:
+    """The picture of a TIFF (its first page), PNG or JPEG: R, G and B, or one channel as luminance.
+
+    Straight alpha is always read, because colour must be multiplied by it; alpha of premultiplied TIFFs if asked for.
+    """
+    hints = oiio().ImageSpec()
+    hints.attribute("oiio:UnassociatedAlpha", 1)
+    reader = opened(path, name, format_name, hints)
+    try:
+        spec = reader.spec()
+    finally:
+        reader.close()
+    if format_name == "jpeg":
+        _check_end(path, name)
+    check_size(name, spec.width, spec.height, spec.nchannels * spec.format.size(), max_image_mb)
+    display = Box2i(spec.full_x, spec.full_y, spec.full_x + spec.full_width - 1, spec.full_y + spec.full_height - 1)
+    check_size(name, display.width, display.height, 4 * spec.nchannels, max_image_mb)
+
+    straight = bool(spec.get_int_attribute("oiio:UnassociatedAlpha", 0)) and spec.alpha_channel >= 0
+    colours = [index for index in range(spec.nchannels) if index not in {spec.alpha_channel, spec.z_channel}]
+    colours = colours[: 3 if len(colours) >= 3 else 1]
+    picks = [*colours, spec.alpha_channel] if spec.alpha_channel >= 0 and (straight or with_alpha) else colours
+    names = tuple(spec.channelnames[index] for index in colours)
+    return Source(
+        name,
+        ShownLayer(0, "rgb" if len(colours) == 3 else "luminance", names),
+        display,
+        lambda _level: _rows(path, name, format_name, hints, picks),
+        (Size(display.width, display.height),),
+        has_alpha=len(picks) > len(colours),
+        straight_alpha=straight,
+        pixel_aspect=valid_aspect(spec.getattribute("PixelAspectRatio")),
+        orientation=valid_orientation(spec.getattribute("Orientation")),
+        tags=_tags(spec),
+    )
+
+
+def _tags(spec: Any) -> ImageTags:
+    return ImageTags(
+        is_integer=str(spec.format) not in _FLOATS,
+        icc=str(spec.getattribute("ICCProfile:profile_description") or "").strip(),
+        colour_space=str(spec.getattribute("oiio:ColorSpace") or "").strip(),
+    )
+
+
+def _check_end(path: str, name: str) -> None:
+    """A JPEG whose end is missing is filled with grey by the library, which only warns."""
+    with open(path, "rb") as file:  # noqa: PTH123 - from the end, which `Path` has no word for
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - _JPEG_TAIL))
+        if _JPEG_END not in file.read():
+            raise BadInputError(name, "truncated: the end of the JPEG is missing")
+
+
+def _rows(path: str, name: str, format_name: str, hints: Any, picks: list[int]) -> Iterator[Rows]:
+    reader = opened(path, name, format_name, hints)
+    try:
+        spec = reader.spec()
+        low, high = min(picks), max(picks) + 1
+        lines = BLOCK_LINES
+        if spec.tile_height:
+            lines = max(lines // spec.tile_height, 1) * spec.tile_height
+        end = spec.y + spec.height
+        for y in range(spec.y, end, lines):
+            stop = min(y + lines, end)
+            if spec.tile_height:
+                edges = (spec.x, spec.x + spec.width, y, stop, 0, 1)
+                pixels = reader.read_tiles(0, 0, *edges, low, high, "float")
+            else:
+                pixels = reader.read_scanlines(0, 0, y, stop, 0, low, high, "float")
+            if pixels is None:
+                raise failure(reader, path, name, "damaged pixels")
+            block = np.asarray(pixels, np.float32).reshape(stop - y, spec.width, high - low)
+            yield Rows(y, spec.x, block[:, :, [pick - low for pick in picks]])
+    finally:
+        reader.close()
