@@ -4,9 +4,11 @@ The only module that touches what Dagster keeps private; `test_event_batching.py
 Figures and reasons: docs/decisions/0003-batched-events.md.
 """
 
+import logging
 import os
+import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,40 +17,99 @@ import sqlalchemy as db
 from dagster import AssetKey, DagsterEventType, EventLogEntry
 from dagster._core.events import (
     AssetMaterializationPlannedData,
+    AssetObservationData,
     DagsterEvent,
     DagsterEventBatchMetadata,
+    StepMaterializationData,
 )
+from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory
 from dagster._serdes import ConfigurableClassData
 
+from exr_pipeline.orchestration.event_texts import subject_of, texts_of
+
 _BATCHABLE: Final = {
-    DagsterEventType.ASSET_MATERIALIZATION,
-    DagsterEventType.ASSET_OBSERVATION,
-    DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+    kind.value
+    for kind in (
+        DagsterEventType.ASSET_MATERIALIZATION,
+        DagsterEventType.ASSET_OBSERVATION,
+        DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
+    )
 }
 BATCH_SIZE: Final = 1000
 
 
-def are_batchable(events: Sequence[EventLogEntry]) -> bool:
-    """Whether all of these are events about assets that may be written together."""
-    return all(
-        event.is_dagster_event and event.dagster_event_type in _BATCHABLE and event.get_dagster_event().asset_key
-        for event in events
-    )
+class BatchedEvents(SqlEventLogStorage):
+    """What the event logs that write asset events in batches share, whatever their database."""
+
+    # Dagster asks the database for these two at every event. What is there does not go away.
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether the schema has got so far."""
+        return self._remembered(f"table {table_name}", lambda: super(BatchedEvents, self).has_table(table_name))  # type: ignore[safe-super]
+
+    def _has_asset_key_col_on_connection(self, conn: Any, column_name: str) -> bool:
+        return self._remembered(
+            f"column {column_name}",
+            lambda: super(BatchedEvents, self)._has_asset_key_col_on_connection(conn, column_name),
+        )
+
+    def _remembered(self, what: str, ask: Callable[[], bool]) -> bool:
+        there: set[str] = self.__dict__.setdefault("_there", set())
+        if what not in there and ask():
+            there.add(what)
+        return what in there
+
+    @staticmethod
+    def _are_batchable(events: Sequence[EventLogEntry]) -> bool:
+        """Whether all of these are events about assets, of which any mixture may be written together."""
+        return all(
+            entry.dagster_event is not None and entry.dagster_event.event_type_value in _BATCHABLE for entry in events
+        )
+
+    def _rows(self, events: Sequence[EventLogEntry]) -> list[dict[str, Any]]:
+        """What the base class's `_event_to_row` makes of each."""
+        rows = []
+        keys: dict[AssetKey, str] = {}
+        for entry, text in zip(events, texts_of(events), strict=True):
+            event = entry.get_dagster_event()
+            subject = subject_of(event)
+            rows.append(
+                {
+                    "run_id": entry.run_id,
+                    "event": text,
+                    "dagster_event_type": event.event_type_value,
+                    "timestamp": self._event_insert_timestamp(entry),  # type: ignore[no-untyped-call]
+                    "step_key": event.step_key,
+                    "asset_key": keys.get(subject.asset_key)
+                    or keys.setdefault(subject.asset_key, subject.asset_key.to_string()),
+                    "partition": subject.partition or None,
+                }
+            )
+        return rows
+
+    def _store_about_assets(
+        self, connection: db.Connection, events: Sequence[EventLogEntry], ids: Sequence[int]
+    ) -> None:
+        """What else these events are to leave in the index: tags, and of each asset and kind the last event."""
+        tagged = [(entry, event_id) for entry, event_id in zip(events, ids, strict=True) if _has_tags(entry)]
+        self._store_asset_event_tags(connection, [entry for entry, _ in tagged], [event_id for _, event_id in tagged])
+        newest = {
+            (subject_of(entry.get_dagster_event()).asset_key, entry.dagster_event_type): (entry, event_id)
+            for entry, event_id in zip(events, ids, strict=True)
+        }
+        for entry, event_id in sorted(newest.values(), key=lambda pair: pair[1]):
+            self._store_asset_event(connection, entry, event_id)
 
 
-def newest_by_asset(events: Sequence[EventLogEntry], ids: Sequence[int]) -> Iterable[tuple[EventLogEntry, int]]:
-    """The last event of each asset and kind with its id, oldest first: all that Dagster's table of assets keeps."""
-    newest = {
-        (event.get_dagster_event().asset_key, event.dagster_event_type): (event, event_id)
-        for event, event_id in zip(events, ids, strict=True)
-    }
-    return sorted(newest.values(), key=lambda pair: pair[1])
+def _has_tags(entry: EventLogEntry) -> bool:
+    return bool(getattr(subject_of(entry.get_dagster_event()), "tags", None))
 
 
-class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
+class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
     """Dagster's SQLite event log, with a `store_event_batch` that is one transaction per database file.
 
     Files stay readable by stock Dagster, both ways.
@@ -61,19 +122,16 @@ class BatchingSqliteEventLogStorage(SqliteEventLogStorage):
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events of one run: asset events in two transactions, anything else one by one."""
-        if not are_batchable(events):
+        if not self._are_batchable(events):
             super().store_event_batch(events)
             return
-        rows = [self._event_to_row(event) for event in events]
+        rows = self._rows(events)
         # The index first: it is what statuses are read from, and if it fails Dagster stores the events one by one.
         with self.index_transaction() as connection:
             connection.execute(SqlEventLogStorageTable.insert(), rows)
             last_id = connection.execute(db.text("select last_insert_rowid()")).scalar_one()
             # One writer at a time holds the database, so the ids of an executemany are contiguous.
-            ids = range(last_id - len(rows) + 1, last_id + 1)
-            self._store_asset_event_tags(connection, events, ids)
-            for event, event_id in newest_by_asset(events, ids):
-                self._store_asset_event(connection, event, event_id)
+            self._store_about_assets(connection, events, range(last_id - len(rows) + 1, last_id + 1))
         with self.run_connection(events[0].run_id) as connection:
             connection.execute(SqlEventLogStorageTable.insert(), rows)
 
@@ -103,22 +161,66 @@ AssetEvent = dg.AssetMaterialization | dg.AssetObservation
 
 
 def log_asset_events(context: dg.OpExecutionContext | dg.AssetExecutionContext, events: Iterable[AssetEvent]) -> None:
-    """Log materializations or observations of one step, in batches of one asset key and kind.
+    """Log materializations or observations of one step, in as few batches as the instance's storage takes.
 
-    `context.log_event` writes each event by itself (8-30 ms); this is the same in batches (0.3-0.7 ms).
+    What is stored is what `context.log_event` stores one by one (8-30 ms each). They do not go through Python's
+    logging, where Dagster would format each of them for a console that does not show it.
     """
-    groups: dict[tuple[type[AssetEvent], AssetKey], list[AssetEvent]] = {}
-    for event in events:
-        groups.setdefault((type(event), event.asset_key), []).append(event)
     step = _op_context(context)._step_execution_context
-    for group in groups.values():
+    mixed = isinstance(context.instance.event_log_storage, BatchedEvents)
+    entries: dict[Any, list[EventLogEntry]] = {}
+    alike: dict[Any, EventLogEntry] = {}
+    for event in events:
+        group = (type(event), event.asset_key)
+        kind = (*group, event.description) if isinstance(event, dg.AssetMaterialization) else group
+        if kind not in alike:
+            alike[kind] = _entry_like_dagsters(step, event)
+        entries.setdefault(None if mixed else group, []).append(_entry_about(event, alike[kind]))
+    for batch in entries.values():
         batch_id = uuid.uuid4().hex
-        for index, event in enumerate(group):
-            batch = DagsterEventBatchMetadata(batch_id, is_end=index == len(group) - 1)
-            if isinstance(event, dg.AssetMaterialization):
-                DagsterEvent.asset_materialization(step, event, batch)
-            else:
-                DagsterEvent.asset_observation(step, event, batch)
+        for index, entry in enumerate(batch):
+            context.instance.handle_new_event(
+                entry, batch_metadata=DagsterEventBatchMetadata(batch_id, is_end=index == len(batch) - 1)
+            )
+
+
+def _entry_like_dagsters(step: StepExecutionContext, event: AssetEvent) -> EventLogEntry:
+    """An entry as Dagster makes it of an event that a step logs."""
+    made = isinstance(event, dg.AssetMaterialization)
+    kind = DagsterEventType.ASSET_MATERIALIZATION if made else DagsterEventType.ASSET_OBSERVATION
+    message = event.description or f"Materialized value {' '.join(event.asset_key.path)}." if made else None
+    return EventLogEntry(  # type: ignore[no-untyped-call]
+        error_info=None,
+        level=logging.DEBUG,
+        user_message=message or f"{kind} for step {step.step.key}",
+        run_id=step.run_id,
+        timestamp=0.0,
+        step_key=step.step.key,
+        job_name=step.job_name,
+        dagster_event=DagsterEvent(
+            event_type_value=kind.value,
+            job_name=step.job_name,
+            step_handle=step.step.handle,
+            node_handle=step.step.node_handle,
+            step_kind_value=step.step.kind.value,
+            logging_tags=step.event_tags,
+            event_specific_data=_data_of(event),
+            message=message,
+            pid=os.getpid(),
+        ),
+    )
+
+
+def _data_of(event: AssetEvent) -> StepMaterializationData | AssetObservationData:
+    if isinstance(event, dg.AssetMaterialization):
+        return StepMaterializationData(event)
+    return AssetObservationData(event)
+
+
+def _entry_about(event: AssetEvent, like: EventLogEntry) -> EventLogEntry:
+    # Named tuples: `_replace` does without the checks that every constructor of Dagster makes.
+    dagster_event = like.get_dagster_event()._replace(event_specific_data=_data_of(event))
+    return like._replace(timestamp=time.time(), dagster_event=dagster_event)
 
 
 def log_planned_materializations(context: dg.OpExecutionContext, keys: Mapping[AssetKey, Sequence[str]]) -> None:

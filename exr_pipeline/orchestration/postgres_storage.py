@@ -17,13 +17,13 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import get_token_provider_from_config, pg_url_from_config
 
-from exr_pipeline.orchestration.event_batching import BATCH_SIZE, are_batchable, newest_by_asset
+from exr_pipeline.orchestration.event_batching import BATCH_SIZE, BatchedEvents
 
 # Any number that nobody else uses: "exr events" in ASCII, shortened to 63 bits.
 _WRITERS_LOCK = int.from_bytes(b"exrevent", "big") >> 1
 
 
-class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
+class BatchingPostgresEventLogStorage(BatchedEvents, PostgresEventLogStorage):
     """Dagster's PostgreSQL event log, with a `store_event_batch` that is one transaction for any asset events.
 
     Stock Dagster batches only materializations of one asset, and writes each planned event by itself.
@@ -36,17 +36,17 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
 
     def store_event(self, event: EventLogEntry) -> None:
         """Store one event; an asset event in the order of its id, see `store_event_batch`."""
-        if are_batchable([event]):
+        if self._are_batchable([event]):
             self.store_event_batch([event])
         else:
             super().store_event(event)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store asset events of any assets and kinds, all or none of them; anything else as Dagster does."""
-        if not are_batchable(events):
+        if not self._are_batchable(events):
             super().store_event_batch(events)
             return
-        rows = [self._event_to_row(event) for event in events]
+        rows = self._rows(events)
         with self.index_transaction() as connection:
             # Dagster remembers up to which id it has counted an asset's partitions. Were two writers to commit in
             # another order than that of their ids, what came late would never be counted.
@@ -55,9 +55,7 @@ class BatchingPostgresEventLogStorage(PostgresEventLogStorage):
                 SqlEventLogStorageTable.c.id, sort_by_parameter_order=True
             )
             ids = [int(event_id) for (event_id,) in connection.execute(insert, rows)]
-            self._store_asset_event_tags(connection, events, ids)
-            for event, event_id in newest_by_asset(events, ids):
-                self._store_asset_event(connection, event, event_id)
+            self._store_about_assets(connection, events, ids)
 
 
 class BatchingPostgresStorage(DagsterPostgresStorage):
