@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fractions import Fraction
+    from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +26,12 @@ class Thumbnail:
 
 @dataclass(frozen=True, slots=True)
 class Proxy:
-    """An MP4 of `width` x `height` pixels and `duration` seconds at `rate` frames per second, made for `view`."""
+    """An MP4 of `width` x `height` pixels and `duration` seconds at `rate` frames per second, made for `view`.
 
-    mp4: bytes
+    That of a movie, which may be of any size, is a local file; that of a sound has no pixels and rate 0.
+    """
+
+    mp4: bytes | Path
     width: int
     height: int
     duration: float
@@ -35,6 +39,23 @@ class Proxy:
     view: str
     colour_space: str
     encoder: str
+    file_bytes: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the MP4, also once its file is gone (`file_bytes`)."""
+        return len(self.mp4) if isinstance(self.mp4, bytes) else self.file_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Filmstrip:
+    """A JPEG of `frames` frames side by side, `width` x `height` pixels in all, and a smaller one for web pages."""
+
+    jpeg: bytes
+    width: int
+    height: int
+    frames: int
+    preview_jpeg: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +63,8 @@ class RenderedPictures:
     """What was made of one file and how: the pictures asked for, colour and library provenance, and findings.
 
     `preview_jpeg` is a picture of about 4 KB for web pages, `icon_webp` one below 1 KB. `is_black`: every pixel of the
-    outputs is 0. Pixels with NaN or infinity were replaced and are counted in the resolution that was decoded.
+    outputs is 0. Pixels with NaN or infinity were replaced and are counted in the resolution that was decoded. Only
+    movies have a filmstrip.
     """
 
     thumbnail: Thumbnail | None
@@ -60,3 +82,4 @@ class RenderedPictures:
     is_black: bool
     warnings: tuple[str, ...]
     seconds: float
+    filmstrip: Filmstrip | None = None
