@@ -205,7 +205,7 @@ class Picture:
             if is_curved or self._is_data or source.straight_alpha:
                 light = self._light(pixels, source, is_curved=is_curved)
             reducer.add(y, x, light)
-        reduced = reducer.result()
+        reduced = reducer.result
         if is_curved or self._is_data:
             return reduced
         # What is near the end of float might overflow on its way to the working space.
