@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exr_pipeline.movies.burn_in import BurnInField
+    from exr_pipeline.movies.planned import PlannedFrame
     from exr_pipeline.movies.presets import MoviePreset
     from exr_pipeline.pictures.picture_settings import PictureSettings
     from exr_pipeline.pictures.shown import ShownPicture
     from exr_pipeline.settings import Settings
-    from exr_pipeline.storage.locations import Location
     from exr_pipeline.storage.objects import ObjectStorage
 
 MissingPolicy = Literal["error", "hold", "black"]
@@ -45,16 +45,6 @@ MissingPolicy = Literal["error", "hold", "black"]
 _FETCHED_AHEAD: Final = 4
 _DECODED_AHEAD: Final = 2
 _PROGRESS: Final = struct.Struct("<qq")
-
-
-@dataclass(frozen=True, slots=True)
-class PlannedFrame:
-    """One frame of a movie. Without a location there is no file; `problem` is why it is known not to be shown."""
-
-    number: str
-    location: Location | None
-    etag: str = ""
-    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +254,17 @@ def show_frame(files: FrameFiles, place: int, frame: PlannedFrame, reading: Read
 def look_at(frame: PlannedFrame, reading: Reading, spool: Path) -> Reference:
     """What the movie will be like if this is its first frame. Raises `BadInputError` if it cannot be shown."""
     with FrameFiles((frame,), spool, _storage(reading.settings)) as files:
-        shown = show_frame(files, 0, frame, reading)
+        return _reference(show_frame(files, 0, frame, reading))
+
+
+def still_of(frame: PlannedFrame, reading: Reading, spool: Path) -> tuple[NDArray[np.uint8], Reference]:
+    """A frame as a still: its pixels and what they are. Raises `BadInputError` if it cannot be shown."""
+    with FrameFiles((frame,), spool, _storage(reading.settings)) as files:
+        shown = show_frame(files, 0, frame, reading, medium="still", even_sides=False)
+    return shown.rgb, _reference(shown)
+
+
+def _reference(shown: ShownPicture) -> Reference:
     height, width = shown.rgb.shape[:2]
     return Reference(
         size=Size(width, height),
@@ -387,8 +387,8 @@ class _Encoding:
 
     def _fitted(self, shown: ShownPicture) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
         size = self._segment.reference.size
-        alpha = None if shown.alpha is None else _letterboxed(shown.alpha, size)
-        return _letterboxed(shown.rgb, size), alpha
+        alpha = None if shown.alpha is None else letterboxed(shown.alpha, size)
+        return letterboxed(shown.rgb, size), alpha
 
     def _compare(self, shown: ShownPicture, frame: PlannedFrame) -> None:
         reference = self._segment.reference
@@ -434,7 +434,7 @@ def _covering(
     return None if alpha is None else np.where((before != after).any(axis=2), np.uint8(255), alpha)
 
 
-def _letterboxed(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+def letterboxed(pixels: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
     """A picture scaled to fit into a size, in its middle, black around it."""
     import cv2
 

@@ -16,16 +16,15 @@ from collections.abc import Callable
 from concurrent.futures import wait
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
-from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.movies.encoder import join
+from exr_pipeline.movies.planned import PlannedFrame, planned_frames
 from exr_pipeline.movies.segments import (
     MissingPolicy,
-    PlannedFrame,
     ProgressFile,
     Reading,
     Reference,
@@ -59,8 +58,6 @@ _BEFORE: Final = 8
 _LOOK_SECONDS: Final = 0.05
 _UNEXPLAINED: Final = 3
 _KEPT_SECONDS: Final = 7 * 86400.0
-# More missing frames than this, and ten times those there are, are a stray number rather than a movie.
-_MANY_MISSING: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +135,9 @@ def make_movie(
             "frame rate", f"{rate} is not above zero", "write frames per second, as 24 or 24000/1001"
         )
     pictures = pictures or PictureSettings.from_settings(settings)
-    frames = _planned(sequence, storage, missing)
+    if missing == "error":
+        _refuse_gaps(sequence)
+    frames = planned_frames(sequence, storage)
     reading = Reading(settings, pictures, box or preset.size or _LARGEST, preset.has_alpha)
     name = _digest([sequence.key, preset.model_dump(mode="json"), reading.box, burn_in, missing, str(rate)])
     with (
@@ -153,29 +152,12 @@ def make_movie(
         return result
 
 
-def _planned(sequence: Sequence, storage: ObjectStorage, missing: MissingPolicy) -> list[PlannedFrame]:
-    """Every frame of the movie, in order."""
+def _refuse_gaps(sequence: Sequence) -> None:
     gaps = sequence.missing_count
-    if gaps and missing == "error":
+    if gaps:
         listed = ", ".join(str(number) for number, _ in zip(sequence.missing(), range(10), strict=False))
         more = f" and {gaps - 10} more" if gaps > 10 else ""
         raise BadInputError(sequence.url, f"{gaps} frames are missing: {listed}{more}")
-    if gaps > max(_MANY_MISSING, 10 * len(sequence)):
-        raise BadInputError(
-            sequence.url,
-            f"{gaps} frames are missing between its {len(sequence)} frames: name a range, as in "
-            f"{sequence.prefix}{sequence.first}-{sequence.last}{'#' * sequence.padding}{sequence.suffix}",
-        )
-    planned = []
-    there = {frame.number: frame for frame in sequence.frames}
-    for number in sorted([*there, *map(Decimal, sequence.missing())]):
-        frame = there.get(number)
-        if frame is None:
-            planned.append(PlannedFrame(str(number), None))
-        else:
-            etag = frame.etag or storage.head(frame.location).etag
-            planned.append(PlannedFrame(str(number), frame.location, etag))
-    return planned
 
 
 def _digest(values: Any) -> str:
