@@ -10,6 +10,7 @@ import logging
 import tempfile
 import time
 import uuid
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from exr_pipeline.ingest.overlap import FinishedFile
     from exr_pipeline.pictures import PicturePool
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location, OutputLocations
@@ -38,6 +40,11 @@ log = logging.getLogger(__name__)
 ROWS_PER_WRITE = 100
 # Manifests and previews of megabytes in every frame: a write holds its rows in memory several times over.
 HEADER_BYTES_PER_WRITE = 32 << 20
+# Files looked up in the tables at a time, just before their turn, for what other runs have done in the meantime.
+GROUP_WITH_PICTURES = 16
+GROUP_OF_HEADERS = 500
+# What is finished is in the tables soon, for whoever looks: pages, and other runs over the same files.
+SECONDS_BETWEEN_WRITES = 5.0
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 1.0
 
@@ -94,6 +101,41 @@ class Progress:
         return f"{self.done}/{self.total} files {self.summary()}"
 
 
+@dataclass(frozen=True, slots=True)
+class _OtherRuns:
+    """Whom to ask and whom to tell what other runs have finished."""
+
+    finished: Callable[[Sequence[Location]], Sequence[FinishedFile]]
+    on_finished: Callable[[Sequence[FinishedFile]], None]
+
+
+class _Queue:
+    """The files of one pass, handed out one by one, without those that another run has finished by then."""
+
+    def __init__(self, locations: Sequence[Location], group: int, others: _OtherRuns, progress: Progress) -> None:
+        self._groups = (locations[start : start + group] for start in range(0, len(locations), group))
+        self._next: deque[Location] = deque()
+        self._taking = asyncio.Lock()
+        self._others = others
+        self._progress = progress
+
+    async def take(self) -> Location | None:
+        """The next file to work on, None after the last."""
+        async with self._taking:
+            while not self._next:
+                group = next(self._groups, None)
+                if group is None:
+                    return None
+                done = await asyncio.to_thread(self._others.finished, group)
+                if done:
+                    for file in done:
+                        self._progress.count(file.state)
+                    self._others.on_finished(done)
+                skipped = {file.location for file in done}
+                self._next.extend(location for location in group if location not in skipped)
+            return self._next.popleft()
+
+
 class ChunkIngest:
     """Brings chunks of files into the tables and their pictures into object storage.
 
@@ -123,8 +165,13 @@ class ChunkIngest:
         *,
         on_written: Callable[[Sequence[FileProducts]], None],
         on_progress: Callable[[Progress], None] = lambda _: None,
+        finished_elsewhere: Callable[[Sequence[Location]], Sequence[FinishedFile]] = lambda _: (),
+        on_finished_elsewhere: Callable[[Sequence[FinishedFile]], None] = lambda _: None,
     ) -> Progress:
         """Ingest files; each ends as ready, rejected or retryable, and is reported once its rows are written.
+
+        `finished_elsewhere` is asked in another thread, just before the turn of a few files, which of them another run
+        has finished; those are reported to `on_finished_elsewhere` in this thread and not worked on.
 
         `on_written` is called in this thread with batches of files, after their media and rows are in place. Retryable
         failures are tried again within this call, with growing pauses, before a file ends as retryable.
@@ -132,12 +179,14 @@ class ChunkIngest:
         Raises `RetryableError` or `StateUnknownError` if the tables can't be written, `MisconfiguredError` if a setting
         is wrong: then files not yet reported have not ended.
         """
-        return asyncio.run(self._run(locations, wanted, on_written, on_progress))
+        others = _OtherRuns(finished_elsewhere, on_finished_elsewhere)
+        return asyncio.run(self._run(locations, wanted, others, on_written, on_progress))
 
     async def _run(
         self,
         locations: Sequence[Location],
         wanted: Wanted,
+        others: _OtherRuns,
         on_written: Callable[[Sequence[FileProducts]], None],
         on_progress: Callable[[Progress], None],
     ) -> Progress:
@@ -146,7 +195,7 @@ class ChunkIngest:
             left = list(locations)
             for attempt in range(ATTEMPTS):
                 last = attempt == ATTEMPTS - 1
-                left = await self._pass(left, wanted, Path(spool), progress, last, on_written, on_progress)
+                left = await self._pass(left, wanted, others, Path(spool), progress, last, on_written, on_progress)
                 if not left:
                     break
                 pause = FIRST_PAUSE_SECONDS * 4**attempt
@@ -158,6 +207,7 @@ class ChunkIngest:
         self,
         locations: Sequence[Location],
         wanted: Wanted,
+        others: _OtherRuns,
         spool: Path,
         progress: Progress,
         last: bool,
@@ -167,15 +217,17 @@ class ChunkIngest:
         """One attempt at each location; returns those to be tried again (none on the last attempt)."""
         again: list[Location] = []
         finished: list[FileProducts] = []
-        queue = iter(locations)
+        queue = _Queue(locations, GROUP_WITH_PICTURES if wanted.pictures else GROUP_OF_HEADERS, others, progress)
         headers = HeaderReader(self._storage)
         header_bytes = 0
         writing = asyncio.Lock()
         stopped = False
+        wrote_at = time.monotonic()
 
         async def flush() -> None:
-            nonlocal header_bytes
+            nonlocal header_bytes, wrote_at
             async with writing:
+                wrote_at = time.monotonic()
                 batch, finished[:], header_bytes = finished[:], [], 0
                 if batch and not stopped:
                     await self._write_rows(batch)
@@ -187,16 +239,15 @@ class ChunkIngest:
         async def work() -> None:
             nonlocal stopped, header_bytes
             try:
-                for location in queue:
-                    if stopped:
-                        return
+                while not stopped and (location := await queue.take()) is not None:
                     products = await self._file(location, wanted, spool, headers)
                     if products.state == RETRYABLE and not last:
                         again.append(location)
                         continue
                     finished.append(products)
                     header_bytes += products.inspection.header_bytes if products.inspection is not None else 0
-                    if len(finished) >= ROWS_PER_WRITE or header_bytes >= HEADER_BYTES_PER_WRITE:
+                    full = len(finished) >= ROWS_PER_WRITE or header_bytes >= HEADER_BYTES_PER_WRITE
+                    if full or time.monotonic() - wrote_at >= SECONDS_BETWEEN_WRITES:
                         await flush()
             except BaseException:
                 stopped = True

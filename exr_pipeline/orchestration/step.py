@@ -14,11 +14,13 @@ from contextlib import nullcontext
 import dagster as dg
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
+from exr_pipeline.ingest.overlap import FinishedFile
 from exr_pipeline.ingest.products import FileProducts
 from exr_pipeline.orchestration.asset_specs import PROXY_MP4, PROXY_OUTPUTS, THUMBNAIL
 from exr_pipeline.orchestration.event_batching import log_asset_events, materializations_of_run
 from exr_pipeline.orchestration.file_events import file_events
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
+from exr_pipeline.orchestration.other_runs import events_of_finished, finished_by_others, in_turns
 from exr_pipeline.orchestration.partitions import locations_of
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.tables.schema import REJECTED, RETRYABLE
@@ -71,22 +73,31 @@ def ingest_step(
         if pipeline.on_progress is not None:
             pipeline.on_progress(progress)
 
-    locations = locations_of(left)
+    def skipped(files: Sequence[FinishedFile]) -> None:
+        log_asset_events(context, events_of_finished(context.instance, files, assets))
+        failed.extend(_rejected(files))
+        context.log.info(f"{len(files)} files were finished by another run in the meantime")
+
+    locations = in_turns(context, locations_of(left))
     workers = PicturePool(PictureSettings.from_settings(pipeline.settings)) if wanted.pictures else nullcontext()
     try:
         with workers as pool:
             ingest = ChunkIngest(pipeline.settings, pipeline.storage, media=media_io, rows=table_io, pool=pool)
-            ingest.run(locations, wanted, on_written=written, on_progress=progressed)
+            ingest.run(
+                locations,
+                wanted,
+                on_written=written,
+                on_progress=progressed,
+                finished_elsewhere=finished_by_others(context, pipeline, wanted),
+                on_finished_elsewhere=skipped,
+            )
     except MisconfiguredError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:
         if context.retry_number < STEP_RETRIES:
             raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS) from error
         raise dg.Failure(f"The tables could not be written: {error}", allow_retries=False) from error
-    if any(products.state == RETRYABLE for products in failed) and context.retry_number < STEP_RETRIES:
-        raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS)
-    if failed:
-        raise _failure(failed, len(partition_keys))
+    _raise_for(context, failed, len(partition_keys))
 
 
 def _without_finished(
@@ -116,6 +127,19 @@ def _without_finished(
     )
     context.log.info(f"{len(finished)} of {len(partition_keys)} files were finished by an earlier attempt")
     return [key for key in partition_keys if key not in finished]
+
+
+def _raise_for(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext, failed: Sequence[FileProducts], total: int
+) -> None:
+    if any(products.state == RETRYABLE for products in failed) and context.retry_number < STEP_RETRIES:
+        raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS)
+    if failed:
+        raise _failure(failed, total)
+
+
+def _rejected(files: Sequence[FinishedFile]) -> list[FileProducts]:
+    return [FileProducts(file.location, file.state, file.reason) for file in files if file.state == REJECTED]
 
 
 def _failure(failed: Sequence[FileProducts], total: int) -> dg.Failure:

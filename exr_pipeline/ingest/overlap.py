@@ -1,0 +1,79 @@
+"""What another run has finished in the meantime: two runs over the same files share the work instead of repeating it.
+
+Belongs here: the question to the tables. Not here: the order of work (`chunk`), or what Dagster shows.
+Why tables and not locks: docs/decisions/0009-overlapping-runs.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC
+from typing import TYPE_CHECKING, Any, Final
+
+from exr_pipeline import __version__
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.tables.schema import READY, REJECTED
+from exr_pipeline.tables.upsert import instant
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from datetime import datetime
+
+    from exr_pipeline.ingest.chunk import Wanted
+    from exr_pipeline.tables.store import TableStore
+
+_FILE_COLUMNS: Final = (
+    *("bucket", "file_path", "file_id", "uri", "etag", "size_bytes", "mtime", "format", "state", "reason"),
+    *("seen_at", "last_inspected", "deleted_at"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedFile:
+    """A file that needs no more work, as the tables have it: its row of `files`, and its outputs if they are wanted."""
+
+    location: Location
+    state: str
+    reason: str | None
+    etag: str | None
+    row: Mapping[str, Any] = field(repr=False)
+    outputs: Mapping[str, Any] | None = field(default=None, repr=False)
+
+
+def finished_since(
+    tables: TableStore, locations: Collection[Location], wanted: Wanted, since: datetime
+) -> list[FinishedFile]:
+    """Those of the files that have ended as ready or rejected with what is wanted, all of it met and made since then.
+
+    Met: the version was in its store after `since`, so that a run that was asked for at `since` gives the same answer.
+    One query, and a second one only if pictures are wanted and some file is ready.
+    """
+    by_key = {(location.bucket, location.key): location for location in locations}
+    rows = [
+        row
+        for row in tables.read("files", columns=_FILE_COLUMNS, locations=locations).to_pylist()
+        if row["state"] in (READY, REJECTED) and row["deleted_at"] is None and _is_after(row["seen_at"], since)
+    ]
+    ready = [by_key[row["bucket"], row["file_path"]] for row in rows if row["state"] == READY]
+    outputs: dict[tuple[str, str], dict[str, Any]] = {}
+    if wanted.pictures and ready:
+        made = tables.read("proxy_outputs", locations=ready).to_pylist()
+        outputs = {(row["s3_bucket"], row["file_id"]): row for row in made if _is_good(row, wanted, since)}
+    found = []
+    for row in rows:
+        output = outputs.get((row["bucket"], row["file_id"]))
+        if row["state"] == REJECTED or not wanted.pictures or output is not None:
+            location = by_key[row["bucket"], row["file_path"]]
+            found.append(FinishedFile(location, row["state"], row["reason"], row["etag"], row, output))
+    return found
+
+
+def _is_good(outputs: Mapping[str, Any], wanted: Wanted, since: datetime) -> bool:
+    """Whether these were made since, by this version of the program, and none of those wanted is missing."""
+    missing = (wanted.thumbnail and not outputs["thumbnail_s3_key"]) or (wanted.proxy and not outputs["proxy_s3_key"])
+    same = outputs["generator_version"] == __version__
+    return not missing and same and _is_after(outputs["generated_timestamp"], since)
+
+
+def _is_after(text: str | None, since: datetime) -> bool:
+    return text is not None and instant(text) >= since.astimezone(UTC)
