@@ -47,10 +47,10 @@ def inspect_still(path: str, source: SourceFile) -> Inspection:
     format_ = next((found for magic, found in _MAGICS.items() if start.startswith(magic)), None)
     if format_ is None:
         raise BadInputError(name, f"neither TIFF, PNG nor JPEG: it begins with {start.hex(' ')}")
-    reader = Oiio.ImageInput.create(format_)
-    if reader is None or not reader.open(path):
-        problem = reader.geterror() if reader is not None else Oiio.geterror()
-        raise BadInputError(name, f"damaged {format_.upper()} header: {' '.join(problem.split()).replace(path, name)}")
+    reader = Oiio.ImageInput.open(path)
+    if reader is None or reader.format_name() != format_:
+        problem = Oiio.geterror() or "it cannot be opened"
+        raise BadInputError(name, f"damaged {format_.upper()} header: {' '.join(problem.replace(path, '').split())}")
     parts: list[PartFacts] = []
     while len(parts) < MOST_PARTS and reader.seek_subimage(len(parts), 0):
         parts.append(_part(len(parts), reader.spec(), format_))
