@@ -14,7 +14,7 @@ from exr_pipeline.exr.header import (
     Part,
 )
 from exr_pipeline.exr.parse import MAX_HEADER_BYTES, parse_header
-from exr_pipeline.exr.validate import Finding, Severity, validate, validate_chunk_offsets
+from exr_pipeline.exr.validate import Finding, Severity, refuse, validate, validate_chunk_offsets
 from exr_pipeline.exr.values import (
     CODE_NAMES,
     Box2f,
@@ -69,6 +69,7 @@ __all__ = [
     "encode_text",
     "levels",
     "parse_header",
+    "refuse",
     "uncompressed_bytes",
     "validate",
     "validate_chunk_offsets",

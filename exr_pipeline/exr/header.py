@@ -206,14 +206,22 @@ class Header:
 
     def offset(self, part_index: int, attribute: str | None = None) -> int:
         """Where an attribute (the last one of its name) is stored, in bytes; where its part begins if it has none."""
-        parts = self.parts
-        position = 8 + sum(len(item.to_bytes()) for part in parts[:part_index] for item in part.attributes) + part_index
-        found = start = position
-        for item in parts[part_index].attributes:
-            if item.name == attribute:
-                found = start
-            start += len(item.to_bytes())
-        return found
+        places = self._places[part_index]
+        return places.get(attribute, places[None])
+
+    @cached_property
+    def _places(self) -> list[dict[str | None, int]]:
+        """Per part, the offsets of attributes, and of the part itself as None."""
+        listed: list[dict[str | None, int]] = []
+        position = 8
+        for part in self.parts:
+            places: dict[str | None, int] = {None: position}
+            for attribute in part.attributes:
+                places[attribute.name] = position
+                position += len(attribute.to_bytes())
+            listed.append(places)
+            position += 1
+        return listed
 
     def to_bytes(self) -> bytes:
         """The header exactly as it is stored."""

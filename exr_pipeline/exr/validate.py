@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from exr_pipeline.exr.chunks import chunk_count, uncompressed_bytes
 from exr_pipeline.exr.codec import MAX_NAME_BYTES, encode_text
+from exr_pipeline.exr.errors import HeaderError
 from exr_pipeline.exr.header import KNOWN_FLAGS, SHORT_NAME_BYTES, Header, Part
 from exr_pipeline.exr.values import CODE_NAMES, PIXEL_BYTES, Box2i, Channel
 
@@ -52,13 +53,18 @@ _DEEP_EXTRA: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong. `part_index` and `attribute` are None if it is about the file or no attribute."""
+    """One thing that is wrong. `part_index` and `attribute` are None if it is about the file or no attribute.
+
+    `offset` is the byte it is about, from the file's start: the attribute's first one (the last attribute of its name),
+    else the part's, the version field's, the offset tables', or the end of a truncated file.
+    """
 
     code: str
     severity: Severity
     message: str
     part_index: int | None = None
     attribute: str | None = None
+    offset: int = 0
 
 
 Problem = tuple[str, Severity, str, str | None]
@@ -72,16 +78,27 @@ def validate(header: Header, *, file_size: int | None = None) -> list[Finding]:
     findings: list[Finding] = []
     if header.flags & ~KNOWN_FLAGS:
         message = f"unknown bits in the version field: {header.flags & ~KNOWN_FLAGS:#x}"
-        findings.append(Finding("unknown-flags", "error", message))
+        findings.append(Finding("unknown-flags", "error", message, offset=4))
     if not header.parts:
-        findings.append(Finding("no-parts", "error", "a multi-part file without a part"))
+        findings.append(Finding("no-parts", "error", "a multi-part file without a part", offset=4))
     for index, part in enumerate(header.parts):
         for check in (_presence, _codes, _windows, _channels, _layout, _names):
-            findings += [Finding(code, severity, text, index, at) for code, severity, text, at in check(header, part)]
+            findings += [
+                Finding(code, severity, text, index, at, header.offset(index, at))
+                for code, severity, text, at in check(header, part)
+            ]
     findings += _parts_together(header)
     if file_size is not None and not any(finding.severity == "error" for finding in findings):
         findings += _size(header, file_size)
     return sorted(findings, key=lambda finding: finding.severity)
+
+
+def refuse(header: Header, findings: list[Finding], *, name: str) -> None:
+    """Raise `HeaderError`, with the file's `name`, for the first finding that is an error; do nothing without one."""
+    for finding in findings:
+        if finding.severity == "error":
+            part = f"part {finding.part_index}: " if len(header.parts) > 1 and finding.part_index is not None else ""
+            raise HeaderError(name, part + finding.message, finding.offset)
 
 
 def validate_chunk_offsets(header: Header, data: bytes, *, file_size: int) -> list[Finding]:
@@ -103,17 +120,18 @@ def validate_chunk_offsets(header: Header, data: bytes, *, file_size: int) -> li
         lowest, highest = offsets[0], offsets[-1]
         if not lowest:
             message = f"incomplete: {offsets.count(0)} of {count} chunks were never written"
-            return [Finding("incomplete", "error", message, index)]
+            return [Finding("incomplete", "error", message, index, offset=header.size)]
         if lowest < tables_end:
-            return [Finding("chunk-offset", "error", "a chunk's offset points into the header", index)]
+            message = "a chunk's offset points into the header"
+            return [Finding("chunk-offset", "error", message, index, offset=header.size)]
         if highest > last:
             last, last_part = highest, index
     if last >= file_size:
         message = f"truncated: the last chunk begins at byte {last} of a file of {file_size} bytes"
-        return [Finding("truncated", "error", message, last_part)]
+        return [Finding("truncated", "error", message, last_part, offset=file_size)]
     if len(data) == file_size and (end := _chunk_end(header, last_part, data, last)) > file_size:
         message = f"truncated: the last chunk ends at byte {end} of a file of {file_size} bytes"
-        return [Finding("truncated", "error", message, last_part)]
+        return [Finding("truncated", "error", message, last_part, offset=file_size)]
     return []
 
 
@@ -133,7 +151,8 @@ def _short(text: str) -> str:
 
 
 def _presence(header: Header, part: Part) -> Iterator[Problem]:
-    for name, count in Counter(attribute.name for attribute in part.attributes).items():
+    names = [attribute.name for attribute in part.attributes]
+    for name, count in Counter(names).items() if len(set(names)) < len(names) else ():
         if count > 1:
             yield "duplicate-attribute", "warning", f"attribute {name!r} is stored {count} times", name
     for attribute in part.attributes:
@@ -248,6 +267,8 @@ def _names(header: Header, part: Part) -> Iterator[Problem]:
         return
     names = [attribute.name for attribute in part.attributes] + [attribute.type for attribute in part.attributes]
     names += [channel.name for channel in part.channels]
+    if max(map(len, names), default=0) <= SHORT_NAME_BYTES and "".join(names).isascii():
+        return
     long = [name for name in names if len(name if name.isascii() else encode_text(name)) > SHORT_NAME_BYTES]
     if long:
         message = f"names longer than {SHORT_NAME_BYTES} bytes in a file without the flag for them: {len(long)}, "
@@ -260,12 +281,13 @@ def _parts_together(header: Header) -> Iterator[Finding]:
     seen: set[str] = set()
     for index, part in enumerate(header.parts):
         if part.name is not None and part.name in seen:
-            yield Finding("duplicate-part", "error", f"two parts are called {_short(part.name)}", index, "name")
+            message = f"two parts are called {_short(part.name)}"
+            yield Finding("duplicate-part", "error", message, index, "name", header.offset(index, "name"))
         seen.add(part.name or "")
         for name in _SHARED:
             if part.value(name) != header.parts[0].value(name):
                 message = f"{name} differs from the first part's"
-                yield Finding("shared-attribute", "warning", message, index, name)
+                yield Finding("shared-attribute", "warning", message, index, name, header.offset(index, name))
 
 
 def _size(header: Header, file_size: int) -> Iterator[Finding]:
@@ -283,5 +305,5 @@ def _size(header: Header, file_size: int) -> Iterator[Finding]:
             needed += uncompressed_bytes(part) or 0
         if needed > file_size:
             message = f"truncated: {file_size} bytes, but what the header declares takes at least {needed}"
-            yield Finding("truncated", "error", message, index)
+            yield Finding("truncated", "error", message, index, offset=file_size)
             return

@@ -20,7 +20,9 @@ from exr_pipeline.exr import (
     HeaderError,
     NeedMoreBytes,
     Rational,
+    encode_text,
     parse_header,
+    refuse,
     validate,
     validate_chunk_offsets,
 )
@@ -28,9 +30,19 @@ from exr_pipeline.inspection.color_space import stated_color_space, stated_dpx_c
 from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile
 
 if TYPE_CHECKING:
-    from exr_pipeline.exr import Finding, Header, Part
+    from exr_pipeline.exr import Header, Part
 
-HEADER_HASH_VERSION: Final = 1
+HEADER_HASH_VERSION: Final = 2
+_STRUCTURE: Final = (
+    "name",
+    "view",
+    "displayWindow",
+    "pixelAspectRatio",
+    "compression",
+    "lineOrder",
+    "tiles",
+    "channels",
+)
 
 # By preference: what names the writing program itself, then versions that only one program stores.
 _SOFTWARE: Final = ("software", "Software", "renderingProgram", "writer", "creator")
@@ -84,21 +96,9 @@ def _inspect_exr(data: bytes, source: SourceFile) -> Inspection:
     findings = validate(header, file_size=source.size_bytes)
     if not findings or findings[0].severity != "error":
         findings = validate_chunk_offsets(header, data, file_size=source.size_bytes) + findings
-    if findings and findings[0].severity == "error":
-        first = findings[0]
-        where = f"part {first.part_index}: " if len(header.parts) > 1 and first.part_index is not None else ""
-        raise HeaderError(name, where + first.message, _place(header, first, source.size_bytes))
+    refuse(header, findings, name=name)
     parts = tuple(_exr_part(index, part) for index, part in enumerate(header.parts))
     return Inspection(source, "exr", parts, header.views, header_hash(header), tuple(findings))
-
-
-def _place(header: Header, finding: Finding, file_size: int) -> int:
-    """The byte that a finding is about: the attribute's or the part's first one, or the end of a truncated file."""
-    if finding.code == "truncated":
-        return file_size
-    if finding.code in {"incomplete", "chunk-offset"}:
-        return header.size
-    return 4 if finding.part_index is None else header.offset(finding.part_index, finding.attribute)
 
 
 def _exr_part(index: int, part: Part) -> PartFacts:
@@ -166,26 +166,13 @@ def header_hash(header: Header) -> str:
     leaves out the values of other attributes (time code, dates), and the data window and its `chunkCount`: renderers
     crop to the picture's content, frame by frame.
     """
-    structure = [
-        [
-            part.type,
-            part.name,
-            part.view,
-            part.display_window,
-            part.pixel_aspect_ratio,
-            part.compression,
-            part.line_order,
-            part.tiles,
-            part.channels,
-            sorted((attribute.name, attribute.type) for attribute in part.attributes),
-        ]
-        for part in header.parts
-    ]
-    return _hash(["exr", HEADER_HASH_VERSION, structure])
-
-
-def _hash(structure: Any) -> str:
-    return hashlib.sha256(json.dumps(structure, separators=(",", ":")).encode()).hexdigest()
+    hashed = [b"exr %d" % HEADER_HASH_VERSION]
+    for part in header.parts:
+        names = sorted([f"{name}\0{type_name}" for name, type_name, _, _ in part.attributes])
+        stored = [b"" if (attribute := part.get(name)) is None else attribute.raw for name in _STRUCTURE]
+        hashed += [encode_text("\0".join((part.type, *names))), *stored]
+    # Lengths first: what belongs to which part can't be read in two ways.
+    return hashlib.sha256(b"".join([b"%d " % len(item) for item in hashed] + hashed)).hexdigest()
 
 
 def _inspect_dpx(data: bytes, source: SourceFile) -> Inspection:
@@ -213,7 +200,8 @@ def _inspect_dpx(data: bytes, source: SourceFile) -> Inspection:
     )
     structure: list[Any] = [header.byte_order, window, header.orientation, part.channels]
     structure += [[element.descriptor, element.transfer, element.encoding] for element in header.elements]
-    hashed = _hash(["dpx", HEADER_HASH_VERSION, structure])
+    text = json.dumps(["dpx", HEADER_HASH_VERSION, structure], separators=(",", ":"))
+    hashed = hashlib.sha256(text.encode()).hexdigest()
     return Inspection(source, "dpx", (part,), (), hashed, ())
 
 

@@ -238,6 +238,7 @@ def inspection_json(inspection: Inspection) -> dict[str, Any]:
             "severity": finding.severity,
             "part_index": finding.part_index,
             "attribute": None if finding.attribute is None else printable(finding.attribute),
+            "offset": finding.offset,
             "message": printable(finding.message),
         }
         for finding in inspection.warnings

@@ -127,7 +127,8 @@ class Inspection:
     def warning_texts(self) -> list[str]:
         """The warnings, one line each."""
         return [
-            finding.message if finding.part_index is None else f"part {finding.part_index}: {finding.message}"
+            ("" if finding.part_index is None else f"part {finding.part_index}: ")
+            + f"{finding.message} (at byte {finding.offset})"
             for finding in self.warnings
         ]
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from exr_pipeline.dpx import MAGICS, parse_dpx_header
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.exr import MAGIC, Header, NeedMoreBytes, parse_header, validate, validate_chunk_offsets
+from exr_pipeline.exr import MAGIC, Header, NeedMoreBytes, parse_header, refuse, validate, validate_chunk_offsets
 from exr_pipeline.pictures.decode_dpx import open_dpx
 from exr_pipeline.pictures.decode_exr import open_exr
 from exr_pipeline.pictures.decode_image import image_format, open_image
@@ -63,7 +63,5 @@ def _read_header(path: str, name: str, start: bytes, size: int) -> Header:
     if not any(finding.severity == "error" for finding in findings):
         with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             findings = validate_chunk_offsets(header, cast("bytes", data), file_size=size)
-    for finding in findings:
-        if finding.severity == "error":
-            raise BadInputError(name, finding.message)
+    refuse(header, findings, name=name)
     return header

@@ -15,10 +15,12 @@ from exr_pipeline.exr import (
     Channel,
     Finding,
     Header,
+    HeaderError,
     TileDescription,
     chunk_count,
     levels,
     parse_header,
+    refuse,
     uncompressed_bytes,
     validate,
     validate_chunk_offsets,
@@ -210,7 +212,9 @@ def test_an_interrupted_file_is_incomplete(tmp_path: Path):
     parsed = parse_header(bytes(data))
     data[parsed.size + 8 : parsed.size + 16] = bytes(8)
     (finding,) = validate_chunk_offsets(parsed, bytes(data), file_size=len(data))
-    assert finding == Finding("incomplete", "error", "incomplete: 1 of 4 chunks were never written", 0)
+    assert finding == Finding(
+        "incomplete", "error", "incomplete: 1 of 4 chunks were never written", 0, offset=parsed.size
+    )
 
 
 def test_the_offset_table_in_the_first_bytes_shows_a_cut(tmp_path: Path):
@@ -223,3 +227,17 @@ def test_the_offset_table_in_the_first_bytes_shows_a_cut(tmp_path: Path):
     (finding,) = validate_chunk_offsets(parsed, first, file_size=len(data) // 2)
     assert finding.code == "truncated"
     assert validate_chunk_offsets(parsed, first[:-1], file_size=len(data) // 2) == []
+
+
+def test_findings_and_what_they_refuse_with_have_a_place():
+    built = Header.build([attributes(name=name, type="scanlineimage", chunkCount=2, lineOrder=9) for name in "aa"])
+    data = built.to_bytes()
+    findings = validate(built)
+    assert {finding.code for finding in findings} == {"duplicate-part", "unknown-code"}
+    for finding in findings:
+        assert finding.attribute is not None
+        assert data[finding.offset :].startswith(finding.attribute.encode() + b"\0")
+    with pytest.raises(HeaderError, match=r"a\.exr: part 1: two parts are called 'a'") as caught:
+        refuse(built, findings, name="a.exr")
+    assert caught.value.offset == built.offset(1, "name")
+    refuse(built, findings[1:], name="a.exr")

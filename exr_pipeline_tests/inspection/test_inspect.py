@@ -91,7 +91,7 @@ def test_the_first_error_is_the_reason():
 
 def test_warnings_stay_with_the_inspection():
     inspection = inspected(screenWindowWidth=None)
-    assert inspection.warning_texts() == ["part 0: required attribute 'screenWindowWidth' is missing"]
+    assert inspection.warning_texts() == ["part 0: required attribute 'screenWindowWidth' is missing (at byte 8)"]
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,7 @@ def test_warnings_are_its_validation():
             "severity": "warning",
             "part_index": 0,
             "attribute": "screenWindowWidth",
+            "offset": 8,
             "message": "required attribute 'screenWindowWidth' is missing",
         }
     ]

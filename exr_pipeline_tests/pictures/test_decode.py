@@ -7,6 +7,7 @@ import OpenEXR
 import pytest
 
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.exr import HeaderError
 from exr_pipeline.pictures.decode import open_source
 from exr_pipeline.pictures.luminance_chroma import rgb_from_luminance_chroma, upsampled
 from exr_pipeline.pictures.sources import BRIGHTEST, Source
@@ -263,5 +264,6 @@ def test_an_image_above_the_limit_is_refused_before_it_is_read(tmp_path):
 
     with pytest.raises(BadInputError, match="600x600 pixels of 4 MiB, more than the 3 MiB"):
         read(path, max_image_mb=3)
-    with pytest.raises(BadInputError, match="900000x100000"):
+    with pytest.raises(HeaderError, match="900000x100000") as caught:
         read(display)
+    assert display.read_bytes()[caught.value.offset :].startswith(b"displayWindow\0")
