@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from exr_pipeline import __version__
-from exr_pipeline.cli import demo, doctor, files, ingest, similar, tables, ui
+from exr_pipeline.cli import demo, doctor, files, ingest, probe, sequences, similar, tables, ui
 from exr_pipeline.cli.console import fail
 from exr_pipeline.errors import ExrPipelineError
 
@@ -26,8 +26,12 @@ _INTERRUPTED: Final = 130
 
 app.command("sample")(demo.sample)
 app.command("inspect")(files.inspect)
+app.command("probe")(probe.probe)
 app.command("thumbnail")(files.thumbnail)
 app.command("proxy")(files.proxy)
+app.command("movie")(sequences.movie)
+app.command("contact-sheet")(sequences.contact_sheet)
+app.command("filmstrip")(sequences.filmstrip)
 app.command("ingest")(ingest.ingest)
 app.command("retry")(ingest.retry)
 app.command("status")(tables.status)

@@ -3,10 +3,15 @@
 Belongs here: from that text to a `Location`. Not here: what is there (`storage`).
 """
 
+import re
 from pathlib import Path
+from typing import Final
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.storage.locations import Location
+
+# In a URL, %04 would be a control character.
+_PRINTF: Final = re.compile(r"%0(\d)d|%d(?![0-9a-fA-F])")
 
 
 def existing(text: str) -> Location:
@@ -22,6 +27,11 @@ def place(text: str) -> Location:
         return Location.from_url(text)
     path = Path(text).resolve()
     return Location("file", "", str(path).lstrip("/") + ("/" if path.is_dir() else ""))
+
+
+def sequence_place(text: str) -> Location:
+    """The location of a sequence's pattern, folder or beginning of names, in which `%04d` is written `####`."""
+    return place(_PRINTF.sub(lambda match: "#" * int(match[1] or 1), text) if "://" in text else text)
 
 
 def url_prefix(text: str) -> str:

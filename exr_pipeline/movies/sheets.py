@@ -21,7 +21,7 @@ from exr_pipeline.movies.segments import Reading, letterboxed, still_of
 from exr_pipeline.pictures.filmstrip import FILMSTRIP_FRAMES, FRAME_BOX, evenly, filmstrip
 from exr_pipeline.pictures.picture_settings import PictureSettings
 from exr_pipeline.pictures.pool import WorkerPool
-from exr_pipeline.pictures.still import Size, jpeg
+from exr_pipeline.pictures.still import Size, jpeg, preview
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -47,10 +47,11 @@ class Sheet:
     """A JPEG of `columns` x `rows` frames, each `frame_size` pixels; `frames` are their numbers, row by row.
 
     In a filmstrip frame number n begins at pixel n * `frame_size.width`. `not_shown` are those of `frames` without or
-    with a damaged file, and why.
+    with a damaged file, and why. `preview_jpeg` is a smaller one for web pages.
     """
 
     jpeg: bytes
+    preview_jpeg: bytes
     width: int
     height: int
     columns: int
@@ -99,7 +100,8 @@ def contact_sheet(
         row, column = divmod(index, columns)
         top, left = _GAP + row * (frame.height + _GAP), _GAP + column * (frame.width + _GAP)
         canvas[top : top + frame.height, left : left + frame.width] = labelled(rgb, one.number)
-    return stills.sheet(jpeg(canvas, quality=_QUALITY), Size(canvas.shape[1], canvas.shape[0]), columns, rows)
+    size = Size(canvas.shape[1], canvas.shape[0])
+    return stills.sheet(jpeg(canvas, quality=_QUALITY), preview(canvas), size, columns, rows)
 
 
 def sequence_filmstrip(
@@ -117,8 +119,8 @@ def sequence_filmstrip(
     """
     planned = _chosen(planned_frames(sequence, storage), frames)
     stills = _Stills(sequence, planned, FRAME_BOX, settings, pictures, on_progress)
-    width, height = stills.size.width * len(planned), stills.size.height
-    return stills.sheet(filmstrip(stills.pixels).jpeg, Size(width, height), len(planned), 1)
+    made = filmstrip(stills.pixels)
+    return stills.sheet(made.jpeg, made.preview_jpeg, Size(made.width, made.height), len(planned), 1)
 
 
 def _chosen(planned: Sequence[PlannedFrame], count: int) -> list[PlannedFrame]:
@@ -188,9 +190,10 @@ class _Stills:
                     on_progress(done, len(self._planned))
         return found
 
-    def sheet(self, data: bytes, size: Size, columns: int, rows: int) -> Sheet:
+    def sheet(self, data: bytes, preview_jpeg: bytes, size: Size, columns: int, rows: int) -> Sheet:
         return Sheet(
             jpeg=data,
+            preview_jpeg=preview_jpeg,
             width=size.width,
             height=size.height,
             columns=columns,

@@ -1,0 +1,276 @@
+"""Commands on sequences of frames, without tables or Dagster: `movie`, `contact-sheet` and `filmstrip`.
+
+Belongs here: arguments and output. Not here: finding sequences (`sequences`) or making media (`movies`).
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, cast, get_args
+
+import typer
+from rich.markup import escape
+
+from exr_pipeline.cli.console import load_settings, progress_line, stdout, tell
+from exr_pipeline.cli.places import place, sequence_place
+from exr_pipeline.errors import MisconfiguredError
+
+if TYPE_CHECKING:
+    from exr_pipeline.movies.burn_in import BurnInField
+    from exr_pipeline.movies.segments import MissingPolicy
+    from exr_pipeline.movies.sheets import Sheet
+    from exr_pipeline.pictures import PictureSettings
+    from exr_pipeline.pictures.still import Size
+    from exr_pipeline.sequences import Sequence
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.objects import ObjectStorage
+
+_SIZE: Final = re.compile(r"(\d{1,5})x(\d{1,5})")
+_RATE: Final = re.compile(r"\d{1,7}(?:/\d{1,7}|\.\d{1,6})?")
+# What people write for the rates of the trade, and what they mean by it.
+_RATES: Final = {
+    "23.976": Fraction(24000, 1001),
+    "23.98": Fraction(24000, 1001),
+    "29.97": Fraction(30000, 1001),
+    "59.94": Fraction(60000, 1001),
+}
+
+SequenceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SEQUENCE",
+        help="A pattern such as shot.####.exr or shot.%04d.exr, a folder, or the beginning of names: path or URL.",
+    ),
+]
+Output = Annotated[str, typer.Argument(metavar="OUT", help="Where to write it: a path or a URL.")]
+View = Annotated[str, typer.Option(help="View of the display, or `un-tone-mapped`.")]
+Display = Annotated[str, typer.Option(help="Display of the OCIO config to make it for.")]
+Look = Annotated[str, typer.Option(help="Look of the OCIO config, or several with commas between them.")]
+SourceSpace = Annotated[str, typer.Option(help="Colour space the frames are in, whatever they say.")]
+Layer = Annotated[str, typer.Option(help="Layer, part, view or channel to show.")]
+Exact = Annotated[
+    bool | None, typer.Option("--exact/--baked", help="Compute every pixel exactly instead of by a baked LUT.")
+]
+
+
+def movie(
+    sequence: SequenceArgument,
+    target: Output,
+    *,
+    preset: Annotated[str, typer.Option(help="Preset of docs/media.md or of your own; `review` if not given.")] = "",
+    fps: Annotated[str, typer.Option(help="Frames per second, as 24 or 24000/1001; what the frames state.")] = "",
+    missing: Annotated[
+        str, typer.Option(help="What becomes of missing and damaged frames: error, hold or black.")
+    ] = "hold",
+    burn_in: Annotated[
+        str, typer.Option(help="Texts to draw: name, frame, timecode, with commas between them, or all.")
+    ] = "",
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT to fit into, instead of the preset's.")] = "",
+    view: View = "",
+    display: Display = "",
+    look: Look = "",
+    source_space: SourceSpace = "",
+    layer: Layer = "",
+    exact: Exact = None,
+) -> None:
+    """Make the movie of a sequence of frames, at its true rate and with its time code.
+
+    Broken off, the same command goes on where it was.
+    """
+    from exr_pipeline.ingest.products import media_tags
+    from exr_pipeline.movies.presets import find_preset, load_presets
+    from exr_pipeline.movies.sequence_movie import MovieProgress, make_movie
+
+    settings = load_settings()
+    chosen = find_preset(preset or settings.movie_preset, load_presets(settings.movie_presets))
+    if not target.lower().endswith(chosen.extension):
+        raise MisconfiguredError(
+            "OUT", f"{target!r} does not end in {chosen.extension}, which preset {chosen.name} makes", "rename it"
+        )
+    policy, texts, rate, box = _policy(missing), _texts(burn_in), _rate(fps), _box(size)
+    pictures = _pictures(settings, display, view, look, source_space, layer, exact)
+    storage, found = _resolved(sequence, settings)
+    goal = place(target)
+    path = storage.local_path(goal)
+    with tempfile.TemporaryDirectory(prefix="exr_pipeline_") as folder, progress_line() as line:
+
+        def progressed(progress: MovieProgress) -> None:
+            left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s to go"
+            line.update("encoding frames", progress.done, progress.total, f"{progress.rate:.1f} frames/s{left}")
+
+        made = make_movie(
+            found,
+            storage,
+            path or Path(folder) / f"movie{chosen.extension}",
+            settings=settings,
+            preset=chosen,
+            pictures=pictures,
+            rate=rate,
+            missing=policy,
+            burn_in=texts,
+            box=box,
+            on_progress=progressed,
+        )
+        if path is None:
+            file = Path(folder) / f"movie{chosen.extension}"
+            storage.write(goal, file, content_type=chosen.content_type, tags=media_tags("sequence_movie"))
+    for warning in made.warnings:
+        tell(warning)
+    gone = f", {len(made.not_shown)} of them not shown" if made.not_shown else ""
+    code = f", time code {made.time_code}" if made.time_code else ""
+    stdout.print(
+        f"{escape(target)}: {made.frames} frames{gone}, {made.size.width}x{made.size.height}, {made.rate} frames/s, "
+        f"{float(made.duration):g} s{code}, {escape(made.layer)} from {escape(made.source_colour_space)} "
+        f"({escape(made.colour_rule)}) to {escape(made.view)}",
+        highlight=False,
+    )
+
+
+def contact_sheet(
+    sequence: SequenceArgument,
+    target: Output,
+    *,
+    frames: Annotated[int, typer.Option(min=1, max=400, help="Frames on the sheet at most.")] = 36,
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the sheet at most.")] = "2048x2048",
+    view: View = "",
+    display: Display = "",
+    look: Look = "",
+    source_space: SourceSpace = "",
+    layer: Layer = "",
+    exact: Exact = None,
+) -> None:
+    """Make a contact sheet of a sequence: a JPEG of evenly chosen frames with their numbers."""
+    from exr_pipeline.movies.sheets import contact_sheet as make_contact_sheet
+
+    settings = load_settings()
+    box = _box(size)
+    assert box is not None
+    pictures = _pictures(settings, display, view, look, source_space, layer, exact)
+    storage, found = _resolved(sequence, settings)
+    with progress_line() as line:
+        made = make_contact_sheet(
+            found,
+            storage,
+            settings=settings,
+            pictures=pictures,
+            frames=frames,
+            size=box,
+            on_progress=lambda done, total: line.update("reading frames", done, total),
+        )
+    _write(target, made, "contact_sheet", storage)
+
+
+def filmstrip(
+    sequence: SequenceArgument,
+    target: Output,
+    *,
+    frames: Annotated[int, typer.Option(min=1, max=200, help="Frames of the strip at most.")] = 24,
+    view: View = "",
+    display: Display = "",
+    look: Look = "",
+    source_space: SourceSpace = "",
+    layer: Layer = "",
+    exact: Exact = None,
+) -> None:
+    """Make the filmstrip of a sequence: a wide JPEG of evenly chosen frames side by side, for hover-scrubbing."""
+    from exr_pipeline.movies.sheets import sequence_filmstrip
+
+    settings = load_settings()
+    pictures = _pictures(settings, display, view, look, source_space, layer, exact)
+    storage, found = _resolved(sequence, settings)
+    with progress_line() as line:
+        made = sequence_filmstrip(
+            found,
+            storage,
+            settings=settings,
+            pictures=pictures,
+            frames=frames,
+            on_progress=lambda done, total: line.update("reading frames", done, total),
+        )
+    _write(target, made, "filmstrip", storage)
+
+
+def _resolved(text: str, settings: Settings) -> tuple[ObjectStorage, Sequence]:
+    from exr_pipeline.sequences import resolve_sequence
+    from exr_pipeline.storage.objects import ObjectStorage
+
+    storage = ObjectStorage(settings)
+    return storage, resolve_sequence(sequence_place(text), storage, udim=settings.udim_hint)
+
+
+def _write(target: str, sheet: Sheet, media_type: str, storage: ObjectStorage) -> None:
+    from exr_pipeline.ingest.products import media_tags
+
+    storage.write(place(target), sheet.jpeg, content_type="image/jpeg", tags=media_tags(media_type))
+    for number, reason in sheet.not_shown.items():
+        tell(f"frame {number} is not shown: {reason}")
+    stdout.print(
+        f"{escape(target)}: {sheet.width}x{sheet.height}, {sheet.columns}x{sheet.rows} frames of "
+        f"{sheet.frame_size.width}x{sheet.frame_size.height}, {escape(sheet.layer)} from "
+        f"{escape(sheet.source_colour_space)} ({escape(sheet.colour_rule)}) to {escape(sheet.view)}",
+        highlight=False,
+    )
+
+
+def _pictures(
+    settings: Settings, display: str, view: str, look: str, source_space: str, layer: str, exact: bool | None
+) -> PictureSettings:
+    from exr_pipeline.pictures import PictureSettings
+    from exr_pipeline.pictures.colour import load_config
+    from exr_pipeline.pictures.picture_rules import Look as PictureLook
+    from exr_pipeline.pictures.picture_rules import PictureRule
+
+    seen = PictureLook(display=display, view=view, look=look)
+    wish = PictureRule(still=seen, video=seen, source_space=source_space, layer=layer, exact=exact)
+    pictures = PictureSettings.from_settings(settings).wishing(wish)
+    # A bad choice is one error here rather than one per frame in the workers.
+    load_config(pictures)
+    return pictures
+
+
+def _policy(missing: str) -> MissingPolicy:
+    from exr_pipeline.movies.segments import MissingPolicy
+
+    if missing not in get_args(MissingPolicy):
+        raise MisconfiguredError("--missing", f"{missing!r} is no policy", "choose one of error, hold, black")
+    return cast("MissingPolicy", missing)
+
+
+def _texts(burn_in: str) -> tuple[BurnInField, ...]:
+    from exr_pipeline.movies.burn_in import BURN_IN_FIELDS
+
+    wanted = [text.strip() for text in burn_in.split(",") if text.strip()]
+    if wanted == ["all"]:
+        return BURN_IN_FIELDS
+    if unknown := [text for text in wanted if text not in BURN_IN_FIELDS]:
+        raise MisconfiguredError(
+            "--burn-in", f"{unknown[0]!r} is nothing to draw", f"choose of {', '.join(BURN_IN_FIELDS)}, or all"
+        )
+    return tuple(field for field in BURN_IN_FIELDS if field in wanted)
+
+
+def _rate(fps: str) -> Fraction | None:
+    if not fps:
+        return None
+    if fps in _RATES:
+        return _RATES[fps]
+    rate = Fraction(0)
+    if _RATE.fullmatch(fps) and not fps.endswith(("/0", "/00")):
+        rate = Fraction(fps)
+    if not 0 < rate <= 1000:
+        raise MisconfiguredError("--fps", f"{fps!r} is no frame rate", "write frames per second, as 24 or 24000/1001")
+    return rate
+
+
+def _box(size: str) -> Size | None:
+    from exr_pipeline.pictures.still import Size
+
+    if not size:
+        return None
+    match = _SIZE.fullmatch(size)
+    if match is None or not all(16 <= int(side) <= 16384 for side in match.groups()):
+        raise MisconfiguredError("--size", f"{size!r} is no size", "write WIDTHxHEIGHT, each from 16 to 16384")
+    return Size(int(match[1]), int(match[2]))
