@@ -136,9 +136,11 @@ def join(
     import av
 
     options = {"movflags": "+faststart"} if preset.container in _FASTSTART else {}
+    # By how many frames decoding runs ahead of showing; a part of few frames may need less than the others.
+    delay = max(_delay(path, rate) for path, _ in parts)
     with av.open(str(target), "w", format=preset.format, options=options) as container:
         stream: Any = None
-        position = 0
+        position = decoded = 0
         for path, count in parts:
             with av.open(str(path)) as part:
                 source = part.streams.video[0]
@@ -147,15 +149,22 @@ def join(
                 for packet in part.demux(source):
                     if packet.size == 0 or packet.pts is None:
                         continue
-                    ticks = packet.time_base * rate
-                    # What has no decoding time (Matroska) is in the order of showing.
-                    packet.pts = position + round(packet.pts * ticks)
-                    packet.dts = packet.pts if packet.dts is None else position + round(packet.dts * ticks)
+                    packet.pts = position + round(packet.pts * packet.time_base * rate)
+                    packet.dts = decoded - delay
                     packet.time_base = 1 / rate
                     packet.duration = 1
                     packet.stream = stream
                     container.mux(packet)
+                    decoded += 1
             position += count
+
+
+def _delay(path: Path, rate: Fraction) -> int:
+    import av
+
+    with av.open(str(path)) as part:
+        first = next(part.demux(part.streams.video[0]))
+        return 0 if first.dts is None else max(0, -round(first.dts * first.time_base * rate))
 
 
 def _stream_like(container: Any, source: Any, preset: MoviePreset, rate: Fraction, time_code: str | None) -> Any:
