@@ -372,9 +372,11 @@ class ColourConfig:
                     raise self._unknown(setting or "--look", where, "look", name.strip(" +-"), known_looks)
         if look.lut:
             if not Path(look.lut).is_file():
-                raise MisconfiguredError(setting or "--lut", f"{where}there is no LUT {look.lut}", "name a LUT file")
+                raise MisconfiguredError(
+                    setting or RULES_SETTING, f"{where}there is no LUT {look.lut}", "name a LUT file"
+                )
             chosen = look.lut_space or next((known for known in _LUT_SPACES if self.resolve(known)), "scene_linear")
-            space = self.require(chosen, setting or "--lut", where)
+            space = self.require(chosen, setting or RULES_SETTING, where)
             return View(display, look=look.look, lut=look.lut, lut_space=space), warning
         views = tuple(self._config.getViews(display))
         if look.view == UN_TONE_MAPPED:

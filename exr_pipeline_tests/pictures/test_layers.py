@@ -2,7 +2,7 @@ import pytest
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import Attribute, Channel, Header
-from exr_pipeline.pictures.layers import choose_layer
+from exr_pipeline.pictures.layers import UnknownLayerError, choose_layer
 
 
 def header(*parts: tuple[str, str], deep: tuple[int, ...] = (), multi_view: tuple[str, ...] = ()) -> Header:
@@ -71,3 +71,28 @@ def test_a_part_without_channels_is_bad_input():
 
 def test_the_description_says_layer_kind_and_view():
     assert str(choose_layer(header(("depth@left", "Z"), ("m@left", "mask")), name="x")) == "depth (depth), view left"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "part_index", "kind", "channels"),
+    [
+        ("diffuse", 0, "rgb", "diffuse.R diffuse.G diffuse.B"),
+        ("DIFFUSE", 0, "rgb", "diffuse.R diffuse.G diffuse.B"),
+        ("utility", 1, "depth", "Z"),
+        ("right", 2, "rgb", "R G B"),
+        ("Z", 1, "depth", "Z"),
+        ("diffuse.g", 0, "data", "diffuse.G"),
+        ("id", 1, "id", "id"),
+    ],
+)
+def test_a_layer_part_view_or_channel_can_be_asked_for(wanted, part_index, kind, channels):
+    parts = header(("main", "B G R diffuse.B diffuse.G diffuse.R"), ("utility", "Z id:UINT"), ("other@right", "B G R"))
+
+    shown = choose_layer(parts, name="x.exr", wanted=wanted)
+
+    assert (shown.part_index, shown.kind, shown.channels) == (part_index, kind, tuple(channels.split()))
+
+
+def test_asking_for_what_is_not_there_names_what_is():
+    with pytest.raises(UnknownLayerError, match=r"no layer, part, view or channel 'beauty'; it has R, G, B, depth, Z$"):
+        choose_layer(header(("", "R G B"), ("depth", "Z")), name="x.exr", wanted="beauty")

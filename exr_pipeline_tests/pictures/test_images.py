@@ -1,0 +1,155 @@
+"""TIFF, PNG and JPEG beside EXR: already made for a display, so shown as they are; floating point is light."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import OpenImageIO as Oiio
+import pytest
+from PIL import Image, ImageCms
+
+from exr_pipeline.errors import BadInputError
+from exr_pipeline.pictures.chromaticities import rgb_to_xyz
+from exr_pipeline_tests.pictures.files import patch_means, patches
+from exr_pipeline_tests.pictures.test_render import (
+    COLOURS,
+    XYZ_TO_REC709,
+    first_frame,
+    made,
+    rec1886,
+    srgb,
+    still,
+    viewed,
+)
+from exr_pipeline_tests.pictures.test_shown import shown
+
+CODES = np.array([[128, 128, 128], [0, 0, 0], [255, 255, 255], [200, 30, 90], [10, 120, 240]])
+
+
+def linear(codes: np.ndarray) -> np.ndarray:
+    values = codes / 255
+    return np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+
+
+def written(path: Path, pixels: np.ndarray, type_name: str = "uint8", **attributes: Any) -> Path:
+    """Pixels 0..1 by OpenImageIO; alpha, if there is a fourth channel, is not multiplied in."""
+    spec = Oiio.ImageSpec(pixels.shape[1], pixels.shape[0], pixels.shape[2], type_name)
+    if pixels.shape[2] in {2, 4}:
+        spec.attribute("oiio:UnassociatedAlpha", 1)
+    for name, value in attributes.items():
+        spec.attribute(name.replace("__", ":"), value)
+    output = Oiio.ImageOutput.create(str(path))
+    assert output.open(str(path), spec), output.geterror()
+    assert output.write_image(pixels.astype(np.float32)), output.geterror()
+    assert output.close()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "type_name"),
+    [("x.png", "uint8"), ("x.png", "uint16"), ("x.tif", "uint8"), ("x.tif", "uint16"), ("x.jpg", "uint8")],
+)
+def test_code_values_are_shown_as_they_are_and_not_given_a_view_twice(tmp_path, name, type_name):
+    attributes = {"CompressionQuality": 100, "jpeg__subsampling": "4:4:4"} if name.endswith("jpg") else {}
+    pictures = made(written(tmp_path / name, patches(CODES / 255), type_name, **attributes))
+
+    assert np.abs(patch_means(still(pictures), len(CODES)) - CODES).max() <= 1
+    assert np.abs(patch_means(first_frame(pictures), len(CODES)) - rec1886(linear(CODES))).max() <= 3
+    assert pictures.source_colour_space == "sRGB - Display"
+    assert pictures.colour_rule == "default (integers: sRGB)"
+    assert (pictures.thumbnail.view, pictures.warnings) == ("sRGB - Display", ())
+
+
+def test_a_floating_point_tiff_is_linear_rec709_and_gets_a_view(tmp_path):
+    pictures = made(written(tmp_path / "x.tif", patches(COLOURS), "float"))
+
+    assert pictures.source_colour_space == "Linear Rec.709 (sRGB)"
+    expected = viewed("Linear Rec.709 (sRGB)", "sRGB - Display", COLOURS)
+    assert np.abs(patch_means(still(pictures), len(COLOURS)) - expected).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif"])
+def test_straight_alpha_is_multiplied_in_linear_light_over_black(tmp_path, name):
+    alpha = np.repeat(np.array([0.0, 0.5, 1.0]), 32)[np.newaxis, :, np.newaxis].repeat(32, 0)
+    colour = patches(CODES[[3, 3, 3]] / 255)
+    path = written(tmp_path / name, np.dstack([colour, alpha]), "uint16")
+
+    over_black = shown(path)
+    covered = shown(path, with_alpha=True)
+
+    expected = srgb(linear(CODES[3]) * np.array([[0.0], [0.5], [1.0]]))
+    assert np.abs(patch_means(over_black.rgb, 3) - expected).max() <= 1
+    assert over_black.alpha_handling == "straight, over black"
+    assert covered.alpha is not None
+    assert covered.alpha[16, [16, 48, 80]].tolist() == [0, 128, 255]
+    assert np.abs(covered.rgb[16, [48, 80]].astype(int) - CODES[3]).max() <= 1
+
+
+def test_grey_and_palette_pictures_are_shown(tmp_path):
+    written(tmp_path / "grey.png", patches(CODES / 255)[:, :, :1])
+    image = Image.fromarray(np.round(patches(CODES)).astype(np.uint8))
+    image.quantize(8).save(tmp_path / "palette.png")
+
+    grey = patch_means(still(made(tmp_path / "grey.png")), len(CODES))
+    assert np.abs(grey - CODES[:, :1]).max() <= 1
+    assert np.abs(patch_means(still(made(tmp_path / "palette.png")), len(CODES)) - CODES).max() <= 2
+
+
+def test_orientation_of_exif_turns_the_picture(tmp_path):
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:16, :16] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The top left of what is stored is shown at the top right.
+    Image.fromarray(picture).save(tmp_path / "x.jpg", exif=exif, quality=95)
+
+    image = still(made(tmp_path / "x.jpg"))
+
+    assert image.shape == (64, 32, 3)
+    assert image[4:12, 20:28].min() > 240
+    assert image[:, :12].max() < 16
+
+
+def test_an_icc_profile_decides_by_its_name_and_an_unknown_one_is_a_warning(tmp_path):
+    image = Image.fromarray(np.round(patches(CODES)).astype(np.uint8))
+    image.save(tmp_path / "srgb.png", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    other = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(b"s\0R\0G\0B", b"Z\0Q\0X\0Y")
+    image.save(tmp_path / "other.png", icc_profile=other.replace(b"sRGB", b"ZQXY"))
+
+    known, unknown = made(tmp_path / "srgb.png"), made(tmp_path / "other.png")
+
+    assert known.colour_rule.startswith("ICC profile (sRGB")
+    assert unknown.colour_rule == "default (integers: sRGB)"
+    assert len(unknown.warnings) == 1
+    assert "is not known: ignored" in unknown.warnings[0]
+
+
+def test_display_p3_is_converted_to_the_display(tmp_path):
+    path = written(tmp_path / "x.png", patches(CODES / 255), oiio__ColorSpace="srgb_p3d65_display")
+
+    pictures = made(path)
+
+    p3 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290)
+    in_rec709 = linear(CODES) @ (XYZ_TO_REC709 @ rgb_to_xyz(p3)).T
+    assert "P3" in pictures.source_colour_space
+    assert pictures.colour_rule.startswith("oiio:ColorSpace (")
+    assert np.abs(patch_means(still(pictures), len(CODES)) - srgb(in_rec709)).max() <= 2
+
+
+@pytest.mark.parametrize("name", ["x.png", "x.tif", "x.jpg"])
+def test_a_truncated_image_is_bad_input(tmp_path, name):
+    path = written(tmp_path / name, np.random.default_rng(1).random((128, 256, 3)))
+    whole = path.read_bytes()
+    made(path)
+    path.write_bytes(whole[: len(whole) * 2 // 3])
+
+    with pytest.raises(BadInputError) as caught:
+        made(path)
+
+    assert str(tmp_path) not in caught.value.reason
+
+
+def test_an_image_above_the_limit_is_refused(tmp_path):
+    path = written(tmp_path / "x.png", np.zeros((600, 700, 3)))
+
+    with pytest.raises(BadInputError, match="exceeds the 1 MB limit"):
+        made(path, max_image_mb=1)
