@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from exr_pipeline.errors import BadInputError, RetryableError, StateUnknownError
+from exr_pipeline.ingest.media_files import is_media, make_media
 from exr_pipeline.ingest.products import FileProducts, MediaWriter, delete_media, last_known, rows_of, write_media
 from exr_pipeline.ingest.read_header import HeaderReader, headers_at_once, inspect_local, source_file
 from exr_pipeline.storage.locations import output_locations
@@ -157,6 +158,7 @@ class ChunkIngest:
         self._media = media
         self._rows = rows
         self._pool = pool
+        self._media_at_once = asyncio.Semaphore()
 
     def run(
         self,
@@ -191,6 +193,8 @@ class ChunkIngest:
         on_progress: Callable[[Progress], None],
     ) -> Progress:
         progress = Progress(total=len(locations))
+        # Each takes disk space of its own size while workers are at it.
+        self._media_at_once = asyncio.Semaphore(self._settings.workers + 1)
         with tempfile.TemporaryDirectory(prefix="exr_pipeline_") as spool:
             left = list(locations)
             for attempt in range(ATTEMPTS):
@@ -265,7 +269,10 @@ class ChunkIngest:
     async def _file(self, location: Location, wanted: Wanted, spool: Path, headers: HeaderReader) -> FileProducts:
         products = FileProducts(location)
         try:
-            if wanted.pictures:
+            if is_media(location):
+                async with self._media_at_once:
+                    await self._with_pixels(products, wanted, spool)
+            elif wanted.pictures:
                 await self._with_pixels(products, wanted, spool)
             else:
                 products.source, data = await headers.start(location)
@@ -282,8 +289,9 @@ class ChunkIngest:
 
     async def _with_pixels(self, products: FileProducts, wanted: Wanted, spool: Path) -> None:
         """Fetch the file once, read its header and render from the same bytes, and store the media."""
-        assert self._pool is not None, "pictures are wanted, so there is a pool"
+        assert self._pool is not None, "pictures are wanted, or files that only workers open, so there is a pool"
         location = products.location
+        proxy_path = spool / f"{uuid.uuid4().hex}.mp4"
         path = self._storage.local_path(location)
         spooled = None
         try:
@@ -293,27 +301,33 @@ class ChunkIngest:
             else:
                 info = await self._storage.head_async(location)
             products.source = source_file(info)
-            products.inspection = await asyncio.to_thread(inspect_local, path, products.source)
-            products.pictures = await asyncio.wrap_future(
-                self._pool.submit(str(path), location.url, thumbnail=wanted.thumbnail, proxy=wanted.proxy)
-            )
+            if is_media(location):
+                await make_media(products, path, proxy_path, wanted, self._pool, self._settings)
+            else:
+                products.inspection = await asyncio.to_thread(inspect_local, path, products.source)
+                products.pictures = await asyncio.wrap_future(
+                    self._pool.submit(str(path), location.url, thumbnail=wanted.thumbnail, proxy=wanted.proxy)
+                )
             if spooled is None and (await self._storage.head_async(location)).etag != info.etag:
                 raise RetryableError(f"{location.url}: changed while it was read")
+            if products.pictures is not None:
+                outputs = self._outputs(location)
+                await write_media(self._media, outputs, products.pictures)
+                products.outputs = outputs
         finally:
             if spooled is not None:
                 spooled.unlink(missing_ok=True)
-        outputs = self._outputs(location)
-        await write_media(self._media, outputs, products.pictures)
-        products.outputs = outputs
+            if is_media(location):
+                proxy_path.unlink(missing_ok=True)
 
     async def _write_rows(self, batch: Sequence[FileProducts]) -> None:
-        outdated: list[OutputLocations] = []
+        outdated: list[tuple[Location, OutputLocations]] = []
         for attempt in range(ATTEMPTS):
             try:
                 # Once the rows are written, a second look at the tables would no longer find what is outdated.
                 outdated += await asyncio.to_thread(self._write_rows_once, batch)
                 while outdated:
-                    await delete_media(self._media, outdated[-1])
+                    await delete_media(self._media, *outdated[-1])
                     outdated.pop()
             except (RetryableError, StateUnknownError) as error:
                 if attempt == ATTEMPTS - 1:
@@ -324,16 +338,16 @@ class ChunkIngest:
             else:
                 return
 
-    def _write_rows_once(self, batch: Sequence[FileProducts]) -> list[OutputLocations]:
+    def _write_rows_once(self, batch: Sequence[FileProducts]) -> list[tuple[Location, OutputLocations]]:
         """Write the rows; returns media of earlier versions that nothing stands for any more."""
         known = self._rows.current_versions([products.location for products in batch])
-        outdated: list[OutputLocations] = []
+        outdated: list[tuple[Location, OutputLocations]] = []
         for products in batch:
             version = known.get(products.location)
             if products.source is None:
                 products.source = last_known(products.location, version)
             elif version is not None and version.etag != products.source.etag and products.state == REJECTED:
-                outdated.append(self._outputs(products.location))
+                outdated.append((products.location, self._outputs(products.location)))
             elif version is not None and _was_rejected_for_its_pixels(version, products):
                 products.state, products.reason = REJECTED, version.reason
         now = datetime.now(UTC)

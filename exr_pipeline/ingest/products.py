@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from exr_pipeline import __version__
 from exr_pipeline.inspection import FileState, SourceFile, rows, unread_rows
+from exr_pipeline.media.rows import media_rows
+from exr_pipeline.storage.locations import source_kind
 from exr_pipeline.tables.schema import RETRYABLE, arrow_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     import pyarrow as pa
 
     from exr_pipeline.inspection import Inspection
+    from exr_pipeline.media import MediaProbe
     from exr_pipeline.pictures import RenderedPictures
     from exr_pipeline.storage.locations import Location, OutputLocations
     from exr_pipeline.tables.schema import TableName
@@ -35,8 +39,9 @@ NEVER_SEEN: Final = datetime.fromtimestamp(0, UTC)
 class FileProducts:
     """One file at the end of a run: its state, the reason if it is not ready, and what was made of it.
 
-    `source` is the version that was met (None if the file could not be looked up), `inspection` is None if the header
-    could not be read, `pictures` and `outputs` are None if none were wanted or made.
+    `source` is the version that was met (None if the file could not be looked up). `inspection` is what is known of a
+    picture, `media` of a movie or sound; both are None if it could not be read.
+    `pictures` and `outputs` are None if none were wanted or made.
     """
 
     location: Location
@@ -44,6 +49,7 @@ class FileProducts:
     reason: str | None = None
     source: SourceFile | None = None
     inspection: Inspection | None = None
+    media: MediaProbe | None = None
     pictures: RenderedPictures | None = None
     outputs: OutputLocations | None = None
 
@@ -51,8 +57,10 @@ class FileProducts:
 class MediaWriter(Protocol):
     """What a run needs of the place that media go to."""
 
-    async def write_async(self, location: Location, data: bytes, *, content_type: str, tags: Mapping[str, str]) -> None:
-        """Store one object, whole or not at all."""
+    async def write_async(
+        self, location: Location, data: bytes | Path, *, content_type: str, tags: Mapping[str, str]
+    ) -> None:
+        """Store one object, these bytes or those of a local file, whole or not at all."""
 
     async def delete_async(self, location: Location) -> None:
         """Remove one object, if it is there."""
@@ -64,19 +72,26 @@ def media_tags(media_type: str) -> dict[str, str]:
 
 
 async def write_media(media: MediaWriter, outputs: OutputLocations, pictures: RenderedPictures) -> None:
-    """Store a file's thumbnail and proxy, as far as they were made."""
+    """Store a file's thumbnail, filmstrip and proxy, as far as they were made."""
     if pictures.thumbnail is not None:
         await media.write_async(
             outputs.thumbnail, pictures.thumbnail.jpeg, content_type="image/jpeg", tags=media_tags("thumbnail")
         )
+    if pictures.filmstrip is not None:
+        await media.write_async(
+            outputs.filmstrip, pictures.filmstrip.jpeg, content_type="image/jpeg", tags=media_tags("filmstrip")
+        )
     if pictures.proxy is not None:
-        await media.write_async(outputs.proxy, pictures.proxy.mp4, content_type="video/mp4", tags=media_tags("proxy"))
+        kind = "video/mp4" if pictures.proxy.width else "audio/mp4"
+        await media.write_async(outputs.proxy, pictures.proxy.mp4, content_type=kind, tags=media_tags("proxy"))
 
 
-async def delete_media(media: MediaWriter, outputs: OutputLocations) -> None:
+async def delete_media(media: MediaWriter, source: Location, outputs: OutputLocations) -> None:
     """Remove the media of a version that was replaced by one that can't be read: they would show what is gone."""
     await media.delete_async(outputs.thumbnail)
     await media.delete_async(outputs.proxy)
+    if source_kind(source.name) == "movie":
+        await media.delete_async(outputs.filmstrip)
 
 
 def last_known(location: Location, version: FileVersion | None) -> SourceFile:
@@ -94,15 +109,23 @@ def rows_of(batch: Sequence[FileProducts], *, now: datetime) -> dict[TableName, 
     unread = [
         (products.source, FileState(products.state, products.reason))
         for products in batch
-        if products.inspection is None and products.source is not None
+        if products.inspection is None and products.media is None and products.source is not None
+    ]
+    probed = [
+        (products.source, FileState(products.state, products.reason), products.media)
+        for products in batch
+        if products.media is not None and products.source is not None
     ]
     states = [FileState(products.state, products.reason) for products, _ in read]
     headers = rows([inspection for _, inspection in read], inspected_at=now, states=states)
     others = unread_rows(unread, inspected_at=now)
+    movies = media_rows(probed, inspected_at=now)
     outputs = [_output_row(products, now) for products in batch if products.outputs is not None]
     schema = arrow_schema("proxy_outputs")
     made: dict[TableName, pa.Table] = {"proxy_outputs": pa.Table.from_pylist(outputs, schema=schema)}
-    return {name: pa.concat_tables([headers[name], others[name]]) for name in headers} | made
+    made["media_streams"] = movies.pop("media_streams")
+    tables: list[Mapping[TableName, pa.Table]] = [headers, others, movies]
+    return {name: pa.concat_tables([rows[name] for rows in tables if name in rows]) for name in headers} | made
 
 
 def _output_row(products: FileProducts, now: datetime) -> dict[str, Any]:
@@ -124,12 +147,13 @@ def _output_row(products: FileProducts, now: datetime) -> dict[str, Any]:
         "output_bucket": outputs.thumbnail.bucket,
         "layer": pictures.layer,
         "color_rule": pictures.colour_rule,
-        "ocio_config": pictures.ocio_config,
-        "ocio_config_hash": pictures.ocio_config_hash,
+        "ocio_config": pictures.ocio_config or None,
+        "ocio_config_hash": pictures.ocio_config_hash or None,
         "library_versions": json.dumps(pictures.library_versions, sort_keys=True),
         "nan_pixels": pictures.nan_pixels,
         "inf_pixels": pictures.inf_pixels,
         "is_black": pictures.is_black,
+        "alpha_handling": pictures.alpha_handling or None,
         "warnings": json.dumps(pictures.warnings, ensure_ascii=False),
     }
     if (thumbnail := pictures.thumbnail) is not None:
@@ -140,12 +164,17 @@ def _output_row(products: FileProducts, now: datetime) -> dict[str, Any]:
             "thumb_resolution": f"{thumbnail.width}x{thumbnail.height}",
             "still_view": thumbnail.view,
         }
+    if pictures.filmstrip is not None:
+        row |= {
+            "filmstrip_s3_key": outputs.filmstrip.key,
+            "filmstrip_size_bytes": len(pictures.filmstrip.jpeg),
+        }
     if (proxy := pictures.proxy) is not None:
         row |= {
             "proxy_s3_key": outputs.proxy.key,
-            "proxy_size_bytes": len(proxy.mp4),
-            "proxy_colorspace": proxy.colour_space,
-            "proxy_resolution": f"{proxy.width}x{proxy.height}",
+            "proxy_size_bytes": proxy.size_bytes,
+            "proxy_colorspace": proxy.colour_space or None,
+            "proxy_resolution": f"{proxy.width}x{proxy.height}" if proxy.width else None,
             "proxy_view": proxy.view,
             "encoder": proxy.encoder,
         }

@@ -33,7 +33,7 @@ def _columns(table: TableName, *names: str) -> dg.TableSchema:
 
 SOURCE_SPEC: Final = dg.AssetSpec(
     SOURCE_FILE,
-    description="An OpenEXR or DPX file as it lies in object storage. Others make it; the sensor finds it.",
+    description="A picture, movie or sound as it lies in object storage. Others make it; the sensor finds it.",
     group_name="sources",
     kinds={"s3"},
     partitions_def=files_partitions,
@@ -44,7 +44,8 @@ FILE_SPECS: Final = (
         EXR_HEADER,
         deps=[SOURCE_FILE],
         description=(
-            "Every attribute of every part, without loss, in the tables files, parts, channels and attributes. "
+            "Every attribute of every part, without loss, in the tables files, parts, channels and attributes; "
+            "of a movie or sound its streams, in media_streams. "
             "As a parameter of your own asset: rows of `files`, or of the table named by the input's metadata `table`."
         ),
         group_name="metadata",
@@ -55,6 +56,7 @@ FILE_SPECS: Final = (
             "columns of parts": _columns("parts"),
             "columns of channels": _columns("channels"),
             "columns of attributes": _columns("attributes"),
+            "columns of media_streams": _columns("media_streams"),
         },
         partitions_def=files_partitions,
         skippable=True,
@@ -77,7 +79,10 @@ FILE_SPECS: Final = (
     dg.AssetSpec(
         THUMBNAIL,
         deps=[SOURCE_FILE],
-        description="A JPEG within 256x256 in sRGB, through the display's view, beside the file in `.proxies/`.",
+        description=(
+            "A JPEG within 256x256 in sRGB, through the display's view, beside the file in `.proxies/`. "
+            "Of a movie a frame near its middle, and a filmstrip; of a sound its waveform."
+        ),
         group_name="pictures",
         kinds={"jpeg", "s3"},
         metadata={"table": "proxy_outputs"},
@@ -87,7 +92,10 @@ FILE_SPECS: Final = (
     dg.AssetSpec(
         PROXY_MP4,
         deps=[SOURCE_FILE],
-        description="An H.264 movie within 1920x1080 in Rec.709, ready for the web, beside the file in `.proxies/`.",
+        description=(
+            "An H.264 movie within 1920x1080 in Rec.709, ready for the web, beside the file in `.proxies/`. "
+            "Of a movie all of it with its sound, of a sound AAC alone."
+        ),
         group_name="pictures",
         kinds={"h264", "s3"},
         metadata={"table": "proxy_outputs"},

@@ -28,6 +28,7 @@ from exr_pipeline.orchestration.event_batching import AssetEvent
 if TYPE_CHECKING:
     from exr_pipeline.inspection import SourceFile
     from exr_pipeline.pictures import RenderedPictures
+    from exr_pipeline.storage.locations import OutputLocations
 
 Metadata = dict[str, Any]
 
@@ -78,6 +79,8 @@ def _source(source: SourceFile) -> Metadata:
 
 def _header(products: FileProducts) -> Metadata | None:
     inspection = products.inspection
+    if products.media is not None and products.source is not None:
+        return {**products.media.summary(), "size": products.source.size_bytes}
     if inspection is None:
         return None
     return {
@@ -90,6 +93,9 @@ def _header(products: FileProducts) -> Metadata | None:
 
 def _fingerprint(products: FileProducts) -> Metadata | None:
     inspection = products.inspection
+    if products.media is not None:
+        # Nothing to make, so nothing that failed.
+        return {"channels": 0, "note": "a movie or sound has no channels, and so no vectors"}
     if inspection is None:
         return None
     return {
@@ -104,13 +110,25 @@ def _thumbnail(products: FileProducts) -> Metadata | None:
         return None
     thumbnail = products.pictures.thumbnail
     return {
-        "picture": _picture("webp", products.pictures.icon_webp),
-        "larger picture": _picture("jpeg", products.pictures.preview_jpeg),
+        "picture": picture("webp", products.pictures.icon_webp),
+        "larger picture": picture("jpeg", products.pictures.preview_jpeg),
         "uri": dg.MetadataValue.url(products.outputs.thumbnail.url),
         "resolution": f"{thumbnail.width}x{thumbnail.height}",
         "size": len(thumbnail.jpeg),
         "view": thumbnail.view,
+        **_filmstrip(products.outputs, products.pictures),
         **_colour(products.pictures),
+    }
+
+
+def _filmstrip(outputs: OutputLocations, pictures: RenderedPictures) -> Metadata:
+    strip = pictures.filmstrip
+    if strip is None:
+        return {}
+    return {
+        "filmstrip": picture("jpeg", strip.preview_jpeg),
+        "filmstrip uri": dg.MetadataValue.url(outputs.filmstrip.url),
+        "filmstrip frames": strip.frames,
     }
 
 
@@ -119,12 +137,12 @@ def _proxy(products: FileProducts) -> Metadata | None:
         return None
     proxy = products.pictures.proxy
     return {
-        "picture": _picture("webp", products.pictures.icon_webp),
+        "picture": picture("webp", products.pictures.icon_webp),
         "uri": dg.MetadataValue.url(products.outputs.proxy.url),
-        "resolution": f"{proxy.width}x{proxy.height}",
+        "resolution": f"{proxy.width}x{proxy.height}" if proxy.width else "sound only",
         "duration": round(proxy.duration, 3),
         "frame rate": str(proxy.rate),
-        "size": len(proxy.mp4),
+        "size": proxy.size_bytes,
         "view": proxy.view,
         "encoder": proxy.encoder,
         **_colour(products.pictures),
@@ -157,7 +175,8 @@ def _colour(pictures: RenderedPictures) -> Metadata:
     }
 
 
-def _picture(kind: str, data: bytes) -> dg.MarkdownMetadataValue:
+def picture(kind: str, data: bytes) -> dg.MarkdownMetadataValue:
+    """A picture that Dagster's page shows: in line if it is below 700 bytes, else on a click."""
     # Markdown of less than 1000 characters is shown in line, longer one on a click.
     return dg.MetadataValue.md(f"![](data:image/{kind};base64,{base64.b64encode(data).decode()})")
 

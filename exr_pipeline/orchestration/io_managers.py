@@ -18,6 +18,7 @@ from exr_pipeline.tables.schema import TABLE_NAMES, TableName
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
+    from pathlib import Path
 
     import pyarrow as pa
 
@@ -79,8 +80,10 @@ class MediaIOManager(_TableReader):
     def __init__(self, pipeline: Pipeline) -> None:
         super().__init__(pipeline, "proxy_outputs")
 
-    async def write_async(self, location: Location, data: bytes, *, content_type: str, tags: Mapping[str, str]) -> None:
-        """Store one object, whole or not at all."""
+    async def write_async(
+        self, location: Location, data: bytes | Path, *, content_type: str, tags: Mapping[str, str]
+    ) -> None:
+        """Store one object, these bytes or those of a local file, whole or not at all."""
         await self._pipeline.storage.write_async(location, data, content_type=content_type, tags=tags)
 
     async def delete_async(self, location: Location) -> None:

@@ -49,6 +49,7 @@ def ingest_step(
     become reachable; what this run, or the failed run that it resumes, has already made is not made again.
     """
     from exr_pipeline.ingest.chunk import ChunkIngest, Progress, Wanted
+    from exr_pipeline.ingest.media_files import needs_workers
     from exr_pipeline.pictures import PicturePool, PictureSettings
 
     left = _without_finished(context, partition_keys, assets)
@@ -79,7 +80,11 @@ def ingest_step(
         context.log.info(f"{len(files)} files were finished by another run in the meantime")
 
     locations = in_turns(context, locations_of(left))
-    workers = PicturePool(PictureSettings.from_settings(pipeline.settings)) if wanted.pictures else nullcontext()
+    workers = (
+        PicturePool(PictureSettings.from_settings(pipeline.settings))
+        if needs_workers(locations, wanted)
+        else nullcontext()
+    )
     try:
         with workers as pool:
             ingest = ChunkIngest(pipeline.settings, pipeline.storage, media=media_io, rows=table_io, pool=pool)

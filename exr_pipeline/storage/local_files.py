@@ -50,14 +50,18 @@ def copy_to(location: Location, path: Path) -> ObjectInfo:
         return info
 
 
-def write(location: Location, data: bytes) -> None:
+def write(location: Location, data: bytes | Path) -> None:
     """Put a file in place in one step: readers see the old or the new one, and a crash leaves no half of it."""
     path = path_of(location)
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("xb") as file:
-            file.write(data)
+            if isinstance(data, bytes):
+                file.write(data)
+            else:
+                with data.open("rb") as source:
+                    shutil.copyfileobj(source, file, 1 << 20)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

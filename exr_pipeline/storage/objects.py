@@ -120,9 +120,10 @@ class ObjectStorage:
             raise
         return info
 
-    def write(self, location: Location, data: bytes, *, content_type: str, tags: Mapping[str, str]) -> None:
-        """Store an object in one atomic request with its Content-Type and its tags.
+    def write(self, location: Location, data: bytes | Path, *, content_type: str, tags: Mapping[str, str]) -> None:
+        """Store an object with its Content-Type and its tags: bytes in one request, a local file in several if large.
 
+        It is there as a whole or not at all.
         Google Cloud has no tags: they become user metadata. A local file has neither: only its bytes are stored.
         """
         if location.scheme == "file":
@@ -138,7 +139,8 @@ class ObjectStorage:
                 data,
                 attributes=attributes,
                 tags=None if location.scheme == "gs" else dict(tags),
-                use_multipart=False,
+                # A file takes parts if it is larger than one.
+                use_multipart=None if isinstance(data, Path) else False,
             )
 
     def delete(self, location: Location) -> None:
@@ -213,7 +215,9 @@ class ObjectStorage:
         """`download` for a running event loop."""
         return await self._in_thread(self.download, location, path)
 
-    async def write_async(self, location: Location, data: bytes, *, content_type: str, tags: Mapping[str, str]) -> None:
+    async def write_async(
+        self, location: Location, data: bytes | Path, *, content_type: str, tags: Mapping[str, str]
+    ) -> None:
         """`write` for a running event loop."""
         await self._in_thread(partial(self.write, content_type=content_type, tags=tags), location, data)
 

@@ -73,7 +73,7 @@ def test_what_was_made_is_stored_and_removed_again(picture: Path, wanted: dict[s
         expected[OUTPUTS.proxy] = (pictures.proxy.mp4, "video/mp4", media_tags("proxy"))
     assert shelf.objects == expected
     assert len(expected) == 2 - len(wanted)
-    asyncio.run(delete_media(shelf, OUTPUTS))
+    asyncio.run(delete_media(shelf, LOCATION, OUTPUTS))
     assert shelf.objects == {}
 
 
