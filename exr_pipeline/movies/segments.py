@@ -11,7 +11,6 @@ import struct
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
@@ -156,11 +155,16 @@ class ProgressFile:
         return Progress(done, decoding if decoding >= 0 else None)
 
 
-@cache
+_opened: list[tuple[Settings, ObjectStorage]] = []
+
+
 def _storage(settings: Settings) -> ObjectStorage:
+    """The object storage of this worker, opened once for all frames that come with the same settings."""
     from exr_pipeline.storage.objects import ObjectStorage
 
-    return ObjectStorage(settings)
+    if not _opened or _opened[0][0] != settings:
+        _opened[:] = [(settings, ObjectStorage(settings))]
+    return _opened[0][1]
 
 
 class FrameFiles:
