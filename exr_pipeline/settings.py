@@ -118,6 +118,10 @@ class Settings(BaseSettings):
         description="Headers fetched at the same time per run without pictures; 64 KiB each.",
     )
 
+    retention_days: int = Field(
+        30, ge=1, description="Days for which Dagster's runs and replaced events are kept (see docs/operations.md)."
+    )
+
     # Pictures
     thumbnail_size: int = Field(256, ge=16, le=4096, description="Longest side of a thumbnail, in pixels.")
     proxy_width: int = Field(1920, ge=16, le=8192, description="Largest width of a proxy, in pixels.")

@@ -14,6 +14,7 @@ from exr_pipeline.orchestration.assets import build_file_assets
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
 from exr_pipeline.orchestration.jobs import build_ingest_job, ingest_selection_job, retry_failed_files_job
 from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.retention import retention_job, retention_schedule
 from exr_pipeline.orchestration.sensor import build_sensor
 from exr_pipeline.settings import Settings
 
@@ -32,7 +33,8 @@ def build_defs(
     ingest_job = build_ingest_job()
     defs = dg.Definitions(
         assets=[SOURCE_SPEC, build_file_assets(settings.chunk_size)],
-        jobs=[ingest_job, ingest_selection_job, retry_failed_files_job],
+        jobs=[ingest_job, ingest_selection_job, retry_failed_files_job, retention_job],
+        schedules=[retention_schedule],
         sensors=[build_sensor(settings, [ingest_job, ingest_selection_job])],
         resources={
             "pipeline": pipeline,

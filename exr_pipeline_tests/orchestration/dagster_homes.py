@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 DAGSTER_YAML = Path(__file__).parents[2] / "dagster.yaml"
 
@@ -16,6 +17,29 @@ def instance_at(home: Path) -> Iterator[dg.DagsterInstance]:
     """A new instance in `home`, which also is DAGSTER_HOME and the working folder until the end."""
     home.mkdir(parents=True, exist_ok=True)
     shutil.copy(DAGSTER_YAML, home)
+    with _opened(home) as instance:
+        yield instance
+
+
+@contextmanager
+def postgres_instance_at(home: Path, url: str) -> Iterator[dg.DagsterInstance]:
+    """The same with its storage in a PostgreSQL database."""
+    home.mkdir(parents=True, exist_ok=True)
+    config = yaml.safe_load(DAGSTER_YAML.read_text(encoding="utf-8"))
+    config["storage"] = {
+        "custom": {
+            "module": "exr_pipeline.orchestration.postgres_storage",
+            "class": "BatchingPostgresStorage",
+            "config": {"postgres_url": url},
+        }
+    }
+    (home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    with _opened(home) as instance:
+        yield instance
+
+
+@contextmanager
+def _opened(home: Path) -> Iterator[dg.DagsterInstance]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(home))
         patch.chdir(home)
