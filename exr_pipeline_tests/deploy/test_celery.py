@@ -1,0 +1,294 @@
+"""deploy/celery as it is, on real services: two workers share an ingest, one is killed, the other ends its work."""
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+import yaml
+from dagster._core.launcher import WorkerStatus
+
+from exr_pipeline.orchestration.celery_runs import HealthCheckedCeleryRunLauncher
+from exr_pipeline.orchestration.postgres_storage import BatchingPostgresEventLogStorage
+from exr_pipeline.orchestration.run_now import ingest_source
+from exr_pipeline.settings import Settings
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.objects import ObjectStorage
+from exr_pipeline.tables import open_table_store
+from exr_pipeline_tests.orchestration.dagster_homes import instance_at
+from exr_pipeline_tests.renders import render
+from exr_pipeline_tests.services.outcome import Outcome, partition_counts
+from exr_pipeline_tests.services.processes import Service, answers, free_port, wait_until
+from exr_pipeline_tests.services.redis import running_redis
+from exr_pipeline_tests.vast_emulator.running import running_emulator
+
+DEPLOY = Path(__file__).parents[2] / "deploy" / "celery"
+FILES_COUNT, CHUNK = 40, 10
+SILENCE_SECONDS = 30
+
+# Celery's own call of a client that is newer than it.
+pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    with running_redis(tmp_path / "redis") as url:
+        yield url
+
+
+@pytest.fixture
+def vast() -> Iterator[dict[str, str]]:
+    """The environment that names an emulated VAST DataBase, as several machines need."""
+    with running_emulator() as emulator:
+        yield {
+            "VAST_DB_ENDPOINT": emulator.url,
+            "VAST_DB_BUCKET": "vastdb",
+            "VAST_DB_ACCESS_KEY": "test",
+            "VAST_DB_SECRET_KEY": "test",
+        }
+
+
+def impatient(home: Path) -> None:
+    """Put the deployment's dagster.yaml in place, with shorter waits and one worker for each run."""
+    config = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
+    config["run_launcher"]["config"]["silence_seconds"] = 3
+    config["run_launcher"]["config"]["answer_seconds"] = 1.0
+    config["run_monitoring"]["poll_interval_seconds"] = 1
+    config["concurrency"]["runs"]["max_concurrent_runs"] = 2
+    home.mkdir()
+    (home / "dagster.yaml").write_text(yaml.safe_dump(config))
+
+
+class Cluster:
+    """Code server, daemon and two workers, each a process of its own with the deployment's commands."""
+
+    def __init__(self, folder: Path, environment: Mapping[str, str], stack: ExitStack) -> None:
+        self.home = folder / "home"
+        impatient(self.home)
+        self.environment = {**os.environ, **environment, "DAGSTER_HOME": str(self.home)}
+        self._logs = folder
+        self._stack = stack
+        port = free_port()
+        self.services = [self._started("code", *code_server_command(port))]
+        wait_until(lambda: answers(port), "the code server answers")
+        location = {"host": "127.0.0.1", "port": port, "location_name": "exr_pipeline"}
+        (self.home / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [{"grpc_server": location}]}))
+        self.workers = {name: self._started(name, *worker_command(name)) for name in ("one", "two")}
+        self.services += self.workers.values()
+        self.services.append(self._started("daemon", "dagster._daemon", "run", "-w", self.home / "workspace.yaml"))
+
+    def _started(self, name: str, *command: str | Path) -> Service:
+        service = Service(
+            name,
+            [sys.executable, "-m", *command],
+            self._logs / f"{name}.log",
+            environment=self.environment,
+            folder=self.home,
+        )
+        return self._stack.enter_context(service)
+
+    def logs(self) -> str:
+        return "\n".join(service.log_tail(60) for service in self.services)
+
+
+def code_server_command(port: int) -> list[str]:
+    return ["dagster", "api", "grpc", "-m", "exr_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port)]
+
+
+def worker_command(name: str) -> list[str]:
+    app = "exr_pipeline.orchestration.celery_app"
+    return ["celery", "--app", app, "worker", "--concurrency", "1", "--hostname", f"{name}@%h", "--loglevel", "INFO"]
+
+
+@contextmanager
+def cluster(folder: Path, environment: Mapping[str, str]) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        yield Cluster(folder, environment, stack)
+
+
+def started_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    return list(instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])))
+
+
+def worker_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    launcher = instance.run_launcher
+    assert isinstance(launcher, HealthCheckedCeleryRunLauncher)
+    result: Any = launcher.celery.AsyncResult(run.tags["dagster-celery/task_id"]).result
+    return result["hostname"].partition("@")[0] if isinstance(result, dict) else None
+
+
+def test_what_a_killed_worker_was_at_is_ended_by_the_other(
+    tmp_path: Path,
+    bucket: Location,
+    s3_settings: Settings,
+    storage: ObjectStorage,
+    postgres_url: str,
+    redis_url: str,
+    vast: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for index in range(FILES_COUNT):
+        data = render(0.1 + index / 50, size=(480, 270))
+        storage.write(bucket.child(f"show/beauty.{index:04d}.exr"), data, content_type="image/x-exr", tags={})
+    sources = {info.location.key for info in storage.iter_objects(bucket)}
+    environment = {
+        **vast,
+        "EXR_PIPELINE_POSTGRES_URL": postgres_url,
+        "EXR_PIPELINE_REDIS_URL": redis_url,
+        "EXR_PIPELINE_SOURCES": bucket.url,
+        "EXR_PIPELINE_CHUNK_SIZE": str(CHUNK),
+        "EXR_PIPELINE_SETTLE_SECONDS": "0",
+        "EXR_PIPELINE_SENSOR_INTERVAL_SECONDS": "1",
+        "EXR_PIPELINE_WORKERS": "1",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    settings = Settings(_env_file=None)
+    open_table_store(settings).create_tables()
+
+    with cluster(tmp_path, environment) as running:
+        monkeypatch.setenv("DAGSTER_HOME", str(running.home))
+        with dg.DagsterInstance.get() as instance:
+            assert isinstance(instance.event_log_storage, BatchingPostgresEventLogStorage)
+            killed = kill_a_worker_in_mid_run(instance, running, storage, bucket)
+            try:
+                wait_until(lambda: is_done(instance), "every file's partitions are materialized", seconds=120)
+            except AssertionError as error:
+                pytest.fail(f"{error}\n{partition_counts(instance)}\n{running.logs()}")
+            runs = list(instance.get_runs())
+            failed = instance.get_run_by_id(killed)
+            assert failed is not None
+            assert failed.status == dg.DagsterRunStatus.FAILURE
+            (retry,) = [run for run in runs if run.parent_run_id == killed]
+            assert retry.status == dg.DagsterRunStatus.SUCCESS
+            assert len(runs) == FILES_COUNT // CHUNK + 1
+            counts = partition_counts(instance)
+            assert all(states == {"MATERIALIZED": FILES_COUNT} for states in counts.values()), counts
+
+    outcome = Outcome.of(settings, bucket)
+    assert len(outcome.objects) == 3 * FILES_COUNT
+    for key in outcome.objects.keys() - sources:
+        storage.delete(Location(bucket.scheme, bucket.bucket, key))
+    undisturbed = settings.model_copy(update={"vast_db_bucket": None, "database": tmp_path / "tables.duckdb"})
+    with instance_at(tmp_path / "undisturbed"):
+        ingest_source(bucket, undisturbed)
+    assert outcome.differences(Outcome.of(undisturbed, bucket)) == []
+
+
+def kill_a_worker_in_mid_run(
+    instance: dg.DagsterInstance, running: Cluster, storage: ObjectStorage, bucket: Location
+) -> str:
+    """Kill a worker, and all that it started, that has made some but not all pictures of its run; that run's id."""
+
+    def in_midst() -> tuple[dg.DagsterRun, str] | None:
+        made = {info.location.key.rpartition("/")[2] for info in storage.iter_objects(bucket.child("show/.proxies/"))}
+        for run in started_runs(instance):
+            first = run.tags["dagster/asset_partition_range_start"].rpartition(".exr")[0]
+            frame = int(first.rpartition(".")[2])
+            some = sum(f"beauty.{index:04d}_thumb.jpg" in made for index in range(frame, frame + CHUNK))
+            if 0 < some < CHUNK and (worker := worker_of(instance, run)):
+                return run, worker
+        return None
+
+    try:
+        run, worker = wait_until(in_midst, "a run is in its midst", seconds=120, pause=0.02)
+    except AssertionError as error:
+        pytest.fail(f"{error}\n{running.logs()}")
+    running.workers[worker].kill_group()
+    return run.run_id
+
+
+def is_done(instance: dg.DagsterInstance) -> bool:
+    counts = partition_counts(instance)
+    return all(states == {"MATERIALIZED": FILES_COUNT} for states in counts.values())
+
+
+def test_a_worker_of_another_dagster_yaml_says_what_is_wrong(tmp_path: Path) -> None:
+    shutil.copy(DEPLOY.parents[1] / "dagster.yaml", tmp_path)
+    service = Service(
+        "worker",
+        [sys.executable, "-m", *worker_command("lost")],
+        tmp_path / "log",
+        environment={**os.environ, "DAGSTER_HOME": str(tmp_path)},
+        folder=tmp_path,
+    )
+    with service:
+        wait_until(lambda: not service.is_running, "the worker ends")
+    assert "DAGSTER_HOME" in service.log_tail()
+    assert "HealthCheckedRunLauncher" in service.log_tail()
+
+
+@pytest.fixture
+def launcher(
+    tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[HealthCheckedCeleryRunLauncher]:
+    """The launcher of an instance without a daemon."""
+    config = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
+    del config["storage"]
+    config["run_launcher"]["config"] |= {"silence_seconds": SILENCE_SECONDS, "answer_seconds": 0.5}
+    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setenv("EXR_PIPELINE_REDIS_URL", redis_url)
+    with dg.DagsterInstance.get() as instance:
+        assert isinstance(instance.run_launcher, HealthCheckedCeleryRunLauncher)
+        yield instance.run_launcher
+
+
+def run_begun_by(launcher: HealthCheckedCeleryRunLauncher, worker: str) -> dg.DagsterRun:
+    """A run of which Celery knows that this worker began it, and nothing since."""
+    launcher.celery.backend.store_result("a-task", {"hostname": worker, "pid": 1}, "STARTED")
+    tags = {"dagster-celery/task_id": "a-task"}
+    return dg.DagsterRun("ingest", status=dg.DagsterRunStatus.STARTED, tags=tags)
+
+
+def test_a_run_that_nobody_answers_for_is_given_time_and_then_failed(
+    launcher: HealthCheckedCeleryRunLauncher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = run_begun_by(launcher, "one@gone")
+
+    assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
+    later = time.monotonic() + SILENCE_SECONDS
+    monkeypatch.setattr("exr_pipeline.orchestration.celery_runs.time.monotonic", lambda: later)
+    health = launcher.check_run_worker_health(run)
+
+    assert health.status == WorkerStatus.FAILED
+    assert "one@gone has been silent" in str(health.msg)
+
+
+def test_a_run_whose_worker_was_restarted_is_failed_at_once(
+    launcher: HealthCheckedCeleryRunLauncher, tmp_path: Path
+) -> None:
+    service = Service(
+        "worker",
+        [sys.executable, "-m", *worker_command("one")],
+        tmp_path / "log",
+        environment=os.environ,
+        folder=tmp_path,
+    )
+    with service:
+        inspect = launcher.celery.control.inspect(timeout=0.5)
+        wait_until(lambda: inspect.ping() or not service.is_running, "the worker answers")
+        (worker,) = inspect.ping() or [service.log_tail()]
+
+        run = run_begun_by(launcher, worker)
+        failed = WorkerStatus.FAILED
+        wait_until(lambda: launcher.check_run_worker_health(run).status == failed, "it is failed", seconds=20)
+        health = launcher.check_run_worker_health(run)
+
+    assert health.status == WorkerStatus.FAILED
+    assert f"{worker} no longer has the run" in str(health.msg)
+
+
+def test_what_celery_knows_of_the_end_of_a_run_needs_no_worker(launcher: HealthCheckedCeleryRunLauncher) -> None:
+    run = run_begun_by(launcher, "one@gone")
+    launcher.celery.backend.store_result("a-task", 0, "SUCCESS")
+    assert launcher.check_run_worker_health(run).status == WorkerStatus.SUCCESS
+    launcher.celery.backend.store_result("b-task", RuntimeError("killed"), "FAILURE")
+    failed = dg.DagsterRun("ingest", tags={"dagster-celery/task_id": "b-task"})
+    assert launcher.check_run_worker_health(failed).status == WorkerStatus.FAILED

@@ -1,0 +1,81 @@
+"""What an ingest came to: rows, objects and partitions, in a form in which two ingests can be compared.
+
+Belongs here: what has to be the same whatever happened on the way, and what has not. Not here: ingesting.
+"""
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, Final
+
+import dagster as dg
+
+from exr_pipeline.orchestration.asset_specs import FILE_ASSETS
+from exr_pipeline.orchestration.partitions import FILES, files_partitions
+from exr_pipeline.settings import Settings
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.objects import ObjectStorage
+from exr_pipeline.tables import open_table_store
+from exr_pipeline.tables.schema import COLUMNS, TABLE_NAMES, TableName
+
+# When a thing was done, how long it took and how often are facts of the way there. Everything else counts.
+OF_THE_WAY: Final[dict[TableName, set[str]]] = {
+    "files": {"inspection_timestamp", "last_inspected", "inspection_count", "seen_at"},
+    "proxy_outputs": {"generated_timestamp", "processing_time_seconds"},
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Rows of all versions by table, sorted, without `OF_THE_WAY`; objects by key, each with a hash of its bytes."""
+
+    rows: dict[str, list[tuple[Any, ...]]]
+    objects: dict[str, str]
+
+    @classmethod
+    def of(cls, settings: Settings, bucket: Location) -> "Outcome":
+        """What the tables and the bucket hold now."""
+        tables, storage = open_table_store(settings), ObjectStorage(settings)
+        rows: dict[str, list[tuple[Any, ...]]] = {}
+        for name in TABLE_NAMES:
+            left_out = OF_THE_WAY.get(name, set())
+            assert left_out <= {column.name for column in COLUMNS[name]}
+            found = tables.read(name, current_only=False).drop_columns(sorted(left_out)).to_pylist()
+            rows[name] = sorted((tuple(map(_hashable, row.items())) for row in found), key=repr)
+        objects = {
+            info.location.key: hashlib.sha256(storage.read(info.location)[1]).hexdigest()
+            for info in storage.iter_objects(bucket)
+        }
+        return cls(rows, objects)
+
+    def differences(self, other: "Outcome") -> list[str]:
+        """What one of them has and the other has not, in words; nothing if they are the same."""
+        found = []
+        for name in TABLE_NAMES:
+            mine, others = Counter(self.rows[name]), Counter(other.rows[name])
+            found += [f"{name}: only here: {row}" for row in (mine - others).elements()]
+            found += [f"{name}: only there: {row}" for row in (others - mine).elements()]
+        keys = self.objects.keys() | other.objects.keys()
+        found += [
+            f"object {key}: {self.objects.get(key)} here, {other.objects.get(key)} there"
+            for key in sorted(keys)
+            if self.objects.get(key) != other.objects.get(key)
+        ]
+        return found
+
+
+def partition_counts(instance: dg.DagsterInstance) -> dict[str, Counter[str]]:
+    """For each asset, how many partitions the page shows in which state; one that was never tried is NONE."""
+    keys = instance.get_dynamic_partitions(FILES)
+    counts = {}
+    for asset in FILE_ASSETS:
+        statuses = instance.get_status_by_partition(asset, keys, files_partitions) or {}
+        counts[asset.to_user_string()] = Counter(
+            status.value if (status := statuses.get(key)) is not None else "NONE" for key in keys
+        )
+    return counts
+
+
+def _hashable(item: tuple[str, Any]) -> tuple[str, Any]:
+    name, value = item
+    return name, tuple(value) if isinstance(value, list) else value
