@@ -49,9 +49,9 @@ class FileProducts:
     reason: str | None = None
     source: SourceFile | None = None
     inspection: Inspection | None = None
-    media: MediaProbe | None = None
     pictures: RenderedPictures | None = None
     outputs: OutputLocations | None = None
+    media: MediaProbe | None = None
 
 
 class MediaWriter(Protocol):
