@@ -1,0 +1,247 @@
+"""PostgreSQL as Dagster's storage: batches as on SQLite; and on both, what a killed worker and a failed batch leave."""
+
+import os
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import dagster_postgres
+import pytest
+import sqlalchemy
+from dagster import DagsterEventType
+from dagster._core.instance.ref import InstanceRef
+from dagster._core.launcher import WorkerStatus
+from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKeyTable, SqlEventLogStorageTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+
+from exr_pipeline.orchestration.event_batching import BatchedEvents, log_asset_events
+from exr_pipeline.orchestration.postgres_storage import BatchingPostgresEventLogStorage, BatchingPostgresStorage
+from exr_pipeline_tests.orchestration.dagster_homes import instance_at, postgres_instance_at
+from exr_pipeline_tests.orchestration.test_event_batching import (
+    ASSETS,
+    asset_events,
+    make_all,
+    named,
+    run_over,
+    run_selection,
+    statuses,
+)
+from exr_pipeline_tests.services.postgres import PostgresServer
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def postgres_instance(
+    postgres_server: PostgresServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dg.DagsterInstance]:
+    with postgres_instance_at(tmp_path_factory.mktemp("home"), postgres_server.new_database()) as opened:
+        yield opened
+
+
+@pytest.fixture(params=["SQLite", "PostgreSQL"])
+def instance(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    if request.param == "SQLite":
+        opening = instance_at(tmp_path / "home")
+    else:
+        opening = postgres_instance_at(tmp_path / "home", request.getfixturevalue("postgres_url"))
+    with opening as opened:
+        yield opened
+
+
+@contextmanager
+def counted_inserts() -> Iterator[Counter[str]]:
+    """Statements that add events."""
+    counts: Counter[str] = Counter()
+
+    def executed(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT INTO event_logs"):
+            counts["inserts"] += 1
+
+    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", executed)
+    try:
+        yield counts
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", executed)
+
+
+def content(storage: SqlEventLogStorage) -> list[Sequence[Any]]:
+    """What is in the tables of events, but for ids and the time of their making."""
+    found: list[Sequence[Any]] = []
+    with storage.index_connection() as connection:
+        for table in (SqlEventLogStorageTable, AssetEventTagsTable, AssetKeyTable):
+            columns = [column for column in table.c if column.name not in {"id", "create_timestamp", "event_id"}]
+            found += connection.execute(sqlalchemy.select(*columns).order_by(table.c.id)).fetchall()
+    return found
+
+
+def test_a_run_over_many_files_takes_no_more_statements_than_one_over_few(
+    postgres_instance: dg.DagsterInstance, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with counted_inserts() as few:
+        assert run_over(postgres_instance, named("few", 10)).success
+    with counted_inserts() as many:
+        assert run_over(postgres_instance, named("many", 50)).success
+
+    assert many == few
+    assert "Falling back" not in capfd.readouterr().err
+
+
+def test_exactly_the_bad_files_of_one_asset_show_as_failed(postgres_instance: dg.DagsterInstance) -> None:
+    keys = named("exact", 40)
+    bad = [keys[7], keys[39]]
+
+    result = run_over(postgres_instance, keys, lambda context, chosen: make_all(context, chosen, without=bad))
+
+    assert not result.success
+    good = [key for key in keys if key not in bad]
+    assert statuses(postgres_instance, ASSETS[0], "exact") == {"materialized": good, "failed": bad}
+    assert statuses(postgres_instance, ASSETS[4], "exact") == {"materialized": keys}
+
+
+def test_a_batch_leaves_in_the_tables_what_stock_dagster_leaves_event_by_event(
+    postgres_instance: dg.DagsterInstance, postgres_server: PostgresServer
+) -> None:
+    def both_kinds(context: Any, keys: Sequence[str]) -> None:
+        observed = [dg.AssetObservation(ASSETS[0], partition=key, tags={"dagster/data_version": key}) for key in keys]
+        log_asset_events(context, observed)
+        make_all(context, keys)
+
+    events = asset_events(postgres_instance, run_over(postgres_instance, named("same", 6), both_kinds).run_id)
+    stock = dagster_postgres.PostgresEventLogStorage(postgres_server.new_database())
+    batching = BatchingPostgresEventLogStorage(postgres_server.new_database())
+
+    for event in events:
+        stock.store_event(event)
+    batching.store_event_batch(events)
+
+    assert content(batching) == content(stock)
+    # And either goes on with what the other wrote.
+    again = dagster_postgres.PostgresEventLogStorage(batching.postgres_url)
+    assert again.get_logs_for_run(events[0].run_id) == events
+    again.store_event(events[-1])
+    batching.store_event_batch(events[:2])
+    assert len(batching.get_logs_for_run(events[0].run_id)) == len(events) + 3
+
+
+def test_writers_commit_in_the_order_of_their_ids(
+    postgres_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Otherwise Dagster, which remembers up to which id it has counted partitions, would never count the later one.
+    storage = postgres_instance.event_log_storage
+    assert isinstance(storage, BatchingPostgresEventLogStorage)
+    events = asset_events(postgres_instance, run_over(postgres_instance, named("order", 2)).run_id)
+    inserted, may_commit = threading.Event(), threading.Event()
+    ended: list[str] = []
+    whole = BatchedEvents._store_about_assets
+
+    def slow(self: Any, connection: Any, some: Any, ids: Any) -> None:
+        if threading.current_thread().name == "first":
+            inserted.set()
+            may_commit.wait(60)
+        whole(self, connection, some, ids)
+
+    monkeypatch.setattr(BatchedEvents, "_store_about_assets", slow)
+
+    def write(single: bool) -> None:
+        storage.store_event(events[0]) if single else storage.store_event_batch(events)
+        ended.append(threading.current_thread().name)
+
+    first = threading.Thread(target=write, args=[False], name="first")
+    first.start()
+    assert inserted.wait(60)
+    others = [threading.Thread(target=write, args=[single], name="later") for single in (False, True)]
+    for other in others:
+        other.start()
+        other.join(0.5)
+    assert ended == []
+    may_commit.set()
+    for thread in (first, *others):
+        thread.join(60)
+    assert ended == ["first", "later", "later"]
+
+
+def test_a_batch_that_fails_leaves_nothing_and_its_events_are_then_stored_one_by_one(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = BatchedEvents._store_about_assets
+
+    def only_small_ones(self: Any, connection: Any, events: Any, ids: Any) -> None:
+        if len(events) > 1:
+            raise RuntimeError("no batches today")
+        whole(self, connection, events, ids)
+
+    monkeypatch.setattr(BatchedEvents, "_store_about_assets", only_small_ones)
+    keys = named("single", 4)
+    result = run_over(instance, keys, lambda context, chosen: make_all(context, chosen, without=keys[:1]))
+
+    assert "no batches today" in capfd.readouterr().err
+    logged = Counter(
+        (entry.dagster_event_type, entry.get_dagster_event().asset_key, entry.get_dagster_event().partition)
+        for entry in asset_events(instance, result.run_id)
+    )
+    assert set(logged.values()) == {1}
+    assert len(logged) == 2 * len(ASSETS) * len(keys) - 1
+    assert statuses(instance, ASSETS[0], "single") == {"materialized": keys[1:], "failed": keys[:1]}
+
+
+def test_a_worker_killed_in_mid_chunk_leaves_the_rest_failed_and_nothing_in_progress(
+    instance: dg.DagsterInstance,
+) -> None:
+    keys = named("killed", 20)
+    command = [sys.executable, "-W", "ignore", "-m", "exr_pipeline_tests.orchestration.half_a_chunk", *keys]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    ) as worker:
+        assert worker.stdout is not None
+        run_id = worker.stdout.readline().strip()
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        made, under_way = keys[:10], keys[10:]
+        assert statuses(instance, ASSETS[0], "killed") == {"materialized": made, "materializing": under_way}
+        assert instance.run_launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
+        worker.kill()
+    checked = instance.run_launcher.check_run_worker_health(run)
+    assert checked.status == WorkerStatus.FAILED
+    # What the run monitor does then.
+    instance.report_run_failed(run, checked.msg)
+
+    for asset in ASSETS:
+        assert statuses(instance, asset, "killed") == {"materialized": made, "failed": under_way}
+
+
+def test_an_instance_is_opened_by_every_way_to_say_where_the_database_is(postgres_server: PostgresServer) -> None:
+    url = sqlalchemy.make_url(postgres_server.new_database())
+    bare = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    parts = {"username": url.username, "hostname": url.host, "port": url.port, "db_name": url.database}
+
+    for config in ({"postgres_url": bare}, {"postgres_db": parts}):
+        storage = BatchingPostgresStorage.from_config_value(None, config)
+        assert isinstance(storage.event_log_storage, BatchingPostgresEventLogStorage)
+        assert storage.event_log_storage.get_event_log_table_data("no run", 0) is None
+
+
+def test_other_processes_get_the_same_storage(postgres_instance: dg.DagsterInstance) -> None:
+    # Dagster hands an instance to workers as text.
+    reference = InstanceRef.from_dict(postgres_instance.get_ref().to_dict())
+    with dg.DagsterInstance.from_ref(reference) as opened:
+        assert isinstance(opened.event_log_storage, BatchingPostgresEventLogStorage)
+        assert isinstance(opened.event_log_storage, BatchedEvents)
+
+
+def test_observations_of_scattered_files_are_found(postgres_instance: dg.DagsterInstance) -> None:
+    keys = named("scattered", 7)[::2]
+
+    def observe(context: Any, chosen: Sequence[str]) -> None:
+        log_asset_events(context, [dg.AssetObservation(ASSETS[1], partition=key, description=key) for key in chosen])
+
+    run_id = run_selection(postgres_instance, keys, observe).run_id
+
+    found = postgres_instance.all_logs(run_id, of_type=DagsterEventType.ASSET_OBSERVATION)
+    assert [entry.asset_observation.partition for entry in found if entry.asset_observation] == keys
