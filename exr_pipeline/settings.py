@@ -90,13 +90,28 @@ class Settings(BaseSettings):
 
     # The sensor
     sensor_interval_seconds: int = Field(3, ge=1, description="Seconds between two looks at the sources.")
-    sensor_max_listed: int = Field(20_000, ge=1, description="Objects listed at most per tick; the next one goes on.")
+    sensor_max_listed: int = Field(
+        20_000,
+        ge=1,
+        description="Objects listed at most per tick, from where the last one ended; as many again in folders where "
+        "files have just arrived.",
+    )
+    sensor_seconds: float = Field(
+        15.0, gt=0, description="Seconds that a tick lists at most; Dagster ends a tick after 60."
+    )
     sensor_max_runs: int = Field(
         20, ge=1, description="Unfinished ingest runs beyond which the sensor asks for no more."
     )
     settle_seconds: float = Field(3.0, ge=0, description="Seconds a file must have been unchanged before it is read.")
     retry_after_seconds: float = Field(
         300.0, ge=0, description="Seconds before the sensor tries a retryable file again."
+    )
+
+    show_folders: int = Field(
+        0, ge=0, description="How many folders below a source name the show that runs are tagged with; 0: the source itself."
+    )
+    priorities: Annotated[dict[str, int], NoDecode] = Field(
+        {}, description="Priorities of shows in Dagster's run queue, such as `show_a=10,show_b=-5`; others have 0."
     )
 
     # Runs
@@ -167,6 +182,14 @@ class Settings(BaseSettings):
     def _split_sources(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("priorities", mode="before")
+    @classmethod
+    def _split_priorities(cls, value: object) -> object:
+        if isinstance(value, str):
+            pairs = (part.rpartition("=") for part in value.split(",") if part.strip())
+            return {show.strip(): number.strip() for show, _, number in pairs}
         return value
 
     @field_validator(

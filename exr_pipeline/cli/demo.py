@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from exr_pipeline import __version__
 from exr_pipeline.cli.console import load_settings, progress_line, stdout, table
-from exr_pipeline.cli.ingest import with_progress
+from exr_pipeline.cli.ingest import sequences_with_progress, with_progress
 from exr_pipeline.cli.places import place
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.storage.locations import Location
@@ -42,7 +42,8 @@ SELECT (SELECT count(*) FROM latest_files) AS files,
        (SELECT count(*) FROM channels JOIN latest_files USING (file_id)) AS channels,
        (SELECT count(*) FROM attributes JOIN latest_files USING (file_id)) AS attributes,
        (SELECT count(thumbnail_s3_key) FROM proxy_outputs WHERE superseded_at IS NULL) AS thumbnails,
-       (SELECT count(proxy_s3_key) FROM proxy_outputs WHERE superseded_at IS NULL) AS proxies
+       (SELECT count(proxy_s3_key) FROM proxy_outputs WHERE superseded_at IS NULL) AS proxies,
+       (SELECT count(movie_s3_key) FROM sequence_outputs) AS movies
 """
 _FINDINGS: Final = """
 SELECT uri, state AS finding, reason AS detail FROM latest_files WHERE state <> 'ready'
@@ -98,6 +99,7 @@ def demo() -> None:
                 _MARKER, json.dumps({"version": __version__}).encode(), content_type="application/json", tags={}
             )
         report = with_progress(lambda listener: ingest_source(SHOW, settings, listener))
+        sequences_with_progress(SHOW, settings)
         _print_summary(report, open_table_store(settings), time.monotonic() - started)
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -17,20 +19,33 @@ from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, stdout, table, tell
 from exr_pipeline.cli.places import existing, place
-from exr_pipeline.errors import BadInputError, RetryableError
+from exr_pipeline.cli.probe import media_proxy, media_thumbnail, moves_or_sounds
+from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exr_pipeline.exr import Attribute
     from exr_pipeline.inspection import Inspection, SourceFile
-    from exr_pipeline.pictures import RenderedPictures
+    from exr_pipeline.pictures import PictureSettings, RenderedPictures
+    from exr_pipeline.pictures.picture_rules import Look as PictureLook
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.objects import ObjectStorage
 
 _VALUE_SHOWN: Final = 200
+_SMALLEST, _LARGEST = 16, 8192
 
-Input = Annotated[str, typer.Argument(metavar="IN", help="An OpenEXR or DPX file: a path or a URL.")]
+Input = Annotated[str, typer.Argument(metavar="IN", help="A picture, movie or sound: a path or a URL.")]
+View = Annotated[
+    str, typer.Option(help="View of the display, or `un-tone-mapped`; the display's default one if not given.")
+]
+Display = Annotated[str, typer.Option(help="Display of the OCIO config to make it for.")]
+Look = Annotated[str, typer.Option(help="Look of the OCIO config, or several with commas between them.")]
+SourceSpace = Annotated[str, typer.Option(help="Colour space the file is in, whatever it says.")]
+Layer = Annotated[str, typer.Option(help="Layer, part, view or channel to show.")]
+Exact = Annotated[
+    bool | None, typer.Option("--exact/--baked", help="Compute every pixel exactly instead of by a baked LUT.")
+]
 Output = Annotated[str, typer.Argument(metavar="OUT", help="Where to write it: a path or a URL.")]
 
 
@@ -49,6 +64,7 @@ def inspect(
 
 
 async def _inspect(files: Sequence[str], *, as_json: bool) -> int:
+    from exr_pipeline.ingest.media_files import is_media
     from exr_pipeline.ingest.read_header import HeaderReader, headers_at_once
     from exr_pipeline.inspection import inspection_json, rejection_json
     from exr_pipeline.storage.objects import ObjectStorage
@@ -61,7 +77,10 @@ async def _inspect(files: Sequence[str], *, as_json: bool) -> int:
         source: SourceFile | None = None
         async with at_once:
             try:
-                source, data = await reader.start(existing(file))
+                location = existing(file)
+                if is_media(location):
+                    raise BadInputError(file, f"no render: exr-pipeline probe {file}")
+                source, data = await reader.start(location)
                 return source, await reader.inspect(source, data)
             except (BadInputError, RetryableError) as error:
                 return source, error
@@ -77,11 +96,12 @@ async def _inspect(files: Sequence[str], *, as_json: bool) -> int:
         elif as_json:
             sys.stdout.write(json.dumps(inspection_json(result)) + "\n")
         else:
-            _show(result)
+            show_inspection(result)
     return failed
 
 
-def _show(inspection: Inspection) -> None:
+def show_inspection(inspection: Inspection) -> None:
+    """Print what is known of a picture as tables."""
     from exr_pipeline.inspection.json import printable
 
     facts = inspection.summary()
@@ -106,27 +126,102 @@ def _value(attribute: Attribute) -> str:
     return escape(text if len(text) <= _VALUE_SHOWN else f"{text[:_VALUE_SHOWN]}… {len(text)} characters")
 
 
-def thumbnail(source: Input, target: Output) -> None:
-    """Render the thumbnail of a file: a JPEG within 256x256, through the display's view."""
+def thumbnail(
+    source: Input,
+    target: Output,
+    *,
+    size: Annotated[
+        int | None, typer.Option(min=_SMALLEST, max=_LARGEST, help="Longest side in pixels; 256 if not given.")
+    ] = None,
+    view: View = "",
+    display: Display = "",
+    look: Look = "",
+    source_space: SourceSpace = "",
+    layer: Layer = "",
+    exact: Exact = None,
+) -> None:
+    """Render the thumbnail of a file: a JPEG within 256x256, through the display's view.
+
+    Of a movie it is a frame near its middle, of a sound its waveform.
+
+    What is not said here is as the picture rules and other settings have it (docs/colour.md).
+    """
     settings = load_settings()
-    pictures = _render(source, settings, thumbnail=True)
+    chosen = _chosen(settings, _looks(display, view, look), source_space, layer, exact)
+    if size is not None:
+        chosen = replace(chosen, thumbnail_size=size)
+    if moves_or_sounds(source):
+        media_thumbnail(source, target, settings, chosen)
+        return
+    pictures = _render(source, settings, chosen, thumbnail=True)
     made = pictures.thumbnail
     assert made is not None
     _write(target, made.jpeg, "image/jpeg", "thumbnail", settings)
     stdout.print(f"{target}: {made.width}x{made.height}, {_provenance(pictures, made.view)}", highlight=False)
 
 
-def proxy(source: Input, target: Output) -> None:
-    """Render the proxy of a file: an H.264 MP4 within 1920x1080, in Rec.709."""
+def proxy(
+    source: Input,
+    target: Output,
+    *,
+    size: Annotated[str, typer.Option(help="Longest side in pixels, or WIDTHxHEIGHT to fit into.")] = "",
+    view: View = "",
+    display: Display = "",
+    look: Look = "",
+    source_space: SourceSpace = "",
+    layer: Layer = "",
+    exact: Exact = None,
+) -> None:
+    """Render the proxy of a file: an H.264 MP4 within 1920x1080, in Rec.709.
+
+    Of a movie it is all of it with its sound, of a sound AAC alone.
+
+    What is not said here is as the picture rules and other settings have it (docs/colour.md).
+    """
     settings = load_settings()
-    pictures = _render(source, settings, thumbnail=False)
+    chosen = _chosen(settings, _looks(display, view, look), source_space, layer, exact)
+    if size:
+        box = _box(size)
+        chosen = replace(chosen, proxy_width=box[0], proxy_height=box[1])
+    if moves_or_sounds(source):
+        media_proxy(source, target, settings, chosen)
+        return
+    pictures = _render(source, settings, chosen, thumbnail=False)
     made = pictures.proxy
     assert made is not None
+    assert isinstance(made.mp4, bytes)
+    assert isinstance(made.mp4, bytes)
     _write(target, made.mp4, "video/mp4", "proxy", settings)
     stdout.print(
         f"{target}: {made.width}x{made.height}, {made.duration:g} s, {_provenance(pictures, made.view)}",
         highlight=False,
     )
+
+
+def _box(size: str) -> tuple[int, int]:
+    found = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", size.lower())
+    box = (0, 0) if found is None else (int(found[1]), int(found[2] or found[1]))
+    if not all(_SMALLEST <= side <= _LARGEST for side in box):
+        raise MisconfiguredError(
+            "--size", f"{size!r} is no size", f"write a number of pixels or WIDTHxHEIGHT, {_SMALLEST} to {_LARGEST}"
+        )
+    return box
+
+
+def _looks(display: str, view: str, look: str) -> PictureLook:
+    from exr_pipeline.pictures.picture_rules import Look as PictureLook
+
+    return PictureLook(display=display, view=view, look=look)
+
+
+def _chosen(
+    settings: Settings, look: PictureLook, source_space: str, layer: str, exact: bool | None
+) -> PictureSettings:
+    from exr_pipeline.pictures import PictureSettings
+    from exr_pipeline.pictures.picture_rules import PictureRule
+
+    wish = PictureRule(still=look, video=look, source_space=source_space, layer=layer, exact=exact)
+    return PictureSettings.from_settings(settings).wishing(wish)
 
 
 def _provenance(pictures: RenderedPictures, view: str) -> str:
@@ -135,8 +230,7 @@ def _provenance(pictures: RenderedPictures, view: str) -> str:
     return escape(f"{pictures.layer} from {pictures.source_colour_space} ({pictures.colour_rule}) to {view}")
 
 
-def _render(source: str, settings: Settings, *, thumbnail: bool) -> RenderedPictures:
-    from exr_pipeline.pictures import PictureSettings
+def _render(source: str, settings: Settings, chosen: PictureSettings, *, thumbnail: bool) -> RenderedPictures:
     from exr_pipeline.pictures.render import render
     from exr_pipeline.storage.objects import ObjectStorage
 
@@ -147,13 +241,7 @@ def _render(source: str, settings: Settings, *, thumbnail: bool) -> RenderedPict
         if path is None:
             path = Path(folder) / "source"
             storage.download(location, path)
-        return render(
-            str(path),
-            location.url,
-            thumbnail=thumbnail,
-            proxy=not thumbnail,
-            settings=PictureSettings.from_settings(settings),
-        )
+        return render(str(path), location.url, thumbnail=thumbnail, proxy=not thumbnail, settings=chosen)
 
 
 def _write(target: str, data: bytes, content_type: str, media_type: str, settings: Settings) -> None:

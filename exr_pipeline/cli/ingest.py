@@ -1,4 +1,4 @@
-"""Commands that ingest through Dagster in this process: `ingest` and `retry`.
+"""Commands that work through Dagster in this process: `ingest`, `retry` and `sequences`.
 
 Belongs here: arguments, the progress bar, the summary. Not here: runs (`orchestration.run_now`).
 """
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exr_pipeline.ingest.chunk import Progress as ChunkProgress
+    from exr_pipeline.movies.sequence_movie import MovieProgress
     from exr_pipeline.orchestration.run_now import IngestListener, IngestReport
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.locations import Location
 
 
 def ingest(
@@ -58,6 +61,45 @@ def retry(
         summarise(report)
     else:
         stdout.print("Nothing to retry.")
+
+
+def sequences(
+    source: Annotated[str, typer.Argument(help="A URL prefix such as s3://renders/shot_010/, or a local folder.")],
+) -> None:
+    """Make movie, contact sheet and filmstrip of each ingested sequence under SOURCE that has none of its frames now.
+
+    What the sensor does once a sequence is quiet, at once. Sequences that cannot be made are said, with the reason.
+    """
+    settings = load_settings()
+    made = sequences_with_progress(existing(source if source.endswith("/") else f"{source}/"), settings)
+    if not made:
+        stdout.print("Nothing to do: no sequence is new or has changed.")
+        return
+    counts = ", ".join(f"{made.get(state, 0)} {state}" for state in (READY, REJECTED, RETRYABLE))
+    stdout.print(f"{sum(made.values())} sequences: {counts}")
+    if made.get(REJECTED) or made.get(RETRYABLE):
+        stdout.print("Why: exr-pipeline sql \"FROM sequence_outputs WHERE state <> 'ready'\"", highlight=False)
+    if made.get(RETRYABLE):
+        raise typer.Exit(1)
+
+
+def sequences_with_progress(source: Location, settings: Settings) -> dict[str, int]:
+    """Make what is outdated of the sequences under a source behind a progress bar; how many ended in which state."""
+    from exr_pipeline.orchestration.run_now import make_sequences
+
+    with progress_line() as line:
+        total, finished = 0, set[str]()
+
+        def found(count: int) -> None:
+            nonlocal total
+            total = count
+
+        def progressed(name: str, movie: MovieProgress) -> None:
+            finished.add(name)
+            what = f"sequence {len(finished)} of {total}"
+            line.update(what, movie.done, movie.total, f"{movie.rate:.1f} frames/s {name}")
+
+        return make_sequences(source, settings, found, progressed)
 
 
 def with_progress(work: Callable[[IngestListener], IngestReport]) -> IngestReport:

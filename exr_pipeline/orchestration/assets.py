@@ -6,6 +6,7 @@ Belongs here: what Dagster runs for backfills, the sensor and single files. Not 
 import dagster as dg
 
 from exr_pipeline.orchestration.asset_specs import FILE_SPECS, MEDIA_IO, TABLE_IO
+from exr_pipeline.orchestration.sequence_assets import SEQUENCE_SPECS, SEQUENCES_PER_RUN, sequences_step
 from exr_pipeline.orchestration.step import ingest_step
 
 
@@ -32,3 +33,20 @@ def build_file_assets(chunk_size: int) -> dg.AssetsDefinition:
         yield from ()
 
     return ingest_files
+
+
+def build_sequence_assets() -> dg.AssetsDefinition:
+    """The assets of sequences, made by one step for any number of partitions."""
+
+    @dg.multi_asset(
+        name="make_sequences",
+        specs=list(SEQUENCE_SPECS),
+        can_subset=True,
+        backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=SEQUENCES_PER_RUN),
+        required_resource_keys={"pipeline"},
+    )
+    def make_sequences(context: dg.AssetExecutionContext):  # type: ignore[no-untyped-def]  # a generator of nothing
+        sequences_step(context, context.partition_keys, context.selected_asset_keys, context.resources.pipeline)
+        yield from ()
+
+    return make_sequences

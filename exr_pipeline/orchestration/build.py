@@ -10,12 +10,14 @@ from typing import Any
 import dagster as dg
 
 from exr_pipeline.orchestration.asset_specs import MEDIA_IO, SOURCE_SPEC, TABLE_IO
-from exr_pipeline.orchestration.assets import build_file_assets
+from exr_pipeline.orchestration.assets import build_file_assets, build_sequence_assets
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
 from exr_pipeline.orchestration.jobs import build_ingest_job, ingest_selection_job, retry_failed_files_job
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.retention import retention_job, retention_schedule
 from exr_pipeline.orchestration.sensor import build_sensor
+from exr_pipeline.orchestration.sequence_assets import build_sequences_job
+from exr_pipeline.orchestration.sequence_sensor import build_sequence_sensor
 from exr_pipeline.settings import Settings
 
 
@@ -30,12 +32,15 @@ def build_defs(
     settings = settings or Settings()
     overrides = dict(resource_overrides or {})
     pipeline = overrides.pop("pipeline", None) or Pipeline(settings)
-    ingest_job = build_ingest_job()
+    ingest_job, sequences_job = build_ingest_job(), build_sequences_job()
     defs = dg.Definitions(
-        assets=[SOURCE_SPEC, build_file_assets(settings.chunk_size)],
-        jobs=[ingest_job, ingest_selection_job, retry_failed_files_job, retention_job],
+        assets=[SOURCE_SPEC, build_file_assets(settings.chunk_size), build_sequence_assets()],
+        jobs=[ingest_job, ingest_selection_job, retry_failed_files_job, sequences_job, retention_job],
         schedules=[retention_schedule],
-        sensors=[build_sensor(settings, [ingest_job, ingest_selection_job])],
+        sensors=[
+            build_sensor(settings, [ingest_job, ingest_selection_job]),
+            build_sequence_sensor(settings, sequences_job),
+        ],
         resources={
             "pipeline": pipeline,
             TABLE_IO: TableIOManager(pipeline),

@@ -1,6 +1,6 @@
-"""The partition set that the assets share: one partition per file.
+"""The partition sets that the assets share: one partition per file, and one per sequence of frames.
 
-Belongs here: the set, and how its keys translate. The keys' text is `Location.partition_key`.
+Belongs here: the sets, and how their keys translate. The keys' text is `Location.partition_key`.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,10 @@ import dagster as dg
 from exr_pipeline.storage.locations import Location
 
 FILES = "files"
+SEQUENCES = "sequences"
 
 files_partitions = dg.DynamicPartitionsDefinition(name=FILES)
+sequences_partitions = dg.DynamicPartitionsDefinition(name=SEQUENCES)
 
 
 def locations_of(partition_keys: Sequence[str]) -> list[Location]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exr_pipeline.ingest.chunk import Progress
+    from exr_pipeline.movies.sequence_movie import MovieProgress
     from exr_pipeline.storage.objects import ObjectStorage
     from exr_pipeline.tables.store import TableStore
 
@@ -21,14 +22,20 @@ if TYPE_CHECKING:
 class Pipeline:
     """Settings and clients of one process. Clients are made when first used, so that loading definitions stays quick.
 
-    `on_progress` is told how far a run in this process is, besides the run's own log.
+    `on_progress` is told how far a run in this process is, besides the run's own log, and `on_movie_progress` how far
+    the movie of which sequence is.
     """
 
     def __init__(
-        self, settings: Settings | None = None, *, on_progress: Callable[[Progress], None] | None = None
+        self,
+        settings: Settings | None = None,
+        *,
+        on_progress: Callable[[Progress], None] | None = None,
+        on_movie_progress: Callable[[str, MovieProgress], None] | None = None,
     ) -> None:
         self._settings = settings
         self.on_progress = on_progress
+        self.on_movie_progress = on_movie_progress
 
     @cached_property
     def settings(self) -> Settings:

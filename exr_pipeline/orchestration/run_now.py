@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import dagster as dg
 
     from exr_pipeline.ingest.chunk import Progress
+    from exr_pipeline.movies.sequence_movie import MovieProgress
     from exr_pipeline.orchestration.resources import Pipeline
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.object_info import ObjectInfo
@@ -99,19 +100,55 @@ def retry_failed(settings: Settings, url_prefix: str = "", listener: IngestListe
     return report
 
 
+def make_sequences(
+    source: Location,
+    settings: Settings,
+    on_found: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[str, MovieProgress], None] | None = None,
+) -> dict[str, int]:
+    """Make the media of every sequence under a source that the tables know and whose media are not up to date.
+
+    Runs in this process, without waiting for quiet. Returns how many sequences ended in which state.
+    """
+    from exr_pipeline.orchestration.partitions import SEQUENCES
+    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.orchestration.sequence_sensor import requests
+    from exr_pipeline.sequences.watch import outdated, sequences_in
+
+    pipeline = Pipeline(settings, on_movie_progress=on_progress)
+    folders = [folder for folder in pipeline.tables.folders_changed_since("") if folder.url.startswith(source.url)]
+    due = [
+        sequence
+        for folder in sorted(folders)
+        for sequence in outdated(pipeline.tables, sequences_in(pipeline.tables, folder, udim=settings.udim_hint))
+    ]
+    on_found(len(due))
+    keys = [sequence.key for sequence in due]
+    with open_instance() as instance:
+        known = set(instance.get_dynamic_partitions(SEQUENCES))
+        new = [key for key in keys if key not in known]
+        if new:
+            instance.add_dynamic_partitions(SEQUENCES, new)
+        for request in requests(new, [key for key in keys if key in known]):
+            _execute(str(request.job_name), instance, pipeline, {}, request.tags, request.partition_key)
+    rows = pipeline.tables.read(
+        "sequence_outputs", columns=["state"], locations=[sequence.location for sequence in due]
+    )
+    return dict(Counter(rows.column("state").to_pylist()))
+
+
 def _ingest(candidates: Iterable[Candidate], pipeline: Pipeline) -> list[str]:
     from exr_pipeline.orchestration.partitions import FILES
-    from exr_pipeline.orchestration.sensor import run_requests
+    from exr_pipeline.orchestration.sensor import existing_partitions, run_requests
 
     ordered = sorted(candidates, key=lambda candidate: candidate.info.location)
     with open_instance() as instance:
-        known = set(instance.get_dynamic_partitions(FILES))
-        new = [candidate for candidate in ordered if candidate.info.location.partition_key not in known]
-        old = [candidate for candidate in ordered if candidate.info.location.partition_key in known]
-        instance.add_dynamic_partitions(FILES, [candidate.info.location.partition_key for candidate in new])
+        known = existing_partitions(instance, [candidate.info.location.partition_key for candidate in ordered])
+        added, requests = run_requests(ordered, known, pipeline.settings)
+        instance.add_dynamic_partitions(FILES, added)
         return [
             _execute(str(request.job_name), instance, pipeline, dict(request.run_config), request.tags)
-            for request in run_requests(new, old, pipeline.settings.chunk_size)
+            for request in requests
         ]
 
 
@@ -121,13 +158,18 @@ def _execute(
     pipeline: Pipeline,
     run_config: dict[str, Any],
     tags: Mapping[str, str] | None = None,
+    partition_key: str | None = None,
 ) -> str:
     from exr_pipeline.orchestration.build import build_defs
 
     defs = build_defs(settings=pipeline.settings, resource_overrides={"pipeline": pipeline})
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     result = defs.resolve_job_def(job_name).execute_in_process(
-        run_config={**run_config, **quiet}, instance=instance, tags=tags, raise_on_error=False
+        run_config={**run_config, **quiet},
+        instance=instance,
+        tags=tags,
+        partition_key=partition_key,
+        raise_on_error=False,
     )
     return result.run_id
 

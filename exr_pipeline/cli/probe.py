@@ -1,0 +1,176 @@
+"""Movies, sounds and stills at the command line: `probe`, and `thumbnail` and `proxy` of what moves or sounds.
+
+Belongs here: arguments and output. Not here: probing or rendering (`media`), or pictures of renders (`cli.files`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from exr_pipeline.cli.console import load_settings, stdout, table, tell
+from exr_pipeline.cli.places import existing, place
+from exr_pipeline.errors import BadInputError, RetryableError
+from exr_pipeline.storage.locations import source_kind
+
+if TYPE_CHECKING:
+    from exr_pipeline.media import MediaProbe
+    from exr_pipeline.pictures import PictureSettings, RenderedPictures
+    from exr_pipeline.pictures.pool import WorkerPool
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.object_info import ObjectInfo
+    from exr_pipeline.storage.objects import ObjectStorage
+
+_STREAM_COLUMNS = ("stream", "type", "codec", "picture or sound", "rate", "length", "colour")
+
+
+def moves_or_sounds(source: str) -> bool:
+    """Whether a path or URL names a movie or a sound."""
+    return source_kind(source) in {"movie", "audio"}
+
+
+def probe(
+    files: Annotated[list[str], typer.Argument(metavar="FILE|URL...", help="Movies, sounds, TIFF, PNG or JPEG files.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file and line.")] = False,
+) -> None:
+    """Read what movies, sounds and stills say of themselves: streams, codecs, sizes, rates, colour, time code.
+
+    OpenEXR and DPX files are read by `exr-pipeline inspect`.
+    """
+    from exr_pipeline.pictures.pool import WorkerPool
+    from exr_pipeline.storage.objects import ObjectStorage
+
+    settings = load_settings()
+    storage = ObjectStorage(settings)
+    failed = 0
+    with WorkerPool(workers=1, memory_mb=settings.worker_memory_mb) as pool:
+        for file in files:
+            try:
+                with _fetched(file, storage) as (info, path):
+                    _print(file, info, path, pool, settings.worker_timeout_seconds, as_json=as_json)
+            except (BadInputError, RetryableError) as error:
+                failed += 1
+                tell(str(error))
+    if failed:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _fetched(file: str, storage: ObjectStorage) -> Iterator[tuple[ObjectInfo, Path]]:
+    """The file on this machine's disk, for as long as the block runs."""
+    location = existing(file)
+    path = storage.local_path(location)
+    if path is not None:
+        yield storage.head(location), path
+        return
+    with tempfile.TemporaryDirectory(prefix="exr_pipeline_") as folder:
+        path = Path(folder) / "source"
+        yield storage.download(location, path), path
+
+
+def _print(file: str, info: ObjectInfo, path: Path, pool: WorkerPool, timeout: float, *, as_json: bool) -> None:
+    from exr_pipeline.cli.files import show_inspection
+    from exr_pipeline.ingest.read_header import source_file
+    from exr_pipeline.inspection import inspection_json
+    from exr_pipeline.media.probe import probe as probed
+    from exr_pipeline.media.stills import inspect_still
+
+    name = info.location.url
+    kind = source_kind(info.location.name)
+    if kind in {"exr", "dpx"}:
+        raise BadInputError(file, f"a render: exr-pipeline inspect {file}")
+    if kind == "image":
+        still = pool.call(inspect_still, name, timeout, str(path), source_file(info)).result()
+        if as_json:
+            _write_line(inspection_json(still))
+        else:
+            show_inspection(still)
+        return
+    media = pool.call(probed, name, timeout, str(path), name).result()
+    if as_json:
+        _write_line({"file": {"path": info.location.key, "uri": name, "size_bytes": info.size}, **media.to_json()})
+    else:
+        _show(name, media)
+
+
+def _write_line(facts: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(facts) + "\n")
+
+
+def _show(name: str, media: MediaProbe) -> None:
+    facts = [(key, escape(str(value))) for key, value in media.summary().items() if value not in ("", None)]
+    stdout.print(table(("", escape(name)), facts))
+    rows = []
+    for stream in media.streams:
+        picture = f"{stream.width}x{stream.height} {stream.pixel_format or ''}" if stream.width else ""
+        sound = f"{stream.channel_layout or stream.channel_count or ''} {stream.sample_format or ''}".strip()
+        tags = (stream.color_primaries, stream.color_transfer, stream.color_matrix, stream.color_range)
+        rate = stream.frame_rate or (f"{stream.sample_rate} Hz" if stream.sample_rate else "")
+        length = "" if stream.duration_seconds is None else f"{stream.duration_seconds:.3f} s"
+        codec = " ".join(filter(None, (stream.codec, stream.profile)))
+        cells = (str(stream.index), stream.type, codec, picture or sound, rate, length, "/".join(filter(None, tags)))
+        rows.append(tuple(map(escape, cells)))
+    stdout.print(table(_STREAM_COLUMNS, rows))
+    labelled = [("file", *tag) for tag in media.tags]
+    labelled += [(f"stream {stream.index}", *tag) for stream in media.streams for tag in stream.tags]
+    if labelled:
+        stdout.print(table(("of", "tag", "value"), [tuple(map(escape, row)) for row in labelled]))
+
+
+def media_thumbnail(source: str, target: str, settings: Settings, chosen: PictureSettings) -> None:
+    """Write the thumbnail of a movie or sound."""
+    with _rendered(source, settings, chosen, proxy=False) as pictures:
+        made = pictures.thumbnail
+        assert made is not None
+        _write(target, made.jpeg, "image/jpeg", "thumbnail", settings)
+        stdout.print(f"{target}: {made.width}x{made.height}, {_provenance(pictures)}", highlight=False)
+
+
+def media_proxy(source: str, target: str, settings: Settings, chosen: PictureSettings) -> None:
+    """Write the proxy of a movie or sound."""
+    with _rendered(source, settings, chosen, proxy=True) as pictures:
+        made = pictures.proxy
+        assert made is not None
+        kind, size = ("video/mp4", f"{made.width}x{made.height}, ") if made.width else ("audio/mp4", "")
+        _write(target, made.mp4, kind, "proxy", settings)
+        stdout.print(f"{target}: {size}{made.duration:.3f} s, {_provenance(pictures)}", highlight=False)
+
+
+def _provenance(pictures: RenderedPictures) -> str:
+    for warning in pictures.warnings:
+        tell(warning)
+    colour = f" from {pictures.source_colour_space} ({pictures.colour_rule})" if pictures.source_colour_space else ""
+    return escape(f"{pictures.layer}{colour}")
+
+
+@contextmanager
+def _rendered(source: str, settings: Settings, chosen: PictureSettings, *, proxy: bool) -> Iterator[RenderedPictures]:
+    """The pictures of a movie or sound, whose proxy is a file for as long as the block runs."""
+    from exr_pipeline.media.probe import probe as probed
+    from exr_pipeline.media.render import render_media
+    from exr_pipeline.storage.objects import ObjectStorage
+
+    with (
+        tempfile.TemporaryDirectory(prefix="exr_pipeline_") as folder,
+        _fetched(source, ObjectStorage(settings)) as (info, path),
+    ):
+        name = info.location.url
+        target = str(Path(folder) / "proxy.mp4") if proxy else None
+        media = probed(str(path), name)
+        yield render_media(str(path), name, media, thumbnail=not proxy, proxy_path=target, settings=chosen)
+
+
+def _write(target: str, data: bytes | Path, content_type: str, media_type: str, settings: Settings) -> None:
+    from exr_pipeline.ingest.products import media_tags
+    from exr_pipeline.storage.objects import ObjectStorage
+
+    ObjectStorage(settings).write(place(target), data, content_type=content_type, tags=media_tags(media_type))

@@ -1,0 +1,209 @@
+"""The assets of a sequence of frames: movie, contact sheet and filmstrip, their one step and its events.
+
+Belongs here: specs, step and events of sequences. Not here: the media themselves (`exr_pipeline.sequences.products`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import dagster as dg
+from dagster._core.definitions.data_version import DATA_VERSION_TAG
+
+from exr_pipeline import __version__
+from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
+from exr_pipeline.orchestration.asset_specs import SOURCE_FILE
+from exr_pipeline.orchestration.event_batching import AssetEvent, log_asset_events
+from exr_pipeline.orchestration.file_events import picture
+from exr_pipeline.orchestration.partitions import sequences_partitions
+from exr_pipeline.sequences.watch import frames_hash
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.tables.schema import COLUMNS
+
+if TYPE_CHECKING:
+    from exr_pipeline.movies.sequence_movie import MovieProgress
+    from exr_pipeline.movies.sheets import Sheet
+    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.sequences.products import SequenceProducts
+
+SEQUENCE_MP4: Final = dg.AssetKey("sequence_mp4")
+CONTACT_SHEET: Final = dg.AssetKey("contact_sheet")
+FILMSTRIP: Final = dg.AssetKey("filmstrip")
+SEQUENCE_ASSETS: Final = (SEQUENCE_MP4, CONTACT_SHEET, FILMSTRIP)
+
+SEQUENCES_JOB: Final = "sequences"
+SEQUENCES_PER_RUN: Final = 20
+SECONDS_BETWEEN_PROGRESS: Final = 5.0
+
+_TABLE_SCHEMA: Final = dg.TableSchema(
+    [dg.TableColumn(column.name, column.type, column.meaning) for column in COLUMNS["sequence_outputs"]]
+)
+
+
+def _spec(key: dg.AssetKey, kind: str, description: str) -> dg.AssetSpec:
+    return dg.AssetSpec(
+        key,
+        # Any file may belong to any sequence: Dagster knows no closer relation between two dynamic sets.
+        deps=[dg.AssetDep(SOURCE_FILE, partition_mapping=dg.AllPartitionMapping())],
+        description=description,
+        group_name="sequences",
+        kinds={kind, "s3"},
+        metadata={"table": "sequence_outputs", "dagster/column_schema": _TABLE_SCHEMA},
+        partitions_def=sequences_partitions,
+        skippable=True,
+    )
+
+
+SEQUENCE_SPECS: Final = (
+    _spec(
+        SEQUENCE_MP4,
+        "h264",
+        "All frames of a sequence as one movie at their true rate, with time code; what is missing is marked.",
+    ),
+    _spec(CONTACT_SHEET, "jpeg", "Evenly chosen frames of a sequence on one sheet, with their numbers."),
+    _spec(FILMSTRIP, "jpeg", "Evenly chosen frames of a sequence in one row, for scrubbing by hovering over it."),
+)
+
+
+def build_sequences_job() -> Any:
+    """The job over a range of sequences that the sensor and the command line start."""
+    return dg.define_asset_job(
+        SEQUENCES_JOB,
+        selection=dg.AssetSelection.assets(*SEQUENCE_ASSETS),
+        description="Make movies, contact sheets and filmstrips of sequences.",
+        executor_def=dg.in_process_executor,
+    )
+
+
+def sequences_step(
+    context: dg.AssetExecutionContext,
+    partition_keys: Sequence[str],
+    assets: Collection[dg.AssetKey],
+    pipeline: Pipeline,
+) -> None:
+    """Make the selected assets of these sequences one after another, each on all workers.
+
+    Raises `Failure` after all have ended if some could not be made; the others are materialized.
+    """
+    from exr_pipeline.sequences.products import SequenceMaker, Wanted
+
+    wanted = Wanted(movie=SEQUENCE_MP4 in assets, contact_sheet=CONTACT_SHEET in assets, filmstrip=FILMSTRIP in assets)
+    failed: list[SequenceProducts] = []
+    try:
+        maker = SequenceMaker(pipeline.settings, pipeline.storage, pipeline.tables)
+        for number, key in enumerate(partition_keys, 1):
+            location = Location.from_partition_key(key)
+            products = maker.make(location, wanted, on_progress=_Progress(context, pipeline, location))
+            log_asset_events(context, sequence_events(products, key, assets))
+            if products.reason is not None:
+                failed.append(products)
+                context.log.warning(f"{products.state}: {products.url}: {products.reason}")
+            context.log.info(f"{number}/{len(partition_keys)} sequences, the latest in {products.seconds:.1f} s")
+    except MisconfiguredError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+    except (RetryableError, StateUnknownError) as error:
+        raise dg.Failure(f"The tables could not be written: {error}", allow_retries=False) from error
+    if failed:
+        first = "; ".join(f"{products.url}: {products.reason}" for products in failed[:3])
+        raise dg.Failure(
+            f"{len(failed)} of {len(partition_keys)} sequences could not be made, the others are done: {first}",
+            allow_retries=False,
+        )
+
+
+class _Progress:
+    """Tells the run's log every few seconds how far a movie is."""
+
+    def __init__(self, context: dg.AssetExecutionContext, pipeline: Pipeline, location: Location) -> None:
+        self._context, self._pipeline, self._name = context, pipeline, location.name
+        self._told = time.monotonic()
+
+    def __call__(self, progress: MovieProgress) -> None:
+        if progress.done == progress.total or time.monotonic() - self._told >= SECONDS_BETWEEN_PROGRESS:
+            self._told = time.monotonic()
+            left = "" if progress.seconds_left is None else f", about {progress.seconds_left:.0f} s left"
+            self._context.log.info(
+                f"{self._name}: {progress.done}/{progress.total} frames, {progress.rate:.1f} frames/s{left}"
+            )
+        if self._pipeline.on_movie_progress is not None:
+            self._pipeline.on_movie_progress(self._name, progress)
+
+
+def sequence_events(
+    products: SequenceProducts, partition: str, assets: Collection[dg.AssetKey]
+) -> Iterator[AssetEvent]:
+    """One event per selected asset: a materialization of what was made, or an observation with the reason."""
+    made = {
+        SEQUENCE_MP4: _movie_metadata(products),
+        CONTACT_SHEET: _sheet_metadata(products.contact_sheet, products.contact_sheet_at),
+        FILMSTRIP: _sheet_metadata(products.filmstrip, products.filmstrip_at),
+    }
+    version = "" if products.sequence is None else frames_hash(products.sequence)
+    for asset in assets:
+        metadata = made[asset]
+        if metadata is None:
+            yield dg.AssetObservation(
+                asset,
+                partition=partition,
+                description=f"{products.state}: {products.reason}",
+                metadata={"state": products.state, "reason": products.reason or "", "frames": products.url},
+            )
+        else:
+            yield dg.AssetMaterialization(
+                asset,
+                partition=partition,
+                metadata={**metadata, **_sequence_metadata(products)},
+                tags={DATA_VERSION_TAG: f"{version}-{__version__}"},
+            )
+
+
+def _sequence_metadata(products: SequenceProducts) -> dict[str, Any]:
+    sequence = products.sequence
+    if sequence is None:
+        return {}
+    return {
+        "frames": products.url,
+        "frame range": sequence.frame_range,
+        "frame count": len(sequence),
+        "missing frames": sequence.missing_count,
+    }
+
+
+def _movie_metadata(products: SequenceProducts) -> dict[str, Any] | None:
+    movie = products.movie
+    if movie is None or products.movie_at is None:
+        return None
+    strip = products.filmstrip
+    unreadable = [f"{number}: {why}" for number, why in movie.not_shown.items() if why != "missing"]
+    return {
+        **({"filmstrip": picture("jpeg", strip.preview_jpeg)} if strip is not None else {}),
+        "uri": dg.MetadataValue.url(products.movie_at.url),
+        "resolution": f"{movie.size.width}x{movie.size.height}",
+        "frame rate": str(movie.rate),
+        "duration": round(float(movie.duration), 3),
+        "time code": movie.time_code or "",
+        "size": products.movie_bytes,
+        "view": movie.view,
+        "source colour space": movie.source_colour_space,
+        "decided by": movie.colour_rule,
+        "encoder": movie.encoder,
+        "unreadable frames": unreadable,
+        "warnings": list(movie.warnings),
+        "seconds": round(movie.seconds, 3),
+    }
+
+
+def _sheet_metadata(sheet: Sheet | None, location: Location | None) -> dict[str, Any] | None:
+    if sheet is None or location is None:
+        return None
+    return {
+        "picture": picture("jpeg", sheet.preview_jpeg),
+        "uri": dg.MetadataValue.url(location.url),
+        "resolution": f"{sheet.width}x{sheet.height}",
+        "frames shown": len(sheet.frames),
+        "frame size": f"{sheet.frame_size.width}x{sheet.frame_size.height}",
+        "size": len(sheet.jpeg),
+        "view": sheet.view,
+    }

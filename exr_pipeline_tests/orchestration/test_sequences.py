@@ -1,0 +1,183 @@
+"""Sequences through Dagster: the sensor finds them, a run makes their media, their status is exact."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import av
+import dagster as dg
+import pytest
+import simplejpeg
+from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
+
+from exr_pipeline.orchestration.build import build_defs
+from exr_pipeline.orchestration.partitions import SEQUENCES, sequences_partitions
+from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.run_now import make_sequences
+from exr_pipeline.orchestration.sequence_sensor import tick
+from exr_pipeline.sequences.watch import Watermark
+from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
+from exr_pipeline_tests.pictures.files import flat, write_rgb
+
+
+@pytest.fixture(scope="module")
+def frames(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    folder = tmp_path_factory.mktemp("frames")
+    return [
+        write_rgb(folder / f"{level}.exr", flat(64, 36, (level / 8, 0.2, 0.1))).read_bytes() for level in range(1, 7)
+    ]
+
+
+class Shots(Workshop):
+    """A workshop with ingested frames."""
+
+    def ingest(self, files: dict[str, bytes]) -> None:
+        keys = self.put(files)
+        config = {"ops": {"ingest_selected_files": {"config": {"partitions": keys, "assets": ["exr_header"]}}}}
+        assert self.run("ingest_selection", run_config=config).success
+
+    def tick(self, cursor: str | None = None, *, later: float = 60) -> Any:
+        return tick(self.instance, self.pipeline, cursor, now=datetime.now(UTC) + timedelta(seconds=later))
+
+    def obey(self, result: Any) -> list[Any]:
+        for request in result.dynamic_partitions_requests:
+            self.instance.add_dynamic_partitions(SEQUENCES, request.partition_keys)
+        return [
+            self.run(request.job_name, tags=request.tags, partition_key=request.partition_key)
+            for request in result.run_requests
+        ]
+
+    def sequence_statuses(self, asset: str) -> dict[str, set[str]]:
+        value = get_and_update_asset_status_cache_value(self.instance, dg.AssetKey(asset), sequences_partitions)
+        assert value is not None
+        with dg.partition_loading_context(dynamic_partitions_store=self.instance):
+            failed = set(value.deserialize_failed_partition_subsets(sequences_partitions).get_partition_keys())
+            made = set(value.deserialize_materialized_partition_subsets(sequences_partitions).get_partition_keys())
+        return {"failed": failed, "materialized": made - failed}
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        found = self.pipeline.tables.read("sequence_outputs").to_pylist()
+        return {row["sequence_path"].rpartition("/")[2]: row for row in found}
+
+
+@pytest.fixture
+def shots(workshop: Workshop) -> Shots:
+    settings = workshop.pipeline.settings.model_copy(update={"movie_preset": "review", "workers": 2})
+    pipeline = Pipeline(settings)
+    defs = build_defs(settings=settings, resource_overrides={"pipeline": pipeline})
+    return Shots(workshop.instance, pipeline, workshop.bucket, defs)
+
+
+def frame_count(data: bytes, folder: Path) -> int:
+    path = folder / "movie.mp4"
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def test_a_settled_sequence_becomes_a_movie_a_sheet_and_a_strip_and_again_when_a_frame_changes(
+    shots: Shots, frames: list[bytes], tmp_path: Path
+) -> None:
+    names = ["shot/a.0001.exr", "shot/a.0002.exr", "shot/a.0004.exr"]
+    shots.ingest(dict(zip(names, frames, strict=False)) | {"shot/alone.exr": frames[0]})
+    assert shots.tick(later=0).run_requests == []
+
+    first = shots.tick()
+    (key,) = first.dynamic_partitions_requests[0].partition_keys
+    (run,) = shots.obey(first)
+
+    assert run.success
+    for asset in ("sequence_mp4", "contact_sheet", "filmstrip"):
+        assert shots.sequence_statuses(asset) == {"failed": set(), "materialized": {key}}
+    made = {key for key in shots.objects() if "a.@@@@" in key}
+    assert {key.rpartition("/")[2] for key in made} == {
+        "a.@@@@_sequence.mp4",
+        "a.@@@@_contact_sheet.jpg",
+        "a.@@@@_filmstrip.jpg",
+    }
+    row = shots.rows()["a.####.exr"]
+    assert (row["state"], row["frame_count"], row["missing_frames"], row["movie_frames"]) == ("ready", 3, "3", 4)
+    assert (row["first_frame"], row["last_frame"], row["frame_rate"]) == ("1", "4", "24")
+    movie = shots.pipeline.storage.read(shots.bucket.child("shot/.proxies/a.@@@@_sequence.mp4"))[1]
+    assert len(movie) == row["movie_size_bytes"]
+    assert frame_count(movie, tmp_path) == 4
+    strip = shots.pipeline.storage.read(shots.bucket.child("shot/.proxies/a.@@@@_filmstrip.jpg"))[1]
+    assert simplejpeg.decode_jpeg(strip).shape == (36, 4 * 64, 3)
+    (event,) = shots.materializations("contact_sheet")[key]
+    assert "data:image/jpeg" in str(event.metadata["picture"].value)
+
+    cursor = first.cursor
+    again = shots.tick(cursor)
+    assert again.run_requests == []
+    shots.ingest({"shot/a.0002.exr": frames[4]})
+    changed = shots.tick(again.cursor, later=120)
+    assert [request.partition_key for request in changed.run_requests] == [key]
+    assert changed.dynamic_partitions_requests == []
+    shots.obey(changed)
+    assert shots.rows()["a.####.exr"]["frames_hash"] != row["frames_hash"]
+    assert len(shots.materializations("sequence_mp4")[key]) == 2
+
+
+def test_a_sequence_that_cannot_be_made_fails_alone_with_its_reason(shots: Shots, frames: list[bytes]) -> None:
+    settings = shots.pipeline.settings.model_copy(update={"sequence_missing": "error"})
+    shots.pipeline = Pipeline(settings)
+    shots.defs = build_defs(settings=settings, resource_overrides={"pipeline": shots.pipeline})
+    gap = {"b/gap.1.exr": frames[0], "b/gap.3.exr": frames[1]}
+    shots.ingest({"a/good.1.exr": frames[0], "a/good.2.exr": frames[1], **gap})
+
+    result = shots.tick()
+    (run,) = shots.obey(result)
+
+    assert not run.success
+    good, bad = sorted(key for request in result.dynamic_partitions_requests for key in request.partition_keys)
+    assert shots.sequence_statuses("sequence_mp4") == {"failed": {bad}, "materialized": {good}}
+    assert shots.sequence_statuses("filmstrip") == {"failed": set(), "materialized": {good, bad}}
+    row = shots.rows()["gap.#.exr"]
+    assert row["state"] == "rejected"
+    assert "1 frames are missing: 2" in row["reason"]
+    assert row["movie_s3_key"] is None
+    assert row["filmstrip_s3_key"].endswith("/.proxies/gap.@_filmstrip.jpg")
+    (told,) = shots.observations("sequence_mp4")[bad]
+    assert "missing" in str(told.description)
+    assert shots.tick().run_requests == []
+
+
+def test_making_one_medium_again_keeps_what_the_row_says_of_the_others(shots: Shots, frames: list[bytes]) -> None:
+    shots.ingest({"a.1.exr": frames[0], "a.2.exr": frames[1]})
+    made = make_sequences(shots.bucket, shots.pipeline.settings)
+    before = shots.rows()["a.#.exr"]
+    (key,) = shots.instance.get_dynamic_partitions(SEQUENCES)
+
+    run = shots.run("sequences", tags={RANGE_START: key, RANGE_END: key}, asset_selection=[dg.AssetKey("filmstrip")])
+
+    assert made == {"ready": 1}
+    assert run.success
+    after = shots.rows()["a.#.exr"]
+    changed = {name for name, value in after.items() if value != before[name]}
+    assert changed <= {"processing_time_seconds", "generated_timestamp"}
+    assert len(shots.materializations("filmstrip")[key]) == 2
+    assert len(shots.materializations("sequence_mp4")[key]) == 1
+    assert make_sequences(shots.bucket, shots.pipeline.settings) == {}
+
+
+def test_a_sequence_that_changes_while_a_run_is_at_it_is_looked_at_again(shots: Shots, frames: list[bytes]) -> None:
+    shots.ingest({"a.1.exr": frames[0], "a.2.exr": frames[1]})
+    result = shots.tick()
+    (key,) = result.dynamic_partitions_requests[0].partition_keys
+    shots.instance.add_dynamic_partitions(SEQUENCES, [key])
+    job = shots.defs.resolve_job_def("sequences")
+    run = shots.instance.create_run_for_job(
+        job, tags={RANGE_START: key, RANGE_END: key}, status=dg.DagsterRunStatus.STARTED
+    )
+
+    waiting = shots.tick(result.cursor)
+    fresh = shots.tick(None)
+
+    assert waiting.run_requests == []
+    assert fresh.run_requests == []
+    assert Watermark(**json.loads(fresh.cursor)).again == [
+        shots.bucket.url + ("" if shots.bucket.url.endswith("/") else "/")
+    ]
+    shots.instance.report_run_failed(run)
+    assert [request.partition_key for request in shots.tick(fresh.cursor).run_requests] == [key]
