@@ -55,6 +55,7 @@ def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: Pict
         is_black=not any(one.rgb.any() for one in made),
         warnings=picture.warnings,
         seconds=time.perf_counter() - started,
+        alpha_handling=picture.alpha_handling,
     )
 
 

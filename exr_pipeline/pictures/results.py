@@ -64,7 +64,7 @@ class RenderedPictures:
 
     `preview_jpeg` is a picture of about 4 KB for web pages, `icon_webp` one below 1 KB. `is_black`: every pixel of the
     outputs is 0. Pixels with NaN or infinity were replaced and are counted in the resolution that was decoded. Only
-    movies have a filmstrip.
+    movies have a filmstrip. `alpha_handling` is empty where nothing is known of alpha.
     """
 
     thumbnail: Thumbnail | None
@@ -83,3 +83,4 @@ class RenderedPictures:
     warnings: tuple[str, ...]
     seconds: float
     filmstrip: Filmstrip | None = None
+    alpha_handling: str = ""

@@ -182,6 +182,7 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("warnings", "string", "JSON list of what a viewer should know"),
         Column("filmstrip_s3_key", "string", "Key of the filmstrip; null if none was made"),
         Column("filmstrip_size_bytes", "int64", "Size of the filmstrip"),
+        Column("alpha_handling", "string", "What became of alpha: none, or premultiplied or straight, over black"),
     ),
     "media_streams": (
         *_ID,

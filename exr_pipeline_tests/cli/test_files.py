@@ -10,6 +10,7 @@ import av
 import boto3
 import cv2
 import numpy as np
+import OpenEXR
 import pytest
 
 from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, small_exr, write_shot
@@ -157,3 +158,66 @@ def test_a_target_that_cannot_be_written_is_said_in_one_line(cli: Cli, shot: Pat
     said = cli("thumbnail", "shot/beauty.1001.exr", target)
     assert (said.status, said.out) == (1, "")
     assert target.removeprefix("/dev/null/") in said.error or "/dev/null" in said.error
+
+
+@pytest.mark.parametrize(("command", "target"), [("thumbnail", "out.jpg"), ("proxy", "out.mp4")])
+def test_size_space_display_view_look_layer_and_exactness_can_be_chosen(
+    cli: Cli, home: Path, command: str, target: str
+) -> None:
+    values = np.full((96, 128), 0.4, np.float16)
+    channels = dict.fromkeys(("R", "G", "B", "key.R", "key.G", "key.B"), values)
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, channels).write(str(home / "x.exr"))
+    said = cli(
+        *(command, "x.exr", target, "--size", "64", "--source-space", "ARRI LogC4", "--layer", "KEY", "--exact"),
+        *("--display", "Display P3 - Display", "--view", "un-tone-mapped"),
+        *("--look", "ACES 1.3 Reference Gamut Compression"),
+    )
+    assert (said.status, said.err) == (0, "")
+    assert said.out.startswith(f"{target}: 64x48, ")
+    assert "key from ARRI LogC4 (forced (ARRI LogC4)) to Display P3 - Display / Un-tone-mapped, look ACES" in said.out
+
+
+def test_options_come_before_the_picture_rules(
+    cli: Cli, shot: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "rules.yaml").write_text(f"rules: [{{prefix: {home}, view: un-tone-mapped, layer: nothing}}]")
+    monkeypatch.setenv("EXR_PIPELINE_PICTURE_RULES", str(home / "rules.yaml"))
+    by_rule = cli("thumbnail", "shot/beauty.1001.exr", "out.jpg")
+    by_option = cli("thumbnail", "shot/beauty.1001.exr", "out.jpg", "--view", "ACES 1.0 - SDR Video", "--layer", "R")
+    assert "to sRGB - Display / Un-tone-mapped" in by_rule.out
+    assert "has no layer, part, view or channel 'nothing'" in by_rule.err
+    assert by_option.out.startswith("out.jpg: 64x48, R (data) from data")
+    assert by_option.status == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--view", "Un-tone-maped"), "--view: the OCIO config"),
+        (("--view", "Un-tone-maped"), "did you mean 'Un-tone-mapped'?"),
+        (("--display", "sRGB"), "did you mean 'sRGB - Display'"),
+        (("--look", "Gamut"), "did you mean 'ACES 1.3 Reference Gamut Compression'?"),
+        (("--source-space", "ACESgc"), "did you mean 'ACEScg'"),
+        (("--layer", "diffuse"), "has no layer, part, view or channel 'diffuse'; it has B, G, R"),
+        (("--size", "4"), "--size"),
+    ],
+)
+def test_a_name_that_is_not_there_is_answered_with_what_is_like_it(
+    cli: Cli, shot: Path, home: Path, options: tuple[str, ...], message: str
+) -> None:
+    said = cli("thumbnail", "shot/beauty.1001.exr", "out.jpg", *options)
+    assert said.status > 0
+    assert message in said.error
+    assert not (home / "out.jpg").exists()
+
+
+def test_a_proxy_fits_into_a_width_and_a_height(cli: Cli, shot: Path) -> None:
+    assert cli("proxy", "shot/beauty.1001.exr", "out.mp4", "--size", "60x24").out.startswith("out.mp4: 32x24, ")
+    assert "--size: '60by24' is no size" in cli("proxy", "shot/beauty.1001.exr", "out.mp4", "--size", "60by24").error
+
+
+def test_a_png_keeps_its_code_values(cli: Cli, home: Path) -> None:
+    cv2.imwrite(str(home / "grey.png"), np.full((32, 48, 3), 128, np.uint8))
+    said = cli("thumbnail", "grey.png", "out.jpg")
+    assert said.out == "out.jpg: 48x32, RGB from sRGB - Display (default (integers: sRGB)) to sRGB - Display\n"
+    assert np.abs(cv2.imread(str(home / "out.jpg")).astype(int) - 128).max() <= 1

@@ -42,6 +42,8 @@ def test_colour_that_alpha_covers_in_part_is_divided_by_it_in_linear_light(tmp_p
     assert np.abs(covered.rgb[16, [48, 80]] - srgb(colour)).max() <= 0.52
     assert np.abs(over_black.rgb[16, [16, 48, 80]] - srgb(np.outer((0, 0.25, 1), colour))).max() <= 0.52
     assert over_black.alpha is None
+    assert (covered.alpha_handling, over_black.alpha_handling) == ("premultiplied, kept", "premultiplied, over black")
+    assert shown(write_rgb(tmp_path / "y.exr", pixels)).alpha_handling == "none"
 
 
 def test_a_picture_fits_its_box_with_even_sides_and_tells_size_aspect_and_time(tmp_path):
