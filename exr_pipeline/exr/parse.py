@@ -75,7 +75,9 @@ class _Parser:
         data, position, seen = self.data, self.position, self.seen
         last = min(len(data), MAX_HEADER_BYTES - 1)
         attributes: list[Attribute] = []
-        while head := _HEAD.match(data, position):
+        room = MAX_ATTRIBUTES - self.attributes
+        match = _HEAD.match
+        while head := match(data, position):
             name, type_name, size_bytes = head.groups()
             start = head.end()
             size = int.from_bytes(size_bytes, "little")
@@ -84,11 +86,9 @@ class _Parser:
             # What is negative exceeds any file as an unsigned number.
             if end > last or (fixed_size is not None and fixed_size != size):
                 break
-            self.attributes += 1
-            if self.attributes > MAX_ATTRIBUTES:
+            if len(attributes) == room:
                 raise HeaderError(self.name, f"more than {MAX_ATTRIBUTES} attributes", position + len(name) + 1)
-            record = data[position:end]
-            attribute = seen.get(record) if seen is not None else None
+            attribute = None if seen is None else seen.get(data[position:end])
             if attribute is None:
                 raw = data[start:end]
                 try:
@@ -97,7 +97,7 @@ class _Parser:
                     problem = f"attribute {decode_text(name)!r}: {error.problem}"
                     raise HeaderError(self.name, problem, start + error.position) from None
                 if seen is not None:
-                    seen[record] = attribute
+                    seen[data[position:end]] = attribute
             if kind in _LISTS:
                 self.list_items += len(attribute.value)
                 if self.list_items > MAX_LIST_ITEMS:
@@ -107,6 +107,7 @@ class _Parser:
         if data[position : position + 1] != b"\0" or position >= MAX_HEADER_BYTES:
             raise self.fault(position)
         self.position = position + 1
+        self.attributes += len(attributes)
         return tuple(attributes)
 
     def fault(self, position: int) -> HeaderError:

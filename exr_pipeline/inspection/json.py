@@ -96,7 +96,9 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def _matrix(value: Matrix) -> list[list[Any]]:
-    return [_numbers(row) for row in value.rows]
+    numbers = _numbers(value.elements)
+    side = math.isqrt(len(numbers))
+    return [numbers[start : start + side] for start in range(0, len(numbers), side)]
 
 
 def _preview(value: Preview) -> dict[str, Any]:
@@ -161,11 +163,12 @@ def attributes_json(parts: Iterable[Sequence[Attribute]]) -> list[list[dict[str,
 
     Those whose name or type is not UTF-8 have its bytes as `name_bytes` or `type_bytes` too.
     """
-    made: dict[int, dict[str, Any]] = {}
-    return [
-        [made.get(id(attribute)) or made.setdefault(id(attribute), _attribute(attribute)) for attribute in part]
-        for part in parts
-    ]
+    listed = [*parts]
+    if len(listed) == 1:
+        return [[_attribute(attribute) for attribute in listed[0]]]
+    shared = {id(attribute): attribute for part in listed for attribute in part}
+    made = {key: _attribute(attribute) for key, attribute in shared.items()}
+    return [[made[id(attribute)] for attribute in part] for part in listed]
 
 
 def _attribute(attribute: Attribute) -> dict[str, Any]:
