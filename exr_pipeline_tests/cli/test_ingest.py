@@ -109,7 +109,7 @@ def test_a_prefix_in_s3_is_ingested_beside_itself_and_no_secret_is_left_anywhere
         ("nosuch", "nosuch: no such file or folder"),
         ("~nobody~renders", "no such file or folder"),
         ("file:///no/such/folder", "there is no folder /no/such/folder"),
-        ("notes.txt", "neither a folder nor an .exr or .dpx file"),
+        ("notes.txt", "neither a folder nor an image, movie or sound that is known by its extension"),
         ("ftp://server/show", "not an object storage URL"),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_source_that_is_not_there_is_said_in_one_line(cli: Cli, home: Path, so
 def test_a_folder_without_pictures_is_said_to_be_one(cli: Cli, home: Path) -> None:
     (home / "empty").mkdir()
     said = cli("ingest", "empty")
-    assert (said.status, said.out) == (0, f"No OpenEXR or DPX files at {(home / 'empty').as_uri()}/\n")
+    assert (said.status, said.out) == (0, f"No files to ingest at {(home / 'empty').as_uri()}/\n")
 
 
 def test_a_wrong_key_is_said_in_one_line_and_not_shown(
