@@ -167,6 +167,37 @@ def test_a_run_whose_worker_and_code_server_were_killed_is_failed(instance: dg.D
     assert any(f"worker process {worker} is gone" in (message or "") for message in messages)
 
 
+@contextmanager
+def daemon() -> Iterator[subprocess.Popen[bytes]]:
+    """Dagster's daemon as a process of its own, on the home of the test."""
+    command = [sys.executable, "-W", "ignore", "-m", "dagster._daemon", "run", "--empty-workspace"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_a_run_whose_worker_code_server_and_daemon_were_killed_is_failed_by_the_next_daemon(
+    instance: dg.DagsterInstance,
+) -> None:
+    def heard_of() -> float:
+        heartbeat = instance.get_daemon_heartbeats().get("MONITORING")
+        return heartbeat.timestamp if heartbeat else 0.0
+
+    with code_server(instance) as workspace, daemon() as first:
+        run_id = launched(instance, workspace, "never")
+        wait_until(heard_of)
+        worker = worker_of(instance, run_id)
+        for pid in (first.pid, int(facts_of(worker)[1]), worker):
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: is_gone(worker))
+    assert status(instance, run_id) == dg.DagsterRunStatus.STARTED
+
+    with daemon():
+        wait_until(lambda: status(instance, run_id) == dg.DagsterRunStatus.FAILURE, 120)
+
+
 def test_a_run_whose_worker_alone_was_killed_is_failed(
     instance: dg.DagsterInstance, workspace: WorkspaceProcessContext
 ) -> None:
