@@ -66,7 +66,8 @@ def test_no_column_of_a_ready_file_is_forgotten():
     )
     for name, table in rows([full], inspected_at=NOW).items():
         empty = {column for column in table.column_names if table[column].null_count == table.num_rows}
-        assert empty == ({"reason", "superseded_at"} if name == "files" else set()), name
+        later = {"reason", "superseded_at", "archived_at", "deleted_at"} if name == "files" else set()
+        assert empty == later, name
 
 
 def test_the_row_of_a_file():
