@@ -158,7 +158,8 @@ def run(size: Size, folder: Path) -> Report:
         "worker (decode once, H.264 of one second); the predecessor is `oiiotool --info -v`, `oiiotool` to the "
         f"thumbnail, `oiiotool` to the proxy frame{' and `ffmpeg` to a one-frame movie' if with_movie else ''}, on all "
         "cores. "
-        f"Bare decoding reads only R, G and B of the part and mip level needed. Medians of {rounds} turns.",
+        "Bare decoding, what the picture cannot do without, reads only R, G and B, at full resolution, of the part and "
+        f"mip level that are shown. Medians of {rounds} turns.",
         ratios,
         figures,
         [
