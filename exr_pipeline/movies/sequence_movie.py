@@ -36,7 +36,7 @@ from exr_pipeline.movies.segments import (
 from exr_pipeline.movies.time_code import can_drop, counted_rate, to_frames, to_text
 from exr_pipeline.pictures.movie import DEFAULT_RATE
 from exr_pipeline.pictures.picture_settings import PictureSettings
-from exr_pipeline.pictures.pool import WorkerEndedError, WorkerPool
+from exr_pipeline.pictures.pool import WorkerEndedError, WorkerPool, given_or_own
 from exr_pipeline.pictures.still import Size
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ def make_movie(
     burn_in: tuple[BurnInField, ...] = (),
     box: Size | None = None,
     work: Path | None = None,
+    pool: WorkerPool | None = None,
     on_progress: OnProgress | None = None,
 ) -> MovieResult:
     """Encode all frames of a sequence, in order, into the local file `out`, which is put in place when it is whole.
@@ -142,9 +143,9 @@ def make_movie(
     name = _digest([sequence.key, preset.model_dump(mode="json"), reading.box, burn_in, missing, str(rate)])
     with (
         _own_folder(work or settings.state_dir / "movies", name) as folder,
-        WorkerPool(workers=pictures.workers, memory_mb=pictures.worker_memory_mb) as pool,
+        given_or_own(pool, pictures) as workers,
     ):
-        making = _Making(sequence, reading, preset, missing, burn_in, folder, pool, on_progress)
+        making = _Making(sequence, reading, preset, missing, burn_in, folder, workers, on_progress)
         result = making.movie(frames, rate, out, started)
         for leftover in folder.iterdir():
             if leftover.is_file() and leftover.name != _LOCK:

@@ -20,7 +20,7 @@ from exr_pipeline.movies.planned import planned_frames
 from exr_pipeline.movies.segments import Reading, letterboxed, still_of
 from exr_pipeline.pictures.filmstrip import FILMSTRIP_FRAMES, FRAME_BOX, evenly, filmstrip
 from exr_pipeline.pictures.picture_settings import PictureSettings
-from exr_pipeline.pictures.pool import WorkerPool
+from exr_pipeline.pictures.pool import WorkerPool, given_or_own
 from exr_pipeline.pictures.still import Size, jpeg, preview
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def contact_sheet(
     pictures: PictureSettings | None = None,
     frames: int = CONTACT_FRAMES,
     size: Size = CONTACT_SIZE,
+    pool: WorkerPool | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Sheet:
     """A grid of at most `frames` evenly chosen frames, each with its number, within `size` pixels.
@@ -91,7 +92,7 @@ def contact_sheet(
             for limit, side, count in zip(_CELL, size, (columns, rows), strict=True)
         )
     )
-    stills = _Stills(sequence, planned, cell, settings, pictures, on_progress)
+    stills = _Stills(sequence, planned, cell, settings, pictures, pool, on_progress)
     frame = stills.size
     canvas = np.full(
         (_GAP + rows * (frame.height + _GAP), _GAP + columns * (frame.width + _GAP), 3), _BACKGROUND, np.uint8
@@ -111,6 +112,7 @@ def sequence_filmstrip(
     settings: Settings,
     pictures: PictureSettings | None = None,
     frames: int = FILMSTRIP_FRAMES,
+    pool: WorkerPool | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Sheet:
     """At most `frames` evenly chosen frames side by side, all of one size within 160x90 pixels, for hover-scrubbing.
@@ -118,7 +120,7 @@ def sequence_filmstrip(
     Frames without or with a damaged file are crossed out. Raises `BadInputError` if no frame can be shown.
     """
     planned = _chosen(planned_frames(sequence, storage), frames)
-    stills = _Stills(sequence, planned, FRAME_BOX, settings, pictures, on_progress)
+    stills = _Stills(sequence, planned, FRAME_BOX, settings, pictures, pool, on_progress)
     made = filmstrip(stills.pixels)
     return stills.sheet(made.jpeg, made.preview_jpeg, Size(made.width, made.height), len(planned), 1)
 
@@ -137,11 +139,14 @@ class _Stills:
         box: Size,
         settings: Settings,
         pictures: PictureSettings | None,
+        pool: WorkerPool | None,
         on_progress: Callable[[int, int], None] | None,
     ) -> None:
         self._planned = planned
         self.not_shown: dict[str, str] = {}
-        found = self._read(sequence, box, settings, pictures or PictureSettings.from_settings(settings), on_progress)
+        found = self._read(
+            sequence, box, settings, pictures or PictureSettings.from_settings(settings), pool, on_progress
+        )
         shown = [still for still in found if still is not None]
         if not shown:
             number, reason = next(iter(self.not_shown.items()))
@@ -162,13 +167,14 @@ class _Stills:
         box: Size,
         settings: Settings,
         pictures: PictureSettings,
+        pool: WorkerPool | None,
         on_progress: Callable[[int, int], None] | None,
     ) -> list[tuple[NDArray[np.uint8], Reference] | None]:
         reading = Reading(settings, pictures, box, with_alpha=False)
         found: list[tuple[NDArray[np.uint8], Reference] | None] = []
         with (
             tempfile.TemporaryDirectory(prefix="exr_pipeline_") as folder,
-            WorkerPool(workers=pictures.workers, memory_mb=pictures.worker_memory_mb) as pool,
+            given_or_own(pool, pictures) as workers,
         ):
             calls = []
             for index, frame in enumerate(self._planned):
@@ -177,7 +183,7 @@ class _Stills:
                 name = sequence.url if frame.location is None else frame.location.url
                 timeout = pictures.worker_timeout_seconds
                 there = frame.location is not None
-                calls.append(pool.call(still_of, name, timeout, frame, reading, spool) if there else None)
+                calls.append(workers.call(still_of, name, timeout, frame, reading, spool) if there else None)
             for done, (frame, call) in enumerate(zip(self._planned, calls, strict=True), 1):
                 try:
                     found.append(None if call is None else call.result())

@@ -92,15 +92,15 @@ def sequences_step(
     wanted = Wanted(movie=SEQUENCE_MP4 in assets, contact_sheet=CONTACT_SHEET in assets, filmstrip=FILMSTRIP in assets)
     failed: list[SequenceProducts] = []
     try:
-        maker = SequenceMaker(pipeline.settings, pipeline.storage, pipeline.tables)
-        for number, key in enumerate(partition_keys, 1):
-            location = Location.from_partition_key(key)
-            products = maker.make(location, wanted, on_progress=_Progress(context, pipeline, location))
-            log_asset_events(context, sequence_events(products, key, assets))
-            if products.reason is not None:
-                failed.append(products)
-                context.log.warning(f"{products.state}: {products.url}: {products.reason}")
-            context.log.info(f"{number}/{len(partition_keys)} sequences, the latest in {products.seconds:.1f} s")
+        with SequenceMaker(pipeline.settings, pipeline.storage, pipeline.tables) as maker:
+            for number, key in enumerate(partition_keys, 1):
+                location = Location.from_partition_key(key)
+                products = maker.make(location, wanted, on_progress=_Progress(context, pipeline, location))
+                log_asset_events(context, sequence_events(products, key, assets))
+                if products.reason is not None:
+                    failed.append(products)
+                    context.log.warning(f"{products.state}: {products.url}: {products.reason}")
+                context.log.info(f"{number}/{len(partition_keys)} sequences, the latest in {products.seconds:.1f} s")
     except MisconfiguredError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 from exr_pipeline.errors import BadInputError, ExrPipelineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from exr_pipeline.pictures.picture_settings import PictureSettings
@@ -155,6 +155,16 @@ class WorkerPool:
             return WorkerEndedError(name, f"worker processes died {_ATTEMPTS} times before it was done")
         reason = " ".join(str(error).split())
         return BadInputError(name, f"no picture could be made: {type(error).__name__}: {reason}")
+
+
+@contextlib.contextmanager
+def given_or_own(pool: WorkerPool | None, settings: PictureSettings) -> Iterator[WorkerPool]:
+    """A pool that somebody has open already, else one for the length of the block: starting workers takes seconds."""
+    if pool is not None:
+        yield pool
+        return
+    with WorkerPool(workers=settings.workers, memory_mb=settings.worker_memory_mb) as own:
+        yield own
 
 
 class PicturePool(WorkerPool):

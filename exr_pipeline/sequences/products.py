@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from exr_pipeline import __version__
 from exr_pipeline.errors import BadInputError, RetryableError
@@ -24,6 +24,7 @@ from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from types import TracebackType
 
     from exr_pipeline.movies.sequence_movie import MovieProgress, MovieResult
     from exr_pipeline.movies.sheets import Sheet
@@ -72,7 +73,7 @@ class SequenceProducts:
 
 
 class SequenceMaker:
-    """Makes media of sequences, one sequence after another, each on all workers.
+    """Makes media of sequences, one sequence after another, each on all workers; use as a context manager.
 
     Raises `MisconfiguredError` if the preset or the OCIO config cannot be used.
     """
@@ -81,12 +82,24 @@ class SequenceMaker:
         from exr_pipeline.movies.presets import find_preset, load_presets
         from exr_pipeline.pictures.colour import load_config
         from exr_pipeline.pictures.picture_settings import PictureSettings
+        from exr_pipeline.pictures.pool import WorkerPool
 
         self._settings = settings
         self._storage = storage
         self._tables = tables
         self._preset = find_preset(settings.movie_preset, load_presets(settings.movie_presets))
-        load_config(PictureSettings.from_settings(settings))
+        pictures = PictureSettings.from_settings(settings)
+        load_config(pictures)
+        self._pool = WorkerPool(workers=pictures.workers, memory_mb=pictures.worker_memory_mb)
+
+    def __enter__(self) -> Self:
+        self._pool.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.__exit__(kind, error, trace)
 
     def make(
         self, location: Location, wanted: Wanted, *, on_progress: Callable[[MovieProgress], None] | None = None
@@ -123,12 +136,12 @@ class SequenceMaker:
             self._make_movie(products, sequence, on_progress)
 
         def sheet() -> None:
-            made = contact_sheet(sequence, self._storage, settings=self._settings)
+            made = contact_sheet(sequence, self._storage, settings=self._settings, pool=self._pool)
             products.contact_sheet_at = self._store(sequence, "contact_sheet.jpg", made.jpeg, "image/jpeg")
             products.contact_sheet = made
 
         def strip() -> None:
-            made = sequence_filmstrip(sequence, self._storage, settings=self._settings)
+            made = sequence_filmstrip(sequence, self._storage, settings=self._settings, pool=self._pool)
             products.filmstrip_at = self._store(sequence, "filmstrip.jpg", made.jpeg, "image/jpeg")
             products.filmstrip = made
 
@@ -159,6 +172,7 @@ class SequenceMaker:
                 preset=self._preset,
                 missing=self._settings.sequence_missing,
                 burn_in=("name", "frame", "timecode") if self._settings.sequence_burn_in else (),
+                pool=self._pool,
                 on_progress=on_progress,
             )
             products.movie_bytes = out.stat().st_size
