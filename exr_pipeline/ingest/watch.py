@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from exr_pipeline.tables.schema import REJECTED, RETRYABLE
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from exr_pipeline.tables.store import FileVersion
 
 Need = Literal["new", "changed", "retry"]
+
+# A file that may not be read has no entity tag to know it by. Rights change rarely: look less often.
+UNREADABLE_FACTOR: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +43,24 @@ def needs_work(
 
     A version is recognised by its entity tag: an upload within the same second or with an older date is still seen.
     A rejected version is final until it is put there anew, be it with the same bytes: it may have been away meanwhile.
-    A retryable one is due `retry_after` its last inspection.
+    A retryable one is due `retry_after` its last inspection, one that may not be looked up 24 times that. A file
+    that was taken for deleted and is there again needs work, be it the same version: its media may be gone.
     """
     found: list[Candidate] = []
     for info in listed:
         version = known.get(info.location)
         if version is None:
             found.append(Candidate(info, "new"))
-        elif version.etag != info.etag or (version.state == REJECTED and version.mtime != info.last_modified):
+        elif version.etag is None and version.state == REJECTED and version.deleted_at is None:
+            if now - version.last_inspected >= retry_after * UNREADABLE_FACTOR:
+                found.append(Candidate(info, "retry"))
+            elif info.last_modified >= version.last_inspected:
+                found.append(Candidate(info, "changed"))
+        elif (
+            version.deleted_at is not None
+            or version.etag != info.etag
+            or (version.state == REJECTED and version.mtime != info.last_modified)
+        ):
             found.append(Candidate(info, "changed"))
         elif version.state == RETRYABLE and now - version.last_inspected >= retry_after:
             found.append(Candidate(info, "retry"))

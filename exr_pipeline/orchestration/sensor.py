@@ -1,13 +1,15 @@
 """The sensor: new and changed files under the sources become partitions and runs.
 
-Belongs here: one tick, its cursor and what is already under way. Not here: which files need work (`ingest.watch`).
+Belongs here: one tick, its cursor and what is already under way. Not here: where it looks (`sweep`), which files need
+work (`ingest.watch`).
 It compares listing and tables anew at every sweep, so that nothing depends on an event or on the order of keys.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -18,17 +20,21 @@ from exr_pipeline.errors import RetryableError
 from exr_pipeline.ingest.watch import Candidate, Sighting, in_chunks, needs_work, settled
 from exr_pipeline.orchestration.jobs import INGEST_JOB, RETRY_JOB, SELECTION_JOB, Selection
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
-from exr_pipeline.storage.locations import Location, SourceRule
+from exr_pipeline.orchestration.sweep import HotFolder, hot_folders, list_sources
+from exr_pipeline.storage.locations import Location
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exr_pipeline.orchestration.resources import Pipeline
     from exr_pipeline.settings import Settings
-    from exr_pipeline.storage.object_info import ObjectInfo
 
 SENSOR: Final = "source_files"
 SIGHTINGS_KEPT: Final = 2000
+FAILED_RUNS_KEPT: Final = 100
+SHOW_TAG: Final = "exr_pipeline/show"
+
+_PRIORITY_TAG = "dagster/priority"
 
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
@@ -39,15 +45,18 @@ _UNFINISHED = [
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 ]
+_OUR_JOBS = frozenset({INGEST_JOB, SELECTION_JOB, RETRY_JOB, "__ASSET_JOB"})
 _ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 @dataclass
 class Cursor:
-    """What one tick leaves for the next: where each source's listing goes on, and files that were not yet settled."""
+    """What one tick leaves for the next: how far listings are, and files that were not yet settled."""
 
     after: dict[str, str] = field(default_factory=dict)
     sightings: dict[str, Sighting] = field(default_factory=dict)
+    hot: list[HotFolder] = field(default_factory=list)
+    turn: int = 0
 
     @classmethod
     def from_text(cls, text: str | None) -> Cursor:
@@ -57,7 +66,10 @@ class Cursor:
             url: Sighting(seen["etag"], datetime.fromisoformat(seen["since"]))
             for url, seen in raw.get("sightings", {}).items()
         }
-        return cls(after=raw.get("after", {}), sightings=sightings)
+        hot = [
+            HotFolder(each["url"], datetime.fromisoformat(each["latest"]), each["after"]) for each in raw.get("hot", [])
+        ]
+        return cls(raw.get("after", {}), sightings, hot, raw.get("turn", 0))
 
     def to_text(self) -> str:
         """JSON for Dagster to keep."""
@@ -97,25 +109,24 @@ def tick(
 ) -> dg.SensorResult | dg.SkipReason:
     """One bounded look at the sources: partitions to add and runs to start."""
     settings = pipeline.settings
-    all_keys = list(instance.get_dynamic_partitions(FILES))
+    room = settings.sensor_max_runs - unfinished_runs(instance)
+    if room <= 0:
+        runs = settings.sensor_max_runs - room
+        return dg.SkipReason(f"{runs} runs are under way (EXR_PIPELINE_SENSOR_MAX_RUNS)")
     # Before the tables are read: a run that ends in between has its rows there by then.
-    busy = Busy.of(instance, all_keys, failed_since=now - timedelta(seconds=settings.retry_after_seconds))
-    if busy.runs >= settings.sensor_max_runs:
-        return dg.SkipReason(f"{busy.runs} runs are under way (EXR_PIPELINE_SENSOR_MAX_RUNS)")
-    listed = _list_sources(pipeline, cursor)
+    runs_now = RunsNow.of(instance, failed_since=now - timedelta(seconds=settings.retry_after_seconds))
+    listed = list_sources(pipeline, cursor, now=now)
     versions = pipeline.tables.current_versions([info.location for info in listed])
     candidates = needs_work(listed, versions, now=now, retry_after=timedelta(seconds=settings.retry_after_seconds))
+    cursor.hot = hot_folders(cursor.hot, candidates, now=now)
+    busy = Busy.of(instance, runs_now if candidates else RunsNow())
     free = [candidate for candidate in candidates if not busy.covers(candidate)]
     ready, waiting = settled(free, cursor.sightings, now=now, settle=timedelta(seconds=settings.settle_seconds))
-    room = (settings.sensor_max_runs - busy.runs) * settings.chunk_size
-    known = set(all_keys)
-    new = [candidate for candidate in ready if candidate.info.location.partition_key not in known]
-    old = [candidate for candidate in ready if candidate.info.location.partition_key in known]
     seen_now = {info.location.url for info in listed}
     kept = {url: seen for url, seen in cursor.sightings.items() if url not in seen_now}
     cursor.sightings = dict(list({**kept, **waiting}.items())[-SIGHTINGS_KEPT:])
-    requests = run_requests(new[:room], old[: max(room - len(new), 0)], settings.chunk_size)
-    added = [candidate.info.location.partition_key for candidate in sorted(new[:room], key=lambda c: c.info.location)]
+    known = existing_partitions(instance, [candidate.info.location.partition_key for candidate in ready])
+    added, requests = run_requests(ready, known, settings, room=room)
     return dg.SensorResult(
         run_requests=requests,
         dynamic_partitions_requests=[files_partitions.build_add_request(added)] if added else [],
@@ -126,43 +137,102 @@ def tick(
     )
 
 
-def run_requests(new: Iterable[Candidate], old: Iterable[Candidate], chunk_size: int) -> list[dg.RunRequest]:
-    """Runs over files: new ones as ranges of the partitions about to be added in that order, known ones as lists."""
+def existing_partitions(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:
+    """Which of these keys are in the partition set; reads no more of it, however large it is."""
+    return set(instance.get_existing_dynamic_partitions(FILES, keys)) if keys else set()
+
+
+def run_requests(
+    candidates: Sequence[Candidate], known: Collection[str], settings: Settings, *, room: int | None = None
+) -> tuple[list[str], list[dg.RunRequest]]:
+    """The partitions to add, and at most `room` runs: over ranges of those, and over lists of `known` ones.
+
+    No run has files of two shows. Shows take turns, those of higher priority first, so that a flood of one delays no
+    other for long.
+    """
+    chunks: list[tuple[int, int, str, bool, list[str]]] = []
+    by_show: dict[tuple[str, bool], list[Candidate]] = defaultdict(list)
+    for candidate in candidates:
+        is_known = candidate.info.location.partition_key in known
+        by_show[show_of(candidate.info.location, settings), is_known].append(candidate)
+    for (show, is_known), files in by_show.items():
+        for turn, chunk in enumerate(in_chunks(files, settings.chunk_size)):
+            keys = [candidate.info.location.partition_key for candidate in chunk]
+            chunks.append((-settings.priorities.get(show, 0), turn, show, is_known, keys))
+    # A show's new files come before those that are done again.
+    chunks.sort(key=lambda chunk: (chunk[0], chunk[3], chunk[1], chunk[2]))
+    added: list[str] = []
     requests: list[dg.RunRequest] = []
-    for chunk in in_chunks(new, chunk_size):
-        keys = [candidate.info.location.partition_key for candidate in chunk]
-        requests.append(dg.RunRequest(job_name=INGEST_JOB, tags={_RANGE_START: keys[0], _RANGE_END: keys[-1]}))
-    for chunk in in_chunks(old, chunk_size):
-        selection = Selection(partitions=[candidate.info.location.partition_key for candidate in chunk])
-        requests.append(
-            dg.RunRequest(job_name=SELECTION_JOB, run_config=dg.RunConfig(ops={"ingest_selected_files": selection}))
-        )
-    return requests
+    for priority, _, show, is_known, keys in chunks[:room]:
+        tags = {SHOW_TAG: show} | ({_PRIORITY_TAG: str(-priority)} if priority else {})
+        if is_known:
+            config = dg.RunConfig(ops={"ingest_selected_files": Selection(partitions=keys)})
+            requests.append(dg.RunRequest(job_name=SELECTION_JOB, run_config=config, tags=tags))
+        else:
+            added += keys
+            tags |= {_RANGE_START: keys[0], _RANGE_END: keys[-1]}
+            requests.append(dg.RunRequest(job_name=INGEST_JOB, tags=tags))
+    return added, requests
+
+
+def show_of(location: Location, settings: Settings) -> str:
+    """The show of a file, as a tag: the last component of its source, or a folder below it (`show_folders`)."""
+    found = [Location.from_url(url) for url in settings.sources]
+    holding = [
+        source
+        for source in found
+        if (source.scheme, source.bucket) == (location.scheme, location.bucket) and location.key.startswith(source.key)
+    ]
+    source = max(holding, key=lambda each: len(each.key), default=Location(location.scheme, location.bucket, ""))
+    above = [part for part in source.key.split("/") if part]
+    folders = [part for part in location.key[len(source.key) :].split("/")[:-1] if part]
+    parts = folders[: settings.show_folders]
+    return "/".join(parts) or (above[-1] if above else location.bucket) or "files"
+
+
+def unfinished_runs(instance: dg.DagsterInstance) -> int:
+    """How many runs of ours are under way, counted by the database."""
+    return sum(instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=_UNFINISHED)) for job in sorted(_OUR_JOBS))
+
+
+@dataclass(frozen=True)
+class RunsNow:
+    """Runs of ours that are under way, and some that have just failed."""
+
+    unfinished: Sequence[dg.RunRecord] = ()
+    failed: Sequence[dg.RunRecord] = ()
+
+    @classmethod
+    def of(cls, instance: dg.DagsterInstance, *, failed_since: datetime) -> RunsNow:
+        """What the instance knows, by whoever started them; the latest `FAILED_RUNS_KEPT` of each job that failed."""
+        unfinished: list[dg.RunRecord] = []
+        failed: list[dg.RunRecord] = []
+        for job in sorted(_OUR_JOBS):
+            unfinished += instance.get_run_records(dg.RunsFilter(job_name=job, statuses=_UNFINISHED))
+            just_failed = dg.RunsFilter(job_name=job, statuses=_ENDED_BADLY, updated_after=failed_since)
+            failed += instance.get_run_records(just_failed, limit=FAILED_RUNS_KEPT)
+        return cls(unfinished, failed)
 
 
 @dataclass(frozen=True)
 class Busy:
     """Files that runs are dealing with, and those of runs that have just failed, with when the latest was created."""
 
-    runs: int
     under_way: frozenset[str]
     just_failed: Mapping[str, datetime]
 
     @classmethod
-    def of(cls, instance: dg.DagsterInstance, all_keys: Sequence[str], *, failed_since: datetime) -> Busy:
-        """What the instance knows, by whoever started it: this sensor, the command line, a backfill."""
-        unfinished = _our_runs(instance, dg.RunsFilter(statuses=_UNFINISHED))
-        failed = _our_runs(instance, dg.RunsFilter(statuses=_ENDED_BADLY, updated_after=failed_since))
-        position = {key: index for index, key in enumerate(all_keys)} if unfinished or failed else {}
+    def of(cls, instance: dg.DagsterInstance, runs: RunsNow) -> Busy:
+        """The files of these runs. The whole partition set is read only if some run is over a range of it."""
+        ranged = any(_RANGE_START in record.dagster_run.tags for record in (*runs.unfinished, *runs.failed))
+        all_keys = list(instance.get_dynamic_partitions(FILES)) if ranged else []
+        position = {key: index for index, key in enumerate(all_keys)}
         just_failed: dict[str, datetime] = {}
-        for record in sorted(failed, key=lambda record: record.create_timestamp):
+        for record in sorted(runs.failed, key=lambda record: record.create_timestamp):
             keys = _keys_of(record.dagster_run, all_keys, position)
             just_failed |= dict.fromkeys(keys, record.create_timestamp)
-        return cls(
-            len(unfinished),
-            frozenset(key for record in unfinished for key in _keys_of(record.dagster_run, all_keys, position)),
-            just_failed,
-        )
+        under_way = (key for record in runs.unfinished for key in _keys_of(record.dagster_run, all_keys, position))
+        return cls(frozenset(under_way), just_failed)
 
     def covers(self, candidate: Candidate) -> bool:
         """Whether this candidate must wait: a run is at it, or has failed without a word about this version of it.
@@ -173,11 +243,6 @@ class Busy:
         failed = self.just_failed.get(key)
         outdated = failed is not None and candidate.need == "changed" and modified >= failed.replace(microsecond=0)
         return key in self.under_way or (failed is not None and not outdated)
-
-
-def _our_runs(instance: dg.DagsterInstance, filters: dg.RunsFilter) -> list[dg.RunRecord]:
-    ours = {INGEST_JOB, SELECTION_JOB, RETRY_JOB, "__ASSET_JOB"}
-    return [record for record in instance.get_run_records(filters) if record.dagster_run.job_name in ours]
 
 
 def _keys_of(run: dg.DagsterRun, all_keys: Sequence[str], position: Mapping[str, int]) -> Iterable[str]:
@@ -191,22 +256,3 @@ def _keys_of(run: dg.DagsterRun, all_keys: Sequence[str], position: Mapping[str,
         return list(config["ops"]["ingest_selected_files"]["config"]["partitions"])
     except (KeyError, TypeError):
         return []
-
-
-def _list_sources(pipeline: Pipeline, cursor: Cursor) -> list[ObjectInfo]:
-    """The next stretch of each source's listing; moves the cursor on, and back to the start after the last key."""
-    sources = pipeline.settings.sources
-    limit = max(pipeline.settings.sensor_max_listed // len(sources), 1)
-    rule = SourceRule.of(pipeline.settings.source_kinds, output_root=pipeline.settings.output_root, sources=sources)
-    found: list[ObjectInfo] = []
-    for url in sources:
-        prefix = Location.from_url(url, setting="EXR_PIPELINE_SOURCES")
-        page = pipeline.storage.list_page(prefix, after=cursor.after.get(url), limit=limit)
-        found += [info for info in page.objects if rule.accepts(info.location, below=prefix.key)]
-        if page.done or page.last_key is None:
-            cursor.after.pop(url, None)
-        else:
-            cursor.after[url] = page.last_key
-    for gone in set(cursor.after) - set(sources):
-        del cursor.after[gone]
-    return found

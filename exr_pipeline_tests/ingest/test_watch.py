@@ -38,7 +38,8 @@ def test_a_file_in_no_table_is_new():
 def test_another_etag_is_a_change_whatever_the_state_and_even_with_the_same_or_an_older_date(state):
     assert needs(listed("two"), known(state)) == ["changed"]
     assert needs(listed("two", age=90 * MINUTE), known(state)) == ["changed"]
-    assert needs(listed(), known(state, etag=None)) == ["changed"]
+    if state != "rejected":
+        assert needs(listed(), known(state, etag=None)) == ["changed"]
 
 
 def test_the_same_version_is_left_alone_once_it_is_ready_or_rejected():
@@ -104,3 +105,20 @@ def test_chunks_keep_a_sequence_together_whatever_order_it_was_listed_in():
         ["b/x.0002.exr"],
     ]
     assert in_chunks([], 2) == []
+
+
+def test_a_file_that_may_not_be_looked_up_is_tried_now_and_then_and_when_it_is_put_anew():
+    forbidden = known("rejected", etag=None, last_inspected=NOW - 119 * MINUTE)
+    assert needs(listed(age=200 * MINUTE), forbidden) == []
+    assert needs(listed(age=118 * MINUTE), forbidden) == ["changed"]
+    assert needs(listed(age=200 * MINUTE), known("rejected", etag=None, last_inspected=NOW - 120 * MINUTE)) == ["retry"]
+
+
+@pytest.mark.parametrize("state", ["ready", "rejected", "retryable"])
+def test_a_file_that_was_taken_for_deleted_and_is_there_needs_work(state):
+    assert needs(listed(), known(state, deleted_at=NOW)) == ["changed"]
+
+
+def test_an_archived_file_is_left_alone_until_it_changes():
+    assert needs(listed(), known("ready", archived_at=NOW)) == []
+    assert needs(listed("two"), known("ready", archived_at=NOW)) == ["changed"]

@@ -26,6 +26,7 @@ from exr_pipeline.orchestration.sensor import SENSOR, SIGHTINGS_KEPT, Cursor, ti
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.object_info import ObjectInfo, Page
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at
 
@@ -162,6 +163,12 @@ def make_watch(instance: dg.DagsterInstance, s3_server: EmbeddedS3, bucket: Loca
     return lambda **changes: Watch(instance, s3_server, bucket, database=database, **changes)
 
 
+@pytest.fixture
+def sweep_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No folder is looked at out of its turn, so that a test can tell which tick finds what."""
+    monkeypatch.setattr("exr_pipeline.orchestration.sweep.HOT_FOLDERS", 0)
+
+
 def test_new_files_become_partitions_in_order_and_runs_over_contiguous_ranges_of_them(make_watch: MakeWatch) -> None:
     watch = make_watch(chunk_size=3)
     watch.put("b/x.0002.exr", "b/x.0001.exr", "a/y.dpx", "b/x.0010.exr", "a/x.exr")
@@ -202,7 +209,7 @@ def test_a_changed_file_is_asked_for_by_name_beside_new_ones(make_watch: MakeWat
 
 def test_outputs_hidden_and_other_files_are_ignored(make_watch: MakeWatch) -> None:
     watch = make_watch()
-    watch.put("shot/.proxies/x.exr", ".hidden/x.exr", "shot/.x.exr", "shot/x.jpg", "shot/exr", "shot/x.exr.tmp")
+    watch.put("shot/.proxies/x.exr", ".hidden/x.exr", "shot/.x.exr", "shot/x.txt", "shot/exr", "shot/x.exr.tmp")
     watch.put("shot/X.EXR")
 
     assert watch.asked() == [(INGEST_JOB, ["shot/X.EXR"])]
@@ -218,6 +225,7 @@ def test_a_local_source_may_lie_below_a_hidden_folder(make_watch: MakeWatch, tmp
     assert watch.asked() == [(INGEST_JOB, [str(folder / "a.exr")[1:]])]
 
 
+@pytest.mark.usefixtures("sweep_only")
 def test_a_walk_in_tiny_steps_finds_every_file_and_begins_again(make_watch: MakeWatch) -> None:
     # Written within the same second or two, in an order that is neither that of bytes nor that of folders.
     names = [
@@ -247,6 +255,7 @@ def test_a_walk_in_tiny_steps_finds_every_file_and_begins_again(make_watch: Make
     assert sorted(again) == ["0.exr", "a.exr"]
 
 
+@pytest.mark.usefixtures("sweep_only")
 def test_a_file_put_behind_the_cursor_is_found_on_the_next_round(make_watch: MakeWatch) -> None:
     watch = make_watch(sensor_max_listed=2)
     watch.put("b.exr", "c.exr", "d.exr")
@@ -255,6 +264,75 @@ def test_a_file_put_behind_the_cursor_is_found_on_the_next_round(make_watch: Mak
     watch.put("a.exr")
 
     assert [watch.asked() for _ in range(2)] == [[(INGEST_JOB, ["d.exr"])], [(INGEST_JOB, ["a.exr"])]]
+
+
+def test_a_new_file_where_files_have_just_arrived_is_seen_by_the_next_tick(make_watch: MakeWatch) -> None:
+    watch = make_watch(sensor_max_listed=20)
+    watch.put(*(f"old/{number}/x.exr" for number in range(60)), "shot/a.0001.exr")
+    for _ in range(4):
+        watch.tick()
+    assert any(folder.url.endswith("/shot/") for folder in watch.cursor.hot)
+    watch.cursor.hot = [folder for folder in watch.cursor.hot if folder.url.endswith("/shot/")]
+    watch.cursor.after.clear()
+    watch.put("shot/a.0002.exr", "shot/.proxies/a.0001_thumb.jpg")
+
+    result = watch.tick()
+
+    assert "shot/a.0002.exr" in [name for _, names in watch.asked(result) for name in names]
+    assert len([name for _, names in watch.asked(result) for name in names]) <= 22
+    watch.go_on(3 * 3600)
+    watch.tick()
+    assert watch.cursor.hot == [], "nothing arrived for hours"
+
+
+class CountingStorage(ObjectStorage):
+    """A listing of a million keys that nobody has to store; what a tick asks for is counted."""
+
+    asked = 0
+
+    def list_page(self, prefix: Location, *, after: str | None, limit: int) -> Page:
+        self.asked += 1
+        start = 0 if after is None else int(after[-10:-4]) + 1
+        objects = [
+            ObjectInfo(prefix.child(f"{number:06d}.exr"), 1, "tag", datetime(2020, 1, 1, tzinfo=UTC))
+            for number in range(start, min(start + limit, 1_000_000))
+        ]
+        return Page(objects, objects[-1].location.key if objects else None, start + limit >= 1_000_000)
+
+
+def test_a_tick_over_a_million_objects_lists_a_bounded_part_and_goes_on(make_watch: MakeWatch) -> None:
+    watch = make_watch(sensor_max_listed=20_000, sensor_max_runs=1)
+    storage = watch.pipeline.__dict__["storage"] = CountingStorage(watch.pipeline.settings)
+
+    for tick_number in (1, 2):
+        result = watch.tick()
+        assert storage.asked == 20 * tick_number
+        assert [len(files) for _, files in watch.asked(result)] == [500]
+        assert watch.cursor.after == {watch.root.url: f"{20_000 * tick_number - 1:06d}.exr"}
+    assert len(watch.cursor.to_text()) < 10_000
+
+
+def test_a_tick_ends_when_its_time_is_over_and_the_next_source_is_the_next(make_watch: MakeWatch) -> None:
+    watch = make_watch(sensor_seconds=1e-9)
+    watch.put("one/a.exr", "one/b.exr", "two/c.exr")
+    urls = (watch.root.child("one").url, watch.root.child("two").url)
+    watch.pipeline = Pipeline(watch.pipeline.settings.model_copy(update={"sources": urls}))
+
+    found = [[name for _, files in watch.asked() for name in files] for _ in range(2)]
+
+    assert found == [["one/a.exr", "one/b.exr"], ["two/c.exr"]]
+
+
+def test_runs_are_tagged_with_their_show_and_its_priority_and_shows_take_turns(make_watch: MakeWatch) -> None:
+    watch = make_watch(show_folders=1, priorities={"b": 5}, chunk_size=2, sensor_max_runs=3)
+    watch.put("a/1.exr", "a/2.exr", "a/3.exr", "b/1.exr", "c/1.exr")
+
+    result = watch.tick()
+
+    assert isinstance(result, dg.SensorResult)
+    tags = [(r.tags["exr_pipeline/show"], r.tags.get("dagster/priority")) for r in result.run_requests or []]
+    assert tags == [("b", "5"), ("a", None), ("c", None)], "a's second run waits"
+    assert watch.asked(result)[1] == (INGEST_JOB, ["a/1.exr", "a/2.exr"])
 
 
 def test_a_file_that_was_just_written_is_taken_when_it_is_old_enough(make_watch: MakeWatch) -> None:
@@ -292,6 +370,7 @@ def test_a_growing_file_waits_until_it_has_stopped_growing(make_watch: MakeWatch
     assert watch.asked() == [(INGEST_JOB, ["a.exr"])]
 
 
+@pytest.mark.usefixtures("sweep_only")
 def test_sightings_survive_ticks_that_look_elsewhere(make_watch: MakeWatch) -> None:
     watch = make_watch(sensor_max_listed=1)
     watch.put("a.exr", "b.exr")
@@ -383,8 +462,8 @@ def test_a_file_that_may_not_be_read_is_not_asked_for_at_every_tick(make_watch: 
     watch.pipeline.tables.write(rows_of([unseen], now=watch.now), now=watch.now)
 
     assert watch.asked() == []
-    watch.go_on(301)
-    assert watch.asked() == [(SELECTION_JOB, ["a.exr"])]
+    watch.go_on(24 * 300)
+    assert watch.asked() == [(SELECTION_JOB, ["a.exr"])], "rights change rarely"
 
 
 def test_a_rejected_file_is_asked_for_again_when_it_changes_even_right_after_its_run(make_watch: MakeWatch) -> None:
@@ -443,6 +522,7 @@ def test_nothing_is_asked_for_beyond_the_allowed_number_of_runs(make_watch: Make
     assert watch.asked() == [(INGEST_JOB, names[4:6]), (INGEST_JOB, names[6:])]
 
 
+@pytest.mark.usefixtures("sweep_only")
 def test_every_version_of_a_flood_is_asked_for_in_the_end(make_watch: MakeWatch) -> None:
     watch = make_watch(sensor_max_runs=1, chunk_size=2, sensor_max_listed=4)
     names = [f"{number}.exr" for number in range(9)]
@@ -500,6 +580,7 @@ def test_dagster_can_evaluate_the_sensor(make_watch: MakeWatch, instance: dg.Dag
     assert [request.tags[RANGE_START] for request in answer.run_requests] == [watch.key("a.exr")]
 
 
+@pytest.mark.usefixtures("sweep_only")
 def test_several_sources_are_walked_side_by_side(make_watch: MakeWatch, s3_server: EmbeddedS3) -> None:
     other = f"other-{uuid4().hex}"
     s3_server.create_bucket(other)

@@ -1,0 +1,146 @@
+"""Where a tick of the sensor looks: the next stretch of every source, and the folders where files have just arrived.
+
+Belongs here: bounded listing, and what is hot. Not here: what becomes of what is found (`sensor`).
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location, SourceRule
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from exr_pipeline.ingest.watch import Candidate
+    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.orchestration.sensor import Cursor
+    from exr_pipeline.storage.object_info import ObjectInfo
+    from exr_pipeline.storage.objects import ObjectStorage
+
+HOT_FOLDERS: Final = 32
+HOT_FOR: Final = timedelta(hours=2)
+
+# One request to a store.
+_PAGE: Final = 1000
+# Sorts behind whatever is in a folder of outputs, so that their listing is left out.
+_LAST: Final = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class HotFolder:
+    """A folder where files arrive: the date of the latest one, and how far its own listing is (None: at the start)."""
+
+    url: str
+    latest: datetime
+    after: str | None = None
+
+
+@dataclass
+class _Budget:
+    """What a tick may still list, and until when."""
+
+    objects: int
+    deadline: float
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def is_spent(self) -> bool:
+        return self.objects <= 0 or self.clock() >= self.deadline
+
+
+def hot_folders(before: Sequence[HotFolder], arrivals: Iterable[Candidate], *, now: datetime) -> list[HotFolder]:
+    """The folders of the latest arrivals, new or changed within `HOT_FOR`: at most `HOT_FOLDERS`, in a steady order.
+
+    A backlog makes nothing hot: only a file's own date does.
+    """
+    latest = {folder.url: folder for folder in before}
+    for candidate in arrivals:
+        location, modified = candidate.info.location, min(candidate.info.last_modified, now)
+        url = Location(location.scheme, location.bucket, location.key.removesuffix(location.name)).url
+        known = latest.get(url)
+        if candidate.need != "retry" and (known is None or known.latest < modified):
+            latest[url] = HotFolder(url, modified, known.after if known else None)
+    hot = {url for url, folder in latest.items() if now - folder.latest < HOT_FOR}
+    hottest = set(sorted(hot, key=lambda url: latest[url].latest, reverse=True)[:HOT_FOLDERS])
+    return [folder for url, folder in latest.items() if url in hottest]
+
+
+def list_sources(pipeline: Pipeline, cursor: Cursor, *, now: datetime) -> list[ObjectInfo]:
+    """The files of the next stretch of each source and of the hot folders; moves the cursor on.
+
+    Listing ends after `sensor_max_listed` objects of each kind or after `sensor_seconds`, whichever comes first; a tick
+    goes on at least one request in the sweep, so that every sweep comes to its end. After the last key a source starts
+    over. Raises `RetryableError`; then the cursor must be dropped.
+    """
+    settings = pipeline.settings
+    for gone in set(cursor.after) - set(settings.sources):
+        del cursor.after[gone]
+    start = time.monotonic()
+    rule = SourceRule.of(settings.source_kinds, output_root=settings.output_root, sources=settings.sources)
+    budget = _Budget(settings.sensor_max_listed, start + settings.sensor_seconds / 2)
+    found = _list_hot(pipeline, cursor, rule, budget, now)
+    deadline = start + settings.sensor_seconds
+    limit = max(settings.sensor_max_listed // len(settings.sources), 1)
+    # Whoever had no turn for want of time is the first next time.
+    first = cursor.turn % len(settings.sources)
+    for number, url in enumerate((*settings.sources[first:], *settings.sources[:first])):
+        if number and time.monotonic() >= deadline:
+            break
+        cursor.turn = (first + number + 1) % len(settings.sources)
+        prefix = Location.from_url(url, setting="EXR_PIPELINE_SOURCES")
+        objects, after = _list_on(pipeline.storage, prefix, cursor.after.get(url), _Budget(limit, deadline))
+        found += [info for info in objects if rule.accepts(info.location, below=prefix.key)]
+        if after is None:
+            cursor.after.pop(url, None)
+        else:
+            cursor.after[url] = after
+    return list({info.location: info for info in found}.values())
+
+
+def _list_hot(pipeline: Pipeline, cursor: Cursor, rule: SourceRule, budget: _Budget, now: datetime) -> list[ObjectInfo]:
+    """The files of the hot folders, as far as the budget goes; the next tick begins with those that had no turn."""
+    sources = [Location.from_url(url, setting="EXR_PIPELINE_SOURCES") for url in pipeline.settings.sources]
+    found: list[ObjectInfo] = []
+    waiting: list[HotFolder] = []
+    looked: list[HotFolder] = []
+    for folder in cursor.hot:
+        prefix = Location.from_url(folder.url)
+        below = [source.key for source in sources if _holds(source, prefix)]
+        if not below or now - folder.latest >= HOT_FOR:
+            continue
+        if budget.is_spent:
+            waiting.append(folder)
+            continue
+        after = folder.after
+        if after is None and pipeline.settings.output_root is None:
+            after = prefix.child(f"{OUTPUT_FOLDER}/{_LAST}").key
+        objects, after = _list_on(pipeline.storage, prefix, after, budget)
+        found += [info for info in objects if rule.accepts(info.location, below=max(below, key=len))]
+        looked.append(HotFolder(folder.url, folder.latest, after))
+    cursor.hot = waiting + looked
+    return found
+
+
+def _holds(source: Location, folder: Location) -> bool:
+    same = (source.scheme, source.bucket) == (folder.scheme, folder.bucket)
+    return same and f"{folder.key}/".startswith(f"{source.key.rstrip('/')}/" if source.key else "")
+
+
+def _list_on(
+    storage: ObjectStorage, prefix: Location, after: str | None, budget: _Budget
+) -> tuple[list[ObjectInfo], str | None]:
+    """Objects from `after` on until the budget is spent, one request at least; and where to go on, None at the end."""
+    found: list[ObjectInfo] = []
+    while True:
+        page = storage.list_page(prefix, after=after, limit=max(min(budget.objects, _PAGE), 1))
+        found += page.objects
+        budget.objects -= len(page.objects)
+        if page.done or page.last_key is None:
+            return found, None
+        after = page.last_key
+        if budget.is_spent:
+            return found, after
