@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -13,6 +15,27 @@ from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline_tests.pictures.files import write_rgb
 
 WIDTH, HEIGHT, BITS = 64, 36, 8
+
+
+class InlinePool:
+    """Does a `WorkerPool`'s work in this process, at once: for tests of what is made, not of who makes it."""
+
+    def __init__(self, *, workers: int, memory_mb: int) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def call(self, function: Any, name: str, timeout: float | None, *args: Any) -> Future[Any]:
+        answer: Future[Any] = Future()
+        try:
+            answer.set_result(function(*args))
+        except Exception as error:  # noqa: BLE001 - as a pool hands it on
+            answer.set_exception(error)
+        return answer
 
 
 def numbered(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
