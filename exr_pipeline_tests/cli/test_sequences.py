@@ -1,0 +1,72 @@
+"""`movie`, `contact-sheet` and `filmstrip`, from a folder and from a bucket."""
+
+from pathlib import Path
+
+import pytest
+
+from exr_pipeline.storage.embedded import EmbeddedS3
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.objects import ObjectStorage
+from exr_pipeline_tests.cli.conftest import Cli
+from exr_pipeline_tests.movies.frames import InlinePool, decoded, number_of, write_frames
+
+
+@pytest.fixture(autouse=True)
+def _inline(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sequence_movie", "sheets"):
+        monkeypatch.setattr(f"exr_pipeline.movies.{module}.WorkerPool", InlinePool)
+
+
+def test_a_pattern_becomes_a_movie(cli: Cli, tmp_path: Path):
+    write_frames(tmp_path / "f", [0, 1, 3])
+    said = cli("movie", f"{tmp_path}/f/shot.%04d.exr", "made.mov", "--preset", "prores", "--fps", "23.976")
+    assert said.status == 0, said.err
+    assert "made.mov: 4 frames, 1 of them not shown, 64x36, 24000/1001 frames/s" in said.out
+    assert "encoding frames: 4/4" in said.err
+    assert [number_of(frame) for frame in decoded(Path("made.mov"))] == [0, 1, 1, 3]
+
+
+def test_folders_become_sheets_and_strips(cli: Cli, tmp_path: Path):
+    write_frames(tmp_path / "f", range(3))
+    said = cli("contact-sheet", str(tmp_path / "f"), "sheet.jpg")
+    assert "sheet.jpg: 140x84, 2x2 frames of 64x36" in said.out
+    said = cli("filmstrip", f"{tmp_path}/f/shot.", "strip.jpg", "--view", "un-tone-mapped")
+    assert "3x1 frames of 64x36" in said.out
+    assert "Un-tone-mapped" in said.out
+    assert Path("strip.jpg").read_bytes()[:2] == b"\xff\xd8"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        (("movie", "f", "a.mp4", "--missing", "error"), "1 frames are missing: 1003"),
+        (("movie", "f", "a.mp4", "--missing", "guess"), "--missing: 'guess' is no policy"),
+        (("movie", "f", "a.mp4", "--fps", "0"), "--fps: '0' is no frame rate"),
+        (("movie", "f", "a.mp4", "--fps", "24/0"), "--fps: '24/0' is no frame rate"),
+        (("movie", "f", "a.mp4", "--burn-in", "all,date"), "--burn-in: 'all' is nothing to draw"),
+        (("movie", "f", "a.mp4", "--size", "big"), "--size: 'big' is no size"),
+        (("movie", "f", "a.mp4", "--preset", "best"), "there is no preset 'best'"),
+        (("movie", "f", "a.mp4", "--preset", "prores"), "does not end in .mov"),
+        (("movie", "f", "a.mp4", "--view", "nice"), "called 'nice'"),
+        (("movie", "g.####.exr", "a.mp4"), "no frames of a sequence found there"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(cli: Cli, home: Path, arguments: tuple[str, ...], error: str):
+    write_frames(home / "f", [0, 1, 3])
+    said = cli(*arguments)
+    assert said.status == 1
+    assert error in said.error
+    assert not Path("a.mp4").exists()
+
+
+def test_a_sequence_in_a_bucket_becomes_a_movie_there(
+    cli: Cli, s3_server: EmbeddedS3, bucket: Location, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+):
+    for name, value in s3_server.environment().items():
+        monkeypatch.setenv(name, value)
+    for path in sorted(write_frames(Path("f"), range(3)).iterdir()):
+        storage.write(bucket.child(f"x/{path.name}"), path.read_bytes(), content_type="image/x-exr", tags={})
+    said = cli("movie", f"s3://{bucket.bucket}/x/shot.%04d.exr", f"s3://{bucket.bucket}/movie.mp4")
+    assert said.status == 0, said.err
+    Path("movie.mp4").write_bytes(storage.read(bucket.child("movie.mp4"))[1])
+    assert [number_of(frame) for frame in decoded(Path("movie.mp4"))] == [0, 1, 2]
