@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     )
 
     show_folders: int = Field(
-        0, ge=0, description="How many folders below a source name the show that runs are tagged with; 0: the source itself."
+        0, ge=0, description="How many folders below a source name the show that runs are tagged with; 0: the source."
     )
     priorities: Annotated[dict[str, int], NoDecode] = Field(
         {}, description="Priorities of shows in Dagster's run queue, such as `show_a=10,show_b=-5`; others have 0."
@@ -169,7 +169,7 @@ class Settings(BaseSettings):
         "hold", description="What a sequence's movie shows for missing frames: the one before, black; or no movie."
     )
     sequence_burn_in: bool = Field(
-        False, description="Whether name, frame number and time code are drawn into the movies of sequences."
+        default=False, description="Whether name, frame number and time code are drawn into the movies of sequences."
     )
     udim_hint: str = Field(
         r"(?i)(?:^|[/._-])(?:udims?|tex|textures?)(?:[/._-]|$)",

@@ -110,10 +110,10 @@ def make_sequences(
 
     Runs in this process, without waiting for quiet. Returns how many sequences ended in which state.
     """
+    from exr_pipeline.ingest.sequence_watch import outdated, sequences_in
     from exr_pipeline.orchestration.partitions import SEQUENCES
     from exr_pipeline.orchestration.resources import Pipeline
     from exr_pipeline.orchestration.sequence_sensor import requests
-    from exr_pipeline.sequences.watch import outdated, sequences_in
 
     pipeline = Pipeline(settings, on_movie_progress=on_progress)
     folders = [folder for folder in pipeline.tables.folders_changed_since("") if folder.url.startswith(source.url)]

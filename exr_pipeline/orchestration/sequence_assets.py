@@ -1,6 +1,6 @@
 """The assets of a sequence of frames: movie, contact sheet and filmstrip, their one step and its events.
 
-Belongs here: specs, step and events of sequences. Not here: the media themselves (`exr_pipeline.sequences.products`).
+Belongs here: specs, step and events of sequences. Not here: the media themselves (`ingest.sequence_products`).
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from exr_pipeline import __version__
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
+from exr_pipeline.ingest.sequence_watch import frames_hash
 from exr_pipeline.orchestration.asset_specs import SOURCE_FILE
 from exr_pipeline.orchestration.event_batching import AssetEvent, log_asset_events
 from exr_pipeline.orchestration.file_events import picture
 from exr_pipeline.orchestration.partitions import sequences_partitions
-from exr_pipeline.sequences.watch import frames_hash
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.schema import COLUMNS
 
 if TYPE_CHECKING:
+    from exr_pipeline.ingest.sequence_products import SequenceProducts
     from exr_pipeline.movies.sequence_movie import MovieProgress
     from exr_pipeline.movies.sheets import Sheet
     from exr_pipeline.orchestration.resources import Pipeline
-    from exr_pipeline.sequences.products import SequenceProducts
 
 SEQUENCE_MP4: Final = dg.AssetKey("sequence_mp4")
 CONTACT_SHEET: Final = dg.AssetKey("contact_sheet")
@@ -87,7 +87,7 @@ def sequences_step(
 
     Raises `Failure` after all have ended if some could not be made; the others are materialized.
     """
-    from exr_pipeline.sequences.products import SequenceMaker, Wanted
+    from exr_pipeline.ingest.sequence_products import SequenceMaker, Wanted
 
     wanted = Wanted(movie=SEQUENCE_MP4 in assets, contact_sheet=CONTACT_SHEET in assets, filmstrip=FILMSTRIP in assets)
     failed: list[SequenceProducts] = []

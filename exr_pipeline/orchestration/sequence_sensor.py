@@ -1,6 +1,6 @@
 """The sensor of sequences: those that have settled and whose frames are new or have changed become partitions and runs.
 
-Belongs here: ticks, and what is under way. Not here: which sequences need work (`sequences.watch`).
+Belongs here: ticks, and what is under way. Not here: which sequences need work (`ingest.sequence_watch`).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def tick(
     instance: dg.DagsterInstance, pipeline: Pipeline, cursor: str | None, *, now: datetime
 ) -> dg.SensorResult | dg.SkipReason:
     """One bounded look at what has changed in the tables: partitions to add and runs to start."""
-    from exr_pipeline.sequences.watch import Watermark, outdated, sequences_in, settled_folders
+    from exr_pipeline.ingest.sequence_watch import Watermark, outdated, sequences_in, settled_folders
     from exr_pipeline.storage.locations import Location
 
     settings = pipeline.settings

@@ -11,12 +11,12 @@ import pytest
 import simplejpeg
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
+from exr_pipeline.ingest.sequence_watch import Watermark
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.partitions import SEQUENCES, sequences_partitions
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.run_now import make_sequences
 from exr_pipeline.orchestration.sequence_sensor import tick
-from exr_pipeline.sequences.watch import Watermark
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
 from exr_pipeline_tests.pictures.files import flat, write_rgb
 

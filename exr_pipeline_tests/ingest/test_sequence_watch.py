@@ -7,7 +7,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from exr_pipeline.sequences.watch import LOOK_BACK, Watermark, frames_hash, outdated, sequences_in, settled_folders
+from exr_pipeline.ingest.sequence_watch import (
+    LOOK_BACK,
+    Watermark,
+    frames_hash,
+    outdated,
+    sequences_in,
+    settled_folders,
+)
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables import TableStore, open_table_store

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from exr_pipeline import __version__
 from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.ingest.products import media_tags
+from exr_pipeline.ingest.sequence_watch import frames_hash
 from exr_pipeline.sequences.find import resolve_sequence
-from exr_pipeline.sequences.watch import frames_hash
 from exr_pipeline.storage.locations import Location, output_location
 from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
 
