@@ -22,6 +22,22 @@ BATCHED: Final[dict[str, Any]] = {
 STOCK: Final[dict[str, Any]] = {"sqlite": _FOLDER}
 
 
+def batched_postgres(url: str) -> dict[str, Any]:
+    """Ours on a PostgreSQL database."""
+    return {
+        "custom": {
+            "module": "exr_pipeline.orchestration.postgres_storage",
+            "class": "BatchingPostgresStorage",
+            "config": {"postgres_url": url},
+        }
+    }
+
+
+def stock_postgres(url: str) -> dict[str, Any]:
+    """Dagster's own on a PostgreSQL database."""
+    return {"postgres": {"postgres_url": url}}
+
+
 def make_home(folder: Path, storage: dict[str, Any]) -> None:
     """Make the folder, and make it this process's home."""
     folder.mkdir(parents=True)
