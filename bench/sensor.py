@@ -46,6 +46,7 @@ class Tick(Work):
             sources=(f"s3://{BUCKET}/{prefix}",),
             settle_seconds=0,
             sensor_max_listed=max(count, 1),
+            sensor_seconds=3600,
             sensor_max_runs=count // _RUN_SIZE + 1,
             chunk_size=_RUN_SIZE,
         )

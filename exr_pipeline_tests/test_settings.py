@@ -29,14 +29,24 @@ def test_every_setting_says_what_it_means() -> None:
 
 
 def test_a_setting_is_read_by_the_name_that_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
-    texts = {str: "text", Path: "/text", int: "999", float: "7.5", SecretStr: "text"}
+    texts = {str: "text", Path: "/text", int: "1999", float: "7.5", SecretStr: "text"}
     for field, info in Settings.model_fields.items():
         kind = next((kind for kind in texts if kind.__name__ in str(info.annotation)), str)
-        text = {"source_kinds": "exr"}.get(field) or ("un-tone-mapped" if field.endswith("_view") else texts[kind])
+        listed = {"source_kinds": "exr", "priorities": "show=1"}
+        text = listed.get(field) or ("un-tone-mapped" if field.endswith("_view") else texts[kind])
         before = getattr(Settings(), field)
         monkeypatch.setenv(setting_name(field), text)
         assert getattr(Settings(), field) != before, field
         monkeypatch.delenv(setting_name(field))
+
+
+def test_priorities_are_listed_by_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXR_PIPELINE_PRIORITIES", "a/b=10, c=-5,")
+    assert Settings().priorities == {"a/b": 10, "c": -5}
+    for wrong in ("a", "a=much"):
+        monkeypatch.setenv("EXR_PIPELINE_PRIORITIES", wrong)
+        with pytest.raises(ValidationError, match="priorities"):
+            Settings()
 
 
 def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
