@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from bench import headers, ingest, orchestration, pictures, sensor
+from bench import headers, ingest, orchestration, pictures, sensor, sequence
 from bench.machine import describe_machine
 from bench.report import Report
 from bench.size import Size
@@ -23,6 +23,7 @@ from bench.size import Size
 BENCHMARKS: Final[dict[str, Callable[[Size, Path], Report]]] = {
     "headers": headers.run,
     "pictures": pictures.run,
+    "sequence": sequence.run,
     "ingest": ingest.run,
     "orchestration": orchestration.run,
     "sensor": sensor.run,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -70,6 +71,15 @@ class Renders:
             name: {channel: _grainy(pixels, size.repeat, random) for channel, pixels in group.items()}
             for name, group in _groups(layers).items()
         }
+
+    def moved(self, columns: int) -> Renders:
+        """The same picture, moved sideways: another frame for an encoder."""
+        other = copy(self)
+        other._groups = {
+            name: {channel: np.roll(pixels, columns, axis=1) for channel, pixels in group.items()}
+            for name, group in self._groups.items()
+        }
+        return other
 
     def write(self, encoding: str, path: Path) -> Path:
         """Write the frame to a file."""

@@ -82,13 +82,22 @@ class PictureChain:
         thumbnail, frame = folder / "thumb.jpg", folder / "proxy.png"
         self._call("--info", "-v", str(source))
         self._convert(source, "256x256", thumbnail, "sRGB - Display")
-        self._convert(source, "1920x1080", frame, "Rec.1886 Rec.709 - Display")
+        self.to_frame(source, frame)
         if self.ffmpeg is None:
             return thumbnail, frame
         movie = folder / "proxy.mp4"
-        encode = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
-        _start([self.ffmpeg, "-loglevel", "error", "-y", "-i", str(frame), *encode, str(movie)])
+        self.encode(("-i", str(frame)), movie)
         return thumbnail, movie
+
+    def to_frame(self, source: Path, target: Path) -> None:
+        """Make the proxy frame of a render in ACEScg, a PNG."""
+        self._convert(source, "1920x1080", target, "Rec.1886 Rec.709 - Display")
+
+    def encode(self, source: tuple[str, ...], movie: Path) -> None:
+        """Have ffmpeg make an H.264 movie of what `source`, its arguments, names."""
+        assert self.ffmpeg is not None
+        encode = ("-c:v", "libx264", "-preset", "veryfast", "-pix_fmt", "yuv420p", "-movflags", "+faststart")
+        _start([self.ffmpeg, "-loglevel", "error", "-y", *source, *encode, str(movie)])
 
     def _convert(self, source: Path, box: str, target: Path, space: str) -> None:
         # The published code carries all channels along and writes a full-size EXR in between: this is its better self.
