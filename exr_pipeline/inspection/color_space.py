@@ -29,6 +29,19 @@ SPACES: Final = {
     "Linear Rec.2020": Chromaticities(0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *_D65),
     "Linear AdobeRGB": Chromaticities(0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *_D65),
 }
+# The colorimetric specifications of SMPTE 268M that say something.
+_COLORIMETRIC: Final = frozenset(
+    {
+        "printing density",
+        "SMPTE 274M",
+        "ITU-R BT.709",
+        "ITU-R BT.601 625",
+        "ITU-R BT.601 525",
+        "NTSC composite",
+        "PAL composite",
+        "ADX",
+    }
+)
 # Less than a third of the distance between any two of the spaces above, more than any rounding in use.
 TOLERANCE: Final = 0.002
 
@@ -37,7 +50,7 @@ TOLERANCE: Final = 0.002
 class StatedColorSpace:
     """A colour space's name, as stated or (for numbers and flags) as in the ACES studio config, and the deciding rule.
 
-    `rule` is the name of the attribute that decided, or `dpx:transfer`.
+    `rule` is the name of the attribute that decided, or `dpx:transfer`, `dpx:colorimetric`.
     """
 
     name: str
@@ -70,8 +83,14 @@ def stated_color_space(part: Part) -> StatedColorSpace | None:
 
 
 def stated_dpx_color_space(header: DpxHeader) -> StatedColorSpace | None:
-    """The transfer characteristic of a DPX file's first element by its name in SMPTE 268M; None if it is `user`."""
-    transfer = header.elements[0].transfer
-    if transfer in {None, "user", "unspecified video"}:
-        return None
-    return StatedColorSpace(str(transfer), "dpx:transfer")
+    """What a DPX file's first element says, by its names in SMPTE 268M; None if it says nothing definite.
+
+    That is the transfer characteristic, or, where it is undefined, `user` or `unspecified video`, the colorimetric
+    specification; of the latter, `linear` and `logarithmic` mean "not applicable".
+    """
+    element = header.elements[0]
+    if element.transfer not in {None, "user", "unspecified video"}:
+        return StatedColorSpace(str(element.transfer), "dpx:transfer")
+    if element.colorimetric in _COLORIMETRIC:
+        return StatedColorSpace(str(element.colorimetric), "dpx:colorimetric")
+    return None

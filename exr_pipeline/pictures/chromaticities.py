@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 # CIE x, y of red, green, blue and white.
 REC709: Final = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
+# SMPTE RP 145 and EBU Tech. 3213: what ITU-R BT.601 is shown with, in 525 and in 625 lines.
+SMPTE_C: Final = (0.630, 0.340, 0.310, 0.595, 0.155, 0.070, 0.3127, 0.3290)
+EBU: Final = (0.64, 0.33, 0.29, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 AP0: Final = (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.0770, 0.32168, 0.33767)
 XYZ: Final = (1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1 / 3, 1 / 3)
 D65: Final = REC709[6:]

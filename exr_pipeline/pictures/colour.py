@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 BUILT_IN_CONFIG: Final = "ocio://studio-config-v2.2.0_aces-v1.3_ocio-v2.4"
 
 Medium = Literal["still", "video"]
+# Of code values that no space of a config describes.
+Curve = Literal["cineon", "rec1886"]
 
 # By preference; the first that the config has is used, else its default display.
 _DISPLAYS: Final[dict[Medium, tuple[str, ...]]] = {
@@ -245,7 +247,7 @@ class ColourConfig:
         self.hash = self._config.getCacheID()
         self.working_space = self._role("scene_linear")
         self._transforms: dict[View, DisplayTransform] = {}
-        self._to_working: dict[tuple[str, tuple[float, ...] | None, bool], Any] = {}
+        self._to_working: dict[tuple[str, tuple[float, ...] | None, Curve | None], Any] = {}
 
     def _role(self, role: str) -> str:
         space = self._config.getColorSpace(role) if self._config.hasRole(role) else None
@@ -318,16 +320,16 @@ class ColourConfig:
         pixels: NDArray[np.float32],
         *,
         matrix: tuple[float, ...] | None = None,
-        is_cineon: bool = False,
+        curve: Curve | None = None,
     ) -> NDArray[np.float32]:
-        """Pixels (H, W, 3) of a space in the working space; before that Cineon's curve, a 3x3 `matrix`, if given."""
+        """Pixels (H, W, 3) of a space in the working space; before that a curve undone, a 3x3 `matrix`, if given."""
         import PyOpenColorIO as Ocio
 
-        if space == self.working_space and matrix is None and not is_cineon:
+        if space == self.working_space and matrix is None and curve is None:
             return pixels
         steps: list[Any] = []
-        if is_cineon:
-            steps.append(_cineon_to_linear())
+        if curve is not None:
+            steps.append(_cineon_to_linear() if curve == "cineon" else _rec1886_to_linear())
         if matrix is not None:
             four = np.eye(4)
             four[:3, :3] = np.reshape(matrix, (3, 3))
@@ -335,7 +337,7 @@ class ColourConfig:
             first.setMatrix(four.ravel().tolist())
             steps.append(first)
         steps.append(Ocio.ColorSpaceTransform(src=space, dst=self.working_space))
-        key = (space, matrix, is_cineon)
+        key = (space, matrix, curve)
         if key not in self._to_working:
             self._to_working[key] = self.processor(Ocio.GroupTransform(steps))
         return _in_float(self._to_working[key], pixels)
@@ -406,6 +408,13 @@ def _cineon_to_linear() -> Any:
     log.setBase(10.0)
     log.setDirection(Ocio.TRANSFORM_DIR_INVERSE)
     return log
+
+
+def _rec1886_to_linear() -> Any:
+    """Code values 0..1 of video to the light of its display (ITU-R BT.1886 with black at 0)."""
+    import PyOpenColorIO as Ocio
+
+    return Ocio.ExponentTransform([2.4, 2.4, 2.4, 1.0])
 
 
 def suggestion(name: str, known: Sequence[str]) -> str:

@@ -195,7 +195,7 @@ class Picture:
             return still.resized(self._of_data(values, source), size)
         if self._is_data:
             self._found.append(f"tagged as data ({self.source.space}): values from 0 to 1 shown as they are")
-        is_curved = self.source.is_cineon or not (
+        is_curved = self.source.curve is not None or not (
             self._is_data or self.source.to_space or self.config.is_linear(self.source.space)
         )
         self._colours = 3 if is_curved or self._is_data else source.channels - source.has_alpha
@@ -240,7 +240,7 @@ class Picture:
 
     def _to_working(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         source = self.source
-        return self.config.to_working(source.space, pixels, matrix=source.to_space, is_cineon=source.is_cineon)
+        return self.config.to_working(source.space, pixels, matrix=source.to_space, curve=source.curve)
 
     def _displayed(
         self, pixels: NDArray[np.float32], alpha: NDArray[np.float32] | None, view: View

@@ -12,14 +12,14 @@ import numpy as np
 
 from exr_pipeline.exr import Part
 from exr_pipeline.inspection.color_space import stated_color_space, stated_dpx_color_space
-from exr_pipeline.pictures.chromaticities import XYZ, to_ap0
+from exr_pipeline.pictures.chromaticities import EBU, REC709, SMPTE_C, XYZ, to_ap0
 from exr_pipeline.pictures.picture_rules import SETTING as RULES_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exr_pipeline.dpx import DpxHeader
-    from exr_pipeline.pictures.colour import ColourConfig
+    from exr_pipeline.pictures.colour import ColourConfig, Curve
     from exr_pipeline.pictures.sources import ImageTags, Source
 
 # Spellings that programs write and configs do not know. Values: names to try in the config.
@@ -44,6 +44,15 @@ _TOLERANCE: Final = 2e-3
 
 # By the names of `exr_pipeline.dpx`. Video is made for a display, so it is not given a view a second time.
 _DPX_LOG: Final = frozenset({"printing density", "logarithmic"})
+# Primaries of the standards that a DPX can name: SMPTE 274M, ITU-R BT.709, BT.601, SMPTE RP 145, EBU Tech. 3213.
+_DPX_PRIMARIES: Final = {
+    "SMPTE 274M": REC709,
+    "ITU-R BT.709": REC709,
+    "ITU-R BT.601 625": EBU,
+    "ITU-R BT.601 525": SMPTE_C,
+    "NTSC composite": SMPTE_C,
+    "PAL composite": EBU,
+}
 _DPX_VIDEO: Final = ("rec1886_rec709_display", "Rec.1886 Rec.709 - Display", "g24_rec709", "Rec709", "rec709")
 _CINEON: Final = ("Cineon", "cineon")
 _CINEON_NAME: Final = "Cineon (printing density)"
@@ -65,15 +74,15 @@ _ICC_PROFILES: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
 class SourceSpace:
     """A colour space of the config in force and the rule that chose it.
 
-    With `is_cineon` or `to_space` (row-major 3x3) the pixels are in no space of the config: Cineon's curve undone, then
-    the matrix, bring them to `space`. `is_display_referred`: they were made for a display and get no view again.
+    With `curve` or `to_space` (row-major 3x3) the pixels are in no space of the config: the curve undone, then the
+    matrix, bring them to `space`. `is_display_referred`: they were made for a display and get no view again.
     """
 
     name: str
     space: str
     rule: str
     to_space: tuple[float, ...] | None = None
-    is_cineon: bool = False
+    curve: Curve | None = None
     is_display_referred: bool = False
     warnings: tuple[str, ...] = field(default=())
 
@@ -94,7 +103,7 @@ def find_source_space(
     elif source.part is not None:
         found = _stated_by_part(config, source.part, warnings)
     elif source.dpx is not None:
-        found = _stated_by_dpx(config, source.dpx)
+        found = _stated_by_dpx(config, source.dpx, warnings)
     elif source.tags is not None:
         found = _stated_by_image(config, source.tags, warnings)
     if found is None and (by_path := config.by_file_rule(source.name)) is not None:
@@ -138,6 +147,15 @@ def _first(
 
 
 def _by_matrix(config: ColourConfig, chromaticities: Sequence[float], warnings: list[str]) -> SourceSpace | None:
+    is_xyz = np.allclose(chromaticities, XYZ, atol=_TOLERANCE)
+    label = "CIE XYZ (D65)" if is_xyz else "linear, primaries " + " ".join(f"{value:.4g}" for value in chromaticities)
+    return _linear(config, chromaticities, label, "chromaticities", warnings)
+
+
+def _linear(
+    config: ColourConfig, chromaticities: Sequence[float], label: str, rule: str, warnings: list[str]
+) -> SourceSpace | None:
+    """Light of any primaries, by way of ACES2065-1."""
     ap0 = config.resolve("aces_interchange") or config.resolve("ACES2065-1")
     try:
         matrix = tuple(float(value) for value in to_ap0(chromaticities).ravel())
@@ -145,27 +163,37 @@ def _by_matrix(config: ColourConfig, chromaticities: Sequence[float], warnings: 
         warnings.append(f"{error}: ignored")
         return None
     if ap0 is None:
-        warnings.append("the OCIO config has no aces_interchange role: chromaticities ignored")
+        warnings.append(f"the OCIO config has no aces_interchange role: {rule} ignored")
         return None
-    is_xyz = np.allclose(chromaticities, XYZ, atol=_TOLERANCE)
-    label = "CIE XYZ (D65)" if is_xyz else "linear, primaries " + " ".join(f"{value:.4g}" for value in chromaticities)
-    return SourceSpace(label, ap0, "chromaticities", matrix)
+    return SourceSpace(label, ap0, rule, matrix)
 
 
-def _stated_by_dpx(config: ColourConfig, dpx: DpxHeader) -> SourceSpace | None:
+def _stated_by_dpx(config: ColourConfig, dpx: DpxHeader, warnings: list[str]) -> SourceSpace | None:
+    """The curve by the transfer characteristic, the primaries by the colorimetric specification, else the transfer."""
     stated = stated_dpx_color_space(dpx)
     if stated is None:
         return None
     rule = f"{stated.rule} ({stated.name})"
-    if stated.name in _DPX_LOG:
-        own = _first(config, _CINEON, rule)
-        linear = _first(config, _LINEAR_REC709, rule)
-        return own or (None if linear is None else replace(linear, name=_CINEON_NAME, is_cineon=True))
+    is_log = stated.name in _DPX_LOG
     if stated.name == "ADX":
         return _first(config, ("ADX16" if dpx.elements[0].bit_depth == 16 else "ADX10",), rule)
-    if stated.name == "linear":
-        return _first(config, _LINEAR_REC709, rule)
-    return _first(config, _DPX_VIDEO, rule, is_display_referred=True)
+    if is_log and (own := _first(config, _CINEON, rule)) is not None:
+        return own
+    colorimetric = dpx.elements[0].colorimetric
+    standard = colorimetric if colorimetric in _DPX_PRIMARIES else stated.name
+    if standard != stated.name:
+        rule += f", dpx:colorimetric ({standard})"
+    primaries = _DPX_PRIMARIES.get(standard, REC709)
+    curve: Curve | None = "cineon" if is_log else None if stated.name == "linear" else "rec1886"
+    if primaries != REC709:
+        kind = {"cineon": _CINEON_NAME, "rec1886": "Rec.1886", None: "linear"}[curve]
+        found = _linear(config, primaries, f"{kind}, primaries of {standard}", rule, warnings)
+        if found is not None:
+            return replace(found, curve=curve, is_display_referred=curve == "rec1886")
+    if curve == "rec1886":
+        return _first(config, _DPX_VIDEO, rule, is_display_referred=True)
+    linear = _first(config, _LINEAR_REC709, rule)
+    return replace(linear, name=_CINEON_NAME, curve=curve) if linear is not None and is_log else linear
 
 
 def _stated_by_image(config: ColourConfig, tags: ImageTags, warnings: list[str]) -> SourceSpace | None:

@@ -89,9 +89,15 @@ def write_deep_exr(path: Path, samples: list[tuple[float, ...]], size: int = 16,
 
 
 def write_dpx(
-    path: Path, pixels: np.ndarray, *, transfer: int, orientation: int = 0, rate: float | None = None
+    path: Path,
+    pixels: np.ndarray,
+    *,
+    transfer: int,
+    colorimetric: int | None = None,
+    orientation: int = 0,
+    rate: float | None = None,
 ) -> Path:
-    """A 16-bit RGB DPX of values 0..1 whose header has these SMPTE 268M codes."""
+    """A 16-bit RGB DPX of values 0..1 whose header has these SMPTE 268M codes; `colorimetric` is as `transfer`."""
     spec = Oiio.ImageSpec(pixels.shape[1], pixels.shape[0], 3, "uint16")
     output = Oiio.ImageOutput.create("dpx")
     assert output.open(str(path), spec), output.geterror()
@@ -99,7 +105,7 @@ def write_dpx(
     assert output.close()
     data = bytearray(path.read_bytes())
     order = ">" if data[:4] == b"SDPX" else "<"
-    data[801] = data[802] = transfer
+    data[801], data[802] = transfer, transfer if colorimetric is None else colorimetric
     data[768:770] = struct.pack(f"{order}H", orientation)
     if rate is not None:
         data[1940:1944] = struct.pack(f"{order}f", rate)

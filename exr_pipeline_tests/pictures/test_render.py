@@ -194,6 +194,59 @@ def test_a_video_dpx_is_shown_as_it_is_and_not_given_a_view_twice(tmp_path, tran
     assert_patches(pictures, srgb(codes**2.4), codes * 255)
 
 
+# Colours of SMPTE RP 145 ("SMPTE C") and EBU Tech. 3213 in those of Rec.709, whose white they share.
+SMPTE_C_TO_REC709 = np.array([[0.93954, 0.05018, 0.01028], [0.01777, 0.96579, 0.01643], [-0.00162, -0.00437, 1.00599]])
+EBU_TO_REC709 = np.array([[1.04404, -0.04404, 0.0], [0.0, 1.0, 0.0], [0.0, 0.01179, 0.98821]])
+
+
+@pytest.mark.parametrize(
+    ("transfer", "colorimetric", "to_rec709", "rule"),
+    [
+        (6, 8, SMPTE_C_TO_REC709, "dpx:transfer (ITU-R BT.709), dpx:colorimetric (ITU-R BT.601 525)"),
+        (6, 10, EBU_TO_REC709, "dpx:transfer (ITU-R BT.709), dpx:colorimetric (PAL composite)"),
+        (7, 6, np.eye(3), "dpx:transfer (ITU-R BT.601 625), dpx:colorimetric (ITU-R BT.709)"),
+        (7, 0, EBU_TO_REC709, "dpx:transfer (ITU-R BT.601 625)"),
+        (0, 9, SMPTE_C_TO_REC709, "dpx:colorimetric (NTSC composite)"),
+        (4, 6, np.eye(3), "dpx:colorimetric (ITU-R BT.709)"),
+        (0, 2, np.eye(3), "default (DPX: Rec.709 video)"),
+    ],
+)
+def test_the_primaries_of_a_video_dpx_are_those_of_its_colorimetric_field(
+    tmp_path, transfer, colorimetric, to_rec709, rule
+):
+    codes = np.array([[0.5, 0.5, 0.5], [0.9, 0.5, 0.2], [0.3, 0.4, 0.8], [0.3, 0.8, 0.3]])
+
+    pictures = made(write_dpx(tmp_path / "x.dpx", patches(codes), transfer=transfer, colorimetric=colorimetric))
+
+    linear = codes**2.4 @ to_rec709.T
+    assert (pictures.colour_rule, pictures.proxy.view) == (rule, "Rec.1886 Rec.709 - Display")
+    assert_patches(pictures, srgb(linear), rec1886(linear))
+
+
+@pytest.mark.parametrize("transfer", [2, 3])
+def test_light_and_log_of_a_dpx_have_the_primaries_of_its_colorimetric_field(tmp_path, transfer):
+    light = np.array([[0.18, 0.18, 0.18], [0.5, 0.25, 0.1], [0.1, 0.3, 0.5]])
+    black = 10 ** ((95 - 685) * 0.002 / 0.6)
+    codes = light if transfer == 2 else (685 + np.log10(light * (1 - black) + black) * 0.6 / 0.002) / 1023
+
+    pictures = made(
+        write_dpx(tmp_path / "x.dpx", patches(codes), transfer=transfer, colorimetric=8),
+        still_view="un-tone-mapped",
+        proxy_view="un-tone-mapped",
+    )
+
+    linear = light @ SMPTE_C_TO_REC709.T
+    assert pictures.colour_rule.endswith(", dpx:colorimetric (ITU-R BT.601 525)")
+    assert_patches(pictures, srgb(linear), rec1886(linear))
+
+
+def test_a_dpx_whose_transfer_says_nothing_is_film_where_its_colorimetric_field_says_so(tmp_path):
+    pictures = made(write_dpx(tmp_path / "x.dpx", patches(CODES / 1023), transfer=0, colorimetric=1))
+
+    assert pictures.source_colour_space == "Cineon (printing density)"
+    assert pictures.colour_rule == "dpx:colorimetric (printing density)"
+
+
 def test_an_unknown_colour_space_is_a_warning_not_a_failure(tmp_path):
     pictures = made(write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="made up"))
 
