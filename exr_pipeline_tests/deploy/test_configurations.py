@@ -1,0 +1,172 @@
+"""What `deploy` says is what Dagster, AWS and the files beside it understand, as far as shows without a cluster."""
+
+import json
+import re
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import botocore.loaders
+import botocore.model
+import botocore.validate
+import pytest
+import yaml
+from dagster._config import process_config, resolve_to_config_type
+from dagster._core.instance.ref import InstanceRef
+from dagster._serdes import ConfigurableClassData
+
+from exr_pipeline.settings import Settings
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+ENGINES = ("celery", "ecs", "kubernetes")
+LAUNCHERS = {
+    "celery": "HealthCheckedCeleryRunLauncher",
+    "ecs": "EcsRunLauncher",
+    "kubernetes": "K8sRunLauncher",
+}
+
+
+@pytest.fixture(autouse=True)
+def addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXR_PIPELINE_POSTGRES_URL", "postgresql+psycopg2://dagster:secret@postgres/dagster")
+    monkeypatch.setenv("EXR_PIPELINE_REDIS_URL", "redis://redis/0")
+
+
+def instance_ref(engine: str, folder: Path, change: Any = None) -> InstanceRef:
+    """What Dagster makes of a dagster.yaml; raises if a block of it is not what Dagster's schema says."""
+    config = loaded(f"{engine}/dagster.yaml")
+    if change is not None:
+        change(config)
+    (folder / "dagster.yaml").write_text(yaml.safe_dump(config))
+    return InstanceRef.from_dir(str(folder))
+
+
+def loaded(path: str) -> Any:
+    text = (DEPLOY / path).read_text()
+    return json.loads(text) if path.endswith(".json") else yaml.safe_load(text)
+
+
+def errors_of(data: ConfigurableClassData) -> list[str]:
+    """What the class that a block names has against the block's configuration. It is not made: ECS would be asked."""
+    kind = getattr(import_module(data.module_name), data.class_name)
+    result = process_config(resolve_to_config_type(kind.config_type()), yaml.safe_load(data.config_yaml))
+    return [error.message for error in result.errors or []]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_dagster_understands_every_block(engine: str, tmp_path: Path) -> None:
+    ref = instance_ref(engine, tmp_path)
+
+    blocks = [ref.run_launcher_data, ref.run_coordinator_data, ref.storage_data, ref.compute_logs_data]
+    for block in blocks:
+        assert block is not None
+        assert errors_of(block) == [], block.class_name
+    assert ref.run_launcher_data is not None
+    assert ref.run_launcher_data.class_name == LAUNCHERS[engine]
+    settings = ref.settings
+    assert settings["run_monitoring"]["enabled"]
+    assert settings["run_retries"] == {"enabled": True, "max_retries": 5, "retry_on_asset_or_op_failure": False}
+    (limit,) = settings["concurrency"]["runs"]["tag_concurrency_limits"]
+    assert limit["key"] == "exr_pipeline/show"
+    assert limit["limit"] < settings["concurrency"]["runs"]["max_concurrent_runs"]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_word_that_dagster_does_not_know_is_noticed(engine: str, tmp_path: Path) -> None:
+    def misspell(config: dict[str, Any]) -> None:
+        config["run_launcher"]["config"]["silense_seconds"] = 1
+
+    data = instance_ref(engine, tmp_path, misspell).run_launcher_data
+    assert data is not None
+    assert "silense_seconds" in str(errors_of(data))
+
+
+def aws_errors(operation: str, parameters: dict[str, Any]) -> str:
+    """What AWS's own description of ECS has against the parameters of a call."""
+    description = botocore.loaders.Loader().load_service_model("ecs", "service-2")
+    shape = botocore.model.ServiceModel(description, "ecs").operation_model(operation).input_shape
+    return str(botocore.validate.ParamValidator().validate(parameters, shape).generate_report())
+
+
+@pytest.mark.parametrize("name", ["services-task", "run-task"])
+def test_aws_understands_the_task_definitions(name: str) -> None:
+    definition = loaded(f"ecs/{name}.json")
+    assert aws_errors("RegisterTaskDefinition", definition) == ""
+    definition["containerDefinitions"][0]["commands"] = ["true"]
+    assert "commands" in aws_errors("RegisterTaskDefinition", definition)
+
+
+def test_aws_understands_how_a_run_is_started() -> None:
+    launcher = loaded("ecs/dagster.yaml")["run_launcher"]["config"]
+    run = loaded("ecs/run-task.json")
+    assert launcher["task_definition"] == run["family"]
+    assert [container["name"] for container in run["containerDefinitions"]] == [launcher["container_name"]]
+    assert aws_errors("RunTask", {"taskDefinition": run["family"], **launcher["run_task_kwargs"]}) == ""
+
+
+def test_the_services_on_ecs_may_start_runs_with_their_roles() -> None:
+    run, services = loaded("ecs/run-task.json"), loaded("ecs/services-task.json")
+    statements = {statement["Sid"]: statement for statement in loaded("ecs/services-policy.json")["Statement"]}
+    assert set(statements["HandRolesToRuns"]["Resource"]) == {run["executionRoleArn"], run["taskRoleArn"]}
+    allowed = {action for statement in statements.values() for action in statement["Action"]}
+    assert {"ecs:RunTask", "ecs:StopTask", "ecs:DescribeTasks", "ecs:DescribeTaskDefinition"} <= allowed
+    assert {"iam:PassRole", "logs:GetLogEvents", "s3:ListBucket"} <= allowed
+    assert services["taskRoleArn"] != run["taskRoleArn"]
+    (code,) = loaded("ecs/workspace.yaml")["load_from"]
+    command = next(c["command"] for c in services["containerDefinitions"] if c["name"] == "code")
+    assert str(code["grpc_server"]["port"]) in command
+
+
+def settings_names() -> set[str]:
+    """The environment variables that the project reads."""
+    return {
+        str(field.validation_alias or f"EXR_PIPELINE_{name.upper()}") for name, field in Settings.model_fields.items()
+    }
+
+
+def test_compose_and_its_template_name_the_same_variables_and_only_real_settings() -> None:
+    compose = (DEPLOY / "celery/docker-compose.yaml").read_text()
+    template = set(re.findall(r"^(\w+)=", (DEPLOY / "celery/env.template").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\$\{(\w+)", compose)) == template
+    services = yaml.safe_load(compose)["services"]
+    ours = {name: service for name, service in services.items() if "build" in service}
+    assert set(ours) == {"webserver", "daemon", "code", "worker"}
+    addresses = {"EXR_PIPELINE_POSTGRES_URL", "EXR_PIPELINE_REDIS_URL"}
+    for service in ours.values():
+        assert set(service["environment"]) <= settings_names() | addresses
+        for volume in service["volumes"]:
+            source = volume.split(":")[0]
+            assert not source.startswith(".") or (DEPLOY / "celery" / source).exists()
+    (code,) = loaded("celery/workspace.yaml")["load_from"]
+    assert code["grpc_server"]["host"] in services
+    assert str(code["grpc_server"]["port"]) in services["code"]["command"]
+    assert find_spec(services["worker"]["command"][2].rpartition(".")[0]) is not None
+
+
+def test_kubernetes_files_name_the_same_things() -> None:
+    values, config = loaded("kubernetes/values.yaml"), loaded("kubernetes/dagster.yaml")
+    launcher, settings = config["run_launcher"]["config"], loaded("kubernetes/settings.yaml")
+    assert values["global"]["dagsterInstanceConfigMap"] == launcher["instance_config_map"]
+    assert values["global"]["dagsterHome"] == launcher["dagster_home"]
+    assert values["global"]["serviceAccountName"] == launcher["service_account_name"]
+    assert [settings["metadata"]["name"]] == launcher["env_config_maps"]
+    assert set(settings["data"]) <= settings_names()
+    (deployment,) = values["dagster-user-deployments"]["deployments"]
+    for component in (values["dagsterWebserver"], values["dagsterDaemon"], deployment):
+        assert [entry["name"] for entry in component["envConfigMaps"]] == launcher["env_config_maps"]
+        assert [entry["name"] for entry in component["envSecrets"]] == launcher["env_secrets"]
+        assert component["image"]["repository"] == values["dagsterWebserver"]["image"]["repository"]
+
+
+def test_the_image_holds_what_the_files_of_the_engines_run() -> None:
+    dockerfile = (DEPLOY / "Dockerfile").read_text()
+    pinned = (DEPLOY.parent / "requirements/distributed.txt").read_text()
+    assert "--require-hashes" in dockerfile
+    for package in ("dagster-postgres", "dagster-celery", "dagster-aws", "dagster-k8s", "redis", "vastdb", "celery"):
+        assert re.search(rf"^{package}(\[.*\])?==\S+ ", pinned, re.MULTILINE), package
+    runtime = dict(
+        re.findall(r"^([a-z0-9-]+)==(\S+)", (DEPLOY.parent / "requirements/runtime.txt").read_text(), re.MULTILINE)
+    )
+    distributed = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", pinned, re.MULTILINE))
+    assert {name: distributed.get(name) for name in runtime} == runtime
