@@ -9,24 +9,17 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import Attribute, Box2i, Channel, TileDescription
 from exr_pipeline.inspection import Inspection, PartFacts, StatedColorSpace
+from exr_pipeline.pictures.decode_image import LONGEST_MAGIC, image_format
 
 if TYPE_CHECKING:
     from exr_pipeline.inspection import SourceFile
+    from exr_pipeline.pictures.decode_image import ImageFormat
 
-StillFormat = Literal["tiff", "png", "jpeg"]
-_MAGICS: Final[dict[bytes, StillFormat]] = {
-    b"II*\0": "tiff",
-    b"MM\0*": "tiff",
-    b"II+\0": "tiff",
-    b"MM\0+": "tiff",
-    b"\x89PNG": "png",
-    b"\xff\xd8\xff": "jpeg",
-}
 HASH_VERSION: Final = 1
 # Pages beyond this are not listed.
 MOST_PARTS: Final = 256
@@ -41,10 +34,10 @@ def inspect_still(path: str, source: SourceFile) -> Inspection:
 
     name = source.location.url
     with Path(path).open("rb") as file:
-        start = file.read(4)
+        start = file.read(LONGEST_MAGIC)
     if not start:
         raise BadInputError(name, "the file is empty")
-    format_ = next((found for magic, found in _MAGICS.items() if start.startswith(magic)), None)
+    format_ = image_format(start)
     if format_ is None:
         raise BadInputError(name, f"neither TIFF, PNG nor JPEG: it begins with {start.hex(' ')}")
     reader = Oiio.ImageInput.open(path)
@@ -60,7 +53,7 @@ def inspect_still(path: str, source: SourceFile) -> Inspection:
     return Inspection(source, format_, tuple(parts), (), hashlib.sha256(text.encode()).hexdigest(), ())
 
 
-def _part(index: int, spec: Any, format_: StillFormat) -> PartFacts:
+def _part(index: int, spec: Any, format_: ImageFormat) -> PartFacts:
     data = Box2i(spec.x, spec.y, spec.x + spec.width - 1, spec.y + spec.height - 1)
     display = Box2i(spec.full_x, spec.full_y, spec.full_x + spec.full_width - 1, spec.full_y + spec.full_height - 1)
     space = spec.get_string_attribute("oiio:ColorSpace")

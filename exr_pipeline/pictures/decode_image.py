@@ -5,7 +5,7 @@ Belongs here: reading them through OpenImageIO. Not here: which colours their nu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
@@ -29,8 +29,9 @@ from exr_pipeline.pictures.still import Size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+ImageFormat = Literal["tiff", "png", "jpeg"]
 # By their first bytes: TIFF in both orders, and with 64-bit offsets.
-IMAGE_MAGICS: Final[dict[bytes, str]] = {
+_MAGICS: Final[dict[bytes, ImageFormat]] = {
     b"II*\0": "tiff",
     b"MM\0*": "tiff",
     b"II+\0": "tiff",
@@ -38,14 +39,15 @@ IMAGE_MAGICS: Final[dict[bytes, str]] = {
     b"\x89PNG\r\n\x1a\n": "png",
     b"\xff\xd8\xff": "jpeg",
 }
+LONGEST_MAGIC: Final = max(map(len, _MAGICS))
 _FLOATS: Final = ("float", "half", "double")
 _JPEG_END: Final = b"\xff\xd9"
 _JPEG_TAIL: Final = 1 << 16
 
 
-def image_format(start: bytes) -> str | None:
-    """Which of these formats a file that begins so is in; None for any other."""
-    return next((name for magic, name in IMAGE_MAGICS.items() if start.startswith(magic)), None)
+def image_format(start: bytes) -> ImageFormat | None:
+    """Which of these formats a file that begins so (`LONGEST_MAGIC` bytes) is in; None for any other."""
+    return next((name for magic, name in _MAGICS.items() if start.startswith(magic)), None)
 
 
 def open_image(path: str, name: str, format_name: str, *, max_image_mb: int, with_alpha: bool) -> Source:
