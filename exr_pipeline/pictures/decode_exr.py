@@ -17,7 +17,7 @@ import numpy as np
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import levels
-from exr_pipeline.pictures.deep import in_order
+from exr_pipeline.pictures.deep import alphas, in_order, with_only
 from exr_pipeline.pictures.layers import choose_layer
 from exr_pipeline.pictures.luminance_chroma import rgb_from_luminance_chroma, upsampled
 from exr_pipeline.pictures.sources import (
@@ -67,6 +67,8 @@ def open_exr(path: str, name: str, header: Header, *, max_image_mb: int, with_al
         return _flat_rows(path, name, read, part, level)
 
     source = Source(name, shown, display, rows, _levels(part), has_alpha=has_alpha, part=part)
+    if part.is_deep and not alphas(shown, [channel.name for channel in part.channels]):
+        source.warnings.append("deep samples without alpha: of each pixel the nearest is shown")
     if (
         data.min_x > display.max_x
         or data.max_x < display.min_x
@@ -155,17 +157,18 @@ def _is_half(spec: Any, channels: tuple[int, int]) -> bool:
 
 def _flattened(path: str, name: str, layer: ShownLayer, part: Part) -> Iterator[Rows]:
     """A deep part, its samples composited in depth."""
-    deep = oiio().ImageBuf(path, layer.part_index, 0)
-    if not deep.read(layer.part_index, 0) or deep.has_error:
-        raise failure(deep, path, name, "damaged deep pixels")
+    stored = oiio().ImageBuf(path, layer.part_index, 0)
+    if not stored.read(layer.part_index, 0) or stored.has_error:
+        raise failure(stored, path, name, "damaged deep pixels")
+    deep = with_only(stored, layer)
+    del stored
     flat = oiio().ImageBufAlgo.flatten(deep)
     if flat.has_error:
         raise failure(flat, path, name, "deep pixels cannot be flattened")
-    low, _, picks = _columns(flat.spec(), layer, name)
     pixels = np.array(flat.get_pixels("float"), np.float32)
     if part.typed("deepImageState", "deepImageState", None) not in _SORTED_STATES:
         in_order(deep, pixels)
-    yield Rows(flat.spec().y, flat.spec().x, pixels[:, :, [low + pick for pick in picks]])
+    yield Rows(flat.spec().y, flat.spec().x, pixels[:, :, : len(layer.channels)])
 
 
 def _luminance_chroma_rows(path: str, name: str, header: Header, layer: ShownLayer) -> Iterator[Rows]:

@@ -6,10 +6,51 @@ Belongs here: compositing samples in depth. Not here: reading files (`decode`).
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from exr_pipeline.pictures.sources import oiio
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exr_pipeline.pictures.layers import ShownLayer
+
+# One alpha per colour, as the format has it for coloured glass.
+_COLOURED_ALPHAS: Final = ("AR", "AG", "AB")
+_DEPTHS: Final = ("Z", "ZBack")
+
+
+def alphas(layer: ShownLayer, names: Sequence[str]) -> tuple[str, ...]:
+    """Which of a deep part's channels say how far the samples of a layer cover; none if nothing does."""
+    if layer.alpha:
+        return (layer.alpha,)
+    if "A" in names:
+        return ("A",)
+    return _COLOURED_ALPHAS if set(_COLOURED_ALPHAS) <= set(names) else ()
+
+
+def with_only(deep: Any, layer: ShownLayer) -> Any:
+    """A deep image of the layer's channels, in their order, with what it takes to composite them.
+
+    Where nothing says how far the samples cover, each covers what is behind it.
+    """
+    names = list(deep.spec().channelnames)
+    known = alphas(layer, names)
+    order: list[Any] = [names.index(channel) for channel in layer.channels]
+    chosen = list(layer.channels)
+    for name in (*known, *_DEPTHS):
+        if name in names and name not in chosen:
+            order.append(names.index(name))
+            chosen.append(name)
+    if not known:
+        order.append(1.0)
+        chosen.append("A")
+    # The library knows the alpha of the whole only by this name.
+    renamed = tuple("A" if len(known) == 1 and name == known[0] else name for name in chosen)
+    return oiio().ImageBufAlgo.channels(deep, tuple(order), renamed)
 
 
 def in_order(deep: Any, flat: NDArray[np.float32]) -> None:

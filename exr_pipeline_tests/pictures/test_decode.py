@@ -1,3 +1,4 @@
+import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
@@ -163,9 +164,44 @@ def test_deep_samples_are_composited_front_to_back_whatever_their_order(tmp_path
     assert np.allclose(decoded.pixels, (0.2, 0.4, 0.0), atol=1e-6)
 
 
-def test_deep_samples_without_alpha_are_bad_input(tmp_path):
-    with pytest.raises(BadInputError, match="deep pixels cannot be flattened"):
-        read(write_deep_exr(tmp_path / "x.exr", [(1.0, 1.0, 1.0, 1.0)], names="RGBZ"))
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_deep_samples_without_alpha_the_nearest_is_shown_and_a_warning_says_so(tmp_path, order):
+    near, far = (0.2, 0.3, 0.4, 1.0), (0.0, 0.8, 0.0, 2.0)
+
+    decoded = read(write_deep_exr(tmp_path / "x.exr", [near, far][::order], names="RGBZ"))
+
+    assert np.allclose(decoded.pixels, near[:3], atol=1e-6)
+    assert decoded.source.warnings == ["deep samples without alpha: of each pixel the nearest is shown"]
+
+
+def test_of_deep_samples_without_colour_the_depth_of_the_nearest_is_shown(tmp_path):
+    decoded = read(write_deep_exr(tmp_path / "x.exr", [(5.0,), (3.0,), (4.0,)], names="Z"))
+
+    assert decoded.source.layer.kind == "depth"
+    assert (decoded.pixels == 3).all()
+
+
+def test_a_deep_layer_is_composited_by_its_own_alpha(tmp_path):
+    names = ["A", "Z", "fx.A", "fx.B", "fx.G", "fx.R"]
+    near, far = (1.0, 1.0, 0.5, 0.0, 0.0, 0.25), (1.0, 2.0, 1.0, 0.0, 1.0, 0.0)
+
+    decoded = read(write_deep_exr(tmp_path / "x.exr", [far, near], names=names))
+
+    assert np.allclose(decoded.pixels, (0.25, 0.5, 0.0), atol=1e-6)
+    assert decoded.source.warnings == []
+
+
+@pytest.mark.parametrize("window_name", ["dataWindow", "displayWindow"])
+@pytest.mark.parametrize("corner", [-1, -8])
+def test_a_window_of_no_size_is_bad_input_that_names_file_and_window(tmp_path, window_name, corner):
+    path = write_rgb(tmp_path / "shot.exr", RAMP)
+    data = path.read_bytes()
+    # A box ends with the largest x and y.
+    largest = data.index(f"{window_name}\0box2i\0".encode()) + len(window_name) + len("\0box2i\0") + 4 + 8
+    path.write_bytes(data[:largest] + struct.pack("<i", corner) + data[largest + 4 :])
+
+    with pytest.raises(BadInputError, match=rf"^shot\.exr: {window_name} \(0, 0\) to \({corner}, 29\) is empty"):
+        read(path)
 
 
 def test_orientation_pixel_aspect_and_rate_come_from_the_header(tmp_path):

@@ -282,7 +282,8 @@ def test_log_light_is_averaged_as_light_too(tmp_path):
         ((1, 1), 1.0, (1, 1), (2, 2)),
         ((400, 300), 2.0, (256, 96), (400, 150)),
         ((400, 300), 0.5, (171, 256), (200, 300)),
-        ((5000, 3), 1.0, (256, 1), (1920, 2)),
+        ((32768, 4), 1.0, (256, 1), (1920, 2)),
+        ((4, 32768), 1.0, (1, 256), (2, 1080)),
     ],
 )
 def test_outputs_fit_their_boxes_and_are_never_enlarged(tmp_path, size, aspect, thumbnail, proxy):
@@ -292,6 +293,8 @@ def test_outputs_fit_their_boxes_and_are_never_enlarged(tmp_path, size, aspect, 
 
     assert still(pictures).shape[1::-1] == thumbnail
     assert first_frame(pictures).shape[1::-1] == proxy
+    assert np.ptp(still(pictures)) == 0  # No edge is darker than the middle.
+    assert first_frame(pictures).min() > 100
 
 
 def test_the_data_window_lies_in_the_display_window_of_the_outputs(tmp_path):
