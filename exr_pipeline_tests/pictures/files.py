@@ -70,7 +70,9 @@ def write_luminance_chroma_exr(path: Path, luminance: np.ndarray, red: np.ndarra
     return path
 
 
-def write_deep_exr(path: Path, samples: list[tuple[float, ...]], size: int = 16, names: Sequence[str] = "RGBAZ") -> Path:
+def write_deep_exr(
+    path: Path, samples: list[tuple[float, ...]], size: int = 16, names: Sequence[str] = "RGBAZ"
+) -> Path:
     """Every pixel holds these samples of float channels."""
     spec = Oiio.ImageSpec(size, size, len(names), "float")
     spec.channelnames = tuple(names)
