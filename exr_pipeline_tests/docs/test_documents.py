@@ -116,11 +116,14 @@ def test_configurations_of_jobs_are_ones_that_dagster_takes() -> None:
     import yaml
 
     from exr_pipeline.orchestration.jobs import ingest_selection_job
+    from exr_pipeline.orchestration.retention import retention_job
 
-    configurations = blocks("docs/operations.md", "yaml")
-    assert len(configurations) == 3
-    for text in configurations:
-        assert dg.validate_run_config(ingest_selection_job, yaml.safe_load(text))
+    jobs = {"ingest_selected_files": ingest_selection_job, "purge_history": retention_job}
+    configurations = [yaml.safe_load(text) for text in blocks("docs/operations.md", "yaml")]
+    assert {op for config in configurations for op in config["ops"]} == set(jobs)
+    for config in configurations:
+        (op,) = config["ops"]
+        assert dg.validate_run_config(jobs[op], config)
 
 
 @pytest.mark.filterwarnings("ignore:Parameter `(backfill_policy|owners)`")
@@ -163,7 +166,8 @@ def test_components_are_those_that_the_project_depends_on() -> None:
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
     text = (REPOSITORY / "docs/decisions/0001-components.md").read_text(encoding="utf-8").lower()
     named = text.replace("pyav", "av")
-    needed = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["vast"]]
+    extras = project["project"]["optional-dependencies"].values()
+    needed = [*project["project"]["dependencies"], *(name for extra in extras for name in extra)]
     for requirement in [*needed, *project["dependency-groups"]["dev"]]:
         name = re.split(r"[<>=\[]", requirement)[0]
         assert re.search(rf"\b{re.escape(name)}\b", named), name
