@@ -24,7 +24,7 @@ from dagster._core.events import (
 )
 from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.storage.event_log import SqliteEventLogStorage
-from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.schema import DynamicPartitionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory
 from dagster._serdes import ConfigurableClassData
@@ -62,6 +62,22 @@ class BatchedEvents(SqlEventLogStorage):
         if what not in there and ask():
             there.add(what)
         return what in there
+
+    def delete_dynamic_partitions(self, partitions_def_name: str, keys: Sequence[str]) -> None:
+        """Remove keys from a partition set, `BATCH_SIZE` of them in a transaction; one that is not there is no error.
+
+        Dagster's own `delete_dynamic_partition` is a transaction for each key.
+        """
+        self._check_partitions_table()
+        table = DynamicPartitionsTable
+        for start in range(0, len(keys), BATCH_SIZE):
+            some = keys[start : start + BATCH_SIZE]
+            with self.index_transaction() as connection:
+                connection.execute(
+                    table.delete().where(
+                        table.c.partitions_def_name == partitions_def_name, table.c.partition.in_(some)
+                    )
+                )
 
     @staticmethod
     def _are_batchable(events: Sequence[EventLogEntry]) -> bool:

@@ -28,6 +28,7 @@ from exr_pipeline.orchestration.event_batching import (
     log_planned_materializations,
     materializations_of_run,
 )
+from exr_pipeline.orchestration.partitions import remove_partitions
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at
 
 SET = "batched_files"
@@ -454,6 +455,40 @@ def test_all_materializations_of_a_large_run_are_found_in_order(instance: dg.Dag
     ]
 
 
+def test_removing_many_partitions_takes_a_transaction_per_thousand_and_leaves_what_dagster_leaves(
+    instance: dg.DagsterInstance, tmp_path: Path
+) -> None:
+    # Fails when an upgrade of Dagster makes more of a removed key than `delete_dynamic_partitions` does.
+    keys = named("removed", 2500)
+    removed = [*keys[::5], "never there", *keys[1::2]]
+    stock, batching = SqliteEventLogStorage(str(tmp_path / "a")), BatchingSqliteEventLogStorage(str(tmp_path / "b"))
+    for storage in (stock, batching):
+        storage.add_dynamic_partitions(SET, keys)
+        storage.add_dynamic_partitions("another set", keys[:3])
+
+    for key in removed[:40]:
+        stock.delete_dynamic_partition(SET, key)
+    batching.delete_dynamic_partitions(SET, removed[:40])
+    assert rows_of(tmp_path / "b" / "index.db") == rows_of(tmp_path / "a" / "index.db")
+    with counted_commits() as commits:
+        batching.delete_dynamic_partitions(SET, removed)
+        batching.delete_dynamic_partitions(SET, [])
+
+    assert commits["index.db"] == 2
+    assert batching.get_dynamic_partitions(SET) == [key for key in keys if key not in set(removed)]
+    assert batching.get_dynamic_partitions("another set") == keys[:3]
+
+
+def test_partitions_are_removed_from_a_storage_that_is_none_of_ours() -> None:
+    keys = named("plain", 4)
+    with dg.DagsterInstance.ephemeral() as plain:
+        plain.add_dynamic_partitions(SET, keys)
+
+        remove_partitions(plain, SET, [*keys[:2], "never there"])
+
+        assert plain.get_dynamic_partitions(SET) == keys[2:]
+
+
 def test_dagster_keeps_the_private_methods_that_batches_are_made_of() -> None:
     def parameters(method: Any) -> list[str]:
         return list(inspect.signature(method).parameters)
@@ -468,3 +503,6 @@ def test_dagster_keeps_the_private_methods_that_batches_are_made_of() -> None:
     assert parameters(SqliteEventLogStorage.run_connection) == ["self", "run_id"]
     assert parameters(SqliteEventLogStorage.store_event_batch) == ["self", "events"]
     assert "store_event_batch" not in vars(SqliteEventLogStorage), "Dagster batches by itself now: is ours needed?"
+    assert parameters(SqlEventLogStorage._check_partitions_table) == ["self"]
+    assert parameters(SqlEventLogStorage.delete_dynamic_partition) == ["self", "partitions_def_name", "partition_key"]
+    assert not hasattr(SqlEventLogStorage, "delete_dynamic_partitions"), "Dagster removes many now: is ours needed?"

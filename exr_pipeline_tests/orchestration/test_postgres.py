@@ -21,6 +21,7 @@ from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKey
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
 from exr_pipeline.orchestration.event_batching import BatchedEvents, log_asset_events
+from exr_pipeline.orchestration.partitions import remove_partitions
 from exr_pipeline.orchestration.postgres_storage import BatchingPostgresEventLogStorage, BatchingPostgresStorage
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at, postgres_instance_at
 from exr_pipeline_tests.orchestration.test_event_batching import (
@@ -214,6 +215,17 @@ def test_a_worker_killed_in_mid_chunk_leaves_the_rest_failed_and_nothing_in_prog
 
     for asset in ASSETS:
         assert statuses(instance, asset, "killed") == {"materialized": made, "failed": under_way}
+
+
+def test_many_partitions_are_removed_at_once_and_no_others(postgres_instance: dg.DagsterInstance) -> None:
+    keys = named("removed", 1200)
+    postgres_instance.add_dynamic_partitions("first set", keys)
+    postgres_instance.add_dynamic_partitions("second set", keys[:2])
+
+    remove_partitions(postgres_instance, "first set", [*keys[:1150], "never there"])
+
+    assert postgres_instance.get_dynamic_partitions("first set") == keys[1150:]
+    assert postgres_instance.get_dynamic_partitions("second set") == keys[:2]
 
 
 def test_an_instance_is_opened_by_every_way_to_say_where_the_database_is(postgres_server: PostgresServer) -> None:
