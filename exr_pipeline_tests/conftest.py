@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+import hypothesis
 import pytest
 
 from exr_pipeline.settings import Settings
@@ -13,6 +14,10 @@ from exr_pipeline_tests.services.postgres import PostgresServer, require_postgre
 
 if TYPE_CHECKING:
     from exr_pipeline.storage.objects import ObjectStorage
+
+# A busy machine is no defect of what is tested.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 # May do everything in buckets whose names begin with `open`, nothing elsewhere.
 STRANGER = {"access_key": "stranger", "secret_key": "stranger-secret"}

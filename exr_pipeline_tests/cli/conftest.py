@@ -80,7 +80,7 @@ def run_process(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None
     """Run the installed command."""
     command = [str(Path(sys.executable).with_name("exr-pipeline")), *arguments]
     ended = subprocess.run(
-        command, cwd=cwd, env=bare_environment(**(env or {})), capture_output=True, text=True, timeout=120, check=False
+        command, cwd=cwd, env=bare_environment(**(env or {})), capture_output=True, text=True, timeout=900, check=False
     )
     return Result(ended.returncode, ended.stdout, ended.stderr)
 

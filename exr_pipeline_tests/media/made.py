@@ -114,7 +114,7 @@ def ffprobe(path: Path, *more: str) -> dict[str, Any]:
             pytest.fail(reason)
         pytest.skip(reason)
     command = [program, "-v", "error", "-show_streams", "-show_format", *more, "-of", "json", str(path)]
-    found: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)
+    found: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=600).stdout)
     return found
 
 

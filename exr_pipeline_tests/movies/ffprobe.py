@@ -26,7 +26,7 @@ def program(name: str) -> str:
 def probed(path: Path) -> dict[str, Any]:
     """What ffprobe says of the video stream, its frames counted; `time_code_track` is whether there is one."""
     command = [program("ffprobe"), "-v", "error", "-count_frames", "-show_streams", "-of", "json", str(path)]
-    streams = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=60).stdout)["streams"]
+    streams = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=600).stdout)["streams"]
     (video,) = (stream for stream in streams if stream["codec_type"] == "video")
     tags = {name.lower(): value for name, value in video.get("tags", {}).items()}
     return {**video, "tags": tags, "time_code_track": any(s.get("codec_tag_string") == "tmcd" for s in streams)}
@@ -38,5 +38,5 @@ def raw_frames(path: Path, size: tuple[int, int], pixel_format: str, *options: s
 
     command = [program("ffmpeg"), "-v", "error", *options, "-i", str(path)]
     command += ["-f", "rawvideo", "-pix_fmt", pixel_format, "-fps_mode", "passthrough", "-"]
-    data = subprocess.run(command, capture_output=True, check=True, timeout=60).stdout
+    data = subprocess.run(command, capture_output=True, check=True, timeout=600).stdout
     return np.frombuffer(data, np.uint8).reshape(-1, size[1], size[0], len(pixel_format.rstrip("24")))

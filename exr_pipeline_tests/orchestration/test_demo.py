@@ -53,7 +53,7 @@ def run_demo(folder: Path) -> subprocess.CompletedProcess[str]:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 
@@ -106,7 +106,7 @@ def test_a_second_demonstration_finds_nothing_to_do(demo: Demo) -> None:
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=900,
         check=False,
     )
     assert again.returncode == 0, again.stderr

@@ -50,7 +50,7 @@ def test_two_runs_over_the_same_files_share_the_work_and_both_end_right(workshop
     for process in processes:
         process.start()
     for process in processes:
-        process.join(timeout=120)
+        process.join(timeout=900)
         assert process.exitcode == 0
 
     counts = inspections(workshop)

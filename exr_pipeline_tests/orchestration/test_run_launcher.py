@@ -25,7 +25,7 @@ from exr_pipeline_tests.orchestration.dagster_homes import instance_at
 @dg.op
 def until_told(context: dg.OpExecutionContext) -> None:
     """Goes on until a file named by the run appears in the working folder."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while not Path(context.run.tags["until"]).exists() and time.monotonic() < deadline:
         time.sleep(0.05)
 
@@ -38,7 +38,7 @@ def long_job() -> None:
 defs = dg.Definitions(jobs=[long_job])
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], Any], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"

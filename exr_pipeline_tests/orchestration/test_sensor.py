@@ -635,7 +635,12 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True)
+@settings(
+    max_examples=12,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=True,
+)
 @given(steps=steps)
 def test_whatever_happens_every_version_is_asked_for_and_none_twice_at_a_time(
     shared_instance: dg.DagsterInstance,

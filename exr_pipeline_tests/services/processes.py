@@ -101,7 +101,7 @@ class Service:
         return f"--- {self.name}\n" + "\n".join(text.splitlines()[-lines:])
 
 
-def wait_until(condition: Callable[[], Any], what: str, *, seconds: float = 60, pause: float = 0.05) -> Any:
+def wait_until(condition: Callable[[], Any], what: str, *, seconds: float = 600, pause: float = 0.05) -> Any:
     """What the condition returns once that is true; fails with `what` if it does not become so."""
     deadline = time.monotonic() + seconds
     while True:
@@ -124,3 +124,18 @@ def answers(port: int) -> bool:
     with socket.socket() as client:
         client.settimeout(1)
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def children_of(pid: int, *, command: str = "") -> list[int]:
+    """Ids of the processes that a process has started and whose command line has these words."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            is_meant = command in (path / "cmdline").read_text()
+        except OSError:
+            # It has ended meanwhile.
+            continue
+        if parent == pid and is_meant:
+            found.append(int(path.name))
+    return sorted(found)

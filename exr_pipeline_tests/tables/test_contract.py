@@ -403,8 +403,8 @@ def test_a_writer_killed_at_any_moment_leaves_whole_chunks_and_one_current_row(
     for turn, delay in enumerate((0.0, 0.005, 0.015, 0.03)):
         beat = multiprocessing.get_context("fork").Semaphore(0)
         process = start(write_for_ever, tables, turn * 1000, beat)
-        assert beat.acquire(timeout=60)
-        assert beat.acquire(timeout=60)
+        assert beat.acquire(timeout=600)
+        assert beat.acquire(timeout=600)
         time.sleep(delay)
         process.kill()
         process.join()
