@@ -122,3 +122,14 @@ def test_a_file_that_was_taken_for_deleted_and_is_there_needs_work(state):
 def test_an_archived_file_is_left_alone_until_it_changes():
     assert needs(listed(), known("ready", archived_at=NOW)) == []
     assert needs(listed("two"), known("ready", archived_at=NOW)) == ["changed"]
+
+
+def test_an_archived_file_needs_work_only_once_it_has_changed():
+    archived = {"archived_at": NOW - timedelta(days=9)}
+    long_ago = {"last_inspected": NOW - timedelta(days=99), "mtime": NOW - timedelta(days=100)}
+
+    assert needs(listed(age=timedelta(days=100)), known("ready", **archived, **long_ago)) == []
+    assert needs(listed(age=timedelta(days=100)), known("rejected", **archived, **long_ago)) == []
+    assert needs(listed(age=timedelta(days=100)), known("rejected", etag=None, **archived, **long_ago)) == []
+    assert needs(listed("two"), known("ready", **archived, **long_ago)) == ["changed"]
+    assert needs(listed(age=MINUTE), known("rejected", etag=None, **archived, **long_ago)) == ["changed"]
