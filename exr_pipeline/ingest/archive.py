@@ -1,0 +1,161 @@
+"""Which files of finished work may be retired, and which are: what the tables say, in bounded memory.
+
+Belongs here: the choice, as rows of `files` give it. Not here: partitions, or runs that are under way
+(`orchestration.archive`).
+"""
+
+from __future__ import annotations
+
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import IO, TYPE_CHECKING, Final
+
+from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.tables.schema import READY, REJECTED
+from exr_pipeline.tables.upsert import instant
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from datetime import datetime, timedelta
+
+    from exr_pipeline.tables.store import TableStore
+
+_COLUMNS: Final = ("uri", "file_id", "state", "mtime", "last_inspected", "archived_at", "deleted_at")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """Files below a prefix and of a show; each narrows the other, and without either it is all files."""
+
+    prefix: Location | None = None
+    in_show: Callable[[Location], bool] | None = None
+
+    def holds(self, location: Location) -> bool:
+        """Whether a file, or the pattern of a sequence, is meant."""
+        prefix = self.prefix
+        below = prefix is None or (
+            (location.scheme, location.bucket) == (prefix.scheme, prefix.bucket) and location.key.startswith(prefix.key)
+        )
+        return below and (self.in_show is None or self.in_show(location))
+
+
+def require_criterion(*criteria: object) -> None:
+    """Raises `MisconfiguredError` if none of the criteria is given: nobody means every file by saying nothing."""
+    if not any(criteria):
+        raise MisconfiguredError(
+            "archive",
+            "no files are named",
+            "give a URL prefix, a show, or an age (to archive); s3://bucket/ is a prefix",
+        )
+
+
+@dataclass
+class Found:
+    """What a look at the tables found: how many files are chosen, and how many others are left and why."""
+
+    chosen: int = 0
+    archived: int = 0
+    unfinished: int = 0
+    recent: int = 0
+    _spool: IO[str] | None = field(default=None, repr=False)
+
+    def choose(self, uri: str, file_id: str) -> None:
+        """Note a version; it goes to disk."""
+        self.chosen += 1
+        if self._spool is not None:
+            # A URL has neither tabs nor line ends.
+            self._spool.write(f"{uri}\t{file_id}\n")
+
+    def batches(self, size: int) -> Iterator[dict[Location, str]]:
+        """The chosen files with their file_id."""
+        if self._spool is None:
+            return
+        self._spool.seek(0)
+        while lines := list(islice(self._spool, size)):
+            pairs = (line.rstrip("\n").split("\t") for line in lines)
+            yield {Location.from_url(uri): file_id for uri, file_id in pairs}
+
+    def locations(self) -> Iterator[Location]:
+        """The chosen files."""
+        for batch in self.batches(1000):
+            yield from batch
+
+
+@contextmanager
+def to_archive(tables: TableStore, scope: Scope, *, older_than: timedelta | None, now: datetime) -> Iterator[Found]:
+    """The files of a scope whose work is finished and that nothing has touched since an age: to be archived.
+
+    Finished: the current version is ready or rejected. Touched: modified in its store, or inspected, whichever is
+    later. Files that are archived or gone from their store are left out.
+    """
+    with _opened() as found:
+        for uri, file_id, state, mtime, inspected, archived_at, deleted_at in _rows(tables, scope):
+            if deleted_at is not None:
+                continue
+            if archived_at is not None:
+                found.archived += 1
+            elif state not in {READY, REJECTED}:
+                found.unfinished += 1
+            elif older_than is not None and now - max(instant(mtime), instant(inspected)) < older_than:
+                found.recent += 1
+            else:
+                found.choose(uri, file_id)
+        yield found
+
+
+@contextmanager
+def to_unarchive(tables: TableStore, scope: Scope) -> Iterator[Found]:
+    """The archived files of a scope that are still in their store."""
+    with _opened() as found:
+        for uri, file_id, _, _, _, archived_at, deleted_at in _rows(tables, scope):
+            if archived_at is not None and deleted_at is None:
+                found.choose(uri, file_id)
+        yield found
+
+
+@contextmanager
+def _opened() -> Iterator[Found]:
+    # The tables may be locked as long as they are read, and hold any number of files: those chosen wait on disk.
+    with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as spool:
+        yield Found(_spool=spool)
+
+
+def _rows(tables: TableStore, scope: Scope) -> Iterator[tuple[str, str, str, str, str, str | None, str | None]]:
+    bucket, prefix = (scope.prefix.bucket, scope.prefix.key) if scope.prefix else (None, "")
+    for batch in tables.scan("files", columns=_COLUMNS, bucket=bucket, prefix=prefix):
+        for row in zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True):
+            if scope.holds(Location.from_url(row[0])):
+                yield row
+
+
+def live_files(tables: TableStore, below: Location | None = None) -> Iterator[Location]:
+    """The files below a folder that are neither archived nor gone; take them quickly, see `TableStore.scan`."""
+    bucket, prefix = (below.bucket, below.key) if below else (None, "")
+    for batch in tables.scan("files", columns=("uri", "archived_at", "deleted_at"), bucket=bucket, prefix=prefix):
+        for row in batch.to_pylist():
+            if row["archived_at"] is None and row["deleted_at"] is None:
+                yield Location.from_url(row["uri"])
+
+
+def with_frames_among(sequences: Iterable[Location], files: Iterable[Location]) -> set[Location]:
+    """The sequences, given by their patterns (`beauty.####.exr`), that one of these files may be a frame of.
+
+    By folder and name without the number; a name that only looks like a frame's counts.
+    """
+    by_folder: dict[Location, list[tuple[str, str, Location]]] = {}
+    for sequence in sequences:
+        before, _, rest = sequence.name.partition("#")
+        by_folder.setdefault(_folder(sequence), []).append((before, rest.rpartition("#")[2], sequence))
+    found: set[Location] = set()
+    for file in files:
+        for before, after, sequence in by_folder.get(_folder(file), ()):
+            if file.name.startswith(before) and file.name.endswith(after):
+                found.add(sequence)
+    return found
+
+
+def _folder(location: Location) -> Location:
+    return Location(location.scheme, location.bucket, location.key.removesuffix(location.name))
