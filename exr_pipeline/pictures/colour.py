@@ -176,12 +176,17 @@ class DisplayTransform:
         """Display values 0..255, shape (H, W, 3), of finite scene-linear values of the same shape."""
         if scene_linear.shape[0] * scene_linear.shape[1] < LUT_NODES**3 or not self.is_baked:
             return self.apply_exactly(scene_linear)
+        import cv2
+
         shown = np.empty(scene_linear.shape, np.uint8)
         for start in range(0, len(scene_linear), _APPLIED_LINES):
             lines = scene_linear[start : start + _APPLIED_LINES]
             result = shown[start : start + _APPLIED_LINES]
-            _in_eight_bit(self._baked[0], _on_lut_axis(lines), result)
-            if lines.min() < _LUT_BOTTOM or lines.max() > _LUT_TOP:
+            lowest, highest, _, _ = cv2.minMaxLoc(lines.reshape(len(lines), -1))
+            is_inside = _LUT_BOTTOM <= lowest and highest <= _LUT_TOP
+            within = lines if is_inside else np.clip(lines, _LUT_BOTTOM, _LUT_TOP)
+            _in_eight_bit(self._baked[0], _on_lut_axis(within), result)
+            if not is_inside:
                 outside = ((lines < _LUT_BOTTOM) | (lines > _LUT_TOP)).any(axis=2)
                 result[outside] = _in_eight_bit(self._exact, lines[outside][np.newaxis])[0]
         return shown
@@ -192,11 +197,10 @@ class DisplayTransform:
 
 
 def _on_lut_axis(scene_linear: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Scene-linear values to 0..1 over the LUT's axis."""
+    """Scene-linear values within the LUT's domain to 0..1 over its axis."""
     import cv2
 
-    place = np.clip(scene_linear, _LUT_BOTTOM, _LUT_TOP)
-    place += np.float32(_LUT_OFFSET)
+    place = scene_linear + np.float32(_LUT_OFFSET)
     cv2.log(place, dst=place)
     place *= np.float32(1 / (np.log(2) * _LUT_STEP * (LUT_NODES - 1)))
     place -= np.float32(_LUT_START / (_LUT_STEP * (LUT_NODES - 1)))

@@ -5,7 +5,6 @@ Belongs here: the mean over areas, line by line. Not here: what the numbers mean
 
 from __future__ import annotations
 
-from math import ceil
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -35,21 +34,28 @@ class AreaReducer:
         if columns < self._source.width:
             pixels = np.pad(pixels, ((0, 0), (x, self._source.width - columns - x), (0, 0)))
         first, last = self._touched(y, rows)
-        if self._scale == 1:
-            lower = pixels
-        else:
-            flat = np.ascontiguousarray(pixels).reshape(rows, -1)
-            lower = np.zeros((last - first, self._source.width, channels), np.float32)
-            for start in range(0, rows, _GROUP):
-                group = flat[start : start + _GROUP]
-                top, bottom = self._touched(y + start, len(group))
-                share = self._shares(top, bottom, y + start, len(group)) @ group
-                lower[top - first : bottom - first] += share.reshape(bottom - top, -1, channels)
-        self.result[first:last] += resized(lower, Size(self._target.width, last - first))
+        size = Size(self._target.width, last - first)
+        if self._is_edge(y) and self._is_edge(y + rows):
+            # No other line is part of these of the result, as with most sizes of 16:9: both directions at once.
+            self.result[first:last] = resized(pixels, size)
+            return
+        flat = np.ascontiguousarray(pixels).reshape(rows, -1)
+        lower = np.zeros((last - first, self._source.width, channels), np.float32)
+        for start in range(0, rows, _GROUP):
+            group = flat[start : start + _GROUP]
+            top, bottom = self._touched(y + start, len(group))
+            share = self._shares(top, bottom, y + start, len(group)) @ group
+            lower[top - first : bottom - first] += share.reshape(bottom - top, -1, channels)
+        self.result[first:last] += resized(lower, size)
+
+    def _is_edge(self, y: int) -> bool:
+        """Whether a line of the result begins or ends exactly where this line begins."""
+        return y * self._target.height % self._source.height == 0
 
     def _touched(self, y: int, rows: int) -> tuple[int, int]:
         """The range of lines of the result that these lines are part of."""
-        return int(y / self._scale), min(ceil((y + rows) / self._scale), self._target.height)
+        height, whole = self._target.height, self._source.height
+        return y * height // whole, -(-(y + rows) * height // whole)
 
     def _shares(self, first: int, last: int, y: int, rows: int) -> NDArray[np.float32]:
         """The share (last - first, rows) of each line in each of the result."""
