@@ -5,14 +5,15 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+import redis
 import yaml
-from dagster._core.launcher import WorkerStatus
+from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
 from exr_pipeline.orchestration.celery_runs import HealthCheckedCeleryRunLauncher
 from exr_pipeline.orchestration.postgres_storage import BatchingPostgresEventLogStorage
@@ -30,7 +31,9 @@ from exr_pipeline_tests.vast_emulator.running import running_emulator
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "celery"
 FILES_COUNT, CHUNK = 40, 10
-SILENCE_SECONDS = 30
+# Longer than any pause of a living worker on a machine that has much else to do.
+SILENCE_SECONDS = 300
+PATIENCE_SECONDS = 300
 
 # Celery's own call of a client that is newer than it.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
@@ -57,8 +60,8 @@ def vast() -> Iterator[dict[str, str]]:
 def impatient(home: Path) -> None:
     """Put the deployment's dagster.yaml in place, with shorter waits and one worker for each run."""
     config = yaml.safe_load((DEPLOY / "dagster.yaml").read_text())
-    config["run_launcher"]["config"]["silence_seconds"] = 3
-    config["run_launcher"]["config"]["answer_seconds"] = 1.0
+    # A worker that only is slow must not pass for a silent one: its run would be failed, and another one started.
+    config["run_launcher"]["config"]["silence_seconds"] = 15
     config["run_monitoring"]["poll_interval_seconds"] = 1
     config["concurrency"]["runs"]["max_concurrent_runs"] = 2
     home.mkdir()
@@ -76,7 +79,7 @@ class Cluster:
         self._stack = stack
         port = free_port()
         self.services = [self._started("code", *code_server_command(port))]
-        wait_until(lambda: answers(port), "the code server answers")
+        wait_until(lambda: answers(port), "the code server answers", seconds=PATIENCE_SECONDS)
         location = {"host": "127.0.0.1", "port": port, "location_name": "exr_pipeline"}
         (self.home / "workspace.yaml").write_text(yaml.safe_dump({"load_from": [{"grpc_server": location}]}))
         self.workers = {name: self._started(name, *worker_command(name)) for name in ("one", "two")}
@@ -101,8 +104,7 @@ def code_server_command(port: int) -> list[str]:
     return ["dagster", "api", "grpc", "-m", "exr_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port)]
 
 
-def worker_command(name: str) -> list[str]:
-    app = "exr_pipeline.orchestration.celery_app"
+def worker_command(name: str, *, app: str = "exr_pipeline.orchestration.celery_app") -> list[str]:
     return ["celery", "--app", app, "worker", "--concurrency", "1", "--hostname", f"{name}@%h", "--loglevel", "INFO"]
 
 
@@ -146,6 +148,8 @@ def test_what_a_killed_worker_was_at_is_ended_by_the_other(
         "EXR_PIPELINE_SETTLE_SECONDS": "0",
         "EXR_PIPELINE_SENSOR_INTERVAL_SECONDS": "1",
         "EXR_PIPELINE_WORKERS": "1",
+        # Not before this test is over, however slow the machine: a movie of the frames would be one run more.
+        "EXR_PIPELINE_SEQUENCE_QUIET_SECONDS": "36000",
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
@@ -158,7 +162,9 @@ def test_what_a_killed_worker_was_at_is_ended_by_the_other(
             assert isinstance(instance.event_log_storage, BatchingPostgresEventLogStorage)
             killed = kill_a_worker_in_mid_run(instance, running, storage, bucket)
             try:
-                wait_until(lambda: is_done(instance), "every file's partitions are materialized", seconds=120)
+                wait_until(
+                    lambda: is_done(instance), "every file's partitions are materialized", seconds=PATIENCE_SECONDS
+                )
             except AssertionError as error:
                 pytest.fail(f"{error}\n{partition_counts(instance)}\n{running.logs()}")
             runs = list(instance.get_runs())
@@ -197,7 +203,7 @@ def kill_a_worker_in_mid_run(
         return None
 
     try:
-        run, worker = wait_until(in_midst, "a run is in its midst", seconds=120, pause=0.02)
+        run, worker = wait_until(in_midst, "a run is in its midst", seconds=PATIENCE_SECONDS, pause=0.02)
     except AssertionError as error:
         pytest.fail(f"{error}\n{running.logs()}")
     running.workers[worker].kill_group()
@@ -219,7 +225,7 @@ def test_a_worker_of_another_dagster_yaml_says_what_is_wrong(tmp_path: Path) -> 
         folder=tmp_path,
     )
     with service:
-        wait_until(lambda: not service.is_running, "the worker ends")
+        wait_until(lambda: not service.is_running, "the worker ends", seconds=PATIENCE_SECONDS)
     assert "DAGSTER_HOME" in service.log_tail()
     assert "HealthCheckedRunLauncher" in service.log_tail()
 
@@ -272,17 +278,49 @@ def test_a_run_whose_worker_was_restarted_is_failed_at_once(
         folder=tmp_path,
     )
     with service:
-        inspect = launcher.celery.control.inspect(timeout=0.5)
-        wait_until(lambda: inspect.ping() or not service.is_running, "the worker answers")
-        (worker,) = inspect.ping() or [service.log_tail()]
-
+        ping = launcher.celery.control.inspect(timeout=1).ping
+        answer = wait_until(lambda: ping() or not service.is_running, "the worker answers", seconds=PATIENCE_SECONDS)
+        assert service.is_running, service.log_tail()
+        (worker,) = answer
         run = run_begun_by(launcher, worker)
-        failed = WorkerStatus.FAILED
-        wait_until(lambda: launcher.check_run_worker_health(run).status == failed, "it is failed", seconds=20)
-        health = launcher.check_run_worker_health(run)
 
-    assert health.status == WorkerStatus.FAILED
+        def failure() -> CheckRunHealthResult | None:
+            health = launcher.check_run_worker_health(run)
+            return health if health.status == WorkerStatus.FAILED else None
+
+        # Long before it would be failed for its silence.
+        health = wait_until(failure, "it is failed", seconds=SILENCE_SECONDS / 2)
+
     assert f"{worker} no longer has the run" in str(health.msg)
+
+
+def test_a_worker_takes_no_run_that_it_cannot_start(
+    launcher: HealthCheckedCeleryRunLauncher, redis_url: str, tmp_path: Path
+) -> None:
+    service = Service(
+        "worker",
+        [sys.executable, "-m", *worker_command("one", app="exr_pipeline_tests.deploy.holding_app")],
+        tmp_path / "log",
+        environment={**os.environ, "PYTHONPATH": str(DEPLOY.parents[1])},
+        folder=tmp_path,
+    )
+    queue = redis.Redis.from_url(redis_url)
+    inspect = launcher.celery.control.inspect(timeout=1)
+    with closing(queue), service:
+        for _ in range(3):
+            launcher.celery.send_task("hold", queue="dagster", routing_key="dagster.execute")
+
+        def is_at_work() -> bool:
+            return any((inspect.active() or {}).values())
+
+        wait_until(lambda: is_at_work() or not service.is_running, "it takes a run", seconds=PATIENCE_SECONDS)
+        assert service.is_running, service.log_tail()
+        # Once more, so that it has had the time to take another one.
+        wait_until(is_at_work, "it answers", seconds=PATIENCE_SECONDS)
+        left = queue.llen("dagster")
+        service.kill_group()
+
+    assert left == 2
 
 
 def test_what_celery_knows_of_the_end_of_a_run_needs_no_worker(launcher: HealthCheckedCeleryRunLauncher) -> None:
