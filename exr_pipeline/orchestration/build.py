@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from exr_pipeline.orchestration.archive import archive_job, unarchive_job
 from exr_pipeline.orchestration.asset_specs import MEDIA_IO, SOURCE_SPEC, TABLE_IO
 from exr_pipeline.orchestration.assets import build_file_assets, build_sequence_assets
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
@@ -35,7 +36,10 @@ def build_defs(
     ingest_job, sequences_job = build_ingest_job(), build_sequences_job()
     defs = dg.Definitions(
         assets=[SOURCE_SPEC, build_file_assets(settings.chunk_size), build_sequence_assets()],
-        jobs=[ingest_job, ingest_selection_job, retry_failed_files_job, sequences_job, retention_job],
+        jobs=[
+            *(ingest_job, ingest_selection_job, retry_failed_files_job, sequences_job),
+            *(archive_job, unarchive_job, retention_job),
+        ],
         schedules=[retention_schedule],
         sensors=[
             build_sensor(settings, [ingest_job, ingest_selection_job]),

@@ -38,7 +38,7 @@ _PRIORITY_TAG = "dagster/priority"
 
 _RANGE_START = "dagster/asset_partition_range_start"
 _RANGE_END = "dagster/asset_partition_range_end"
-_UNFINISHED = [
+UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
     dg.DagsterRunStatus.STARTING,
@@ -192,7 +192,7 @@ def show_of(location: Location, settings: Settings) -> str:
 
 def unfinished_runs(instance: dg.DagsterInstance) -> int:
     """How many runs of ours are under way, counted by the database."""
-    return sum(instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=_UNFINISHED)) for job in sorted(_OUR_JOBS))
+    return sum(instance.get_runs_count(dg.RunsFilter(job_name=job, statuses=UNFINISHED)) for job in sorted(_OUR_JOBS))
 
 
 @dataclass(frozen=True)
@@ -208,7 +208,7 @@ class RunsNow:
         unfinished: list[dg.RunRecord] = []
         failed: list[dg.RunRecord] = []
         for job in sorted(_OUR_JOBS):
-            unfinished += instance.get_run_records(dg.RunsFilter(job_name=job, statuses=_UNFINISHED))
+            unfinished += instance.get_run_records(dg.RunsFilter(job_name=job, statuses=UNFINISHED))
             just_failed = dg.RunsFilter(job_name=job, statuses=_ENDED_BADLY, updated_after=failed_since)
             failed += instance.get_run_records(just_failed, limit=FAILED_RUNS_KEPT)
         return cls(unfinished, failed)

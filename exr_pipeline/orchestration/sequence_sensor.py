@@ -72,11 +72,7 @@ def tick(
     from exr_pipeline.storage.locations import Location
 
     settings = pipeline.settings
-    unfinished = [
-        run
-        for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
-        if run.job_name in {SEQUENCES_JOB, "__ASSET_JOB"}
-    ]
+    unfinished = _unfinished_runs(instance)
     if len(unfinished) >= MAX_RUNS:
         return dg.SkipReason(f"{len(unfinished)} runs of sequences are under way")
     mark = Watermark(**json.loads(cursor)) if cursor else Watermark()
@@ -106,6 +102,21 @@ def requests(new: Sequence[str], old: Sequence[str]) -> Iterator[dg.RunRequest]:
         yield dg.RunRequest(job_name=SEQUENCES_JOB, tags={_RANGE_START: chunk[0], _RANGE_END: chunk[-1]})
     for key in old:
         yield dg.RunRequest(job_name=SEQUENCES_JOB, partition_key=key)
+
+
+def sequences_under_way(instance: dg.DagsterInstance) -> frozenset[str]:
+    """The partition keys of the sequences that unfinished runs are at, by whoever started them."""
+    unfinished = _unfinished_runs(instance)
+    known = list(instance.get_dynamic_partitions(SEQUENCES)) if unfinished else []
+    return frozenset(key for run in unfinished for key in _keys_of(run, known))
+
+
+def _unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
+    return [
+        run
+        for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+        if run.job_name in {SEQUENCES_JOB, "__ASSET_JOB"}
+    ]
 
 
 def _keys_of(run: dg.DagsterRun, known: Sequence[str]) -> Sequence[str]:
