@@ -182,12 +182,12 @@ def run(size: Size, folder: Path) -> Report:
             )
     return Report(
         "sensor",
-        f"Buckets of an embedded S3 server with that many objects, {_PER_FOLDER} to a folder, and the sensor as it is by "
-        "default, a tick listing so many objects or so many seconds (EXR_PIPELINE_SENSOR_MAX_LISTED, "
-        "EXR_PIPELINE_SENSOR_SECONDS). *Sweep*: ticks until all have been listed, all of them in tables and partitions, "
-        "unchanged. Then a file arrives in a folder in the middle, and when it was found, another one there: that is the "
-        "one whose ticks are counted. *All new*: one tick where no object is known, which asks for as many runs as may "
-        "be under way. A bare listing is boto3 paging through the same prefix.",
+        f"Buckets of an embedded S3 server with that many objects, {_PER_FOLDER} to a folder, and the sensor as it is "
+        "by default, a tick listing so many objects or so many seconds (EXR_PIPELINE_SENSOR_MAX_LISTED, "
+        "EXR_PIPELINE_SENSOR_SECONDS). *Sweep*: ticks until all have been listed, all of them in tables and "
+        "partitions, unchanged. Then a file arrives in a folder in the middle, and when it was found, another one "
+        "there: that is the one whose ticks are counted. *All new*: one tick where no object is known, which asks for "
+        "as many runs as may be under way. A bare listing is boto3 paging through the same prefix.",
         ratios,
         figures,
         ["What a tick takes does not depend on the size of the bucket, only how many ticks a sweep has."],
