@@ -260,6 +260,12 @@ def log_planned_materializations(context: dg.OpExecutionContext, keys: Mapping[A
             )
 
 
+def is_outage(error: BaseException) -> bool:
+    """Whether an error says that Dagster's database is away, or was so in mid-statement."""
+    # Having tried to connect a few times, dagster-postgres raises an error of its own from SQLAlchemy's.
+    return any(isinstance(each, db.exc.OperationalError | db.exc.InterfaceError) for each in (error, error.__cause__))
+
+
 def materializations_of_run(instance: dg.DagsterInstance, run_id: str) -> list[dg.AssetMaterialization]:
     """Every materialization that a run has logged so far, oldest first."""
     found: list[dg.AssetMaterialization] = []

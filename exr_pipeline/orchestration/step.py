@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Sequence
-from contextlib import nullcontext
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import dagster as dg
 
@@ -17,7 +17,7 @@ from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknown
 from exr_pipeline.ingest.overlap import FinishedFile
 from exr_pipeline.ingest.products import FileProducts
 from exr_pipeline.orchestration.asset_specs import PROXY_MP4, PROXY_OUTPUTS, THUMBNAIL
-from exr_pipeline.orchestration.event_batching import log_asset_events, materializations_of_run
+from exr_pipeline.orchestration.event_batching import is_outage, log_asset_events, materializations_of_run
 from exr_pipeline.orchestration.file_events import file_events
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
 from exr_pipeline.orchestration.other_runs import events_of_finished, finished_by_others, in_turns
@@ -34,6 +34,20 @@ REASONS_IN_TITLE = 3
 SECONDS_BETWEEN_PROGRESS = 5.0
 
 
+@contextmanager
+def after_an_outage_again(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterator[None]:
+    """Have the step tried again if Dagster's database is away for longer than each single statement waits for it.
+
+    Else the step would fail, for good, with files in the tables whose events are missing: they would show as failed.
+    """
+    try:
+        yield
+    except Exception as error:
+        if is_outage(error) and context.retry_number < STEP_RETRIES:
+            raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS) from error
+        raise
+
+
 def ingest_step(
     context: dg.AssetExecutionContext | dg.OpExecutionContext,
     partition_keys: Sequence[str],
@@ -46,8 +60,21 @@ def ingest_step(
 
     Raises `Failure` after all files have ended, if some are rejected or retryable: what was announced and not
     materialized then shows as failed, everything else as materialized. Raises `RetryRequested` while files may still
-    become reachable; what this run, or the failed run that it resumes, has already made is not made again.
+    become reachable, or when Dagster's database is away; what this run, or the failed run that it resumes, has already
+    made is not made again.
     """
+    with after_an_outage_again(context):
+        _ingest(context, partition_keys, assets, pipeline, media_io, table_io)
+
+
+def _ingest(
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    partition_keys: Sequence[str],
+    assets: Collection[dg.AssetKey],
+    pipeline: Pipeline,
+    media_io: MediaIOManager,
+    table_io: TableIOManager,
+) -> None:
     from exr_pipeline.ingest.chunk import ChunkIngest, Progress, Wanted
     from exr_pipeline.ingest.media_files import needs_workers
     from exr_pipeline.pictures import PicturePool, PictureSettings
