@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 
-Prefix = Annotated[
-    str, typer.Argument(metavar="[PREFIX]", help="Only files below this URL prefix, local folder or partition key.")
-]
+Prefix = Annotated[str, typer.Argument(help="Only files below this URL prefix, local folder or partition key.")]
 Show = Annotated[str, typer.Option(help="Only files of this show, as the runs' tag `exr_pipeline/show` has it.")]
 
 
