@@ -183,7 +183,7 @@ class DisplayTransform:
             lines = scene_linear[start : start + _APPLIED_LINES]
             result = shown[start : start + _APPLIED_LINES]
             lowest, highest, _, _ = cv2.minMaxLoc(lines.reshape(len(lines), -1))
-            is_inside = _LUT_BOTTOM <= lowest and highest <= _LUT_TOP
+            is_inside = lowest >= _LUT_BOTTOM and highest <= _LUT_TOP
             within = lines if is_inside else np.clip(lines, _LUT_BOTTOM, _LUT_TOP)
             _in_eight_bit(self._baked[0], _on_lut_axis(within), result)
             if not is_inside:
