@@ -22,7 +22,6 @@ from exr_pipeline.pictures.still import Size
 from exr_pipeline.sequences import resolve_sequence
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
-from exr_pipeline_tests.browser import browser_page
 from exr_pipeline_tests.movies.ffprobe import probed
 from exr_pipeline_tests.movies.frames import (
     HEIGHT,
@@ -113,15 +112,6 @@ def test_nothing_but_the_movie_is_left(whole: tuple[Path, MovieResult, list[Movi
     path, _, _ = whole
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["frames", "movie.mp4", "state"]
     assert left_over(path) == []
-
-
-def test_an_h264_movie_plays_in_a_browser(whole: tuple[Path, MovieResult, list[MovieProgress]]):
-    path, result, _ = whole
-    with browser_page() as page:
-        page.goto(path.as_uri())
-        page.wait_for_function("document.querySelector('video').readyState >= 2")
-        shown = page.evaluate("(({duration, videoWidth}) => [duration, videoWidth])(document.querySelector('video'))")
-    assert shown == [pytest.approx(float(result.duration), abs=0.01), WIDTH]
 
 
 def damaged(folder: Path) -> Path:

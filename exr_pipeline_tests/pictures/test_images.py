@@ -10,17 +10,9 @@ from PIL import Image, ImageCms
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.pictures.chromaticities import rgb_to_xyz
+from exr_pipeline_tests.pictures.expected import COLOURS, XYZ_TO_REC709, rec1886, srgb, viewed
 from exr_pipeline_tests.pictures.files import patch_means, patches
-from exr_pipeline_tests.pictures.test_render import (
-    COLOURS,
-    XYZ_TO_REC709,
-    first_frame,
-    made,
-    rec1886,
-    srgb,
-    still,
-    viewed,
-)
+from exr_pipeline_tests.pictures.test_render import first_frame, made, still
 from exr_pipeline_tests.pictures.test_shown import shown
 
 CODES = np.array([[128, 128, 128], [0, 0, 0], [255, 255, 255], [200, 30, 90], [10, 120, 240]])

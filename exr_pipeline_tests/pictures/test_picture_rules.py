@@ -12,6 +12,7 @@ from exr_pipeline.pictures.colour import BUILT_IN_CONFIG, load_config
 from exr_pipeline.pictures.picture_rules import Look, PictureRule
 from exr_pipeline.pictures.shown import show
 from exr_pipeline.pictures.still import Size
+from exr_pipeline_tests.pictures.expected import COLOURS, logc3, rec1886, srgb, viewed
 from exr_pipeline_tests.pictures.files import (
     flat,
     patch_means,
@@ -21,7 +22,7 @@ from exr_pipeline_tests.pictures.files import (
     write_exr,
     write_rgb,
 )
-from exr_pipeline_tests.pictures.test_render import COLOURS, logc3, made, rec1886, srgb, still, viewed
+from exr_pipeline_tests.pictures.test_render import made, still
 
 
 def settings_with(tmp_path: Path, rules: str, **others: object) -> PictureSettings:

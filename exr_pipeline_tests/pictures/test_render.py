@@ -17,9 +17,9 @@ import pytest
 import simplejpeg
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.pictures.chromaticities import REC709, XYZ, rgb_to_xyz
 from exr_pipeline.pictures.colour import BUILT_IN_CONFIG
 from exr_pipeline.pictures.render import render
+from exr_pipeline_tests.pictures.expected import COLOURS, SOURCES, logc3, rec1886, rgb_of, srgb, viewed
 from exr_pipeline_tests.pictures.files import (
     flat,
     patch_means,
@@ -35,40 +35,6 @@ from exr_pipeline_tests.pictures.files import (
     write_rgb,
 )
 
-COLOURS = np.array(
-    [[0.18, 0.18, 0.18], [0.02, 0.02, 0.02], [0.5, 0.25, 0.1], [0.1, 0.3, 0.5], [0.9, 0.8, 0.7], [0.05, 0.2, 0.05]]
-)
-
-# ARRI Wide Gamut 3 and LogC3 at EI 800, "ALEXA Log C Curve", ARRI 2017.
-AWG3 = (0.6840, 0.3130, 0.2210, 0.8480, 0.0861, -0.1020, 0.3127, 0.3290)
-# ACEScg to linear Rec.709 with Bradford adaptation, as published by the Academy (to five places).
-AP1_TO_REC709 = np.array([[1.70505, -0.62179, -0.08326], [-0.13026, 1.14080, -0.01055], [-0.02400, -0.12897, 1.15297]])
-XYZ_TO_REC709 = np.linalg.inv(rgb_to_xyz(REC709))
-
-
-def logc3(linear: np.ndarray) -> np.ndarray:
-    return np.where(
-        linear > 0.010591, 0.247190 * np.log10(5.555556 * linear + 0.052272) + 0.385537, 5.367655 * linear + 0.092809
-    )
-
-
-def srgb(linear: np.ndarray) -> np.ndarray:
-    linear = np.clip(linear, 0, 1)
-    return 255 * np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-
-
-def rec1886(linear: np.ndarray) -> np.ndarray:
-    return 255 * np.clip(linear, 0, 1) ** (1 / 2.4)
-
-
-def viewed(space: str, display: str, values: np.ndarray) -> np.ndarray:
-    """8-bit values of the display's SDR view by OCIO's own exact processor."""
-    config = Ocio.Config.CreateFromFile(BUILT_IN_CONFIG)
-    transform = Ocio.DisplayViewTransform(src=space, display=display, view="ACES 1.0 - SDR Video")
-    pixels = np.ascontiguousarray(values, np.float32).ravel()
-    config.getProcessor(transform).getDefaultCPUProcessor().applyRGB(pixels)
-    return np.clip(pixels.reshape(values.shape), 0, 1) * 255
-
 
 def made(path: Path, **settings: object):
     return render(str(path), path.name, thumbnail=True, proxy=True, settings=picture_settings(**settings))
@@ -81,16 +47,11 @@ def still(pictures) -> np.ndarray:
 
 
 def first_frame(pictures) -> np.ndarray:
-    """RGB of the first frame, the matrix applied here rather than by a scaler's defaults."""
+    """RGB of the first frame."""
     with av.open(io.BytesIO(pictures.proxy.mp4)) as container:
         frame = next(container.decode(video=0))
     assert (frame.width, frame.height) == (pictures.proxy.width, pictures.proxy.height)
-    planes = [np.frombuffer(bytes(p), np.uint8).reshape(-1, p.line_size)[:, : p.width] for p in frame.planes]
-    luma = (planes[0] - 16.0) / 219
-    blue, red = (np.kron((p - 128.0) / 224, np.ones((2, 2)))[: frame.height, : frame.width] for p in planes[1:])
-    rgb = np.stack([luma + 1.5748 * red, luma * 0, luma + 1.8556 * blue], axis=2)
-    rgb[..., 1] = (luma - 0.2126 * rgb[..., 0] - 0.0722 * rgb[..., 2]) / 0.7152
-    return np.clip(rgb, 0, 1) * 255
+    return rgb_of(frame)
 
 
 def assert_patches(pictures, still_values: np.ndarray, proxy_values: np.ndarray) -> None:
@@ -105,18 +66,8 @@ def assert_patches(pictures, still_values: np.ndarray, proxy_values: np.ndarray)
 
 @pytest.mark.parametrize(
     ("attributes", "values", "rec709", "space", "rule"),
-    [
-        ({"colorInteropID": "lin_ap1_scene"}, COLOURS, COLOURS @ AP1_TO_REC709.T, "ACEScg", "colorInteropID"),
-        ({}, COLOURS, COLOURS @ AP1_TO_REC709.T, "ACEScg", "default (scene_linear)"),
-        ({"oiio:ColorSpace": "lin_rec709_scene"}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "oiio:ColorSpace"),
-        ({"chromaticities": REC709}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "chromaticities"),
-        ({"colorspace": "ARRI LogC3 (EI800)"}, logc3(COLOURS),
-         COLOURS @ (XYZ_TO_REC709 @ rgb_to_xyz(AWG3)).T, "ARRI LogC3 (EI800)", "colorspace"),
-        ({"chromaticities": XYZ}, COLOURS @ rgb_to_xyz(REC709).T, COLOURS, "CIE XYZ (D65)", "chromaticities"),
-        ({"chromaticities": AWG3}, COLOURS, COLOURS @ (XYZ_TO_REC709 @ rgb_to_xyz(AWG3)).T,
-         "linear, primaries 0.684 0.313 0.221 0.848 0.0861 -0.102 0.3127 0.329", "chromaticities"),
-    ],
-)  # fmt: skip
+    SOURCES,
+)
 def test_patches_of_each_source_space_are_colorimetrically_right(tmp_path, attributes, values, rec709, space, rule):
     path = write_rgb(tmp_path / "x.exr", patches(values), **attributes)
 

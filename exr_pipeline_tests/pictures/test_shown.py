@@ -4,8 +4,16 @@ import pytest
 
 from exr_pipeline.pictures.shown import show
 from exr_pipeline.pictures.still import Size
-from exr_pipeline_tests.pictures.files import flat, picture_settings, rgb_channels, write_exr, write_rgb
-from exr_pipeline_tests.pictures.test_render import COLOURS, patch_means, patches, rec1886, srgb
+from exr_pipeline_tests.pictures.expected import COLOURS, rec1886, srgb
+from exr_pipeline_tests.pictures.files import (
+    flat,
+    patch_means,
+    patches,
+    picture_settings,
+    rgb_channels,
+    write_exr,
+    write_rgb,
+)
 
 BOX = Size(320, 200)
 

@@ -1,0 +1,67 @@
+"""What patches of known colours must become, calculated without the code under test."""
+
+from typing import Any
+
+import numpy as np
+import PyOpenColorIO as Ocio
+
+from exr_pipeline.pictures.chromaticities import REC709, XYZ, rgb_to_xyz
+from exr_pipeline.pictures.colour import BUILT_IN_CONFIG
+
+COLOURS = np.array(
+    [[0.18, 0.18, 0.18], [0.02, 0.02, 0.02], [0.5, 0.25, 0.1], [0.1, 0.3, 0.5], [0.9, 0.8, 0.7], [0.05, 0.2, 0.05]]
+)
+
+# ARRI Wide Gamut 3 and LogC3 at EI 800, "ALEXA Log C Curve", ARRI 2017.
+AWG3 = (0.6840, 0.3130, 0.2210, 0.8480, 0.0861, -0.1020, 0.3127, 0.3290)
+# ACEScg to linear Rec.709 with Bradford adaptation, as published by the Academy (to five places).
+AP1_TO_REC709 = np.array([[1.70505, -0.62179, -0.08326], [-0.13026, 1.14080, -0.01055], [-0.02400, -0.12897, 1.15297]])
+XYZ_TO_REC709 = np.linalg.inv(rgb_to_xyz(REC709))
+
+
+def logc3(linear: np.ndarray) -> np.ndarray:
+    return np.where(
+        linear > 0.010591, 0.247190 * np.log10(5.555556 * linear + 0.052272) + 0.385537, 5.367655 * linear + 0.092809
+    )
+
+
+def srgb(linear: np.ndarray) -> np.ndarray:
+    linear = np.clip(linear, 0, 1)
+    return 255 * np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def rec1886(linear: np.ndarray) -> np.ndarray:
+    return 255 * np.clip(linear, 0, 1) ** (1 / 2.4)
+
+
+def viewed(space: str, display: str, values: np.ndarray) -> np.ndarray:
+    """8-bit values of the display's SDR view by OCIO's own exact processor."""
+    config = Ocio.Config.CreateFromFile(BUILT_IN_CONFIG)
+    transform = Ocio.DisplayViewTransform(src=space, display=display, view="ACES 1.0 - SDR Video")
+    pixels = np.ascontiguousarray(values, np.float32).ravel()
+    config.getProcessor(transform).getDefaultCPUProcessor().applyRGB(pixels)
+    return np.asarray(np.clip(pixels.reshape(values.shape), 0, 1) * 255)
+
+
+# Attributes of a file, its values, the same colours in linear Rec.709, the space found, and the rule that found it.
+SOURCES: list[tuple[dict[str, Any], np.ndarray, np.ndarray, str, str]] = [
+    ({"colorInteropID": "lin_ap1_scene"}, COLOURS, COLOURS @ AP1_TO_REC709.T, "ACEScg", "colorInteropID"),
+    ({}, COLOURS, COLOURS @ AP1_TO_REC709.T, "ACEScg", "default (scene_linear)"),
+    ({"oiio:ColorSpace": "lin_rec709_scene"}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "oiio:ColorSpace"),
+    ({"chromaticities": REC709}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "chromaticities"),
+    ({"colorspace": "ARRI LogC3 (EI800)"}, logc3(COLOURS),
+     COLOURS @ (XYZ_TO_REC709 @ rgb_to_xyz(AWG3)).T, "ARRI LogC3 (EI800)", "colorspace"),
+    ({"chromaticities": XYZ}, COLOURS @ rgb_to_xyz(REC709).T, COLOURS, "CIE XYZ (D65)", "chromaticities"),
+    ({"chromaticities": AWG3}, COLOURS, COLOURS @ (XYZ_TO_REC709 @ rgb_to_xyz(AWG3)).T,
+     "linear, primaries 0.684 0.313 0.221 0.848 0.0861 -0.102 0.3127 0.329", "chromaticities"),
+]  # fmt: skip
+
+
+def rgb_of(frame: Any) -> np.ndarray:
+    """0..255 RGB of a decoded frame of 4:2:0, BT.709 applied here rather than by a scaler's defaults."""
+    planes = [np.frombuffer(bytes(p), np.uint8).reshape(-1, p.line_size)[:, : p.width] for p in frame.planes]
+    luma = (planes[0] - 16.0) / 219
+    blue, red = (np.kron((p - 128.0) / 224, np.ones((2, 2)))[: frame.height, : frame.width] for p in planes[1:])
+    rgb = np.stack([luma + 1.5748 * red, luma * 0, luma + 1.8556 * blue], axis=2)
+    rgb[..., 1] = (luma - 0.2126 * rgb[..., 0] - 0.0722 * rgb[..., 2]) / 0.7152
+    return np.asarray(np.clip(rgb, 0, 1) * 255)
