@@ -17,6 +17,7 @@ from typing import BinaryIO, Final
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.object_info import ObjectInfo
+from exr_pipeline.storage.store_errors import MissingObjectError
 
 _LOG = logging.getLogger(__name__)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -138,7 +139,7 @@ def _opened(location: Location) -> Iterator[tuple[BinaryIO, ObjectInfo]]:
         with path.open("rb") as file:
             yield file, _info(location, os.fstat(file.fileno()))
     except (FileNotFoundError, NotADirectoryError):
-        raise BadInputError(location.url, "not there, or not any more") from None
+        raise MissingObjectError(location.url) from None
     except PermissionError:
         raise BadInputError(location.url, "not readable: permission denied") from None
     except ValueError:

@@ -40,10 +40,11 @@ T = TypeVar("T")
 class ObjectStorage:
     """All object storage that the settings give access to. Safe to share between threads, not across a fork.
 
-    Every method raises `BadInputError` for an object that is missing or may not be read, `MisconfiguredError` for a
-    missing bucket or wrong credentials, and `RetryableError` where the store does not answer. Requests are retried for
-    a few seconds before that. The `…_async` methods are the same ones for a running event loop: `settings.fetches` at
-    a time in threads, but for `read_range_async` in buckets, of which thousands may be in flight without any.
+    Every method raises `BadInputError` for an object that is missing (`MissingObjectError`) or may not be read,
+    `MisconfiguredError` for a missing bucket or wrong credentials, and `RetryableError` where the store does not
+    answer. Requests are retried for a few seconds before that. The `…_async` methods are the same ones for a running
+    event loop: `settings.fetches` at a time in threads, but for `read_range_async` in buckets, of which thousands may
+    be in flight without any.
     """
 
     def __init__(self, settings: Settings) -> None:

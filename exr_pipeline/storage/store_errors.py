@@ -42,6 +42,13 @@ _CREDENTIALS: Final[dict[Scheme, tuple[str, str]]] = {
 }
 
 
+class MissingObjectError(BadInputError):
+    """The store says that there is no such object: surely, unlike where it only refuses to let it be read."""
+
+    def __init__(self, name: str, reason: str = "not there, or not any more") -> None:
+        super().__init__(name, reason)
+
+
 @contextmanager
 def typed_errors(location: Location, action: Action) -> Iterator[None]:
     """Replaces what obstore and boto3 raise inside by one of this project's errors.
@@ -109,7 +116,7 @@ def _by_answer(status: int | None, code: str | None, location: Location, action:
             name, f"{action} is refused at {location.url} ({answer})", f"allow it in the store, or change {what}"
         )
     if status == 404:
-        return BadInputError(location.url, "not there, or not any more")
+        return MissingObjectError(location.url)
     if status == 403:
         return BadInputError(location.url, "not readable: permission denied")
     return BadInputError(location.url, f"not readable: the store refuses it ({answer})")
