@@ -137,6 +137,17 @@ class Settings(BaseSettings):
         30, ge=1, description="Days for which Dagster's runs and replaced events are kept (see docs/operations.md)."
     )
 
+    # Deleted sources
+    deleted_media_days: int | None = Field(
+        None,
+        ge=0,
+        description="Days after which the media of a file that is gone from its source are removed; 0: at once, "
+        "empty: never (see docs/operations.md).",
+    )
+    reconcile_dry_run: bool = Field(
+        default=True, description="Whether the nightly `reconcile`, once it is switched on, only reports."
+    )
+
     # Pictures
     thumbnail_size: int = Field(256, ge=16, le=4096, description="Longest side of a thumbnail, in pixels.")
     proxy_width: int = Field(1920, ge=16, le=8192, description="Largest width of a proxy, in pixels.")
@@ -202,6 +213,7 @@ class Settings(BaseSettings):
         "database",
         "picture_rules",
         "movie_presets",
+        "deleted_media_days",
         "s3_access_key",
         "s3_secret_key",
         "vast_db_access_key",

@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 
 from exr_pipeline import __version__
-from exr_pipeline.cli import archive, demo, doctor, files, ingest, probe, sequences, similar, tables, ui
+from exr_pipeline.cli import archive, demo, doctor, files, ingest, probe, reconcile, sequences, similar, tables, ui
 from exr_pipeline.cli.console import fail
 from exr_pipeline.errors import ExrPipelineError
 
@@ -35,6 +35,7 @@ app.command("filmstrip")(sequences.filmstrip)
 app.command("ingest")(ingest.ingest)
 app.command("retry")(ingest.retry)
 app.command("sequences")(ingest.sequences)
+app.command("reconcile")(reconcile.reconcile)
 app.command("archive")(archive.archive)
 app.command("unarchive")(archive.unarchive)
 app.command("status")(tables.status)

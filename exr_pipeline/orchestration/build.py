@@ -14,6 +14,7 @@ from exr_pipeline.orchestration.asset_specs import MEDIA_IO, SOURCE_SPEC, TABLE_
 from exr_pipeline.orchestration.assets import build_file_assets, build_sequence_assets
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
 from exr_pipeline.orchestration.jobs import build_ingest_job, ingest_selection_job, retry_failed_files_job
+from exr_pipeline.orchestration.reconcile import build_reconcile_schedule, reconcile_job
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.retention import retention_job, retention_schedule
 from exr_pipeline.orchestration.sensor import build_sensor
@@ -38,9 +39,9 @@ def build_defs(
         assets=[SOURCE_SPEC, build_file_assets(settings.chunk_size), build_sequence_assets()],
         jobs=[
             *(ingest_job, ingest_selection_job, retry_failed_files_job, sequences_job),
-            *(archive_job, unarchive_job, retention_job),
+            *(archive_job, unarchive_job, reconcile_job, retention_job),
         ],
-        schedules=[retention_schedule],
+        schedules=[build_reconcile_schedule(settings), retention_schedule],
         sensors=[
             build_sensor(settings, [ingest_job, ingest_selection_job]),
             build_sequence_sensor(settings, sequences_job),

@@ -117,12 +117,14 @@ def test_configurations_of_jobs_are_ones_that_dagster_takes() -> None:
 
     from exr_pipeline.orchestration.archive import archive_job
     from exr_pipeline.orchestration.jobs import ingest_selection_job
+    from exr_pipeline.orchestration.reconcile import reconcile_job
     from exr_pipeline.orchestration.retention import retention_job
 
     jobs = {
         "ingest_selected_files": ingest_selection_job,
         "archive_files": archive_job,
         "purge_history": retention_job,
+        "reconcile_sources": reconcile_job,
     }
     configurations = [yaml.safe_load(text) for text in blocks("docs/operations.md", "yaml")]
     assert {op for config in configurations for op in config["ops"]} == set(jobs)

@@ -1,0 +1,213 @@
+"""Reconcile through Dagster: a job and a schedule, the report of what was found, and the partitions of gone files.
+
+Belongs here: partitions, configuration, the report as text. Not here: what is compared and marked (`ingest.reconcile`).
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import dagster as dg
+from pydantic import Field
+
+from exr_pipeline.ingest.reconcile import Found, Listener, SourceReport, reconcile, sources_to_reconcile
+from exr_pipeline.orchestration.instance import open_instance
+from exr_pipeline.orchestration.partitions import FILES, SEQUENCES, remove_partitions
+from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.sensor import Busy, RunsNow
+from exr_pipeline.orchestration.sequence_sensor import sequences_under_way
+from exr_pipeline.settings import Settings
+from exr_pipeline.storage.locations import Location
+
+RECONCILE_JOB: Final = "reconcile"
+EVERY_NIGHT: Final = "0 2 * * *"
+
+# What each part of a report is called where people read it, in this order; see `titles`.
+FINDINGS: Final = {
+    "deleted": "deleted at the source",
+    "unconfirmed": "not listed, but not surely gone",
+    "stale": "not listed, but there",
+    "returned": "marked as deleted, there again",
+    "unknown": "not ingested yet",
+    "changed": "changed, not ingested again yet",
+    "media": "media removed",
+    "kept_media": "media of deleted files kept",
+    "media_elsewhere": "media in another place than the settings say, left alone",
+}
+
+
+def reconcile_now(
+    settings: Settings,
+    urls: Sequence[str] = (),
+    *,
+    dry_run: bool = True,
+    force: bool = False,
+    on_progress: Callable[[str, int, int | None], None] = lambda *_: None,
+) -> list[SourceReport]:
+    """Compare these places, or all sources, with the tables, in this process. See `ingest.reconcile`."""
+    with open_instance() as instance:
+        return _reconcile_all(instance, Pipeline(settings), urls, dry_run=dry_run, force=force, on_progress=on_progress)
+
+
+def _reconcile_all(
+    instance: dg.DagsterInstance,
+    pipeline: Pipeline,
+    urls: Sequence[str],
+    *,
+    dry_run: bool,
+    force: bool,
+    on_progress: Callable[[str, int, int | None], None],
+) -> list[SourceReport]:
+    def gone_files(locations: Sequence[Location]) -> int:
+        return _retire(instance, FILES, locations, _files_under_way, dry_run=dry_run)
+
+    def gone_sequences(locations: Sequence[Location]) -> int:
+        return _retire(instance, SEQUENCES, locations, sequences_under_way, dry_run=dry_run)
+
+    listener = Listener(on_progress, gone_files, gone_sequences)
+    return [
+        reconcile(
+            source,
+            pipeline.settings,
+            pipeline.storage,
+            pipeline.tables,
+            dry_run=dry_run,
+            force=force,
+            listener=listener,
+        )
+        for source in sources_to_reconcile(pipeline.settings, urls)
+    ]
+
+
+def _retire(
+    instance: dg.DagsterInstance,
+    partitions: str,
+    locations: Sequence[Location],
+    under_way: Callable[[dg.DagsterInstance], frozenset[str]],
+    *,
+    dry_run: bool,
+) -> int:
+    """Remove the partitions of these, but for those that unfinished runs are at; how many, also in a dry run."""
+    keys = instance.get_existing_dynamic_partitions(partitions, [location.partition_key for location in locations])
+    if not keys:
+        return 0
+    busy = under_way(instance)
+    free = sorted(key for key in keys if key not in busy)
+    if not dry_run:
+        remove_partitions(instance, partitions, free)
+    return len(free)
+
+
+def _files_under_way(instance: dg.DagsterInstance) -> frozenset[str]:
+    return Busy.of(instance, RunsNow.of(instance, failed_since=datetime.now(UTC))).under_way
+
+
+def titles(report: SourceReport) -> dict[str, str]:
+    """`FINDINGS` and the partitions as this report calls them: nothing is removed in a dry run."""
+    removed = "to remove" if report.dry_run else "removed"
+    return {**FINDINGS, "media": f"media {removed}", "partitions": f"partitions {removed}"}
+
+
+def markdown(reports: Sequence[SourceReport]) -> str:
+    """The report as Dagster's page shows it: a table of each source, and the first names of each finding."""
+    lines: list[str] = []
+    for report in reports:
+        lines += [f"## {_code(report.source)}", ""]
+        if report.error:
+            lines += [f"**Not complete:** {_escaped(report.error)}", ""]
+        called = titles(report)
+        found: dict[str, Found] = {called[name]: getattr(report, name) for name in FINDINGS}
+        lines += [f"{report.listed} objects listed, {report.known} files in the tables.", ""]
+        lines += ["| finding | count | bytes |", "|---|--:|--:|"]
+        lines += [f"| {title} | {each.count} | {each.bytes or ''} |" for title, each in found.items() if each.count]
+        lines += [f"| {called['partitions']} | {report.partitions} | |", ""]
+        for title, each in found.items():
+            lines += _names(title, each)
+    if reports and reports[0].dry_run:
+        lines.append("Dry run: nothing was changed.")
+    return "\n".join(lines)
+
+
+def _names(title: str, found: Found) -> list[str]:
+    if not found.count:
+        return []
+    more = [f"- … and {found.count - len(found.first)} more"] if found.count > len(found.first) else []
+    return [f"### {title[0].upper()}{title[1:]}", "", *(f"- {_code(name)}" for name in found.first), *more, ""]
+
+
+def _code(text: str) -> str:
+    return f"`{' '.join(text.replace('`', chr(39)).split())}`"
+
+
+def _escaped(text: str) -> str:
+    return " ".join(text.split()).replace("<", "&lt;")
+
+
+class Reconcile(dg.Config):
+    """What to compare with the tables, and whether to do something about it."""
+
+    sources: list[str] = Field(
+        default=[], description="URLs of folders, such as s3://renders/shot_010/; all sources if none."
+    )
+    dry_run: bool = Field(default=True, description="Only report. Set it to false to mark and remove.")
+    force: bool = Field(
+        default=False, description="Believe a listing without a single source file where the tables hold some."
+    )
+
+
+@dg.op(
+    description="Compare sources with the tables: mark what is gone, remove its media by the policy and its partition.",
+    required_resource_keys={"pipeline"},
+)
+def reconcile_sources(context: dg.OpExecutionContext, config: Reconcile) -> None:
+    """Reconcile, and report it; fails if a source could not be compared."""
+    reports = _reconcile_all(
+        context.instance,
+        context.resources.pipeline,
+        config.sources,
+        dry_run=config.dry_run,
+        force=config.force,
+        on_progress=lambda *_: None,
+    )
+    metadata: dict[str, Any] = {"report": dg.MetadataValue.md(markdown(reports)), "dry run": config.dry_run}
+    for name in FINDINGS:
+        metadata[name.replace("_", " ")] = sum(getattr(report, name).count for report in reports)
+    metadata["partitions"] = sum(report.partitions for report in reports)
+    metadata["bytes of media"] = sum(report.media.bytes for report in reports)
+    for report in reports:
+        context.log.info(_line(report))
+    if errors := [f"{report.source}: {report.error}" for report in reports if report.error]:
+        raise dg.Failure("; ".join(errors), metadata=metadata, allow_retries=False)
+    context.add_output_metadata(metadata)
+
+
+def _line(report: SourceReport) -> str:
+    called = titles(report)
+    counts = {called[name]: getattr(report, name).count for name in FINDINGS} | {
+        called["partitions"]: report.partitions
+    }
+    found = [f"{count} {title}" for title, count in counts.items() if count]
+    return f"{report.source}: {', '.join(found) or 'nothing is gone'}"
+
+
+@dg.job(
+    name=RECONCILE_JOB,
+    description="Find files that were deleted at their source, and what follows from it. Only reports unless told so.",
+    executor_def=dg.in_process_executor,
+)
+def reconcile_job() -> None:
+    """Compare sources with the tables."""
+    reconcile_sources()
+
+
+def build_reconcile_schedule(settings: Settings) -> dg.ScheduleDefinition:
+    """Every night, once it is switched on: all sources."""
+    return dg.ScheduleDefinition(
+        name=RECONCILE_JOB,
+        job=reconcile_job,
+        cron_schedule=EVERY_NIGHT,
+        run_config=dg.RunConfig(ops={"reconcile_sources": Reconcile(dry_run=settings.reconcile_dry_run)}),
+        default_status=dg.DefaultScheduleStatus.STOPPED,
+        description="Every night, once switched on: find deleted files; EXR_PIPELINE_RECONCILE_DRY_RUN=false also "
+        "marks them.",
+    )
