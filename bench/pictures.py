@@ -5,6 +5,7 @@ Belongs here: one file at a time in a warm worker. Not here: fetching, storing a
 
 from __future__ import annotations
 
+import os
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -106,6 +107,8 @@ def _is_enough(spec: Any) -> bool:
 def run(size: Size, folder: Path) -> Report:
     """Every encoding at both sizes."""
     rounds = size.files or size.rounds(3)
+    # The sides' processes inherit it; a worker of the pool has it, and a second thread that waits takes processor time.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     with_movie = ffmpeg() is not None
     ratios = Table(["render", "x faster than the predecessor", "x bare decoding, CPU", "share of decoding, CPU"])
     figures = Table(
