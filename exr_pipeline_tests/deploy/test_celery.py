@@ -27,13 +27,14 @@ from exr_pipeline_tests.renders import render
 from exr_pipeline_tests.services.outcome import Outcome, partition_counts
 from exr_pipeline_tests.services.processes import Service, answers, free_port, wait_until
 from exr_pipeline_tests.services.redis import running_redis
-from exr_pipeline_tests.vast_emulator.running import running_emulator
+from exr_pipeline_tests.vast_emulator.running import RunningEmulator, running_emulator
 
 DEPLOY = Path(__file__).parents[2] / "deploy" / "celery"
 FILES_COUNT, CHUNK = 40, 10
 # Longer than any pause of a living worker on a machine that has much else to do.
 SILENCE_SECONDS = 300
 PATIENCE_SECONDS = 300
+IDLE_SECONDS = 15
 
 # Celery's own call of a client that is newer than it.
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
@@ -46,15 +47,21 @@ def redis_url(tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def vast() -> Iterator[dict[str, str]]:
-    """The environment that names an emulated VAST DataBase, as several machines need."""
-    with running_emulator() as emulator:
-        yield {
-            "VAST_DB_ENDPOINT": emulator.url,
-            "VAST_DB_BUCKET": "vastdb",
-            "VAST_DB_ACCESS_KEY": "test",
-            "VAST_DB_SECRET_KEY": "test",
-        }
+def emulator() -> Iterator[RunningEmulator]:
+    """An emulated VAST DataBase, as several machines need."""
+    with running_emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def vast(emulator: RunningEmulator) -> dict[str, str]:
+    """The environment that names it."""
+    return {
+        "VAST_DB_ENDPOINT": emulator.url,
+        "VAST_DB_BUCKET": "vastdb",
+        "VAST_DB_ACCESS_KEY": "test",
+        "VAST_DB_SECRET_KEY": "test",
+    }
 
 
 def impatient(home: Path) -> None:
@@ -132,6 +139,7 @@ def test_what_a_killed_worker_was_at_is_ended_by_the_other(
     storage: ObjectStorage,
     postgres_url: str,
     redis_url: str,
+    emulator: RunningEmulator,
     vast: dict[str, str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -163,7 +171,9 @@ def test_what_a_killed_worker_was_at_is_ended_by_the_other(
             killed = kill_a_worker_in_mid_run(instance, running, storage, bucket)
             try:
                 wait_until(
-                    lambda: is_done(instance), "every file's partitions are materialized", seconds=PATIENCE_SECONDS
+                    lambda: is_done(instance, emulator),
+                    "every file's partitions are materialized",
+                    seconds=PATIENCE_SECONDS,
                 )
             except AssertionError as error:
                 pytest.fail(f"{error}\n{partition_counts(instance)}\n{running.logs()}")
@@ -210,7 +220,9 @@ def kill_a_worker_in_mid_run(
     return run.run_id
 
 
-def is_done(instance: dg.DagsterInstance) -> bool:
+def is_done(instance: dg.DagsterInstance, emulator: RunningEmulator) -> bool:
+    # The database does so by itself with the transaction that a killed worker has left open, but after minutes.
+    emulator.admin("expire", {"idle": IDLE_SECONDS})
     counts = partition_counts(instance)
     return all(states == {"MATERIALIZED": FILES_COUNT} for states in counts.values())
 

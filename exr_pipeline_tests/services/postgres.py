@@ -73,7 +73,18 @@ class PostgresServer:
 
     def __exit__(self, *_error: object) -> None:
         self.stop()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.remove()
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server itself."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the server itself is there, be it that it still recovers."""
+        return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
         """Start it, and wait until it answers; after a `kill` it recovers first."""
@@ -90,6 +101,10 @@ class PostgresServer:
     def stop(self) -> None:
         """Stop it in order; its clients are disconnected."""
         self._end(signal.SIGINT)
+
+    def remove(self) -> None:
+        """Remove what it has on disk, after it was stopped."""
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def kill(self) -> None:
         """End it as a crash would: SIGKILL to the server, whose own processes then end by themselves."""
