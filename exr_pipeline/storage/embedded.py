@@ -47,7 +47,8 @@ class EmbeddedS3:
 
     It listens to 127.0.0.1 only, with the fixed keys `access_key` and `secret_key`, and writes `weed.log` into the
     folder. On Linux it ends with the thread that started it at the latest, even if that is killed. More identities, as
-    SeaweedFS's S3 configuration writes them, may be given for tests of permissions.
+    SeaweedFS's S3 configuration writes them, may be given for tests of permissions. With `same_ports`, what is started
+    again by the same object is found where it was.
 
     Raises `RetryableError` if another server is using the folder or this one does not get ready, with the end of its
     log; `MisconfiguredError` if the program is not installed.
@@ -56,9 +57,12 @@ class EmbeddedS3:
     access_key: Final = ACCESS_KEY
     secret_key: Final = SECRET_KEY
 
-    def __init__(self, directory: Path, *, more_identities: tuple[dict[str, Any], ...] = ()) -> None:
+    def __init__(
+        self, directory: Path, *, more_identities: tuple[dict[str, Any], ...] = (), same_ports: bool = False
+    ) -> None:
         self.directory = directory.resolve()
         self._more_identities = more_identities
+        self._same_ports = same_ports
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: IO[bytes] | None = None
         self._client: Any = None
@@ -66,7 +70,7 @@ class EmbeddedS3:
 
     @property
     def endpoint(self) -> str:
-        """URL of the running server; another one each time it starts."""
+        """URL of the running server; another one each time it starts, unless asked for the same ports."""
         if self._process is None:
             raise RuntimeError("the server is not running")
         return f"http://127.0.0.1:{self._ports.s3}"
@@ -166,7 +170,8 @@ class EmbeddedS3:
             shutil.rmtree(election)
         # One file per bucket instead of seven.
         (self.directory / "master.toml").write_text("[master.volume_growth]\ncopy_1 = 1\n")
-        self._ports = _free_ports()
+        if not (self._same_ports and self._ports.s3):
+            self._ports = _free_ports()
         command = [
             program,
             "-logtostderr",
