@@ -6,6 +6,8 @@ Belongs here: FFmpeg through PyAV. Not here: how the RGB came about, or which fr
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import numpy as np
@@ -13,9 +15,8 @@ import numpy as np
 from exr_pipeline.errors import MisconfiguredError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from fractions import Fraction
-    from pathlib import Path
     from types import TracebackType
 
     from numpy.typing import NDArray
@@ -70,7 +71,8 @@ class MovieWriter:
         if time_code is not None:
             stream.metadata["timecode"] = time_code
         try:
-            context.open()
+            with _same_scheduling():
+                context.open()
         except (av.FFmpegError, ValueError) as error:
             self.container.close()
             raise self._refused(error) from None
@@ -124,6 +126,28 @@ class MovieWriter:
                 self.container.mux(self._stream.encode())
         finally:
             self.container.close()
+
+
+@contextmanager
+def _same_scheduling() -> Iterator[None]:
+    """Give this process's threads, also those begun inside, the scheduling that the calling one had before.
+
+    SVT-AV1, where it may (as root, thus in most containers), makes its threads and the one that opens it real-time ones
+    of the highest priority: all else on the machine stands still, and programs started thereafter inherit it.
+    """
+    tasks = Path("/proc/self/task")
+    if not tasks.is_dir():
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        for thread in (int(task.name) for task in tasks.iterdir()):
+            # It may have ended meanwhile.
+            with suppress(ProcessLookupError):
+                if os.sched_getscheduler(thread) != policy:
+                    os.sched_setscheduler(thread, policy, parameters)
 
 
 def join(

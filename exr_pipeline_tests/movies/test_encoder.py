@@ -1,5 +1,8 @@
 """Every preset's file as ffprobe and ffmpeg see it, joined of two segments."""
 
+import os
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -97,3 +100,31 @@ def test_a_size_or_option_that_the_encoder_refuses_is_a_wrong_preset(tmp_path: P
     wrong = presets["review"].model_copy(update={"options": {"crff": "3"}})
     with pytest.raises(MisconfiguredError, match="libx264 has no option crff"):
         MovieWriter(tmp_path / "a.mp4", wrong, size=SIZE, rate=RATE)
+
+
+SCHEDULING = """
+import os, sys
+import os
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+import numpy as np
+from exr_pipeline.movies.encoder import MovieWriter
+from exr_pipeline.movies.presets import load_presets
+from exr_pipeline.pictures.still import Size
+
+before = {int(thread) for thread in os.listdir("/proc/self/task")}
+with MovieWriter(Path(sys.argv[1]), load_presets()["av1"], size=Size(256, 144), rate=Fraction(24)) as writer:
+    writer.write(np.zeros((144, 256, 3), np.uint8))
+    begun = {int(thread) for thread in os.listdir("/proc/self/task")} - before
+    print(len(begun), {os.sched_getscheduler(thread) for thread in {0, *begun}} == {os.SCHED_OTHER})
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may make threads real-time ones")
+def test_an_encoder_that_asks_for_real_time_does_not_get_it(tmp_path: Path):
+    command = [sys.executable, "-c", SCHEDULING, str(tmp_path / "a.mp4")]
+    begun, is_ordinary = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert int(begun) > 1
+    assert is_ordinary == "True"
