@@ -32,7 +32,12 @@ def test_a_setting_is_read_by_the_name_that_is_documented(monkeypatch: pytest.Mo
     texts = {bool: "true", str: "text", Path: "/text", int: "1999", float: "7.5", SecretStr: "text"}
     for field, info in Settings.model_fields.items():
         kind = next((kind for kind in texts if kind.__name__ in str(info.annotation)), str)
-        listed = {"source_kinds": "exr", "priorities": "show=1", "sequence_missing": "black"}
+        listed = {
+            "source_kinds": "exr",
+            "priorities": "show=1",
+            "sequence_missing": "black",
+            "reconcile_dry_run": "false",
+        }
         text = listed.get(field) or ("un-tone-mapped" if field.endswith("_view") else texts[kind])
         before = getattr(Settings(), field)
         monkeypatch.setenv(setting_name(field), text)

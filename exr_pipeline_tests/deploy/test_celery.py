@@ -174,6 +174,7 @@ def test_what_a_killed_worker_was_at_is_ended_by_the_other(
                     lambda: is_done(instance, emulator),
                     "every file's partitions are materialized",
                     seconds=PATIENCE_SECONDS,
+                    pause=1,
                 )
             except AssertionError as error:
                 pytest.fail(f"{error}\n{partition_counts(instance)}\n{running.logs()}")
@@ -213,7 +214,7 @@ def kill_a_worker_in_mid_run(
         return None
 
     try:
-        run, worker = wait_until(in_midst, "a run is in its midst", seconds=PATIENCE_SECONDS, pause=0.02)
+        run, worker = wait_until(in_midst, "a run is in its midst", seconds=PATIENCE_SECONDS, pause=0.2)
     except AssertionError as error:
         pytest.fail(f"{error}\n{running.logs()}")
     running.workers[worker].kill_group()

@@ -31,6 +31,14 @@ from exr_pipeline_tests.made_show import made_show
 
 ROOT = Path(__file__).parents[2]
 SHOW = Location("s3", "renders", "show/")
+SEQUENCES = (
+    ("shot_010/beauty", "shot_010_beauty.@@@@"),
+    ("shot_010/comp", "shot_010_comp_v002.@@@@"),
+    ("shot_020/beauty", "shot_020_beauty.@@@@"),
+    ("shot_020/mattes", "shot_020_mattes.@@@@"),
+    ("shot_020/plates", "plate.@@@@.dpx"),
+    ("shot_030/plates", "A042C007_240517_R1ZQ.@@@@"),
+)
 
 
 @dataclass
@@ -114,11 +122,17 @@ def test_a_second_demonstration_finds_nothing_to_do(demo: Demo) -> None:
     assert demo.tables.sql("SELECT sum(inspection_count) AS n FROM files").to_pylist() == counts
 
 
-def test_the_bucket_holds_two_objects_for_each_ready_file_and_nothing_else(demo: Demo) -> None:
+def test_the_bucket_holds_two_objects_for_each_ready_file_three_for_each_sequence_and_nothing_else(demo: Demo) -> None:
     found = {info.location.key.removeprefix("show/") for info in demo.storage.iter_objects(SHOW)}
     sources = {file.key for file in demo.show.files}
     made = {output for file in demo.show.files if file.state == "ready" for output in outputs(file.key)}
-    assert found == sources | made | {".sample.json"}
+    of_sequences = found - sources - made - {".sample.json"}
+    assert made <= found
+    assert of_sequences == {
+        f"{folder}/.proxies/{name}_{ending}"
+        for folder, name in SEQUENCES
+        for ending in ("sequence.mp4", "contact_sheet.jpg", "filmstrip.jpg")
+    }
 
 
 def test_every_output_says_what_it_is(demo: Demo) -> None:
