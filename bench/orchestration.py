@@ -19,7 +19,7 @@ from bench.home import BATCHED, STOCK, batched_postgres, make_home, stock_postgr
 from bench.inputs import TINY, Renders
 from bench.report import Report, Table
 from bench.server import settings_for
-from bench.sides import Side, Work, interleaved, started
+from bench.sides import Side, Work, started
 from bench.size import Size
 from exr_pipeline_tests.services.postgres import PostgresServer, postgres_binaries
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from exr_pipeline.pictures import RenderedPictures
 
 CHUNK: Final = 1000
+_MOST_FILES: Final = 100_000
 _REJECTED_EVERY: Final = 50
 _WRITTEN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -140,8 +141,10 @@ def _run_one(folder: Path, key: str, index: int, sample: Sample) -> None:
 
 
 def run(size: Size, folder: Path) -> Report:
-    """Ours on both storages, what stock storage makes of it, and a run per file on as many as one can wait for."""
-    many, few, single = size.count(1000, 2), min(size.count(100, 2), 100), min(size.count(3, 1), 3)
+    """Ours on both storages and ever more files, stock storage, and a run per file on as many as one can wait for."""
+    many, few, single = min(size.count(1000, 2), 1000), min(size.count(100, 2), 100), min(size.count(3, 1), 3)
+    most = size.files or (4 if size.tiny else _MOST_FILES)
+    more = [count for count in ((4,) if size.tiny else (10_000, _MOST_FILES)) if many < count <= most]
     with ExitStack() as stack:
         cases: list[tuple[str, type[Runs], dict[str, Any], int]] = [
             ("ours: a run per chunk, batched SQLite", Runs, BATCHED, many),
@@ -149,12 +152,17 @@ def run(size: Size, folder: Path) -> Report:
             ("a run per file, one process, stock SQLite", RunPerFile, STOCK, single),
             ("a run per file, a process per run, stock SQLite", ProcessPerRun, STOCK, single),
         ]
+        cases += [(f"{cases[0][0]}, {count:,} files", Runs, BATCHED, count) for count in more]
         notes = ["The slow designs are measured on fewer files; their cost per file does not fall with more."]
         if binaries := postgres_binaries():
             server = stack.enter_context(PostgresServer(binaries, durable=True))
             cases[1:1] = [
                 ("ours: a run per chunk, batched PostgreSQL", Runs, batched_postgres(server.new_database()), many),
                 ("a run per chunk, stock PostgreSQL", Runs, stock_postgres(server.new_database()), few),
+            ]
+            cases += [
+                (f"{cases[1][0]}, {count:,} files", Runs, batched_postgres(server.new_database()), count)
+                for count in more
             ]
             notes.append("PostgreSQL runs on the same machine, with its default settings; its memory is not counted.")
         else:
@@ -171,14 +179,16 @@ def _compared(
         for index, (name, make, storage, _) in enumerate(cases)
     ]
     counts = [count for *_, count in cases]
-    turns = size.rounds(3 if max(counts) <= 1000 else 1)
+    turns = size.rounds(3)
     with started(sides):
         if not size.tiny:
-            for side in sides[:-1]:
-                side.ask(1)
-        for _ in range(turns):
+            for side, (_, make, *_) in zip(sides, cases, strict=True):
+                if make is not ProcessPerRun:
+                    side.ask(1)
+        for turn in range(turns):
             for side, count in zip(sides, counts, strict=True):
-                interleaved([side], 1, count)
+                if not turn or count <= CHUNK:
+                    side.take_turn(count)
     per_file = [1000 * side.median / count for side, count in zip(sides, counts, strict=True)]
     ratios = Table(["design", "x slower per file than ours on SQLite"])
     figures = Table(
@@ -194,7 +204,7 @@ def _compared(
         "five materializations per file with the metadata that the page shows (with pictures), and an event for the "
         f"source, in Dagster's in-process executor, {CHUNK} files to a run. Real definitions and step; only the work "
         f"is left out, and asking the store and the tables. One file in {_REJECTED_EVERY} is rejected. "
-        f"Medians of {turns} turns.",
+        f"Medians of {turns} turns; of more than {CHUNK:,} files one turn, each on a fresh instance.",
         ratios,
         figures,
         notes,
