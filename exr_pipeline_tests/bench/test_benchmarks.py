@@ -12,7 +12,7 @@ import pytest
 from bench.sides import Side, Work, interleaved, started
 
 ROOT = Path(__file__).parents[2]
-NAMES = ["headers", "pictures", "sequence", "ingest", "orchestration", "sensor"]
+NAMES = ["headers", "pictures", "sequence", "ingest", "profile", "orchestration", "sensor"]
 MEGABYTES = 64
 CPU_SECONDS = 0.3
 

@@ -1,0 +1,119 @@
+"""Where the time of an ingest with pictures goes: cores at work on pictures, and what a worker does with its time.
+
+Belongs here: shares of time. Not here: comparisons with others (`ingest`, `pictures`).
+"""
+
+from __future__ import annotations
+
+import cProfile
+import os
+import pstats
+from collections import defaultdict
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from bench.ingest import Ours
+from bench.inputs import FOUR_K, TINY, TWO_K, Renders
+from bench.report import Report, Table
+from bench.server import fill, running_server, settings_for
+from bench.sides import Side, Work, started
+from bench.size import Size
+from exr_pipeline.storage.locations import Location
+
+_REPEATS: Final = 3
+# What a worker's time is spent on, by the function of ours in which it is spent.
+_STAGES: Final = {
+    ("decode_exr.py", "_read_lines"): "decode",
+    ("reduce.py", "add"): "shrink",
+    ("colour.py", "to_working"): "colour",
+    ("colour.py", "apply"): "colour",
+    ("movie.py", "held_frame"): "encode",
+    ("still.py", "jpeg"): "encode",
+    ("still.py", "preview"): "encode",
+    ("still.py", "icon"): "encode",
+}
+
+
+class Saturated(Ours):
+    """An ingest, and how much of all cores' time its workers spent on pictures."""
+
+    def check(self, locations: list[Location]) -> Any:
+        """Seconds of pictures, over all workers."""
+        super().check(locations)
+        query = "SELECT sum(processing_time_seconds) AS seconds FROM latest_proxy_outputs"
+        return self.tables.sql(query).to_pylist()[0]["seconds"]
+
+
+class Stages(Work):
+    """One worker's work on one file, under the profiler of Python."""
+
+    def __init__(self, path: Path, folder: Path) -> None:
+        from exr_pipeline.pictures import PictureSettings
+
+        self.path = str(path)
+        self.settings = PictureSettings.from_settings(settings_for(folder))
+        self._render()
+
+    def _render(self) -> None:
+        from exr_pipeline.pictures.render import render
+
+        render(self.path, self.path, thumbnail=True, proxy=True, settings=self.settings)
+
+    def run(self) -> None:
+        """Render."""
+        self.profile = cProfile.Profile()
+        for _ in range(_REPEATS):
+            self.profile.runcall(self._render)
+
+    def check(self) -> dict[str, float]:
+        """Shares of the whole."""
+        found: Any = pstats.Stats(self.profile)
+        shares: dict[str, float] = defaultdict(float)
+        for (file, _, function), (_, _, _, seconds, _) in found.stats.items():
+            if stage := _STAGES.get((Path(file).name, function)):
+                shares[stage] += seconds / found.total_tt
+        return dict(shares)
+
+
+def run(size: Size, folder: Path) -> Report:
+    """2K and 4K renders."""
+    cores = os.cpu_count() or 1
+    ratios = Table(["renders", "cores' time on pictures", "of that: decode and encode", "with colour and shrinking"])
+    figures = Table(
+        ["renders", "files", "files/s", "s of a core per file", "decode", "shrink", "colour", "encode", "the rest"]
+    )
+    kinds = [(TINY, "ZIP")] if size.tiny else [(TWO_K, "ZIP"), (TWO_K, "DWAA"), (FOUR_K, "ZIP")]
+    with running_server(folder):
+        for resolution, encoding in kinds:
+            name = f"{resolution.name} {encoding}"
+            count = size.count(16 if resolution is FOUR_K else 40, 2)
+            path = Renders(resolution).write(encoding, folder / f"{name}.exr")
+            locations = fill({f"{name}/beauty.{1001 + index}.exr": path.read_bytes() for index in range(count)})
+            ingest = Side("ingest", partial(Saturated, folder / name, pictures=True))
+            with started([ingest]):
+                if not size.tiny:
+                    ingest.ask(locations[:2])
+                ingest.take_turn(locations)
+            stages = Side("stages", partial(Stages, path, folder))
+            with started([stages]):
+                stages.take_turn()
+            share: dict[str, float] = stages.values[0]
+            seconds: float = ingest.values[0]
+            coded = share["decode"] + share["encode"]
+            ratios.add(
+                name, seconds / (ingest.median * cores), coded, coded + share.get("colour", 0.0) + share["shrink"]
+            )
+            rest = 1 - sum(share.values())
+            each = [share.get(stage, 0.0) for stage in ("decode", "shrink", "colour", "encode")]
+            figures.add(name, count, count / ingest.median, seconds / count, *each, rest)
+    return Report(
+        "profile",
+        "Renders of 24 channels from an embedded S3 server through `ChunkIngest` to thumbnails, proxies and rows, all "
+        f"of it on {cores} cores: fetching, headers, rows and uploads go on beside the {cores} picture workers. "
+        "*Cores' time on pictures*: the workers' time on files, over what all cores had. The rest: one worker's time "
+        f"on one file, by what it does, under Python's profiler ({_REPEATS} times).",
+        ratios,
+        figures,
+        ["The server takes its part of the same cores."],
+    )
