@@ -1,6 +1,6 @@
 """Services and runs are killed while files arrive and are ingested; what comes of it is what comes of it undisturbed.
 
-The long version is for EXR_PIPELINE_TEST_LONG=1. EXR_PIPELINE_TEST_SEED chooses other moments and victims.
+EXR_PIPELINE_TEST_KILLS says how often; EXR_PIPELINE_TEST_SEED chooses other moments and victims.
 """
 
 import os
@@ -33,6 +33,9 @@ from exr_pipeline_tests.services.outcome import Outcome, partition_counts, parti
 from exr_pipeline_tests.services.postgres import PostgresServer, require_postgres
 from exr_pipeline_tests.services.processes import wait_until
 
+KILLS = int(os.environ.get("EXR_PIPELINE_TEST_KILLS", "0"))
+FILES_PER_KILL = 16
+PAUSE_SECONDS = 3.0
 SEED = int(os.environ.get("EXR_PIPELINE_TEST_SEED", "20261121"))
 RUN_WORKER = "run worker"
 FILE_ASSET_NAMES = {asset.to_user_string() for asset in FILE_ASSETS}
@@ -122,25 +125,11 @@ def converged(instance: dg.DagsterInstance, settings: Settings, good: set[str], 
     return all(status == "MATERIALIZED" if key in good else status != "NONE" for (_, key), status in statuses.items())
 
 
-@pytest.mark.parametrize(
-    ("count", "kills", "pause"),
-    [
-        pytest.param(60, 6, 2.0, id="short"),
-        pytest.param(
-            500,
-            32,
-            5.0,
-            id="long",
-            marks=pytest.mark.skipif(
-                "EXR_PIPELINE_TEST_LONG" not in os.environ,
-                reason="NOT TESTED: 32 kills during 500 files take minutes; EXR_PIPELINE_TEST_LONG=1 tries them",
-            ),
-        ),
-    ],
-)
+@pytest.mark.skipif(KILLS == 0, reason="NOT TESTED: nothing is killed; EXR_PIPELINE_TEST_KILLS=32 tries it, in minutes")
 def test_whatever_is_killed_while_files_are_ingested_tables_and_objects_end_as_if_nothing_had_been(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int, kills: int, pause: float
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    count = KILLS * FILES_PER_KILL
     with deployment(tmp_path, PostgresServer(require_postgres())) as deployed:
         bucket = deployed.bucket
         environment = {
@@ -163,7 +152,7 @@ def test_whatever_is_killed_while_files_are_ingested_tables_and_objects_end_as_i
             # Before anybody else: two processes that make its tables at once get in each other's way.
             assert not unfinished_runs(instance)
             with deployed.working(environment):
-                good, bad, chaos = under_fire(deployed, storage, bucket, count, kills, pause)
+                good, bad, chaos = under_fire(deployed, storage, bucket, count, KILLS)
                 sys.stdout.write("\n".join([f"seed {chaos.seed}:", *chaos.done, ""]))
                 try:
                     wait_until(
@@ -176,7 +165,7 @@ def test_whatever_is_killed_while_files_are_ingested_tables_and_objects_end_as_i
                     pytest.fail(f"{error}\n{situation(instance, settings, good, bad)}\n{deployed.logs()}")
                 took = time.monotonic() - chaos.began
                 sys.stdout.write(f"converged after {took:.0f} s; runs: {runs_by_status(instance)}\n")
-                assert len(chaos.done) == kills
+                assert len(chaos.done) == KILLS
                 shown = partition_statuses(instance)
                 assert statuses_on_page(deployed) == {
                     asset: (states["MATERIALIZED"], states["FAILED"], states["IN_PROGRESS"])
@@ -196,7 +185,7 @@ def test_whatever_is_killed_while_files_are_ingested_tables_and_objects_end_as_i
 
 
 def under_fire(
-    deployed: Deployment, storage: ObjectStorage, bucket: Location, count: int, kills: int, pause: float
+    deployed: Deployment, storage: ObjectStorage, bucket: Location, count: int, kills: int
 ) -> tuple[set[str], set[str], Chaos]:
     """Files arrive a few at a time, and after each few something is killed; partition keys of good and bad files."""
     chaos = Chaos(deployed, SEED)
@@ -210,7 +199,7 @@ def under_fire(
         if len(victims) == kills and index:
             wait_until(deployed.run_workers, "the first run begins", seconds=PATIENCE_SECONDS)
         while victims and (index + 1) * kills >= (kills - len(victims) + 1) * count:
-            chaos.pause(pause)
+            chaos.pause(PAUSE_SECONDS)
             chaos.kill(victims.pop())
     return good, bad, chaos
 
