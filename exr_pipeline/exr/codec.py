@@ -179,9 +179,8 @@ def _fixed(name: str, numbers: str, make: type[tuple[Any, ...]] | None = None) -
 
 def _matrix(name: str, numbers: str) -> ValueType:
     layout = struct.Struct("<" + numbers)
-    return ValueType(
-        name, layout.size, lambda raw: Matrix(layout.unpack(raw)), lambda value: layout.pack(*value.elements)
-    )
+    unpack, pack = layout.unpack, layout.pack
+    return ValueType(name, layout.size, lambda raw: new(Matrix, (unpack(raw),)), lambda value: pack(*value.elements))
 
 
 TYPES: Final[dict[str, ValueType]] = {

@@ -91,14 +91,15 @@ class _Parser:
             attribute = None if seen is None else seen.get(data[position:end])
             if attribute is None:
                 raw = data[start:end]
+                text = name.decode() if name.isascii() else decode_text(name)
                 try:
-                    attribute = new(Attribute, (decode_text(name), kind, decode(raw), raw))
+                    attribute = new(Attribute, (text, kind, decode(raw), raw))
                 except DecodeError as error:
-                    problem = f"attribute {decode_text(name)!r}: {error.problem}"
+                    problem = f"attribute {text!r}: {error.problem}"
                     raise HeaderError(self.name, problem, start + error.position) from None
                 if seen is not None:
                     seen[data[position:end]] = attribute
-            if kind in _LISTS:
+            if fixed_size is None and kind in _LISTS:
                 self.list_items += len(attribute.value)
                 if self.list_items > MAX_LIST_ITEMS:
                     raise HeaderError(self.name, f"lists of more than {MAX_LIST_ITEMS} items", start)

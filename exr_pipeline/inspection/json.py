@@ -72,7 +72,8 @@ def _float(number: float) -> float | str:
 
 
 def _numbers(numbers: Sequence[float]) -> list[Any]:
-    return [*numbers] if all(map(math.isfinite, numbers)) else [_float(number) for number in numbers]
+    # A sum is finite only if all of them are.
+    return [*numbers] if math.isfinite(sum(numbers)) else [_float(number) for number in numbers]
 
 
 def _channel(channel: Channel) -> dict[str, Any]:
