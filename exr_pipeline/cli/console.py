@@ -36,7 +36,16 @@ def fail(message: str, *, status: int = 1) -> NoReturn:
 
 def tell(message: str) -> None:
     """Print an error as one line on stderr."""
-    sys.stderr.write("Error: " + re.sub(r"\s*\n\s*", " ", message.strip()) + "\n")
+    _say("Error", message)
+
+
+def warn(message: str) -> None:
+    """Print what a user should know of something that was made all the same, as one line on stderr."""
+    _say("Warning", message)
+
+
+def _say(what: str, message: str) -> None:
+    sys.stderr.write(f"{what}: " + re.sub(r"\s*\n\s*", " ", message.strip()) + "\n")
 
 
 def load_settings() -> Settings:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.markup import escape
 
-from exr_pipeline.cli.console import load_settings, stdout, table, tell
+from exr_pipeline.cli.console import load_settings, stdout, table, tell, warn
 from exr_pipeline.cli.places import existing, place
 from exr_pipeline.cli.probe import media_proxy, media_thumbnail, moves_or_sounds
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
@@ -226,7 +226,7 @@ def _chosen(
 
 def _provenance(pictures: RenderedPictures, view: str) -> str:
     for warning in pictures.warnings:
-        tell(warning)
+        warn(warning)
     return escape(f"{pictures.layer} from {pictures.source_colour_space} ({pictures.colour_rule}) to {view}")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from exr_pipeline.cli.console import load_settings, stdout, table, tell
+from exr_pipeline.cli.console import load_settings, stdout, table, tell, warn
 from exr_pipeline.cli.places import existing, place
 from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.storage.locations import source_kind
@@ -147,7 +147,7 @@ def media_proxy(source: str, target: str, settings: Settings, chosen: PictureSet
 
 def _provenance(pictures: RenderedPictures) -> str:
     for warning in pictures.warnings:
-        tell(warning)
+        warn(warning)
     colour = f" from {pictures.source_colour_space} ({pictures.colour_rule})" if pictures.source_colour_space else ""
     return escape(f"{pictures.layer}{colour}")
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final, cast, get_args
 import typer
 from rich.markup import escape
 
-from exr_pipeline.cli.console import load_settings, progress_line, stdout, tell
+from exr_pipeline.cli.console import load_settings, progress_line, stdout, warn
 from exr_pipeline.cli.places import place, sequence_place
 from exr_pipeline.errors import MisconfiguredError
 
@@ -118,7 +118,7 @@ def movie(
             file = Path(folder) / f"movie{chosen.extension}"
             storage.write(goal, file, content_type=chosen.content_type, tags=media_tags("sequence_movie"))
     for warning in made.warnings:
-        tell(warning)
+        warn(warning)
     gone = f", {len(made.not_shown)} of them not shown" if made.not_shown else ""
     code = f", time code {made.time_code}" if made.time_code else ""
     stdout.print(
@@ -206,7 +206,7 @@ def _write(target: str, sheet: Sheet, media_type: str, storage: ObjectStorage) -
 
     storage.write(place(target), sheet.jpeg, content_type="image/jpeg", tags=media_tags(media_type))
     for number, reason in sheet.not_shown.items():
-        tell(f"frame {number} is not shown: {reason}")
+        warn(f"frame {number} is not shown: {reason}")
     stdout.print(
         f"{escape(target)}: {sheet.width}x{sheet.height}, {sheet.columns}x{sheet.rows} frames of "
         f"{sheet.frame_size.width}x{sheet.frame_size.height}, {escape(sheet.layer)} from "

@@ -34,6 +34,10 @@ def test_folders_become_sheets_and_strips(cli: Cli, tmp_path: Path):
     assert "3x1 frames of 64x36" in said.out
     assert "Un-tone-mapped" in said.out
     assert Path("strip.jpg").read_bytes()[:2] == b"\xff\xd8"
+    write_frames(tmp_path / "g", [0, 2])
+    said = cli("contact-sheet", str(tmp_path / "g"), "gap.jpg")
+    assert said.status == 0
+    assert "Warning: frame 1002 is not shown: missing\n" in said.err
 
 
 @pytest.mark.parametrize(
