@@ -35,10 +35,7 @@ class Scope:
 
     def holds(self, location: Location) -> bool:
         """Whether a file, or the pattern of a sequence, is meant."""
-        prefix = self.prefix
-        below = prefix is None or (
-            (location.scheme, location.bucket) == (prefix.scheme, prefix.bucket) and location.key.startswith(prefix.key)
-        )
+        below = self.prefix is None or self.prefix.holds(location)
         return below and (self.in_show is None or self.in_show(location))
 
 
@@ -148,14 +145,10 @@ def with_frames_among(sequences: Iterable[Location], files: Iterable[Location]) 
     by_folder: dict[Location, list[tuple[str, str, Location]]] = {}
     for sequence in sequences:
         before, _, rest = sequence.name.partition("#")
-        by_folder.setdefault(_folder(sequence), []).append((before, rest.rpartition("#")[2], sequence))
+        by_folder.setdefault(sequence.folder, []).append((before, rest.rpartition("#")[2], sequence))
     found: set[Location] = set()
     for file in files:
-        for before, after, sequence in by_folder.get(_folder(file), ()):
+        for before, after, sequence in by_folder.get(file.folder, ()):
             if file.name.startswith(before) and file.name.endswith(after):
                 found.add(sequence)
     return found
-
-
-def _folder(location: Location) -> Location:
-    return Location(location.scheme, location.bucket, location.key.removesuffix(location.name))

@@ -107,8 +107,8 @@ def sources_to_reconcile(settings: Settings, urls: Sequence[str] = ()) -> list[L
     setting = "URL" if urls else "EXR_PIPELINE_SOURCES"
     if not (urls or settings.sources):
         raise MisconfiguredError(setting, "there are no sources to compare with the tables", "set it, or name a URL")
-    folders = {_as_folder(Location.from_url(url, setting=setting)) for url in urls or settings.sources}
-    return sorted(one for one in folders if not any(other != one and _holds(other, one) for other in folders))
+    folders = {Location.from_url(url, setting=setting).as_folder() for url in urls or settings.sources}
+    return sorted(one for one in folders if not any(other != one and other.holds(one) for other in folders))
 
 
 def reconcile(
@@ -158,7 +158,7 @@ class _Comparison:
         report: SourceReport,
         listener: Listener,
     ) -> None:
-        self._source = _as_folder(source)
+        self._source = source.as_folder()
         self._settings, self._storage, self._tables = settings, storage, tables
         self._report, self._listener = report, listener
         self._now = datetime.now(UTC)
@@ -276,12 +276,12 @@ class _Comparison:
 
         settings = self._settings
         rule = SourceRule.of(settings.source_kinds, output_root=settings.output_root, sources=settings.sources)
-        asked_for = [_as_folder(Location.from_url(url, setting="EXR_PIPELINE_SOURCES")) for url in settings.sources]
+        asked_for = [Location.from_url(url, setting="EXR_PIPELINE_SOURCES").as_folder() for url in settings.sources]
         asked_for.append(self._source)
         self._stage.execute("CREATE TABLE listed (key VARCHAR, etag VARCHAR, size BIGINT, accepted BOOLEAN)")
 
         def is_accepted(location: Location) -> bool:
-            below = max((folder.key for folder in asked_for if _holds(folder, location)), key=len)
+            below = max((folder.key for folder in asked_for if folder.holds(location)), key=len)
             return rule.accepts(location, below=below)
 
         def put(infos: list[ObjectInfo]) -> None:
@@ -365,7 +365,7 @@ class _Comparison:
             place = output_location(of, "", output_root=settings.output_root, sources=settings.sources)
         except MisconfiguredError:
             return _Media(source, version, [], size)
-        folder = place.key.removesuffix(place.name)
+        folder = place.folder.key
         if (bucket or "") != place.bucket or any(key.rpartition("/")[0] + "/" != folder for key in keys):
             return _Media(source, version, [], size)
         return _Media(source, version, [Location(place.scheme, place.bucket, key) for key in keys], size)
@@ -467,15 +467,6 @@ class _Comparison:
             # A store that does not answer is not asked for all of them.
             for future in futures:
                 future.cancel()
-
-
-def _as_folder(location: Location) -> Location:
-    key = location.key.rstrip("/")
-    return Location(location.scheme, location.bucket, f"{key}/" if key else "")
-
-
-def _holds(folder: Location, location: Location) -> bool:
-    return (folder.scheme, folder.bucket) == (location.scheme, location.bucket) and location.key.startswith(folder.key)
 
 
 def _text(key: str) -> str:

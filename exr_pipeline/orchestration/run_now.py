@@ -72,7 +72,7 @@ def _objects(source: Location, pipeline: Pipeline) -> Iterator[ObjectInfo]:
     """The files to ingest under a folder, or the one file that is named."""
     settings = pipeline.settings
     rule = SourceRule.of(settings.source_kinds, output_root=settings.output_root, sources=settings.sources)
-    if rule.accepts(source, below=source.key.removesuffix(source.name)):
+    if rule.accepts(source, below=source.folder.key):
         yield pipeline.storage.head(source)
         return
     for info in pipeline.storage.iter_objects(source):

@@ -178,11 +178,7 @@ def run_requests(
 def show_of(location: Location, settings: Settings) -> str:
     """The show of a file, as a tag: the last component of its source, or a folder below it (`show_folders`)."""
     found = [Location.from_url(url) for url in settings.sources]
-    holding = [
-        source
-        for source in found
-        if (source.scheme, source.bucket) == (location.scheme, location.bucket) and location.key.startswith(source.key)
-    ]
+    holding = [source for source in found if source.holds(location)]
     source = max(holding, key=lambda each: len(each.key), default=Location(location.scheme, location.bucket, ""))
     above = [part for part in source.key.split("/") if part]
     folders = [part for part in location.key[len(source.key) :].split("/")[:-1] if part]

@@ -59,8 +59,7 @@ def hot_folders(before: Sequence[HotFolder], arrivals: Iterable[Candidate], *, n
     """
     latest = {folder.url: folder for folder in before}
     for candidate in arrivals:
-        location, modified = candidate.info.location, min(candidate.info.last_modified, now)
-        url = Location(location.scheme, location.bucket, location.key.removesuffix(location.name)).url
+        url, modified = candidate.info.location.folder.url, min(candidate.info.last_modified, now)
         known = latest.get(url)
         if candidate.need != "retry" and (known is None or known.latest < modified):
             latest[url] = HotFolder(url, modified, known.after if known else None)
@@ -109,7 +108,7 @@ def _list_hot(pipeline: Pipeline, cursor: Cursor, rule: SourceRule, budget: _Bud
     looked: list[HotFolder] = []
     for folder in cursor.hot:
         prefix = Location.from_url(folder.url)
-        below = [source.key for source in sources if _holds(source, prefix)]
+        below = [source.key for source in sources if source.as_folder().holds(prefix.as_folder())]
         if not below or now - folder.latest >= HOT_FOR:
             continue
         if budget.is_spent:
@@ -123,11 +122,6 @@ def _list_hot(pipeline: Pipeline, cursor: Cursor, rule: SourceRule, budget: _Bud
         looked.append(HotFolder(folder.url, folder.latest, after))
     cursor.hot = waiting + looked
     return found
-
-
-def _holds(source: Location, folder: Location) -> bool:
-    same = (source.scheme, source.bucket) == (folder.scheme, folder.bucket)
-    return same and f"{folder.key}/".startswith(f"{source.key.rstrip('/')}/" if source.key else "")
 
 
 def _list_on(

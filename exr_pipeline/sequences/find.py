@@ -152,7 +152,7 @@ def _below(place: Location, storage: ObjectStorage, udim: str) -> list[Sequence]
     folder = Location(place.scheme, place.bucket, place.key.rstrip("/") + "/" if place.key else "")
     objects = list(_objects(folder, storage))
     if not objects and not place.key.endswith("/"):
-        parent = Location(place.scheme, place.bucket, place.key.removesuffix(place.name))
+        parent = place.folder
         objects = [info for info in _objects(parent, storage) if info.location.key.startswith(place.key)]
         if len(objects) == 1 and objects[0].location == place:
             return find_sequences(objects, singles=True, udim="") or [_of_one(objects[0])]

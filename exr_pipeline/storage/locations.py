@@ -128,6 +128,20 @@ class Location:
         """The last component of the key."""
         return self.key.rpartition("/")[2]
 
+    @property
+    def folder(self) -> Self:
+        """The folder that this object lies in, with its last slash; the whole bucket if it lies in none."""
+        return type(self)(self.scheme, self.bucket, self.key.removesuffix(self.name))
+
+    def as_folder(self) -> Self:
+        """This prefix with one slash at its end; nothing stays nothing, which is the whole bucket."""
+        key = self.key.rstrip("/")
+        return type(self)(self.scheme, self.bucket, f"{key}/" if key else "")
+
+    def holds(self, other: Location) -> bool:
+        """Whether another key begins with this one; a folder, with its last slash, holds what lies in it."""
+        return (self.scheme, self.bucket) == (other.scheme, other.bucket) and other.key.startswith(self.key)
+
     def child(self, relative_key: str) -> Self:
         """The location below this one, which is taken as a folder."""
         prefix = self.key if not self.key or self.key.endswith("/") else f"{self.key}/"
@@ -175,22 +189,22 @@ class SourceRule:
         """
         if output_root is None:
             return cls(frozenset(kinds), ())
-        folders = {_as_folder(Location.from_url(url, setting="EXR_PIPELINE_SOURCES")) for url in sources}
-        roots = {_as_folder(_root_for(folder, output_root)) for folder in folders}
-        among = sorted(folder.url for folder in folders if any(_holds(root, folder) for root in roots))
+        folders = {Location.from_url(url, setting="EXR_PIPELINE_SOURCES").as_folder() for url in sources}
+        roots = {_root_for(folder, output_root).as_folder() for folder in folders}
+        among = sorted(folder.url for folder in folders if any(root.holds(folder) for root in roots))
         if among and not frozenset(kinds) <= {"exr", "dpx"}:
             raise MisconfiguredError(
                 "EXR_PIPELINE_OUTPUT_ROOT",
                 f"{output_root!r} holds {among[0]}, so that the media made would be taken for sources",
                 "name a folder inside the source or beside it, or set EXR_PIPELINE_SOURCE_KINDS=exr,dpx",
             )
-        inside = {root for root in roots if any(_holds(folder, root) for folder in folders)}
+        inside = {root for root in roots if any(folder.holds(root) for folder in folders)}
         return cls(frozenset(kinds), () if among else tuple(sorted(inside)))
 
     def accepts(self, location: Location, *, below: str = "") -> bool:
         """Whether this file is ingested; `below` as for `is_source`."""
         return is_source(location.key, below=below, kinds=self.kinds) and not any(
-            _holds(folder, location) for folder in self.made
+            folder.holds(location) for folder in self.made
         )
 
 
@@ -219,7 +233,7 @@ def output_location(
     """
     # The folder keeps its last slash: `a/x.exr` and `a//x.exr` are two objects.
     if output_root is None:
-        folder = source.key.removesuffix(source.name) + f"{OUTPUT_FOLDER}/"
+        folder = f"{source.folder.key}{OUTPUT_FOLDER}/"
         target = Location(source.scheme, source.bucket, "")
     else:
         target, relative = _root_and_relative_key(source, output_root, sources)
@@ -234,13 +248,9 @@ def _output_base(name: str) -> str:
 
 
 def _root_and_relative_key(source: Location, output_root: str, sources: Sequence[str]) -> tuple[Location, str]:
-    folders = {_as_folder(Location.from_url(url, setting="EXR_PIPELINE_SOURCES")) for url in sources}
+    folders = {Location.from_url(url, setting="EXR_PIPELINE_SOURCES").as_folder() for url in sources}
     _check_output_root(output_root, folders)
-    containing = [
-        folder
-        for folder in folders
-        if (folder.scheme, folder.bucket) == (source.scheme, source.bucket) and source.key.startswith(folder.key)
-    ]
+    containing = [folder for folder in folders if folder.holds(source)]
     if not containing:
         raise MisconfiguredError(
             "EXR_PIPELINE_OUTPUT_ROOT",
@@ -257,26 +267,12 @@ def _root_for(folder: Location, output_root: str) -> Location:
     return Location.from_url(output_root.replace("{source}", inserted, 1), setting="EXR_PIPELINE_OUTPUT_ROOT")
 
 
-def _holds(folder: Location, location: Location) -> bool:
-    """Whether a folder (with its last slash) is another one or contains it."""
-    return (folder.scheme, folder.bucket) == (location.scheme, location.bucket) and location.key.startswith(folder.key)
-
-
-def _as_folder(location: Location) -> Location:
-    key = location.key.rstrip("/")
-    return Location(location.scheme, location.bucket, f"{key}/" if key else "")
-
-
 def _check_output_root(output_root: str, folders: set[Location]) -> None:
     """Raises `MisconfiguredError` unless files of different sources are sure to keep different keys below the root."""
     if len(folders) < 2:
         return
     before, placeholder, after = output_root.partition("{source}")
-    nested = any(
-        one != other and (one.scheme, one.bucket) == (other.scheme, other.bucket) and other.key.startswith(one.key)
-        for one in folders
-        for other in folders
-    )
+    nested = any(one != other and one.holds(other) for one in folders for other in folders)
     if not placeholder:
         problem = "several sources share one root"
     elif "{source}" in after or (before and not before.endswith("/")) or (after and not after.startswith("/")):

@@ -430,7 +430,7 @@ def newest_by_folder(changed: Iterable[tuple[str, str]]) -> dict[Location, str]:
     newest: dict[Location, str] = {}
     for uri, moment in changed:
         location = Location.from_url(uri)
-        folder = Location(location.scheme, location.bucket, location.key.removesuffix(location.name))
+        folder = location.folder
         newest[folder] = max(moment, newest.get(folder, ""))
     return newest
 
