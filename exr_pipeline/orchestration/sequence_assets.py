@@ -19,6 +19,7 @@ from exr_pipeline.orchestration.asset_specs import SOURCE_FILE
 from exr_pipeline.orchestration.event_batching import AssetEvent, log_asset_events
 from exr_pipeline.orchestration.file_events import picture
 from exr_pipeline.orchestration.partitions import sequences_partitions
+from exr_pipeline.orchestration.step import Context, again_after_an_outage
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.schema import COLUMNS
 
@@ -77,15 +78,17 @@ def build_sequences_job() -> Any:
     )
 
 
+@again_after_an_outage
 def sequences_step(
-    context: dg.AssetExecutionContext,
+    context: Context,
     partition_keys: Sequence[str],
     assets: Collection[dg.AssetKey],
     pipeline: Pipeline,
 ) -> None:
     """Make the selected assets of these sequences one after another, each on all workers.
 
-    Raises `Failure` after all have ended if some could not be made; the others are materialized.
+    Raises `Failure` after all have ended if some could not be made; the others are materialized. Raises
+    `RetryRequested` when Dagster's database is away.
     """
     from exr_pipeline.ingest.sequence_products import SequenceMaker, Wanted
 
@@ -116,7 +119,7 @@ def sequences_step(
 class _Progress:
     """Tells the run's log every few seconds how far a movie is."""
 
-    def __init__(self, context: dg.AssetExecutionContext, pipeline: Pipeline, location: Location) -> None:
+    def __init__(self, context: Context, pipeline: Pipeline, location: Location) -> None:
         self._context, self._pipeline, self._name = context, pipeline, location.name
         self._told = time.monotonic()
 

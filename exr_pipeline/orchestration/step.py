@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Collection, Sequence
+from contextlib import nullcontext
+from functools import wraps
+from typing import Concatenate, ParamSpec
 
 import dagster as dg
 
@@ -27,6 +29,9 @@ from exr_pipeline.tables.schema import REJECTED, RETRYABLE
 
 RESUMED_TAG = "dagster/is_resume_retry"
 PARENT_TAG = "dagster/parent_run_id"
+Context = dg.AssetExecutionContext | dg.OpExecutionContext
+_Rest = ParamSpec("_Rest")
+
 STEP_RETRIES = 2
 STEP_RETRY_SECONDS = 30
 REASONS_SHOWN = 50
@@ -34,20 +39,28 @@ REASONS_IN_TITLE = 3
 SECONDS_BETWEEN_PROGRESS = 5.0
 
 
-@contextmanager
-def after_an_outage_again(context: dg.AssetExecutionContext | dg.OpExecutionContext) -> Iterator[None]:
-    """Have the step tried again if Dagster's database is away for longer than each single statement waits for it.
+def again_after_an_outage(
+    step: Callable[Concatenate[Context, _Rest], None],
+) -> Callable[Concatenate[Context, _Rest], None]:
+    """Have a step tried again if Dagster's database is away for longer than each single statement waits for it.
 
-    Else the step would fail, for good, with files in the tables whose events are missing: they would show as failed.
+    Else it would fail, for good, with rows in the tables whose events are missing: what they are of would show as
+    failed.
     """
-    try:
-        yield
-    except Exception as error:
-        if is_outage(error) and context.retry_number < STEP_RETRIES:
-            raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS) from error
-        raise
+
+    @wraps(step)
+    def guarded(context: Context, /, *args: _Rest.args, **options: _Rest.kwargs) -> None:
+        try:
+            step(context, *args, **options)
+        except Exception as error:
+            if is_outage(error) and context.retry_number < STEP_RETRIES:
+                raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS) from error
+            raise
+
+    return guarded
 
 
+@again_after_an_outage
 def ingest_step(
     context: dg.AssetExecutionContext | dg.OpExecutionContext,
     partition_keys: Sequence[str],
@@ -63,18 +76,6 @@ def ingest_step(
     become reachable, or when Dagster's database is away; what this run, or the failed run that it resumes, has already
     made is not made again.
     """
-    with after_an_outage_again(context):
-        _ingest(context, partition_keys, assets, pipeline, media_io, table_io)
-
-
-def _ingest(
-    context: dg.AssetExecutionContext | dg.OpExecutionContext,
-    partition_keys: Sequence[str],
-    assets: Collection[dg.AssetKey],
-    pipeline: Pipeline,
-    media_io: MediaIOManager,
-    table_io: TableIOManager,
-) -> None:
     from exr_pipeline.ingest.chunk import ChunkIngest, Progress, Wanted
     from exr_pipeline.ingest.media_files import needs_workers
     from exr_pipeline.pictures import PicturePool, PictureSettings

@@ -9,9 +9,11 @@ import av
 import dagster as dg
 import pytest
 import simplejpeg
+import sqlalchemy as db
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from exr_pipeline.ingest.sequence_watch import Watermark
+from exr_pipeline.orchestration import event_batching
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.partitions import SEQUENCES, sequences_partitions
 from exr_pipeline.orchestration.resources import Pipeline
@@ -19,6 +21,7 @@ from exr_pipeline.orchestration.run_now import make_sequences
 from exr_pipeline.orchestration.sequence_sensor import tick
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
 from exr_pipeline_tests.pictures.files import flat, write_rgb
+from exr_pipeline_tests.services.processes import free_port
 
 
 @pytest.fixture(scope="module")
@@ -181,3 +184,27 @@ def test_a_sequence_that_changes_while_a_run_is_at_it_is_looked_at_again(shots: 
     ]
     shots.instance.report_run_failed(run)
     assert [request.partition_key for request in shots.tick(fresh.cursor).run_requests] == [key]
+
+
+def test_a_sequence_made_while_the_database_was_away_is_shown_as_made(
+    shots: Shots, frames: list[bytes], no_pauses: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shots.ingest({f"shot/a.{number}.exr": frames[0] for number in (1, 2)})
+    nobody_there = db.create_engine(f"postgresql+psycopg2://tester@127.0.0.1:{free_port()}/none")
+    in_tables: list[dict[str, Any]] = []
+
+    def away_once(*arguments: Any) -> None:
+        if not in_tables:
+            in_tables.append(shots.rows()["a.#.exr"])
+            nobody_there.connect()
+        event_batching.log_asset_events(*arguments)
+
+    monkeypatch.setattr("exr_pipeline.orchestration.sequence_assets.log_asset_events", away_once)
+    wanted = shots.tick()
+    (run,) = shots.obey(wanted)
+
+    assert in_tables[0]["state"] == "ready"
+    assert run.success
+    for asset in ("sequence_mp4", "contact_sheet", "filmstrip"):
+        made = set(wanted.dynamic_partitions_requests[0].partition_keys)
+        assert shots.sequence_statuses(asset) == {"failed": set(), "materialized": made}
