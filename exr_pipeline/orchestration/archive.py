@@ -7,7 +7,6 @@ are finished (`ingest.archive`). Reasons and figures: docs/decisions/0012-archiv
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Final
 
 import dagster as dg
@@ -29,7 +28,7 @@ from exr_pipeline.orchestration.partitions import (
     restore_partitions,
 )
 from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.sensor import UNFINISHED, Busy, RunsNow, show_of
+from exr_pipeline.orchestration.sensor import UNFINISHED, Busy, RunsNow, shows
 from exr_pipeline.orchestration.sequence_sensor import sequences_under_way
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
@@ -72,16 +71,9 @@ class Unarchived:
 
 def scope_of(url_prefix: str, show: str, settings: Settings) -> Scope:
     """The files below a URL prefix and of a show, as the sensor tells shows; empty texts narrow nothing."""
-
-    @lru_cache(maxsize=1000)
-    def show_of_folder(folder: Location) -> str:
-        return show_of(folder, settings)
-
-    def in_show(location: Location) -> bool:
-        # A file's show follows from its folder.
-        return show_of_folder(Location(location.scheme, location.bucket, location.key[: -len(location.name)])) == show
-
-    return Scope(Location.from_url(url_prefix) if url_prefix else None, in_show if show else None)
+    show_of = shows(settings)
+    in_show = (lambda location: show_of(location) == show) if show else None
+    return Scope(Location.from_url(url_prefix) if url_prefix else None, in_show)
 
 
 def archive(

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -36,8 +36,8 @@ SHOW_TAG: Final = "exr_pipeline/show"
 
 _PRIORITY_TAG = "dagster/priority"
 
-_RANGE_START = "dagster/asset_partition_range_start"
-_RANGE_END = "dagster/asset_partition_range_end"
+RANGE_START = "dagster/asset_partition_range_start"
+RANGE_END = "dagster/asset_partition_range_end"
 UNFINISHED = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,
@@ -152,9 +152,10 @@ def run_requests(
     """
     chunks: list[tuple[int, int, str, bool, list[str]]] = []
     by_show: dict[tuple[str, bool], list[Candidate]] = defaultdict(list)
+    show_of = shows(settings)
     for candidate in candidates:
         is_known = candidate.info.location.partition_key in known
-        by_show[show_of(candidate.info.location, settings), is_known].append(candidate)
+        by_show[show_of(candidate.info.location), is_known].append(candidate)
     for (show, is_known), files in by_show.items():
         for turn, chunk in enumerate(in_chunks(files, settings.chunk_size)):
             keys = [candidate.info.location.partition_key for candidate in chunk]
@@ -170,20 +171,24 @@ def run_requests(
             requests.append(dg.RunRequest(job_name=SELECTION_JOB, run_config=config, tags=tags))
         else:
             added += keys
-            tags |= {_RANGE_START: keys[0], _RANGE_END: keys[-1]}
+            tags |= {RANGE_START: keys[0], RANGE_END: keys[-1]}
             requests.append(dg.RunRequest(job_name=INGEST_JOB, tags=tags))
     return added, requests
 
 
-def show_of(location: Location, settings: Settings) -> str:
-    """The show of a file, as a tag: the last component of its source, or a folder below it (`show_folders`)."""
-    found = [Location.from_url(url) for url in settings.sources]
-    holding = [source for source in found if source.holds(location)]
-    source = max(holding, key=lambda each: len(each.key), default=Location(location.scheme, location.bucket, ""))
-    above = [part for part in source.key.split("/") if part]
-    folders = [part for part in location.key[len(source.key) :].split("/")[:-1] if part]
-    parts = folders[: settings.show_folders]
-    return "/".join(parts) or (above[-1] if above else location.bucket) or "files"
+def shows(settings: Settings) -> Callable[[Location], str]:
+    """What tells a file's show, as a tag: the last component of its source, or a folder below it (`show_folders`)."""
+    sources = [Location.from_url(url) for url in settings.sources]
+
+    def show_of(location: Location) -> str:
+        holding = [source for source in sources if source.holds(location)]
+        source = max(holding, key=lambda each: len(each.key), default=Location(location.scheme, location.bucket, ""))
+        above = [part for part in source.key.split("/") if part]
+        folders = [part for part in location.key[len(source.key) :].split("/")[:-1] if part]
+        parts = folders[: settings.show_folders]
+        return "/".join(parts) or (above[-1] if above else location.bucket) or "files"
+
+    return show_of
 
 
 def unfinished_runs(instance: dg.DagsterInstance) -> int:
@@ -220,7 +225,7 @@ class Busy:
     @classmethod
     def of(cls, instance: dg.DagsterInstance, runs: RunsNow) -> Busy:
         """The files of these runs. The whole partition set is read only if some run is over a range of it."""
-        ranged = any(_RANGE_START in record.dagster_run.tags for record in (*runs.unfinished, *runs.failed))
+        ranged = any(RANGE_START in record.dagster_run.tags for record in (*runs.unfinished, *runs.failed))
         all_keys = list(instance.get_dynamic_partitions(FILES)) if ranged else []
         position = {key: index for index, key in enumerate(all_keys)}
         just_failed: dict[str, datetime] = {}
@@ -244,7 +249,7 @@ class Busy:
 def _keys_of(run: dg.DagsterRun, all_keys: Sequence[str], position: Mapping[str, int]) -> Iterable[str]:
     if key := run.tags.get("dagster/partition"):
         return [key]
-    start, end = run.tags.get(_RANGE_START, ""), run.tags.get(_RANGE_END, "")
+    start, end = run.tags.get(RANGE_START, ""), run.tags.get(RANGE_END, "")
     if start in position and end in position:
         return all_keys[position[start] : position[end] + 1]
     config: Any = run.run_config

@@ -14,6 +14,7 @@ import dagster as dg
 
 from exr_pipeline.errors import RetryableError
 from exr_pipeline.orchestration.partitions import SEQUENCES, sequences_partitions
+from exr_pipeline.orchestration.sensor import RANGE_END, RANGE_START, UNFINISHED
 from exr_pipeline.orchestration.sequence_assets import SEQUENCES_JOB, SEQUENCES_PER_RUN
 
 if TYPE_CHECKING:
@@ -26,16 +27,6 @@ if TYPE_CHECKING:
 SEQUENCE_SENSOR: Final = "settled_sequences"
 FOLDERS_PER_TICK: Final = 50
 MAX_RUNS: Final = 20
-
-_RANGE_START: Final = "dagster/asset_partition_range_start"
-_RANGE_END: Final = "dagster/asset_partition_range_end"
-_UNFINISHED: Final = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-]
 
 
 def build_sequence_sensor(settings: Settings, job: Any) -> dg.SensorDefinition:
@@ -99,7 +90,7 @@ def requests(new: Sequence[str], old: Sequence[str]) -> Iterator[dg.RunRequest]:
     """Runs over sequences: new ones as ranges of the partitions about to be added in that order, others one by one."""
     for start in range(0, len(new), SEQUENCES_PER_RUN):
         chunk = new[start : start + SEQUENCES_PER_RUN]
-        yield dg.RunRequest(job_name=SEQUENCES_JOB, tags={_RANGE_START: chunk[0], _RANGE_END: chunk[-1]})
+        yield dg.RunRequest(job_name=SEQUENCES_JOB, tags={RANGE_START: chunk[0], RANGE_END: chunk[-1]})
     for key in old:
         yield dg.RunRequest(job_name=SEQUENCES_JOB, partition_key=key)
 
@@ -114,7 +105,7 @@ def sequences_under_way(instance: dg.DagsterInstance) -> frozenset[str]:
 def _unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     return [
         run
-        for run in instance.get_runs(dg.RunsFilter(statuses=_UNFINISHED))
+        for run in instance.get_runs(dg.RunsFilter(statuses=UNFINISHED))
         if run.job_name in {SEQUENCES_JOB, "__ASSET_JOB"}
     ]
 
@@ -122,7 +113,7 @@ def _unfinished_runs(instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
 def _keys_of(run: dg.DagsterRun, known: Sequence[str]) -> Sequence[str]:
     if key := run.tags.get("dagster/partition"):
         return [key]
-    start, end = run.tags.get(_RANGE_START), run.tags.get(_RANGE_END)
+    start, end = run.tags.get(RANGE_START), run.tags.get(RANGE_END)
     if start in known and end in known:
         return known[known.index(start) : known.index(end) + 1]
     return []
