@@ -159,6 +159,8 @@ _known: Final = lru_cache(maxsize=1000)(_whole)
 
 
 def _tags_text(about: Any) -> str:
+    if about.tags is None:
+        return "null"
     return f"{{{', '.join([f'{quoted(key)}: {quoted(value)}' for key, value in sorted(about.tags.items())])}}}"
 
 
