@@ -8,6 +8,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --requir
 # uv takes seconds where pip takes a minute; where it can't reach an index that pip is configured for, pip does it.
 INSTALL = ($(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: -r $(1) || $(PIP) -r $(1))
 
+# Where it is set, as in many containers, each of the many processes compiles all of Python and Dagster anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test ui lint bench lock clean
 
@@ -20,7 +23,7 @@ demo: $(VENV)/.runtime ## Write a small show into an embedded S3 server, ingest 
 	@$(BIN)/exr-pipeline demo
 
 test: $(VENV)/.dev ## Run the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 ui: $(VENV)/.runtime ## Dagster's page with the sensor running on the demonstration's store
 	@$(BIN)/exr-pipeline ui

@@ -1,6 +1,7 @@
 """Fixtures that tests of several packages share: one S3 server for the session, a fresh bucket for each test."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -21,6 +22,19 @@ hypothesis.settings.load_profile("patient")
 
 # May do everything in buckets whose names begin with `open`, nothing elsewhere.
 STRANGER = {"access_key": "stranger", "secret_key": "stranger-secret"}
+
+# Begun first: else one of them would go on when all the others have ended.
+LONGEST = ["test_demo.py", "test_page.py", "test_kills.py", "test_celery.py", "test_benchmarks.py", "test_runs.py"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Order the files of tests by how long they take, as far as that matters."""
+
+    def turn(item: pytest.Item) -> int:
+        name = Path(item.path).name
+        return LONGEST.index(name) if name in LONGEST else len(LONGEST)
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session")
