@@ -215,7 +215,8 @@ def run(size: Size, folder: Path) -> Report:
     return Report(
         "headers",
         "One header to JSON, one core, bytes in memory. *parse*: every attribute, without loss, which is what the "
-        "libraries are asked for too; nothing is remembered from call to call, and all but OpenEXR write JSON "
+        "libraries are asked for too; from call to call only names and types of attributes and kinds of channels are "
+        "remembered, no values, and all but OpenEXR write JSON "
         "with orjson. *inspect*: what the command `inspect --json` says, so also checks, derived "
         "facts and the header's hash. OpenImageIO gets the bytes as the predecessors give them to it: the first 256 KB "
         "in a temporary file. OpenEXR: `OpenEXR.File(BytesIO, header_only=True)`. x: times faster. Medians of "

@@ -30,6 +30,7 @@ from exr_pipeline.exr.values import (
 MAX_CHANNELS: Final = 1 << 16
 MAX_ITEMS: Final = 1 << 18
 MAX_NAME_BYTES: Final = 255
+_MOST_KINDS: Final = 1024
 
 # Of a named tuple and its fields in one: half the time of calling the class.
 new: Final = tuple.__new__
@@ -61,21 +62,32 @@ def encode_text(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+class _ChannelKinds(dict[bytes, tuple[str, bool, int, int]]):
+    """What follows a channel's name, by its bytes: remembered, because few kinds of channels are in use."""
+
+    def __missing__(self, stored: bytes) -> tuple[str, bool, int, int]:
+        code, p_linear, x_sampling, y_sampling = _CHANNEL.unpack(stored)
+        kind = PIXEL_TYPES.get(code) or f"TYPE_{code}", p_linear != 0, x_sampling, y_sampling
+        if len(self) < _MOST_KINDS:
+            self[stored] = kind
+        return kind
+
+
+_channel_kinds: Final = _ChannelKinds()
+
+
 def _decode_channels(raw: bytes) -> tuple[Channel, ...]:
     channels: list[Channel] = []
     position, size = 0, len(raw)
-    find, unpack, pixel_types = raw.find, _CHANNEL.unpack_from, PIXEL_TYPES
+    find, kinds = raw.find, _channel_kinds
     while (end := find(b"\0", position, position + MAX_NAME_BYTES + 1)) > position:
-        if end + 17 > size:
+        after = end + 17
+        if after > size:
             raise DecodeError("channel list cut short", end)
         if len(channels) == MAX_CHANNELS:
             raise DecodeError(f"more than {MAX_CHANNELS} channels", position)
-        code, p_linear, x_sampling, y_sampling = unpack(raw, end + 1)
-        pixel_type = pixel_types.get(code) or f"TYPE_{code}"
-        channels.append(
-            new(Channel, (decode_text(raw[position:end]), pixel_type, p_linear != 0, x_sampling, y_sampling))
-        )
-        position = end + 17
+        channels.append(new(Channel, (decode_text(raw[position:end]), *kinds[raw[end + 1 : after]])))
+        position = after
     if end < 0:
         raise DecodeError("channel name without an end", position)
     if end + 1 != size:

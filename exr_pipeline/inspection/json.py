@@ -98,8 +98,9 @@ def _fields(value: Any) -> dict[str, Any]:
 
 def _matrix(value: Matrix) -> list[list[Any]]:
     numbers = _numbers(value.elements)
-    side = math.isqrt(len(numbers))
-    return [numbers[start : start + side] for start in range(0, len(numbers), side)]
+    if len(numbers) == 16:
+        return [numbers[:4], numbers[4:8], numbers[8:12], numbers[12:]]
+    return [numbers[:3], numbers[3:6], numbers[6:]]
 
 
 def _preview(value: Preview) -> dict[str, Any]:
@@ -151,12 +152,7 @@ def json_value(attribute: Attribute) -> Any:
     Codes are their names (unknown ones numbers); numbers that JSON lacks are "NaN", "Infinity" and "-Infinity"; bytes
     and text that is not UTF-8 are `{"encoding": "base64", "data"}`; None is a field that the file leaves undefined.
     """
-    value = attribute.value
-    form = _FORMS.get(type(value))
-    if form is not None:
-        return form(value)
-    names = CODE_NAMES.get(attribute.type)
-    return value if names is None else names.get(value, value)
+    return _attribute(attribute)["value"]
 
 
 def attributes_json(parts: Iterable[Sequence[Attribute]]) -> list[list[dict[str, Any]]]:
@@ -175,7 +171,13 @@ def attributes_json(parts: Iterable[Sequence[Attribute]]) -> list[list[dict[str,
 def _attribute(attribute: Attribute) -> dict[str, Any]:
     name, type_name, value, _ = attribute
     form = _FORMS.get(type(value))
-    made = json_value(attribute) if form is None else form(value)
+    if form is None:
+        names = CODE_NAMES.get(type_name)
+        made = value if names is None else names.get(value, value)
+    elif form is _text and value.isascii():
+        made = value
+    else:
+        made = form(value)
     if name.isascii() and type_name.isascii():
         return {"name": name, "type": type_name, "value": made}
     result = {"name": printable(name), "type": printable(type_name), "value": made}
