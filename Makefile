@@ -22,8 +22,11 @@ install: $(VENV)/.runtime ## Make the virtual environment
 demo: $(VENV)/.runtime ## Write a small show into an embedded S3 server, ingest it through Dagster, print a summary
 	@$(BIN)/exr-pipeline demo
 
+# More processes than cores: many tests wait for services most of their time.
+TEST_PROCESSES ?= $(shell nproc 2>/dev/null | awk '{ print $$1 + 1 }')
+
 test: $(VENV)/.dev ## Run the whole test suite
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(or $(TEST_PROCESSES),3) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 ui: $(VENV)/.runtime ## Dagster's page with the sensor running on the demonstration's store
 	@$(BIN)/exr-pipeline ui
