@@ -18,6 +18,16 @@ import typer
 from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, stdout, table, tell, warn
+from exr_pipeline.cli.picture_options import (
+    Display,
+    Exact,
+    Layer,
+    Look,
+    Output,
+    SourceSpace,
+    View,
+    picture_settings,
+)
 from exr_pipeline.cli.places import existing, place
 from exr_pipeline.cli.probe import media_proxy, media_thumbnail, moves_or_sounds
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
@@ -28,7 +38,6 @@ if TYPE_CHECKING:
     from exr_pipeline.exr import Attribute
     from exr_pipeline.inspection import Inspection, SourceFile
     from exr_pipeline.pictures import PictureSettings, RenderedPictures
-    from exr_pipeline.pictures.picture_rules import Look as PictureLook
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.objects import ObjectStorage
 
@@ -36,17 +45,6 @@ _VALUE_SHOWN: Final = 200
 _SMALLEST, _LARGEST = 16, 8192
 
 Input = Annotated[str, typer.Argument(metavar="IN", help="A picture, movie or sound: a path or a URL.")]
-View = Annotated[
-    str, typer.Option(help="View of the display, or `un-tone-mapped`; the display's default one if not given.")
-]
-Display = Annotated[str, typer.Option(help="Display of the OCIO config to make it for.")]
-Look = Annotated[str, typer.Option(help="Look of the OCIO config, or several with commas between them.")]
-SourceSpace = Annotated[str, typer.Option(help="Colour space the file is in, whatever it says.")]
-Layer = Annotated[str, typer.Option(help="Layer, part, view or channel to show.")]
-Exact = Annotated[
-    bool | None, typer.Option("--exact/--baked", help="Compute every pixel exactly instead of by a baked LUT.")
-]
-Output = Annotated[str, typer.Argument(metavar="OUT", help="Where to write it: a path or a URL.")]
 
 
 def inspect(
@@ -147,7 +145,7 @@ def thumbnail(
     What is not said here is as the picture rules and other settings have it (docs/colour.md).
     """
     settings = load_settings()
-    chosen = _chosen(settings, _looks(display, view, look), source_space, layer, exact)
+    chosen = picture_settings(settings, display, view, look, source_space, layer, exact)
     if size is not None:
         chosen = replace(chosen, thumbnail_size=size)
     if moves_or_sounds(source):
@@ -179,7 +177,7 @@ def proxy(
     What is not said here is as the picture rules and other settings have it (docs/colour.md).
     """
     settings = load_settings()
-    chosen = _chosen(settings, _looks(display, view, look), source_space, layer, exact)
+    chosen = picture_settings(settings, display, view, look, source_space, layer, exact)
     if size:
         box = _box(size)
         chosen = replace(chosen, proxy_width=box[0], proxy_height=box[1])
@@ -189,7 +187,6 @@ def proxy(
     pictures = _render(source, settings, chosen, thumbnail=False)
     made = pictures.proxy
     assert made is not None
-    assert isinstance(made.mp4, bytes)
     assert isinstance(made.mp4, bytes)
     _write(target, made.mp4, "video/mp4", "proxy", settings)
     stdout.print(
@@ -206,22 +203,6 @@ def _box(size: str) -> tuple[int, int]:
             "--size", f"{size!r} is no size", f"write a number of pixels or WIDTHxHEIGHT, {_SMALLEST} to {_LARGEST}"
         )
     return box
-
-
-def _looks(display: str, view: str, look: str) -> PictureLook:
-    from exr_pipeline.pictures.picture_rules import Look as PictureLook
-
-    return PictureLook(display=display, view=view, look=look)
-
-
-def _chosen(
-    settings: Settings, look: PictureLook, source_space: str, layer: str, exact: bool | None
-) -> PictureSettings:
-    from exr_pipeline.pictures import PictureSettings
-    from exr_pipeline.pictures.picture_rules import PictureRule
-
-    wish = PictureRule(still=look, video=look, source_space=source_space, layer=layer, exact=exact)
-    return PictureSettings.from_settings(settings).wishing(wish)
 
 
 def _provenance(pictures: RenderedPictures, view: str) -> str:

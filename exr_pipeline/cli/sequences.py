@@ -15,6 +15,16 @@ import typer
 from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, progress_line, stdout, warn
+from exr_pipeline.cli.picture_options import (
+    Display,
+    Exact,
+    Layer,
+    Look,
+    Output,
+    SourceSpace,
+    View,
+    picture_settings,
+)
 from exr_pipeline.cli.places import place, sequence_place
 from exr_pipeline.errors import MisconfiguredError
 
@@ -22,7 +32,6 @@ if TYPE_CHECKING:
     from exr_pipeline.movies.burn_in import BurnInField
     from exr_pipeline.movies.segments import MissingPolicy
     from exr_pipeline.movies.sheets import Sheet
-    from exr_pipeline.pictures import PictureSettings
     from exr_pipeline.pictures.still import Size
     from exr_pipeline.sequences import Sequence
     from exr_pipeline.settings import Settings
@@ -44,15 +53,6 @@ SequenceArgument = Annotated[
         metavar="SEQUENCE",
         help="A pattern such as shot.####.exr or shot.%04d.exr, a folder, or the beginning of names: path or URL.",
     ),
-]
-Output = Annotated[str, typer.Argument(metavar="OUT", help="Where to write it: a path or a URL.")]
-View = Annotated[str, typer.Option(help="View of the display, or `un-tone-mapped`.")]
-Display = Annotated[str, typer.Option(help="Display of the OCIO config to make it for.")]
-Look = Annotated[str, typer.Option(help="Look of the OCIO config, or several with commas between them.")]
-SourceSpace = Annotated[str, typer.Option(help="Colour space the frames are in, whatever they say.")]
-Layer = Annotated[str, typer.Option(help="Layer, part, view or channel to show.")]
-Exact = Annotated[
-    bool | None, typer.Option("--exact/--baked", help="Compute every pixel exactly instead of by a baked LUT.")
 ]
 
 
@@ -91,7 +91,7 @@ def movie(
             "OUT", f"{target!r} does not end in {chosen.extension}, which preset {chosen.name} makes", "rename it"
         )
     policy, texts, rate, box = _policy(missing), _texts(burn_in), _rate(fps), _box(size)
-    pictures = _pictures(settings, display, view, look, source_space, layer, exact)
+    pictures = picture_settings(settings, display, view, look, source_space, layer, exact)
     storage, found = _resolved(sequence, settings)
     goal = place(target)
     path = storage.local_path(goal)
@@ -148,7 +148,7 @@ def contact_sheet(
     settings = load_settings()
     box = _box(size)
     assert box is not None
-    pictures = _pictures(settings, display, view, look, source_space, layer, exact)
+    pictures = picture_settings(settings, display, view, look, source_space, layer, exact)
     storage, found = _resolved(sequence, settings)
     with progress_line() as line:
         made = make_contact_sheet(
@@ -179,7 +179,7 @@ def filmstrip(
     from exr_pipeline.movies.sheets import sequence_filmstrip
 
     settings = load_settings()
-    pictures = _pictures(settings, display, view, look, source_space, layer, exact)
+    pictures = picture_settings(settings, display, view, look, source_space, layer, exact)
     storage, found = _resolved(sequence, settings)
     with progress_line() as line:
         made = sequence_filmstrip(
@@ -213,22 +213,6 @@ def _write(target: str, sheet: Sheet, media_type: str, storage: ObjectStorage) -
         f"{escape(sheet.source_colour_space)} ({escape(sheet.colour_rule)}) to {escape(sheet.view)}",
         highlight=False,
     )
-
-
-def _pictures(
-    settings: Settings, display: str, view: str, look: str, source_space: str, layer: str, exact: bool | None
-) -> PictureSettings:
-    from exr_pipeline.pictures import PictureSettings
-    from exr_pipeline.pictures.colour import load_config
-    from exr_pipeline.pictures.picture_rules import Look as PictureLook
-    from exr_pipeline.pictures.picture_rules import PictureRule
-
-    seen = PictureLook(display=display, view=view, look=look)
-    wish = PictureRule(still=seen, video=seen, source_space=source_space, layer=layer, exact=exact)
-    pictures = PictureSettings.from_settings(settings).wishing(wish)
-    # A bad choice is one error here rather than one per frame in the workers.
-    load_config(pictures)
-    return pictures
 
 
 def _policy(missing: str) -> MissingPolicy:

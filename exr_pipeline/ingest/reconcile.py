@@ -39,8 +39,8 @@ _MEMORY: Final = "512MB"
 _FILE_MEDIA: Final = ("thumbnail", "proxy", "filmstrip")
 _SEQUENCE_MEDIA: Final = ("movie", "contact_sheet", "filmstrip")
 
-T = TypeVar("T")
-R = TypeVar("R")
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 @dataclass
@@ -459,7 +459,7 @@ class _Comparison:
             while batch := cursor.fetchmany(BATCH):
                 yield batch
 
-    def _each(self, ask: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    def _each(self, ask: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
         futures = [self._threads.submit(ask, item) for item in items]
         try:
             return [future.result() for future in futures]
@@ -479,8 +479,8 @@ def _without_hashes(sequence_path: str) -> str:
     return sequence_path.replace("#", "@")
 
 
-def _in_batches(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    batch: list[T] = []
+def _in_batches(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    batch: list[_T] = []
     for item in items:
         batch.append(item)
         if len(batch) == size:

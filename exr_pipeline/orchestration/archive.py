@@ -4,7 +4,7 @@ Belongs here: marks in the tables and partition keys, in the order that can be k
 are finished (`ingest.archive`). Reasons and figures: docs/decisions/0012-archive.md.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -27,6 +27,7 @@ from exr_pipeline.orchestration.partitions import (
     remove_partitions,
     restore_partitions,
 )
+from exr_pipeline.orchestration.progress import OnProgress, logged
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.sensor import UNFINISHED, Busy, RunsNow, shows
 from exr_pipeline.orchestration.sequence_sensor import sequences_under_way
@@ -41,7 +42,6 @@ UNARCHIVE_JOB: Final = "unarchive"
 BATCH: Final = 5000
 
 # What is being done, how much of it is done, of how much if that is known.
-OnProgress = Callable[[str, int, int | None], None]
 
 
 @dataclass
@@ -232,7 +232,7 @@ def archive_files(context: dg.OpExecutionContext, config: Archive) -> None:
         scope_of(config.url_prefix, config.show, pipeline.settings),
         older_than=None if config.older_than_days is None else timedelta(days=config.older_than_days),
         dry_run=config.dry_run,
-        on_progress=_logged(context),
+        on_progress=logged(context),
     )
     _report(context, asdict(report) | {"dry_run": config.dry_run})
 
@@ -246,14 +246,7 @@ def unarchive_files(context: dg.OpExecutionContext, config: Files) -> None:
     pipeline: Pipeline = context.resources.pipeline
     require_criterion(config.url_prefix, config.show)
     scope = scope_of(config.url_prefix, config.show, pipeline.settings)
-    _report(context, asdict(unarchive(context.instance, pipeline, scope, on_progress=_logged(context))))
-
-
-def _logged(context: dg.OpExecutionContext) -> OnProgress:
-    def log(what: str, done: int, total: int | None) -> None:
-        context.log.info(f"{what}: {done}" + ("" if total is None else f" of {total}"))
-
-    return log
+    _report(context, asdict(unarchive(context.instance, pipeline, scope, on_progress=logged(context))))
 
 
 def _report(context: dg.OpExecutionContext, counts: dict[str, int]) -> None:

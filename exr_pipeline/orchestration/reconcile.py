@@ -13,6 +13,7 @@ from pydantic import Field
 from exr_pipeline.ingest.reconcile import Found, Listener, SourceReport, reconcile, sources_to_reconcile
 from exr_pipeline.orchestration.instance import open_instance
 from exr_pipeline.orchestration.partitions import FILES, SEQUENCES, remove_partitions
+from exr_pipeline.orchestration.progress import OnProgress, logged
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.sensor import Busy, RunsNow
 from exr_pipeline.orchestration.sequence_sensor import sequences_under_way
@@ -42,7 +43,7 @@ def reconcile_now(
     *,
     dry_run: bool = True,
     force: bool = False,
-    on_progress: Callable[[str, int, int | None], None] = lambda *_: None,
+    on_progress: OnProgress = lambda *_: None,
 ) -> list[SourceReport]:
     """Compare these places, or all sources, with the tables, in this process. See `ingest.reconcile`."""
     with open_instance() as instance:
@@ -56,7 +57,7 @@ def _reconcile_all(
     *,
     dry_run: bool,
     force: bool,
-    on_progress: Callable[[str, int, int | None], None],
+    on_progress: OnProgress,
 ) -> list[SourceReport]:
     def gone_files(locations: Sequence[Location]) -> int:
         return _retire(instance, FILES, locations, _files_under_way, dry_run=dry_run)
@@ -167,7 +168,7 @@ def reconcile_sources(context: dg.OpExecutionContext, config: Reconcile) -> None
         config.sources,
         dry_run=config.dry_run,
         force=config.force,
-        on_progress=lambda *_: None,
+        on_progress=logged(context),
     )
     metadata: dict[str, Any] = {"report": dg.MetadataValue.md(markdown(reports)), "dry run": config.dry_run}
     for name in FINDINGS:

@@ -19,6 +19,7 @@ from exr_pipeline.orchestration.asset_specs import SOURCE_FILE
 from exr_pipeline.orchestration.event_batching import AssetEvent, log_asset_events
 from exr_pipeline.orchestration.file_events import picture
 from exr_pipeline.orchestration.partitions import sequences_partitions
+from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.step import Context, again_after_an_outage
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.schema import COLUMNS
@@ -36,7 +37,6 @@ SEQUENCE_ASSETS: Final = (SEQUENCE_MP4, CONTACT_SHEET, FILMSTRIP)
 
 SEQUENCES_JOB: Final = "sequences"
 SEQUENCES_PER_RUN: Final = 20
-SECONDS_BETWEEN_PROGRESS: Final = 5.0
 
 _TABLE_SCHEMA: Final = dg.TableSchema(
     [dg.TableColumn(column.name, column.type, column.meaning) for column in COLUMNS["sequence_outputs"]]

@@ -24,6 +24,7 @@ from exr_pipeline.orchestration.file_events import file_events
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
 from exr_pipeline.orchestration.other_runs import events_of_finished, finished_by_others, in_turns
 from exr_pipeline.orchestration.partitions import locations_of
+from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.tables.schema import REJECTED, RETRYABLE
 
@@ -36,7 +37,6 @@ STEP_RETRIES = 2
 STEP_RETRY_SECONDS = 30
 REASONS_SHOWN = 50
 REASONS_IN_TITLE = 3
-SECONDS_BETWEEN_PROGRESS = 5.0
 
 
 def again_after_an_outage(

@@ -84,7 +84,9 @@ def test_a_dry_run_only_reports_and_applying_it_marks_and_removes(shop: Workshop
     delete(shop, gone)
     before = everything(shop)
 
-    would = metadata(reconcile(shop))
+    run = reconcile(shop)
+    would = metadata(run)
+    assert any(entry.user_message.startswith("listing: ") for entry in shop.instance.all_logs(run.run_id))
     assert (would["dry run"], would["deleted"], would["media"], would["partitions"]) == (True, 1, 1, 1)
     assert f"- `{shop.bucket.child(gone).url}`" in would["report"]
     assert "| partitions to remove | 1 | |" in would["report"]

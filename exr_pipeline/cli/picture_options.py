@@ -1,0 +1,46 @@
+"""How a picture is to be seen, as options that several commands share, and what they make of the settings.
+
+Belongs here: the options and their meaning. Not here: any command.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from exr_pipeline.pictures import PictureSettings
+    from exr_pipeline.settings import Settings
+
+Output = Annotated[str, typer.Argument(metavar="OUT", help="Where to write it: a path or a URL.")]
+View = Annotated[
+    str, typer.Option(help="View of the display, or `un-tone-mapped`; the display's default one if not given.")
+]
+Display = Annotated[str, typer.Option(help="Display of the OCIO config to make it for.")]
+Look = Annotated[str, typer.Option(help="Look of the OCIO config, or several with commas between them.")]
+SourceSpace = Annotated[str, typer.Option(help="Colour space of what is read, whatever it says.")]
+Layer = Annotated[str, typer.Option(help="Layer, part, view or channel to show.")]
+Exact = Annotated[
+    bool | None, typer.Option("--exact/--baked", help="Compute every pixel exactly instead of by a baked LUT.")
+]
+
+
+def picture_settings(
+    settings: Settings, display: str, view: str, look: str, source_space: str, layer: str, exact: bool | None
+) -> PictureSettings:
+    """The settings with these wishes, which win over the picture rules.
+
+    Raises `MisconfiguredError`, naming the option, for names that the OCIO config lacks.
+    """
+    from exr_pipeline.pictures import PictureSettings
+    from exr_pipeline.pictures.colour import load_config
+    from exr_pipeline.pictures.picture_rules import Look as PictureLook
+    from exr_pipeline.pictures.picture_rules import PictureRule
+
+    seen = PictureLook(display=display, view=view, look=look)
+    wish = PictureRule(still=seen, video=seen, source_space=source_space, layer=layer, exact=exact)
+    pictures = PictureSettings.from_settings(settings).wishing(wish)
+    # A bad choice is one error here rather than one per frame in the workers.
+    load_config(pictures)
+    return pictures
