@@ -8,7 +8,8 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,8 +27,11 @@ from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import DynamicPartitionsTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy.dialects import sqlite
 
 from exr_pipeline.orchestration.event_texts import subject_of, texts_of
 
@@ -125,6 +129,10 @@ def _has_tags(entry: EventLogEntry) -> bool:
     return bool(getattr(subject_of(entry.get_dagster_event()), "tags", None))
 
 
+_COLUMNS: Final = ("run_id", "event", "dagster_event_type", "timestamp", "step_key", "partition", "asset_key")
+_INSERT: Final = db.insert(SqlEventLogStorageTable).compile(dialect=sqlite.dialect(), column_keys=_COLUMNS)
+
+
 class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
     """Dagster's SQLite event log, with a `store_event_batch` that is one transaction per database file.
 
@@ -132,24 +140,63 @@ class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
     """
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        # The base class connects already.
+        self._engines: dict[tuple[int, str], db.Engine] = {}
         super().__init__(base_dir, inst_data)
         # Dagster reads it at each event; without it the framework never forms a batch.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_SIZE))
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[db.Connection]:
+        # Dagster opens the database for each statement: whoever closes it last has to tidy up the whole of it, and each
+        # statement is made ready anew.
+        with self._db_lock:
+            engine = self._engine(shard)
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+            with engine.begin() as connection:
+                yield connection
+
+    def _engine(self, shard: str) -> db.Engine:
+        """The index stays open, and of the runs' databases the one in use; not in a process that was forked."""
+        here = (os.getpid(), shard)
+        if here not in self._engines:
+            for other in [each for each in self._engines if each[1] != INDEX_SHARD_NAME and shard != INDEX_SHARD_NAME]:
+                self._engines.pop(other).dispose(close=other[0] == here[0])
+            self._engines[here] = db.create_engine(
+                self.conn_string_for_shard(shard),
+                pool_size=1,
+                max_overflow=-1,
+                connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
+            )
+        return self._engines[here]
+
+    def dispose(self) -> None:
+        """Close the databases."""
+        super().dispose()
+        while self._engines:
+            (process, _), engine = self._engines.popitem()
+            engine.dispose(close=process == os.getpid())
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events of one run: asset events in two transactions, anything else one by one."""
         if not self._are_batchable(events):
             super().store_event_batch(events)
             return
-        rows = self._rows(events)
+        rows = []
+        for row in self._rows(events):
+            # Past SQLAlchemy, which would turn each value of each row, for each of the two databases.
+            row["timestamp"] = row["timestamp"].isoformat(" ", "microseconds")
+            rows.append(tuple(row[column] for column in _INSERT.positiontup or ()))
         # The index first: it is what statuses are read from, and if it fails Dagster stores the events one by one.
         with self.index_transaction() as connection:
-            connection.execute(SqlEventLogStorageTable.insert(), rows)
+            connection.exec_driver_sql(str(_INSERT), rows)
             last_id = connection.execute(db.text("select last_insert_rowid()")).scalar_one()
             # One writer at a time holds the database, so the ids of an executemany are contiguous.
             self._store_about_assets(connection, events, range(last_id - len(rows) + 1, last_id + 1))
         with self.run_connection(events[0].run_id) as connection:
-            connection.execute(SqlEventLogStorageTable.insert(), rows)
+            connection.exec_driver_sql(str(_INSERT), rows)
 
 
 class BatchingSqliteStorage(DagsterSqliteStorage):

@@ -89,10 +89,11 @@ def ingest_step(
 
     def written(batch: Sequence[FileProducts]) -> None:
         log_asset_events(context, file_events(batch, assets))
-        for products in batch:
-            if products.reason is not None:
-                failed.append(products)
-                context.log.warning(f"{products.state}: {products.location.url}: {products.reason}")
+        if bad := [products for products in batch if products.reason is not None]:
+            failed.extend(bad)
+            # In one: each entry of the log is a transaction.
+            lines = [f"{products.state}: {products.location.url}: {products.reason}" for products in bad]
+            context.log.warning("\n".join(lines))
 
     def progressed(progress: Progress) -> None:
         nonlocal last_told
