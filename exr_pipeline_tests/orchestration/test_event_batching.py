@@ -156,6 +156,25 @@ def counted_commits() -> Iterator[Counter[str]]:
         sqlalchemy.event.remove(sqlalchemy.Engine, "commit", committed)
 
 
+def test_the_index_is_not_opened_for_each_statement(instance: dg.DagsterInstance) -> None:
+    run_over(instance, named("warm", 1))
+    opened: Counter[str] = Counter()
+
+    def connected(connection: Any, _record: Any) -> None:
+        (_, _, path), *_ = connection.execute("PRAGMA database_list").fetchall()
+        opened[Path(path).name if Path(path).name in {"index.db", "runs.db"} else "run"] += 1
+
+    sqlalchemy.event.listen(sqlalchemy.Pool, "connect", connected)
+    try:
+        run_over(instance, named("open", 20))
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Pool, "connect", connected)
+
+    assert opened["index.db"] == 0
+    # It is made while it is open.
+    assert 1 <= opened["run"] <= 3
+
+
 def folder_of(instance: dg.DagsterInstance) -> Path:
     storage = instance.event_log_storage
     assert isinstance(storage, BatchingSqliteEventLogStorage)

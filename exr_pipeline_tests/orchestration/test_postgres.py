@@ -32,6 +32,7 @@ from exr_pipeline_tests.orchestration.test_event_batching import (
     run_over,
     run_selection,
     statuses,
+    varied_events,
 )
 from exr_pipeline_tests.services.postgres import PostgresServer
 
@@ -70,6 +71,45 @@ def counted_inserts() -> Iterator[Counter[str]]:
         yield counts
     finally:
         sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", executed)
+
+
+@contextmanager
+def counted_connections() -> Iterator[Counter[str]]:
+    """Connections that are opened, by the driver."""
+    counts: Counter[str] = Counter()
+
+    def opened(connection: Any, _record: Any) -> None:
+        counts[type(connection).__module__] += 1
+
+    sqlalchemy.event.listen(sqlalchemy.Pool, "connect", opened)
+    try:
+        yield counts
+    finally:
+        sqlalchemy.event.remove(sqlalchemy.Pool, "connect", opened)
+
+
+def test_events_need_no_connection_each(postgres_instance: dg.DagsterInstance) -> None:
+    run_over(postgres_instance, named("first", 1))
+    storage = postgres_instance.event_log_storage
+    run_id = run_over(postgres_instance, named("second", 1)).run_id
+    events = asset_events(postgres_instance, run_id)
+
+    with counted_connections() as connections:
+        for event in events:
+            storage.store_event(event)
+
+    assert connections == {}
+
+
+def test_a_connection_that_the_server_ended_is_replaced(postgres_server: PostgresServer) -> None:
+    storage = BatchingPostgresEventLogStorage(postgres_server.new_database())
+    assert list(storage.get_dynamic_partitions("any")) == []
+    postgres_server.stop()
+    postgres_server.start()
+
+    storage.add_dynamic_partitions("any", ["one"])
+
+    assert list(storage.get_dynamic_partitions("any")) == ["one"]
 
 
 def content(storage: SqlEventLogStorage) -> list[Sequence[Any]]:
@@ -112,6 +152,8 @@ def test_a_batch_leaves_in_the_tables_what_stock_dagster_leaves_event_by_event(
     def both_kinds(context: Any, keys: Sequence[str]) -> None:
         observed = [dg.AssetObservation(ASSETS[0], partition=key, tags={"dagster/data_version": key}) for key in keys]
         log_asset_events(context, observed)
+        # Partitions too may hold what COPY reads as something else.
+        log_asset_events(context, varied_events('tab\t back\\slash \\N\r\nnew "line"'))
         make_all(context, keys)
 
     events = asset_events(postgres_instance, run_over(postgres_instance, named("same", 6), both_kinds).run_id)
