@@ -116,8 +116,8 @@ class _Parser:
         turn = 0
         turns: dict[str, int] | None = None
         room = MAX_ATTRIBUTES - self.attributes
-        while (name_end := find(b"\0", position)) > position:
-            if known and turn < len(known) and starts_with(known[turn].stored, position):
+        while True:
+            if known and turn < len(known) and starts_with(known[turn][0], position):
                 this = known[turn]
                 stored, attribute, items = this
                 end = position + len(stored)
@@ -125,6 +125,9 @@ class _Parser:
                 if end > last:
                     break
             else:
+                name_end = find(b"\0", position)
+                if name_end <= position:
+                    break
                 type_end = find(b"\0", name_end + 1)
                 start = type_end + 5
                 if type_end < 0 or start > last or type_end - position > 2 * MAX_NAME_BYTES + 1:
@@ -151,7 +154,7 @@ class _Parser:
                         turns = turns or {each.attribute.name: index for index, each in enumerate(known, 1)}
                         turn = turns.get(name, turn)
             if len(attributes) == room:
-                raise HeaderError(self.name, f"more than {MAX_ATTRIBUTES} attributes", name_end + 1)
+                raise HeaderError(self.name, f"more than {MAX_ATTRIBUTES} attributes", position)
             if items:
                 self.list_items += items
                 if self.list_items > MAX_LIST_ITEMS:
