@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import lru_cache
 from json.encoder import encode_basestring_ascii as quoted
 from math import isfinite
+from operator import itemgetter
 from typing import Any, Final
 
 import dagster as dg
@@ -84,29 +85,39 @@ class _Alike:
 
     def __init__(self, like: EventLogEntry) -> None:
         event = like.get_dagster_event()
-        blank = event._replace(event_specific_data=_blank(event))
-        text = serialize_value(like._replace(timestamp=_TIMESTAMP, dagster_event=blank))
+        text = serialize_value(
+            like._replace(timestamp=_TIMESTAMP, dagster_event=event._replace(event_specific_data=_blank(event)))
+        )
         self._slots = [_SLOTS[found] for found in _ANY_SLOT.findall(text)]
         self._between = _ANY_SLOT.split(text)
-        self._entry = like._replace(timestamp=0.0, dagster_event=None)
-        self._event = event._replace(event_specific_data=None)
-        self._data = blank.event_specific_data
+        data, about = event.event_specific_data, subject_of(event)
+        self._of_entry = _all_but(like, {"timestamp", "dagster_event"})
+        self._of_event = _all_but(event, {"event_specific_data"})
+        self._of_data = _all_but(data, {"materialization", "asset_observation", "partition"})
+        self._of_about = _all_but(about, {"partition"} if about is data else set(_FILLED))
+        self._what = self._fixed(like)
+
+    def _fixed(self, entry: EventLogEntry) -> tuple[Any, ...]:
+        event = entry.get_dagster_event()
+        data, about = event.event_specific_data, subject_of(event)
+        return type(about), self._of_entry(entry), self._of_event(event), self._of_data(data), self._of_about(about)
 
     def text(self, entry: EventLogEntry) -> str | None:
         """Its text, or None if it differs in more."""
-        event = entry.get_dagster_event()
-        if (
-            _blank(event) != self._data
-            or event._replace(event_specific_data=None) != self._event
-            or entry._replace(timestamp=0.0, dagster_event=None) != self._entry
-        ):
+        if self._fixed(entry) != self._what:
             return None
-        about = subject_of(event)
+        about = subject_of(entry.get_dagster_event())
         parts = [self._between[0]]
         for slot, after in zip(self._slots, self._between[1:], strict=True):
             parts.append(f'"timestamp": {entry.timestamp!r}' if slot == "timestamp" else _FILLED[slot](about))
             parts.append(after)
         return "".join(parts)
+
+
+def _all_but(record: Any, varying: Collection[str]) -> Callable[[Any], Any]:
+    """What reads all fields of such a named tuple but some."""
+    places = [place for place, name in enumerate(record._fields) if name not in varying]
+    return itemgetter(*places) if places else lambda _: None
 
 
 def subject_of(event: DagsterEvent) -> Any:
