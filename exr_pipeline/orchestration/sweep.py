@@ -63,7 +63,8 @@ def hot_folders(before: Sequence[HotFolder], arrivals: Iterable[Candidate], *, n
         known = latest.get(url)
         if candidate.need != "retry" and (known is None or known.latest < modified):
             latest[url] = HotFolder(url, modified, known.after if known else None)
-    hot = {url for url, folder in latest.items() if now - folder.latest < HOT_FOR}
+    # Stores date to the second: of those as late as each other, the ones met last.
+    hot = [url for url, folder in reversed(latest.items()) if now - folder.latest < HOT_FOR]
     hottest = set(sorted(hot, key=lambda url: latest[url].latest, reverse=True)[:HOT_FOLDERS])
     return [folder for url, folder in latest.items() if url in hottest]
 

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 
 from exr_pipeline.ingest.products import FileProducts, last_known, rows_of
 from exr_pipeline.ingest.read_header import source_file
-from exr_pipeline.ingest.watch import Sighting
+from exr_pipeline.ingest.watch import Candidate, Sighting
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.jobs import INGEST_JOB, RETRY_JOB, SELECTION_JOB
 from exr_pipeline.orchestration.partitions import FILES
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.sensor import SENSOR, SIGHTINGS_KEPT, Cursor, tick
+from exr_pipeline.orchestration.sweep import HOT_FOLDERS, hot_folders
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
@@ -285,6 +286,18 @@ def test_a_new_file_where_files_have_just_arrived_is_seen_by_the_next_tick(make_
     watch.go_on(3 * 3600)
     watch.tick()
     assert watch.cursor.hot == [], "nothing arrived for hours"
+
+
+def test_of_many_folders_of_the_same_second_those_met_last_are_hot() -> None:
+    now = datetime(2026, 4, 2, 10, 0, 5, tzinfo=UTC)
+    folders = [Location("s3", "renders", f"{number:03d}/") for number in range(200)]
+    arrivals = [
+        Candidate(ObjectInfo(folder.child("a.exr"), 1, "tag", now - timedelta(seconds=3)), "new") for folder in folders
+    ]
+
+    hot = hot_folders([], arrivals, now=now)
+
+    assert [folder.url for folder in hot] == [folder.url for folder in folders[-HOT_FOLDERS:]]
 
 
 class CountingStorage(ObjectStorage):
