@@ -149,6 +149,8 @@ def _give_back_space(database: str) -> None:
         empty, pages = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_count"))
         if empty > pages * _EMPTY_SHARE:
             connection.execute("VACUUM")
+            # Else the log beside it holds all of it a second time for as long as anybody has the database open.
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 class Retention(dg.Config):
