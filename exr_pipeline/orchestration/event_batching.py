@@ -129,8 +129,9 @@ def _has_tags(entry: EventLogEntry) -> bool:
     return bool(getattr(subject_of(entry.get_dagster_event()), "tags", None))
 
 
-_COLUMNS: Final = ("run_id", "event", "dagster_event_type", "timestamp", "step_key", "partition", "asset_key")
-_INSERT: Final = db.insert(SqlEventLogStorageTable).compile(dialect=sqlite.dialect(), column_keys=_COLUMNS)
+# In the order of the table, which is that of the statement.
+_COLUMNS: Final = ("run_id", "event", "dagster_event_type", "timestamp", "step_key", "asset_key", "partition")
+_INSERT: Final = str(db.insert(SqlEventLogStorageTable).compile(dialect=sqlite.dialect(), column_keys=_COLUMNS))
 
 
 class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
@@ -188,15 +189,15 @@ class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
         for row in self._rows(events):
             # Past SQLAlchemy, which would turn each value of each row, for each of the two databases.
             row["timestamp"] = row["timestamp"].isoformat(" ", "microseconds")
-            rows.append(tuple(row[column] for column in _INSERT.positiontup or ()))
+            rows.append(tuple(row[column] for column in _COLUMNS))
         # The index first: it is what statuses are read from, and if it fails Dagster stores the events one by one.
         with self.index_transaction() as connection:
-            connection.exec_driver_sql(str(_INSERT), rows)
+            connection.exec_driver_sql(_INSERT, rows)
             last_id = connection.execute(db.text("select last_insert_rowid()")).scalar_one()
             # One writer at a time holds the database, so the ids of an executemany are contiguous.
             self._store_about_assets(connection, events, range(last_id - len(rows) + 1, last_id + 1))
         with self.run_connection(events[0].run_id) as connection:
-            connection.exec_driver_sql(str(_INSERT), rows)
+            connection.exec_driver_sql(_INSERT, rows)
 
 
 class BatchingSqliteStorage(DagsterSqliteStorage):

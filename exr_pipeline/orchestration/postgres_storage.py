@@ -82,14 +82,12 @@ class BatchingPostgresEventLogStorage(BatchedEvents, PostgresEventLogStorage):
 
 def _copy(connection: db.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Append rows to the event log. An INSERT of such texts takes client and server several times as long."""
-    import psycopg2  # type: ignore[import-untyped]
-
     lines = ("\t".join(map(_copied, row.values())) + "\n" for row in rows)
     statement = f"COPY {SqlEventLogStorageTable.name} ({', '.join(rows[0])}) FROM STDIN"
     cursor = connection.connection.cursor()
     try:
         cursor.copy_expert(statement, io.StringIO("".join(lines)))
-    except psycopg2.OperationalError as error:
+    except connection.dialect.loaded_dbapi.OperationalError as error:
         # As SQLAlchemy would call it, which is passed by here.
         raise db.exc.OperationalError(statement, None, error) from error
     finally:

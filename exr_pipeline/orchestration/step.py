@@ -62,7 +62,7 @@ def again_after_an_outage(
 
 @again_after_an_outage
 def ingest_step(
-    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    context: Context,
     partition_keys: Sequence[str],
     assets: Collection[dg.AssetKey],
     pipeline: Pipeline,
@@ -135,7 +135,7 @@ def ingest_step(
 
 
 def _without_finished(
-    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+    context: Context,
     partition_keys: Sequence[str],
     assets: Collection[dg.AssetKey],
 ) -> list[str]:
@@ -163,9 +163,7 @@ def _without_finished(
     return [key for key in partition_keys if key not in finished]
 
 
-def _raise_for(
-    context: dg.AssetExecutionContext | dg.OpExecutionContext, failed: Sequence[FileProducts], total: int
-) -> None:
+def _raise_for(context: Context, failed: Sequence[FileProducts], total: int) -> None:
     if any(products.state == RETRYABLE for products in failed) and context.retry_number < STEP_RETRIES:
         raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS)
     if failed:

@@ -149,7 +149,7 @@ def _below(place: Location, storage: ObjectStorage, udim: str) -> list[Sequence]
     path = storage.local_path(place)
     if path is not None and path.is_file():
         return find_sequences([storage.head(place)], singles=True, udim="") or [_of_one(storage.head(place))]
-    folder = Location(place.scheme, place.bucket, place.key.rstrip("/") + "/" if place.key else "")
+    folder = place.as_folder()
     objects = list(_objects(folder, storage))
     if not objects and not place.key.endswith("/"):
         parent = place.folder

@@ -140,39 +140,32 @@ def statuses(instance: dg.DagsterInstance, asset: AssetKey, prefix: str) -> dict
 
 
 @contextmanager
+def listening(to: Any, event: str, listener: Callable[..., None]) -> Iterator[None]:
+    """Have a function called by all engines or pools of SQLAlchemy."""
+    sqlalchemy.event.listen(to, event, listener)
+    try:
+        yield
+    finally:
+        sqlalchemy.event.remove(to, event, listener)
+
+
+def database_of(path: str) -> str:
+    """`run` for the events of any run."""
+    return Path(path).name if Path(path).name in {"index.db", "runs.db", "schedules.db"} else "run"
+
+
+@contextmanager
 def counted_commits() -> Iterator[Counter[str]]:
-    """Transactions by the file of the event log that they went to, `run` standing for that of any run."""
+    """Transactions by the file of the event log that they went to."""
     counts: Counter[str] = Counter()
 
     def committed(connection: sqlalchemy.Connection) -> None:
-        name = Path(str(connection.engine.url.database)).name
+        name = database_of(str(connection.engine.url.database))
         if name not in {"runs.db", "schedules.db"}:
-            counts[name if name == "index.db" else "run"] += 1
+            counts[name] += 1
 
-    sqlalchemy.event.listen(sqlalchemy.Engine, "commit", committed)
-    try:
+    with listening(sqlalchemy.Engine, "commit", committed):
         yield counts
-    finally:
-        sqlalchemy.event.remove(sqlalchemy.Engine, "commit", committed)
-
-
-def test_the_index_is_not_opened_for_each_statement(instance: dg.DagsterInstance) -> None:
-    run_over(instance, named("warm", 1))
-    opened: Counter[str] = Counter()
-
-    def connected(connection: Any, _record: Any) -> None:
-        (_, _, path), *_ = connection.execute("PRAGMA database_list").fetchall()
-        opened[Path(path).name if Path(path).name in {"index.db", "runs.db"} else "run"] += 1
-
-    sqlalchemy.event.listen(sqlalchemy.Pool, "connect", connected)
-    try:
-        run_over(instance, named("open", 20))
-    finally:
-        sqlalchemy.event.remove(sqlalchemy.Pool, "connect", connected)
-
-    assert opened["index.db"] == 0
-    # It is made while it is open.
-    assert 1 <= opened["run"] <= 3
 
 
 def folder_of(instance: dg.DagsterInstance) -> Path:
@@ -218,6 +211,22 @@ def test_a_run_over_many_files_takes_no_more_transactions_than_one_over_few(inst
     # One for the planned events, one for all materializations, the rest for the run's own state.
     assert many["index.db"] < 30
     assert many["run"] < 30
+
+
+def test_the_index_is_not_opened_for_each_statement(instance: dg.DagsterInstance) -> None:
+    run_over(instance, named("warm", 1))
+    opened: Counter[str] = Counter()
+
+    def connected(connection: Any, _record: Any) -> None:
+        (_, _, path), *_ = connection.execute("PRAGMA database_list").fetchall()
+        opened[database_of(path)] += 1
+
+    with listening(sqlalchemy.Pool, "connect", connected):
+        run_over(instance, named("open", 20))
+
+    assert opened["index.db"] == 0
+    # It is made while it is open.
+    assert 1 <= opened["run"] <= 3
 
 
 def test_exactly_the_bad_files_of_one_asset_show_as_failed(instance: dg.DagsterInstance) -> None:

@@ -20,13 +20,14 @@ from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKeyTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 
-from exr_pipeline.orchestration.event_batching import BatchedEvents, log_asset_events
+from exr_pipeline.orchestration.event_batching import BatchedEvents, is_outage, log_asset_events
 from exr_pipeline.orchestration.partitions import remove_partitions
 from exr_pipeline.orchestration.postgres_storage import BatchingPostgresEventLogStorage, BatchingPostgresStorage
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at, postgres_instance_at
 from exr_pipeline_tests.orchestration.test_event_batching import (
     ASSETS,
     asset_events,
+    listening,
     make_all,
     named,
     run_over,
@@ -66,50 +67,8 @@ def counted_inserts() -> Iterator[Counter[str]]:
         if statement.startswith("INSERT INTO event_logs"):
             counts["inserts"] += 1
 
-    sqlalchemy.event.listen(sqlalchemy.Engine, "before_cursor_execute", executed)
-    try:
+    with listening(sqlalchemy.Engine, "before_cursor_execute", executed):
         yield counts
-    finally:
-        sqlalchemy.event.remove(sqlalchemy.Engine, "before_cursor_execute", executed)
-
-
-@contextmanager
-def counted_connections() -> Iterator[Counter[str]]:
-    """Connections that are opened, by the driver."""
-    counts: Counter[str] = Counter()
-
-    def opened(connection: Any, _record: Any) -> None:
-        counts[type(connection).__module__] += 1
-
-    sqlalchemy.event.listen(sqlalchemy.Pool, "connect", opened)
-    try:
-        yield counts
-    finally:
-        sqlalchemy.event.remove(sqlalchemy.Pool, "connect", opened)
-
-
-def test_events_need_no_connection_each(postgres_instance: dg.DagsterInstance) -> None:
-    run_over(postgres_instance, named("first", 1))
-    storage = postgres_instance.event_log_storage
-    run_id = run_over(postgres_instance, named("second", 1)).run_id
-    events = asset_events(postgres_instance, run_id)
-
-    with counted_connections() as connections:
-        for event in events:
-            storage.store_event(event)
-
-    assert connections == {}
-
-
-def test_a_connection_that_the_server_ended_is_replaced(postgres_server: PostgresServer) -> None:
-    storage = BatchingPostgresEventLogStorage(postgres_server.new_database())
-    assert list(storage.get_dynamic_partitions("any")) == []
-    postgres_server.stop()
-    postgres_server.start()
-
-    storage.add_dynamic_partitions("any", ["one"])
-
-    assert list(storage.get_dynamic_partitions("any")) == ["one"]
 
 
 def content(storage: SqlEventLogStorage) -> list[Sequence[Any]]:
@@ -132,6 +91,57 @@ def test_a_run_over_many_files_takes_no_more_statements_than_one_over_few(
 
     assert many == few
     assert "Falling back" not in capfd.readouterr().err
+
+
+def test_events_need_no_connection_each(postgres_instance: dg.DagsterInstance) -> None:
+    storage = postgres_instance.event_log_storage
+    events = asset_events(postgres_instance, run_over(postgres_instance, named("kept", 1)).run_id)
+    opened: list[Any] = []
+
+    def connected(connection: Any, _record: Any) -> None:
+        opened.append(connection)
+
+    with listening(sqlalchemy.Pool, "connect", connected):
+        for event in events:
+            storage.store_event(event)
+
+    assert opened == []
+
+
+def test_a_connection_that_the_server_ended_is_replaced(postgres_server: PostgresServer) -> None:
+    storage = BatchingPostgresEventLogStorage(postgres_server.new_database())
+    assert list(storage.get_dynamic_partitions("any")) == []
+    postgres_server.stop()
+    postgres_server.start()
+
+    storage.add_dynamic_partitions("any", ["one"])
+
+    assert list(storage.get_dynamic_partitions("any")) == ["one"]
+
+
+def test_a_database_that_goes_away_in_mid_batch_is_an_outage_and_leaves_nothing(
+    postgres_instance: dg.DagsterInstance, postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_id = run_over(postgres_instance, named("away", 2)).run_id
+    events = asset_events(postgres_instance, run_id)
+    storage = BatchingPostgresEventLogStorage(postgres_server.new_database())
+
+    def ended(value: Any) -> str:
+        name = sqlalchemy.make_url(storage.postgres_url).database
+        with sqlalchemy.create_engine(storage.postgres_url).connect() as other:
+            found = "FROM pg_stat_activity WHERE datname = :name AND pid <> pg_backend_pid()"
+            other.execute(sqlalchemy.text(f"SELECT pg_terminate_backend(pid) {found}"), {"name": name})
+        return str(value)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("exr_pipeline.orchestration.postgres_storage._copied", ended)
+        with pytest.raises(sqlalchemy.exc.DBAPIError) as gone:
+            storage.store_event_batch(events)
+
+    assert is_outage(gone.value)
+    assert storage.get_logs_for_run(run_id) == []
+    storage.store_event_batch(events)
+    assert storage.get_logs_for_run(run_id) == events
 
 
 def test_exactly_the_bad_files_of_one_asset_show_as_failed(postgres_instance: dg.DagsterInstance) -> None:
