@@ -12,7 +12,6 @@ from pydantic import Field, field_validator
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.orchestration.asset_specs import FILE_ASSETS, MEDIA_IO, TABLE_IO
-from exr_pipeline.orchestration.event_batching import log_planned_materializations
 from exr_pipeline.orchestration.partitions import FILES
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.step import ingest_step
@@ -103,8 +102,6 @@ def ingest_selected_files(context: dg.OpExecutionContext, config: Selection) -> 
     keys = select_partitions(config, pipeline, list(context.instance.get_dynamic_partitions(FILES)))
     assets = [key for key in FILE_ASSETS if key.path[-1] in config.assets]
     context.log.info(f"{len(keys)} files selected")
-    if context.retry_number == 0:
-        log_planned_materializations(context, dict.fromkeys(assets, keys))
     ingest_step(context, keys, assets, pipeline, context.resources.media_io, context.resources.table_io)
 
 

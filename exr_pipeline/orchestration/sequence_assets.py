@@ -16,7 +16,7 @@ from exr_pipeline import __version__
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.ingest.sequence_watch import frames_hash
 from exr_pipeline.orchestration.asset_specs import SOURCE_FILE
-from exr_pipeline.orchestration.event_batching import AssetEvent, log_asset_events
+from exr_pipeline.orchestration.event_batching import AssetEvent, announce, log_asset_events
 from exr_pipeline.orchestration.file_events import picture
 from exr_pipeline.orchestration.partitions import sequences_partitions
 from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
@@ -92,6 +92,7 @@ def sequences_step(
     """
     from exr_pipeline.ingest.sequence_products import SequenceMaker, Wanted
 
+    announce(context, assets, partition_keys)
     wanted = Wanted(movie=SEQUENCE_MP4 in assets, contact_sheet=CONTACT_SHEET in assets, filmstrip=FILMSTRIP in assets)
     failed: list[SequenceProducts] = []
     try:

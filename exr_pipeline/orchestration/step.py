@@ -19,7 +19,7 @@ from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknown
 from exr_pipeline.ingest.overlap import FinishedFile
 from exr_pipeline.ingest.products import FileProducts
 from exr_pipeline.orchestration.asset_specs import PROXY_MP4, PROXY_OUTPUTS, THUMBNAIL
-from exr_pipeline.orchestration.event_batching import is_outage, log_asset_events, materializations_of_run
+from exr_pipeline.orchestration.event_batching import announce, is_outage, log_asset_events, materializations_of_run
 from exr_pipeline.orchestration.file_events import file_events
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
 from exr_pipeline.orchestration.other_runs import events_of_finished, finished_by_others, in_turns
@@ -80,6 +80,7 @@ def ingest_step(
     from exr_pipeline.ingest.media_files import needs_workers
     from exr_pipeline.pictures import PicturePool, PictureSettings
 
+    announce(context, assets, partition_keys)
     left = _without_finished(context, partition_keys, assets)
     wanted = Wanted(
         thumbnail=THUMBNAIL in assets or PROXY_OUTPUTS in assets, proxy=PROXY_MP4 in assets or PROXY_OUTPUTS in assets

@@ -7,6 +7,11 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import sqlalchemy as db
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.api import execute_run
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
+from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
 from exr_pipeline.orchestration.build import build_defs
@@ -48,6 +53,25 @@ class Workshop:
     def run_range(self, keys: list[str], **options: Any) -> Any:
         """Run the ingest job over a range of partitions."""
         return self.run(tags={RANGE_START: keys[0], RANGE_END: keys[-1]}, **options)
+
+    def run_with_announcements_lost(self, job: str, tags: dict[str, str], kept: dg.AssetKey | None = None) -> str:
+        """Run a job as the next daemon does after one that was killed while it announced what the run will make.
+
+        Dagster stores a run first, and then what it will make. `kept` is what was announced; returns the run's id.
+        """
+        resolved = self.defs.resolve_job_def(job)
+        run = self.instance.create_run_for_job(resolved, tags=tags)
+        storage = self.instance.event_log_storage
+        assert isinstance(storage, SqlEventLogStorage)
+        events = SqlEventLogStorageTable
+        lost = db.delete(events).where(events.c.run_id == run.run_id)
+        if kept is not None:
+            lost = lost.where(events.c.asset_key != kept.to_string())
+        for database in (storage.index_transaction(), storage.run_connection(run.run_id)):
+            with database as connection:
+                connection.execute(lost)
+        execute_run(InMemoryJob(resolved), run, self.instance)
+        return run.run_id
 
     def select(self, job: str = "ingest_selection", **selection: Any) -> Any:
         """Run a job over a selection of files."""

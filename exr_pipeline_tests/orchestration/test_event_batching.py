@@ -24,8 +24,8 @@ from dagster_graphql.schema import create_schema
 from exr_pipeline.orchestration import event_texts
 from exr_pipeline.orchestration.event_batching import (
     BatchingSqliteEventLogStorage,
+    announce,
     log_asset_events,
-    log_planned_materializations,
     materializations_of_run,
 )
 from exr_pipeline.orchestration.partitions import remove_partitions
@@ -455,7 +455,7 @@ def test_scattered_files_of_a_job_show_as_under_way_and_then_as_failed_or_made(i
     seen_inside = []
 
     def step(context: Any, partition_keys: Sequence[str]) -> None:
-        log_planned_materializations(context, dict.fromkeys(ASSETS, partition_keys))
+        announce(context, ASSETS, partition_keys)
         seen_inside.append(statuses(instance, ASSETS[4], "scattered"))
         make_all(context, partition_keys, without=[bad])
 

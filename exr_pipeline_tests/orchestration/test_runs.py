@@ -4,6 +4,7 @@ import dagster as dg
 import pandas as pd
 import pyarrow as pa
 import pytest
+from dagster import DagsterEventType
 from pydantic import SecretStr
 
 from exr_pipeline.orchestration.asset_specs import FILE_ASSETS, MEDIA_IO
@@ -59,6 +60,22 @@ def test_one_run_over_a_range_shows_exactly_the_failed_pairs_as_failed(workshop:
     assert set(observed) == {text, empty, pixels}
     assert observed[empty][0].metadata["reason"].value == states(workshop)["shot/a.0005.exr"][1]
     assert (one, four) == tuple(sorted(workshop.materializations("thumbnail")))
+
+
+@pytest.mark.parametrize("announced", [None, dg.AssetKey("exr_header")])
+def test_a_run_that_was_made_by_a_daemon_killed_before_all_was_announced_shows_what_failed(
+    workshop: Workshop, announced: dg.AssetKey | None
+) -> None:
+    good, bad = workshop.put({"a.0001.exr": render(), "b.exr": b"no"})
+    run_id = workshop.run_with_announcements_lost("ingest", {RANGE_START: good, RANGE_END: bad}, kept=announced)
+
+    for asset in ASSETS:
+        expected = {"failed": {bad}, "in progress": set(), "materialized": {good}}
+        assert workshop.statuses(asset) == expected, asset
+    announcements = workshop.instance.get_records_for_run(
+        run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+    )
+    assert len(announcements.records) == 2 * len(ASSETS), "nothing is announced twice"
 
 
 def test_a_run_that_fails_says_which_files_and_why(workshop: Workshop) -> None:

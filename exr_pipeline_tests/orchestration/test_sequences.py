@@ -146,6 +146,17 @@ def test_a_sequence_that_cannot_be_made_fails_alone_with_its_reason(shots: Shots
     assert shots.tick().run_requests == []
 
 
+def test_a_sequence_shows_as_failed_though_nobody_announced_it(shots: Shots) -> None:
+    # Dagster's daemon may be killed between making a run and saying what it will make.
+    (key,) = shots.put({"nothing/there.#.exr": b""})
+    shots.instance.add_dynamic_partitions(SEQUENCES, [key])
+
+    shots.run_with_announcements_lost("sequences", {RANGE_START: key, RANGE_END: key})
+
+    for asset in ("sequence_mp4", "contact_sheet", "filmstrip"):
+        assert shots.sequence_statuses(asset) == {"failed": {key}, "materialized": set()}
+
+
 def test_making_one_medium_again_keeps_what_the_row_says_of_the_others(shots: Shots, frames: list[bytes]) -> None:
     shots.ingest({"a.1.exr": frames[0], "a.2.exr": frames[1]})
     made = make_sequences(shots.bucket, shots.pipeline.settings)
