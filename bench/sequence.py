@@ -162,7 +162,13 @@ def run(size: Size, folder: Path) -> Report:
         interleaved([long], 1, str(_frames(folder / "long", originals, 10 * count)))
     alone = max(decoding.median, encoding.median)
     ratios = Table(
-        ["frames", "x faster than the predecessor", "x the slower half alone", "share of decoding, CPU", "x the memory"]
+        [
+            "frames",
+            "x faster than the predecessor",
+            "x the slower half alone",
+            "share of decoding, CPU",
+            "x a worker's memory",
+        ]
     )
     name = f"{count} of {render_size.name}"
     ratios.add(
@@ -172,10 +178,11 @@ def run(size: Size, folder: Path) -> Report:
         f"{decoding.cpu_median / ours.cpu_median:.0%}",
         None,
     )
-    ratios.add(f"{10 * count} of {render_size.name}", None, None, None, long.peak_mib / ours.peak_mib)
-    figures = Table(["side", "frames", "s", "CPU s", "frames/s", "MiB, all processes"])
+    ratios.add(f"{10 * count} of {render_size.name}", None, None, None, long.worker_peak_mib / ours.worker_peak_mib)
+    figures = Table(["side", "frames", "s", "CPU s", "frames/s", "MiB, a worker", "MiB, all processes"])
     for side, number in [*((side, count) for side in sides), (long, 10 * count)]:
-        figures.add(side.name, number, side.median, side.cpu_median, number / side.median, side.peak_mib)
+        worker = side.worker_peak_mib or None
+        figures.add(side.name, number, side.median, side.cpu_median, number / side.median, worker, side.peak_mib)
     return Report(
         "sequence",
         f"A sequence of {count} {render_size.name} 24-channel half-float ZIP renders to an H.264 movie within "

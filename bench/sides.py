@@ -10,7 +10,7 @@ import os
 import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -53,6 +53,7 @@ class Side:
     name: str
     make: Callable[[], Work]
     peak_bytes: int = 0
+    worker_peak_bytes: int = 0
     seconds: list[float] = field(default_factory=list)
     cpu_seconds: list[float] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
@@ -74,11 +75,18 @@ class Side:
         """Most memory that the side's process and its children held together, in MiB."""
         return self.peak_bytes / (1 << 20)
 
+    @property
+    def worker_peak_mib(self) -> float:
+        """Most memory that any one child of the side's process held, in MiB."""
+        return self.worker_peak_bytes / (1 << 20)
+
     def ask(self, *args: Any) -> Answer:
         """One turn, watched."""
         self._connection.send(args)
         while not self._connection.poll(_SECONDS_BETWEEN_LOOKS):
-            self.peak_bytes = max(self.peak_bytes, _memory_of_tree(self._process.pid))
+            held, worker_peak = _memory_of_tree(self._process.pid)
+            self.peak_bytes = max(self.peak_bytes, held)
+            self.worker_peak_bytes = max(self.worker_peak_bytes, worker_peak)
         try:
             answer, own_peak = self._connection.recv()
         except EOFError:
@@ -150,12 +158,20 @@ def _cpu_seconds() -> float:
 def _own_peak() -> int:
     """The most that this process, or any one child that has ended, ever held."""
     # Not ru_maxrss of itself: that still counts what its parent held when it was forked.
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    return 1024 * max(int(status["VmHWM"].split()[0]), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+    return max(_peak_of(os.getpid()), 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 
 
-def _memory_of_tree(pid: int) -> int:
-    """Bytes that a process and all its descendants hold now (pages they share are counted in each)."""
+def _peak_of(pid: int) -> int:
+    """The most bytes that a process has held so far."""
+    status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return 1024 * int(status["VmHWM"].split()[0])
+
+
+def _memory_of_tree(pid: int) -> tuple[int, int]:
+    """Bytes that a process and all its descendants hold now (pages they share are counted in each), and the most that
+    any one descendant has held so far.
+    """
+    held, peak = 0, 0
     try:
         held = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE
         children = [
@@ -164,5 +180,12 @@ def _memory_of_tree(pid: int) -> int:
             for child in (thread / "children").read_text().split()
         ]
     except (FileNotFoundError, ProcessLookupError):
-        return 0
-    return held + sum(_memory_of_tree(child) for child in children)
+        return held, peak
+    for child in children:
+        below, peak_below = _memory_of_tree(child)
+        held += below
+        peak = max(peak, peak_below)
+        # One that has just ended has no such figure any more.
+        with suppress(FileNotFoundError, ProcessLookupError, KeyError):
+            peak = max(peak, _peak_of(child))
+    return held, peak

@@ -30,7 +30,7 @@ from exr_pipeline.exr.values import (
 MAX_CHANNELS: Final = 1 << 16
 MAX_ITEMS: Final = 1 << 18
 MAX_NAME_BYTES: Final = 255
-_MOST_KINDS: Final = 1024
+_MOST_CHANNELS: Final = 4096
 
 # Of a named tuple and its fields in one: half the time of calling the class.
 new: Final = tuple.__new__
@@ -62,31 +62,33 @@ def encode_text(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-class _ChannelKinds(dict[bytes, tuple[str, bool, int, int]]):
-    """What follows a channel's name, by its bytes: remembered, because few kinds of channels are in use."""
+class _Channels(dict[bytes, Channel]):
+    """Channels by their bytes, kept for the next header as long as they are not too many: few are in use."""
 
-    def __missing__(self, stored: bytes) -> tuple[str, bool, int, int]:
-        code, p_linear, x_sampling, y_sampling = _CHANNEL.unpack(stored)
-        kind = PIXEL_TYPES.get(code) or f"TYPE_{code}", p_linear != 0, x_sampling, y_sampling
-        if len(self) < _MOST_KINDS:
-            self[stored] = kind
-        return kind
+    def __missing__(self, stored: bytes) -> Channel:
+        name, _, kind = stored.partition(b"\0")
+        code, p_linear, x_sampling, y_sampling = _CHANNEL.unpack(kind)
+        pixel_type = PIXEL_TYPES.get(code) or f"TYPE_{code}"
+        channel = Channel(decode_text(name), pixel_type, p_linear != 0, x_sampling, y_sampling)
+        if len(self) < _MOST_CHANNELS:
+            self[stored] = channel
+        return channel
 
 
-_channel_kinds: Final = _ChannelKinds()
+_channels: Final = _Channels()
 
 
 def _decode_channels(raw: bytes) -> tuple[Channel, ...]:
     channels: list[Channel] = []
     position, size = 0, len(raw)
-    find, kinds = raw.find, _channel_kinds
+    find, known = raw.find, _channels
     while (end := find(b"\0", position, position + MAX_NAME_BYTES + 1)) > position:
         after = end + 17
         if after > size:
             raise DecodeError("channel list cut short", end)
         if len(channels) == MAX_CHANNELS:
             raise DecodeError(f"more than {MAX_CHANNELS} channels", position)
-        channels.append(new(Channel, (decode_text(raw[position:end]), *kinds[raw[end + 1 : after]])))
+        channels.append(known[raw[position:after]])
         position = after
     if end < 0:
         raise DecodeError("channel name without an end", position)
@@ -171,63 +173,70 @@ def _encode_bytes(value: Bytes) -> bytes:
 class ValueType(NamedTuple):
     """A type of the format: its name, the size of its values in bytes (None if they differ), and both directions.
 
-    `decode` is given bytes of that size. It raises `DecodeError` if they don't make sense.
+    Where sizes differ, `decode` gives a value, or raises `DecodeError` if its bytes don't make sense, and
+    `UnicodeDecodeError` for text that is to be had of `decode_text`. Else it gives a tuple, the fields of a `make`; if
+    that is None, the value is its only item.
     """
 
     name: str
     size: int | None
     decode: Callable[[bytes], Any]
+    make: type[tuple[Any, ...]] | None
     encode: Callable[[Any], bytes]
 
 
-def _fixed(name: str, numbers: str, make: type[tuple[Any, ...]] | None = None) -> ValueType:
-    """A type of some numbers: one as it is, or several that make a value."""
+def _sized(name: str, numbers: str, make: type[tuple[Any, ...]] | None = None) -> ValueType:
+    """A type of so many numbers."""
     layout = struct.Struct("<" + numbers)
-    unpack, pack = layout.unpack, layout.pack
     if make is None:
-        return ValueType(name, layout.size, lambda raw: unpack(raw)[0], pack)
-    return ValueType(name, layout.size, lambda raw: new(make, unpack(raw)), lambda value: pack(*value))
+        return ValueType(name, layout.size, layout.unpack, None, layout.pack)
+    return ValueType(name, layout.size, layout.unpack, make, lambda value: layout.pack(*value))
 
 
 def _matrix(name: str, numbers: str) -> ValueType:
     layout = struct.Struct("<" + numbers)
-    unpack, pack = layout.unpack, layout.pack
-    return ValueType(name, layout.size, lambda raw: new(Matrix, (unpack(raw),)), lambda value: pack(*value.elements))
+    return ValueType(
+        name, layout.size, lambda raw: (layout.unpack(raw),), Matrix, lambda value: layout.pack(*value.elements)
+    )
+
+
+def _unsized(name: str, decode: Callable[[bytes], Any], encode: Callable[[Any], bytes]) -> ValueType:
+    return ValueType(name, None, decode, None, encode)
 
 
 TYPES: Final[dict[str, ValueType]] = {
     type_.name: type_
     for type_ in (
-        _fixed("box2i", "4i", Box2i),
-        _fixed("box2f", "4f", Box2f),
-        ValueType("bytes", None, _decode_bytes, _encode_bytes),
-        ValueType("chlist", None, _decode_channels, _encode_channels),
-        _fixed("chromaticities", "8f", Chromaticities),
-        _fixed("compression", "B"),
-        _fixed("deepImageState", "B"),
-        _fixed("double", "d"),
-        _fixed("envmap", "B"),
-        _fixed("float", "f"),
-        ValueType("floatvector", None, _decode_floats, _encode_floats),
-        _fixed("int", "i"),
-        _fixed("keycode", "7i", KeyCode),
-        _fixed("lineOrder", "B"),
+        _sized("box2i", "4i", Box2i),
+        _sized("box2f", "4f", Box2f),
+        _unsized("bytes", _decode_bytes, _encode_bytes),
+        _unsized("chlist", _decode_channels, _encode_channels),
+        _sized("chromaticities", "8f", Chromaticities),
+        _sized("compression", "B"),
+        _sized("deepImageState", "B"),
+        _sized("double", "d"),
+        _sized("envmap", "B"),
+        _sized("float", "f"),
+        _unsized("floatvector", _decode_floats, _encode_floats),
+        _sized("int", "i"),
+        _sized("keycode", "7i", KeyCode),
+        _sized("lineOrder", "B"),
         _matrix("m33d", "9d"),
         _matrix("m33f", "9f"),
         _matrix("m44d", "16d"),
         _matrix("m44f", "16f"),
-        ValueType("preview", None, _decode_preview, _encode_preview),
-        _fixed("rational", "iI", Rational),
-        ValueType("string", None, decode_text, encode_text),
-        ValueType("stringvector", None, _decode_strings, _encode_strings),
-        _fixed("tiledesc", "IIB", TileDescription),
-        _fixed("timecode", "II", TimeCode),
-        _fixed("v2d", "2d", V2f),
-        _fixed("v2f", "2f", V2f),
-        _fixed("v2i", "2i", V2i),
-        _fixed("v3d", "3d", V3f),
-        _fixed("v3f", "3f", V3f),
-        _fixed("v3i", "3i", V3i),
+        _unsized("preview", _decode_preview, _encode_preview),
+        _sized("rational", "iI", Rational),
+        _unsized("string", bytes.decode, encode_text),
+        _unsized("stringvector", _decode_strings, _encode_strings),
+        _sized("tiledesc", "IIB", TileDescription),
+        _sized("timecode", "II", TimeCode),
+        _sized("v2d", "2d", V2f),
+        _sized("v2f", "2f", V2f),
+        _sized("v2i", "2i", V2i),
+        _sized("v3d", "3d", V3f),
+        _sized("v3f", "3f", V3f),
+        _sized("v3i", "3i", V3i),
     )
 }
 KNOWN_TYPES: Final = frozenset(TYPES)
@@ -235,4 +244,4 @@ KNOWN_TYPES: Final = frozenset(TYPES)
 
 def value_type(name: str) -> ValueType:
     """The type of this name; values of one that the format does not define are their bytes."""
-    return TYPES.get(name) or ValueType(name, None, bytes, bytes)
+    return TYPES.get(name) or _unsized(name, bytes, bytes)

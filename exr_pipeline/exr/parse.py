@@ -5,10 +5,9 @@ Source: "OpenEXR File Layout".
 """
 
 import struct
-from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from exr_pipeline.exr.codec import MAX_NAME_BYTES, DecodeError, decode_text, new, value_type
+from exr_pipeline.exr.codec import MAX_NAME_BYTES, DecodeError, ValueType, decode_text, new, value_type
 from exr_pipeline.exr.errors import HeaderError, NeedMoreBytes
 from exr_pipeline.exr.header import MAGIC, MULTIPART_FLAG, Attribute, Header, Part, implied_type
 
@@ -25,31 +24,44 @@ _SIZE: Final = struct.Struct("<I")
 _LISTS: Final = frozenset({"chlist", "floatvector", "stringvector"})
 
 
-class _Head(NamedTuple):
-    """What stands before a value, but for its size: name, and what is known of the type."""
+class _Head:
+    """What stands before a value: name and type, and its size if all values of the type have the same.
 
-    name: str
-    type: str
-    size: int | None
-    decode: Callable[[bytes], Any]
-    is_list: bool
+    `next` is the head that came next in a header before. Files of a show repeat them, so that is where to look first.
+    """
+
+    __slots__ = ("decode", "is_kept", "is_list", "length", "make", "name", "next", "size", "stored", "type")
+
+    def __init__(self, name: str, kind: ValueType, stored: bytes, *, is_kept: bool) -> None:
+        self.name = name
+        self.type, self.size, self.decode, self.make, _ = kind
+        self.is_list = kind.name in _LISTS
+        self.stored = stored
+        self.length = len(stored)
+        self.is_kept = is_kept
+        self.next = self
 
 
 class _Heads(dict[bytes, _Head]):
-    """Heads by their bytes, name and type with a zero between: remembered, as the files of a show repeat them."""
+    """Heads by name and type with a zero between, kept for the next header as long as they are not too many."""
 
     def __missing__(self, stored: bytes) -> _Head | None:
         name, _, type_name = stored.partition(b"\0")
         if not 0 < len(name) <= MAX_NAME_BYTES or not 0 < len(type_name) <= MAX_NAME_BYTES:
             return None
-        kind, size, decode, _ = value_type(decode_text(type_name))
-        head = _Head(decode_text(name), kind, size, decode, kind in _LISTS)
-        if len(self) < _MOST_HEADS:
+        kind = value_type(decode_text(type_name))
+        size = b"" if kind.size is None else _SIZE.pack(kind.size)
+        is_kept = len(self) < _MOST_HEADS
+        head = _Head(decode_text(name), kind, stored + b"\0" + size, is_kept=is_kept)
+        if is_kept:
             self[stored] = head
         return head
 
 
 _heads: Final = _Heads()
+# Its `next` is the first of a part; which one that is at first does not matter.
+_before_first: Final = _Head("", value_type("chlist"), b"", is_kept=True)
+_before_first.next = _Head("channels", value_type("chlist"), b"channels\0chlist\0", is_kept=True)
 
 
 class _Known(NamedTuple):
@@ -116,6 +128,7 @@ class _Parser:
         turn = 0
         turns: dict[str, int] | None = None
         room = MAX_ATTRIBUTES - self.attributes
+        head = _before_first
         while True:
             if known and turn < len(known) and starts_with(known[turn][0], position):
                 this = known[turn]
@@ -125,34 +138,57 @@ class _Parser:
                 if end > last:
                     break
             else:
-                name_end = find(b"\0", position)
-                if name_end <= position:
-                    break
-                type_end = find(b"\0", name_end + 1)
-                start = type_end + 5
-                if type_end < 0 or start > last or type_end - position > 2 * MAX_NAME_BYTES + 1:
-                    break
-                head = heads[data[position:type_end]]
-                if head is None:
-                    break
-                name, kind, fixed_size, decode, is_list = head
-                (size,) = read_size(data, type_end + 1)
-                end = start + size
-                # What is negative exceeds any file as an unsigned number.
-                if end > last or (fixed_size is not None and fixed_size != size):
-                    break
-                raw = data[start:end]
-                try:
-                    attribute = new(Attribute, (name, kind, decode(raw), raw))
-                except DecodeError as error:
-                    problem = f"attribute {name!r}: {error.problem}"
-                    raise HeaderError(self.name, problem, start + error.position) from None
-                items = len(attribute.value) if is_list else 0
+                before, head = head, head.next
+                if not starts_with(head.stored, position):
+                    type_start = find(b"\0", position) + 1
+                    if type_start <= position + 1:
+                        break
+                    type_end = find(b"\0", type_start)
+                    if type_end < 0 or type_end - position > 2 * MAX_NAME_BYTES + 1:
+                        break
+                    found = heads[data[position:type_end]]
+                    # Of a type whose values are of one size, this may be of another.
+                    if found is None or not starts_with(found.stored, position):
+                        break
+                    head = found
+                    if head.is_kept:
+                        before.next = head
+                start = position + head.length
+                if head.size is not None:
+                    end = start + head.size
+                    if end > last:
+                        break
+                    raw = data[start:end]
+                    numbers = head.decode(raw)
+                    value = numbers[0] if head.make is None else new(head.make, numbers)
+                    items = 0
+                else:
+                    start += 4
+                    if start > last:
+                        break
+                    (size,) = read_size(data, start - 4)
+                    end = start + size
+                    # What is negative exceeds any file as an unsigned number.
+                    if end > last:
+                        break
+                    raw = data[start:end]
+                    try:
+                        value = head.decode(raw)
+                    except UnicodeDecodeError:
+                        value = decode_text(raw)
+                    except DecodeError as error:
+                        problem = f"attribute {head.name!r}: {error.problem}"
+                        raise HeaderError(self.name, problem, start + error.position) from None
+                    items = len(value) if head.is_list else 0
+                attribute = new(Attribute, (head.name, head.type, value, raw))
                 if next_known is not None:
                     this = new(_Known, (data[position:end], attribute, items))
-                    if known:
+                    # Mostly the same attribute with another value.
+                    if turn < len(known) and known[turn].attribute.name == head.name:
+                        turn += 1
+                    elif known:
                         turns = turns or {each.attribute.name: index for index, each in enumerate(known, 1)}
-                        turn = turns.get(name, turn)
+                        turn = turns.get(head.name, turn)
             if len(attributes) == room:
                 raise HeaderError(self.name, f"more than {MAX_ATTRIBUTES} attributes", position)
             if items:

@@ -87,9 +87,13 @@ def _channel(channel: Channel) -> dict[str, Any]:
     }
 
 
-def _box(box: Box2i | Box2f) -> dict[str, Any]:
-    min_x, min_y, max_x, max_y = _numbers(box)
+def _box(box: Box2i) -> dict[str, Any]:
+    min_x, min_y, max_x, max_y = box
     return {"min": {"x": min_x, "y": min_y}, "max": {"x": max_x, "y": max_y}}
+
+
+def _box_of_floats(box: Box2f) -> dict[str, Any]:
+    return _box(Box2i(*_numbers(box)))
 
 
 def _fields(value: Any) -> dict[str, Any]:
@@ -124,21 +128,21 @@ def _items(values: tuple[Any, ...]) -> list[Any]:
 
 # By the type of a value; other values are JSON themselves.
 _FORMS: Final[dict[type, Callable[[Any], Any]]] = {
-    Box2f: _box,
+    Box2f: _box_of_floats,
     Box2i: _box,
     Bytes: lambda value: {"type_hint": _text(value.type_hint), **_bytes(value.data)},
     Channel: _channel,
     Chromaticities: _fields,
-    KeyCode: _fields,
+    KeyCode: lambda value: value._asdict(),
     Matrix: _matrix,
     Preview: _preview,
-    Rational: _fields,
+    Rational: lambda value: value._asdict(),
     TileDescription: _tiles,
     TimeCode: _time_code,
     V2f: _numbers,
-    V2i: _numbers,
+    V2i: list,
     V3f: _numbers,
-    V3i: _numbers,
+    V3i: list,
     bytes: _bytes,
     float: _float,
     str: _text,
@@ -162,7 +166,7 @@ def attributes_json(parts: Iterable[Sequence[Attribute]]) -> list[list[dict[str,
     """
     listed = [*parts]
     if len(listed) == 1:
-        return [[_attribute(attribute) for attribute in listed[0]]]
+        return [[*map(_attribute, listed[0])]]
     shared = {id(attribute): attribute for part in listed for attribute in part}
     made = {key: _attribute(attribute) for key, attribute in shared.items()}
     return [[made[id(attribute)] for attribute in part] for part in listed]

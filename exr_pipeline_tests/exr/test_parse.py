@@ -23,6 +23,8 @@ from exr_pipeline.exr import (
     Header,
     HeaderError,
     NeedMoreBytes,
+    codec,
+    parse,
     parse_header,
     validate,
     validate_chunk_offsets,
@@ -53,6 +55,34 @@ def test_any_header_comes_back_with_its_values_and_its_bytes(built: Header, pixe
     assert parsed == built
     assert parsed.to_bytes() == data
     assert parsed.size == len(data)
+
+
+def test_what_was_parsed_before_changes_nothing():
+    same_names = [Attribute.of("a", "int", 1), Attribute.of("b", "string", "x"), Attribute.of("c", "float", 1.0)]
+    others = [
+        header(*same_names),
+        header(*same_names[::-1]),
+        header(Attribute.of("a", "string", "y"), Attribute.of("b", "int", 2)),
+        header(Attribute.of("ab", "int", 3), Attribute("a", "int2", b"12", b"12"), Attribute.of("b", "string", "")),
+        header(),
+    ]
+    for first in others:
+        for second in others:
+            parse_header(first.to_bytes())
+            assert parse_header(second.to_bytes()) == second
+
+
+def test_names_of_attributes_and_channels_are_kept_for_the_next_header_up_to_a_number():
+    for start in range(0, 10_000, 500):
+        names = [f"name{number}" for number in range(start, start + 500)]
+        built = header(
+            *(Attribute.of(name, "int", 1) for name in names),
+            Attribute.of("more", "chlist", tuple(Channel(name, "HALF") for name in names)),
+        )
+        assert parse_header(built.to_bytes()) == built
+
+    assert len(parse._heads) == parse._MOST_HEADS
+    assert len(codec._channels) == codec._MOST_CHANNELS
 
 
 @given(any_header, st.data())
