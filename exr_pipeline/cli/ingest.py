@@ -52,7 +52,7 @@ def ingest(
 def retry(
     prefix: Annotated[str, typer.Argument(help="Only files below this URL prefix or local folder.")] = "",
 ) -> None:
-    """Try again every file that is rejected, retryable or was never finished, in one run."""
+    """Try again every file that is rejected, retryable, not finished or shown as failed, in one run."""
     from exr_pipeline.orchestration.run_now import retry_failed
 
     settings = load_settings()

@@ -315,6 +315,11 @@ def announce(
         )
 
 
+def announced_partitions(instance: dg.DagsterInstance, run_id: str) -> set[str]:
+    """The partitions that a run has announced, of any asset."""
+    return {partition for _, partition in _announced(instance, run_id) if partition is not None}
+
+
 def _announced(instance: dg.DagsterInstance, run_id: str) -> set[tuple[str, str]]:
     """Asset and partition of each planned event of a run; the events themselves take fifty times as long to read."""
     storage = instance.event_log_storage

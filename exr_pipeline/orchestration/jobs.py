@@ -8,11 +8,13 @@ from typing import Final
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from pydantic import Field, field_validator
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.orchestration.asset_specs import FILE_ASSETS, MEDIA_IO, TABLE_IO
-from exr_pipeline.orchestration.partitions import FILES
+from exr_pipeline.orchestration.event_batching import announced_partitions
+from exr_pipeline.orchestration.partitions import FILES, files_partitions
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.step import ingest_step
 from exr_pipeline.storage.locations import Location
@@ -21,8 +23,8 @@ INGEST_JOB: Final = "ingest"
 SELECTION_JOB: Final = "ingest_selection"
 RETRY_JOB: Final = "retry_failed_files"
 
-STATES: Final = ("ready", "rejected", "retryable", "unfinished")
-FAILED_STATES: Final = ["rejected", "retryable", "unfinished"]
+STATES: Final = ("ready", "rejected", "retryable", "unfinished", "failed")
+FAILED_STATES: Final = ["rejected", "retryable", "unfinished", "failed"]
 ASSET_NAMES: Final = [key.path[-1] for key in FILE_ASSETS]
 
 
@@ -35,7 +37,8 @@ class Selection(dg.Config):
     url_prefix: str = Field(default="", description="Only files whose URL begins so, such as s3://renders/shot_010/.")
     states: list[str] = Field(
         default=[],
-        description="Only files whose current version ended in one of these states; unfinished: in no table yet.",
+        description="Only files whose current version ended in one of these states; unfinished: in no table yet; "
+        "failed: the page shows one of their assets as failed, whatever the tables say, as after crashes.",
     )
     where: str = Field(
         default="", description="Only files for which this SQL condition on the view latest_files holds."
@@ -60,11 +63,12 @@ def _only(values: list[str], allowed: Sequence[str]) -> list[str]:
     return values
 
 
-def select_partitions(selection: Selection, pipeline: Pipeline, all_keys: list[str]) -> list[str]:
+def select_partitions(selection: Selection, pipeline: Pipeline, instance: dg.DagsterInstance) -> list[str]:
     """The partition keys that a selection names, in the order of the partition set.
 
     Raises `BadInputError` for a key that is not in the set.
     """
+    all_keys = instance.get_dynamic_partitions(FILES)
     known = set(all_keys)
     if unknown := [key for key in selection.partitions if key not in known]:
         raise BadInputError(
@@ -72,7 +76,9 @@ def select_partitions(selection: Selection, pipeline: Pipeline, all_keys: list[s
         )
     chosen = set(selection.partitions) or known
     if selection.states:
-        chosen &= _in_states(selection.states, pipeline, known)
+        chosen &= _in_states(selection.states, pipeline, known) | (
+            _shown_as_failed(instance, all_keys) if "failed" in selection.states else set()
+        )
     if selection.where:
         chosen &= _files_where(selection.where, pipeline)
     if selection.url_prefix:
@@ -84,6 +90,14 @@ def _in_states(states: list[str], pipeline: Pipeline, known: set[str]) -> set[st
     listed = ", ".join(f"'{state}'" for state in states)
     found = _files_where(f"state IN ({listed})", pipeline)
     return found | (known - _files_where("true", pipeline)) if "unfinished" in states else found
+
+
+def _shown_as_failed(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for asset in FILE_ASSETS:
+        statuses = instance.get_status_by_partition(asset, keys, files_partitions) or {}
+        found |= {key for key, status in statuses.items() if status == AssetPartitionStatus.FAILED}
+    return found
 
 
 def _files_where(condition: str, pipeline: Pipeline) -> set[str]:
@@ -99,7 +113,10 @@ def _files_where(condition: str, pipeline: Pipeline) -> set[str]:
 def ingest_selected_files(context: dg.OpExecutionContext, config: Selection) -> None:
     """The selection's files, in chunks."""
     pipeline: Pipeline = context.resources.pipeline
-    keys = select_partitions(config, pipeline, list(context.instance.get_dynamic_partitions(FILES)))
+    # An earlier attempt of this run has chosen them: what they were chosen for may have changed by its work.
+    chosen = announced_partitions(context.instance, context.run.run_id)
+    selection = Selection(partitions=sorted(chosen), assets=config.assets) if chosen else config
+    keys = select_partitions(selection, pipeline, context.instance)
     assets = [key for key in FILE_ASSETS if key.path[-1] in config.assets]
     context.log.info(f"{len(keys)} files selected")
     ingest_step(context, keys, assets, pipeline, context.resources.media_io, context.resources.table_io)
@@ -117,7 +134,7 @@ def ingest_selection_job() -> None:
 
 @dg.job(
     name=RETRY_JOB,
-    description="Try again every file that is rejected or retryable, in one run.",
+    description="Try again every file that is rejected, retryable, unfinished or shown as failed, in one run.",
     executor_def=dg.in_process_executor,
     config=dg.RunConfig(ops={"ingest_selected_files": Selection(states=FAILED_STATES)}),
 )

@@ -81,16 +81,16 @@ def _objects(source: Location, pipeline: Pipeline) -> Iterator[ObjectInfo]:
 
 
 def retry_failed(settings: Settings, url_prefix: str = "", listener: IngestListener | None = None) -> IngestReport:
-    """Try again every known file that is rejected, retryable or was never finished, in one run."""
+    """Try again every known file that is rejected, retryable, not finished or shown as failed, in one run."""
     from exr_pipeline.orchestration.jobs import FAILED_STATES, RETRY_JOB, Selection, select_partitions
-    from exr_pipeline.orchestration.partitions import FILES, locations_of
+    from exr_pipeline.orchestration.partitions import locations_of
     from exr_pipeline.orchestration.resources import Pipeline
 
     listener = listener or IngestListener()
     pipeline = Pipeline(settings, on_progress=listener.on_progress)
     with open_instance() as instance:
         selection = Selection(states=FAILED_STATES, url_prefix=url_prefix)
-        keys = select_partitions(selection, pipeline, list(instance.get_dynamic_partitions(FILES)))
+        keys = select_partitions(selection, pipeline, instance)
         listener.on_found(len(keys))
         report = IngestReport(listed=len(keys), worked_on=len(keys))
         if keys:

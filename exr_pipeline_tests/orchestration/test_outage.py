@@ -42,6 +42,34 @@ def test_a_run_stores_the_events_of_its_rows_once_the_database_is_back(
         assert shown == {"materialized": set(keys), "failed": set(), "in progress": set()}
 
 
+def test_files_that_are_in_the_tables_and_shown_as_failed_are_tried_again_through_another_outage(
+    workshop: Workshop, no_pauses: None, monkeypatch: pytest.MonkeyPatch, nobody_there: db.Engine
+) -> None:
+    keys = workshop.put({"shot/a.0001.exr": render(), "shot/a.0002.exr": render(0.5), "shot/b.0001.exr": render()})
+    failed, made = keys[:2], keys[2]
+    assert workshop.select(partitions=[made]).success
+    troubles = [lambda: 1 / 0, nobody_there.connect]
+
+    def in_trouble(*arguments: Any) -> None:
+        if troubles:
+            troubles.pop(0)()
+        event_batching.log_asset_events(*arguments)
+
+    monkeypatch.setattr("exr_pipeline.orchestration.step.log_asset_events", in_trouble)
+    assert not workshop.run_range(failed).success
+    assert workshop.pipeline.tables.counts_by_state() == {"ready": 3}
+    assert workshop.statuses("thumbnail")["failed"] == set(failed)
+
+    result = workshop.run("retry_failed_files")
+
+    assert result.success
+    assert not troubles, "the second one hit the retry"
+    for asset in FILE_ASSETS:
+        shown = workshop.statuses(asset.path[-1])
+        assert shown == {"materialized": set(keys), "failed": set(), "in progress": set()}
+    assert len(workshop.materializations("thumbnail")[made]) == 1
+
+
 def test_an_outage_is_known_by_what_both_libraries_say_of_it_and_a_mistake_is_none(nobody_there: db.Engine) -> None:
     with pytest.raises(db.exc.OperationalError) as first:
         nobody_there.connect()
