@@ -59,6 +59,8 @@ def code_server(instance: dg.DagsterInstance) -> Iterator[WorkspaceProcessContex
     )
     with WorkspaceProcessContext(instance, target) as context:
         yield context
+    # Dagster only tells it to end. Nobody's child any more, it would be a warning in whichever test comes next.
+    context._grpc_server_registry.wait_for_processes()
 
 
 @pytest.fixture(scope="module")
