@@ -178,7 +178,7 @@ def _attribute(attribute: Attribute) -> dict[str, Any]:
     if form is None:
         names = CODE_NAMES.get(type_name)
         made = value if names is None else names.get(value, value)
-    elif form is _text and value.isascii():
+    elif (form is _text and value.isascii()) or (form is _float and math.isfinite(value)):
         made = value
     else:
         made = form(value)
