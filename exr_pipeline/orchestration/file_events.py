@@ -23,7 +23,7 @@ from exr_pipeline.orchestration.asset_specs import (
     SOURCE_FILE,
     THUMBNAIL,
 )
-from exr_pipeline.orchestration.event_batching import AssetEvent
+from exr_pipeline.orchestration.event_batching import AssetEvent, materialization
 
 if TYPE_CHECKING:
     from exr_pipeline.inspection import SourceFile
@@ -45,7 +45,7 @@ def file_events(batch: Iterable[FileProducts], assets: Collection[dg.AssetKey]) 
         uri = dg.MetadataValue.url(products.location.url)
         etag = (products.source.etag if products.source else None) or ""
         if products.source is not None and products.source.mtime != NEVER_SEEN:
-            yield dg.AssetMaterialization(
+            yield materialization(
                 SOURCE_FILE,
                 partition=partition,
                 metadata={"uri": uri, **_source(products.source), "state": products.state},
@@ -54,7 +54,7 @@ def file_events(batch: Iterable[FileProducts], assets: Collection[dg.AssetKey]) 
         for asset in assets:
             metadata = _METADATA[asset](products)
             if metadata is not None:
-                yield dg.AssetMaterialization(
+                yield materialization(
                     asset,
                     partition=partition,
                     metadata={**metadata, "source": uri},

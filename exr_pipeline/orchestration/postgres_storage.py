@@ -32,7 +32,7 @@ _USE_LZ4 = db.text("SET LOCAL default_toast_compression = 'lz4'")
 
 
 class BatchingPostgresEventLogStorage(BatchedEvents, PostgresEventLogStorage):
-    """Dagster's PostgreSQL event log, with a `store_event_batch` that is one transaction for any asset events.
+    """Dagster's PostgreSQL event log, with batches that are one transaction for any asset events.
 
     Stock Dagster batches only materializations of one asset, and writes each planned event by itself.
     """
@@ -63,11 +63,7 @@ class BatchingPostgresEventLogStorage(BatchedEvents, PostgresEventLogStorage):
         else:
             super().store_event(event)
 
-    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """Store asset events of any assets and kinds, all or none of them; anything else as Dagster does."""
-        if not self._are_batchable(events):
-            super().store_event_batch(events)
-            return
+    def _store_asset_events(self, events: Sequence[EventLogEntry]) -> None:
         rows = self._rows(events)
         with self.index_transaction() as connection:
             # Dagster remembers up to which id it has counted an asset's partitions. Were two writers to commit in
@@ -76,22 +72,22 @@ class BatchingPostgresEventLogStorage(BatchedEvents, PostgresEventLogStorage):
             if self._remembered("lz4", lambda: bool(connection.execute(_HAS_LZ4).scalar())):
                 connection.execute(_USE_LZ4)
             ids = [int(event_id) for event_id in connection.execute(_NEW_IDS, {"count": len(rows)}).scalars()]
-            _copy(connection, [{"id": event_id, **row} for event_id, row in zip(ids, rows, strict=True)])
-            self._store_about_assets(connection, events, ids)
+            numbered = [{"id": event_id, **row} for event_id, row in zip(ids, rows, strict=True)]
+            self._append(connection, SqlEventLogStorageTable, numbered)
+            self._store_about_assets(connection, events, rows, ids)
 
-
-def _copy(connection: db.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append rows to the event log. An INSERT of such texts takes client and server several times as long."""
-    lines = ("\t".join(map(_copied, row.values())) + "\n" for row in rows)
-    statement = f"COPY {SqlEventLogStorageTable.name} ({', '.join(rows[0])}) FROM STDIN"
-    cursor = connection.connection.cursor()
-    try:
-        cursor.copy_expert(statement, io.StringIO("".join(lines)))
-    except connection.dialect.loaded_dbapi.OperationalError as error:
-        # As SQLAlchemy would call it, which is passed by here.
-        raise db.exc.OperationalError(statement, None, error) from error
-    finally:
-        cursor.close()
+    def _append(self, connection: db.Connection, table: db.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+        # An INSERT of such texts takes client and server several times as long.
+        lines = ("\t".join(map(_copied, row.values())) + "\n" for row in rows)
+        statement = f"COPY {table.name} ({', '.join(rows[0])}) FROM STDIN"
+        cursor = connection.connection.cursor()
+        try:
+            cursor.copy_expert(statement, io.StringIO("".join(lines)))
+        except connection.dialect.loaded_dbapi.OperationalError as error:
+            # As SQLAlchemy would call it, which is passed by here.
+            raise db.exc.OperationalError(statement, None, error) from error
+        finally:
+            cursor.close()
 
 
 def _copied(value: Any) -> str:

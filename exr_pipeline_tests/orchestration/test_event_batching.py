@@ -23,9 +23,11 @@ from dagster_graphql.schema import create_schema
 
 from exr_pipeline.orchestration import event_texts
 from exr_pipeline.orchestration.event_batching import (
+    BatchedEvents,
     BatchingSqliteEventLogStorage,
     announce,
     log_asset_events,
+    materialization,
     materializations_of_run,
 )
 from exr_pipeline.orchestration.partitions import remove_partitions
@@ -262,6 +264,52 @@ def test_the_log_of_the_run_has_every_event_once(instance: dg.DagsterInstance) -
     types = [entry.dagster_event_type for entry in instance.all_logs(result.run_id)]
     assert types.index(DagsterEventType.ASSET_MATERIALIZATION_PLANNED) < types.index(DagsterEventType.RUN_START)
     assert types[-1] == DagsterEventType.RUN_SUCCESS
+
+
+def test_what_is_announced_of_each_partition_is_what_dagster_announces(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = named("announced", 5)
+
+    def announced(run_id: str) -> list[str]:
+        return sorted(
+            serialize_value(entry._replace(run_id="", timestamp=0.0))
+            for entry in asset_events(instance, run_id)
+            if entry.dagster_event_type == DagsterEventType.ASSET_MATERIALIZATION_PLANNED
+        )
+
+    ours = announced(run_over(instance, keys).run_id)
+    one_by_one = "supports_partition_subset_in_asset_materialization_planned_events"
+    assert isinstance(getattr(SqlEventLogStorage, one_by_one), property)
+    monkeypatch.setattr(BatchedEvents, one_by_one, False)
+
+    assert announced(run_over(instance, keys).run_id) == ours
+    assert len(ours) == len(ASSETS) * len(keys)
+
+
+def test_a_single_asset_is_announced_for_each_partition(instance: dg.DagsterInstance) -> None:
+    keys = named("lone", 4)
+    instance.add_dynamic_partitions(SET, keys)
+    tags = {RANGE_START: keys[0], RANGE_END: keys[-1]}
+    job = defs.resolve_job_def("files_job")
+
+    run = instance.create_run_for_job(job, tags=tags, asset_selection={ASSETS[2]})
+
+    assert [entry.get_dagster_event().partition for entry in asset_events(instance, run.run_id)] == keys
+    assert statuses(instance, ASSETS[2], "lone") == {"materializing": keys}
+
+
+def test_a_materialization_is_what_dagster_makes_of_the_same_values() -> None:
+    metadata = {
+        "text": "1", "number": 1, "yes": True, "float": 1.0, "list": [1, "a"], "null": None,
+        "url": dg.MetadataValue.url("s3://a/b"), "time": dg.MetadataValue.timestamp(5.0),
+    }  # fmt: skip
+    values = {"partition": "a.exr", "metadata": metadata, "tags": {DATA_VERSION_TAG: "1"}}
+
+    for key in ASSETS[:2]:
+        made, theirs = materialization(key, **values), dg.AssetMaterialization(key, **values)
+        assert made == theirs
+        assert serialize_value(made) == serialize_value(theirs)
 
 
 def test_observations_are_batched_too(instance: dg.DagsterInstance) -> None:
@@ -530,7 +578,7 @@ def test_dagster_keeps_the_private_methods_that_batches_are_made_of() -> None:
     assert parameters(SqlEventLogStorage._has_asset_key_col_on_connection) == ["self", "conn", "column_name"]
     assert parameters(SqlEventLogStorage.has_table) == ["self", "table_name"]
     assert parameters(SqlEventLogStorage._store_asset_event) == ["self", "conn", "event", "event_id"]
-    assert parameters(SqlEventLogStorage._store_asset_event_tags) == ["self", "conn", "events", "event_ids"]
+    assert parameters(SqlEventLogStorage.get_asset_tags_to_index) == ["self", "tag_keys"]
     assert parameters(SqlEventLogStorage.index_transaction) == ["self"]
     assert parameters(SqliteEventLogStorage.run_connection) == ["self", "run_id"]
     assert parameters(SqliteEventLogStorage.store_event_batch) == ["self", "events"]
