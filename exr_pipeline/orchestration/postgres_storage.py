@@ -94,7 +94,10 @@ def _copied(value: Any) -> str:
     """A value in the text format of COPY."""
     if value is None:
         return "\\N"
-    return str(value).replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+    text = str(value)
+    if "\\" in text or "\n" in text or "\r" in text or "\t" in text:
+        return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r").replace("\t", "\\t")
+    return text
 
 
 class BatchingPostgresStorage(DagsterPostgresStorage):
@@ -109,6 +112,8 @@ class BatchingPostgresStorage(DagsterPostgresStorage):
         self._event_log_storage = BatchingPostgresEventLogStorage(
             postgres_url, should_autocreate_tables, token_provider=options.get("token_provider")
         )
+        # One connection for both.
+        self._run_storage._engine = self._event_log_storage._engine
 
     @classmethod
     def from_config_value(  # the base class names itself here
