@@ -88,16 +88,17 @@ def sequences_with_progress(source: Location, settings: Settings) -> dict[str, i
     from exr_pipeline.orchestration.run_now import make_sequences
 
     with progress_line() as line:
-        total, finished = 0, set[str]()
+        total = 0
+        finished: set[Location] = set()
 
         def found(count: int) -> None:
             nonlocal total
             total = count
 
-        def progressed(name: str, movie: MovieProgress) -> None:
-            finished.add(name)
+        def progressed(sequence: Location, movie: MovieProgress) -> None:
+            finished.add(sequence)
             what = f"sequence {len(finished)} of {total}"
-            line.update(what, movie.done, movie.total, f"{movie.rate:.1f} frames/s {name}")
+            line.update(what, movie.done, movie.total, f"{movie.rate:.1f} frames/s {sequence.name}")
 
         return make_sequences(source, settings, found, progressed)
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.ingest.chunk import Progress
     from exr_pipeline.movies.sequence_movie import MovieProgress
+    from exr_pipeline.storage.locations import Location
     from exr_pipeline.storage.objects import ObjectStorage
     from exr_pipeline.tables.store import TableStore
 
@@ -31,7 +32,7 @@ class Pipeline:
         settings: Settings | None = None,
         *,
         on_progress: Callable[[Progress], None] | None = None,
-        on_movie_progress: Callable[[str, MovieProgress], None] | None = None,
+        on_movie_progress: Callable[[Location, MovieProgress], None] | None = None,
     ) -> None:
         self._settings = settings
         self.on_progress = on_progress

@@ -104,7 +104,7 @@ def make_sequences(
     source: Location,
     settings: Settings,
     on_found: Callable[[int], None] = lambda _: None,
-    on_progress: Callable[[str, MovieProgress], None] | None = None,
+    on_progress: Callable[[Location, MovieProgress], None] | None = None,
 ) -> dict[str, int]:
     """Make the media of every sequence under a source that the tables know and whose media are not up to date.
 

@@ -121,7 +121,7 @@ class _Progress:
     """Tells the run's log every few seconds how far a movie is."""
 
     def __init__(self, context: Context, pipeline: Pipeline, location: Location) -> None:
-        self._context, self._pipeline, self._name = context, pipeline, location.name
+        self._context, self._pipeline, self._location = context, pipeline, location
         self._told = time.monotonic()
 
     def __call__(self, progress: MovieProgress) -> None:
@@ -129,10 +129,10 @@ class _Progress:
             self._told = time.monotonic()
             left = "" if progress.seconds_left is None else f", about {progress.seconds_left:.0f} s left"
             self._context.log.info(
-                f"{self._name}: {progress.done}/{progress.total} frames, {progress.rate:.1f} frames/s{left}"
+                f"{self._location.name}: {progress.done}/{progress.total} frames, {progress.rate:.1f} frames/s{left}"
             )
         if self._pipeline.on_movie_progress is not None:
-            self._pipeline.on_movie_progress(self._name, progress)
+            self._pipeline.on_movie_progress(self._location, progress)
 
 
 def sequence_events(

@@ -146,6 +146,16 @@ def test_a_sequence_that_cannot_be_made_fails_alone_with_its_reason(shots: Shots
     assert shots.tick().run_requests == []
 
 
+def test_progress_tells_sequences_of_one_name_in_two_folders_apart(shots: Shots, frames: list[bytes]) -> None:
+    shots.ingest({f"{folder}/a.{number}.exr": frames[0] for folder in ("x", "y") for number in (1, 2)})
+    told: set[str] = set()
+
+    made = make_sequences(shots.bucket, shots.pipeline.settings, on_progress=lambda of, _: told.add(of.key))
+
+    assert made == {"ready": 2}
+    assert told == {shots.bucket.child(key).key for key in ("x/a.#.exr", "y/a.#.exr")}
+
+
 def test_a_sequence_shows_as_failed_though_nobody_announced_it(shots: Shots) -> None:
     # Dagster's daemon may be killed between making a run and saying what it will make.
     (key,) = shots.put({"nothing/there.#.exr": b""})
