@@ -6,11 +6,14 @@ Figures and reasons: docs/decisions/0003-batched-events.md.
 
 import logging
 import os
+import sys
 import time
 import uuid
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +41,8 @@ from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, _event_logs_directory
 from dagster._serdes import ConfigurableClassData
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from exr_pipeline.orchestration.event_texts import subject_of, texts_of
 
@@ -82,11 +87,19 @@ class BatchedEvents(SqlEventLogStorage):
         return True
 
     def store_event(self, event: EventLogEntry) -> None:
-        """Store one event, or those that it stands for."""
-        if _keys_planned(event) is not None:
+        """Store one event; one that stands for several as Dagster does with several: together, or else one by one."""
+        if not _is_about_several(event):
+            self._store_one(event)
+            return
+        try:
             self.store_event_batch([event])
-        else:
-            super().store_event(event)
+        except Exception as error:  # noqa: BLE001 - as broad as Dagster's own, which falls back in the same words
+            sys.stderr.write(f"Exception while storing event batch: {error}\nFalling back to one event at a time\n")
+            for each in _each_event([event]):
+                self._store_one(each)
+
+    def _store_one(self, event: EventLogEntry) -> None:
+        super().store_event(event)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
         """Store events of one run: asset events of any kinds `BATCH_SIZE` at a time, others as Dagster does."""
@@ -97,9 +110,9 @@ class BatchedEvents(SqlEventLogStorage):
         for start in range(0, len(each), BATCH_SIZE):
             self._store_asset_events(each[start : start + BATCH_SIZE])
 
+    @abstractmethod
     def _store_asset_events(self, events: Sequence[EventLogEntry]) -> None:
         """Store these asset events of one run, all or none of them."""
-        raise NotImplementedError
 
     def delete_dynamic_partitions(self, partitions_def_name: str, keys: Sequence[str]) -> None:
         """Remove keys from a partition set, `BATCH_SIZE` of them in a transaction; one that is not there is no error.
@@ -124,9 +137,9 @@ class BatchedEvents(SqlEventLogStorage):
             entry.dagster_event is not None and entry.dagster_event.event_type_value in _BATCHABLE for entry in events
         )
 
+    @abstractmethod
     def _append(self, connection: db.Connection, table: db.Table, rows: Sequence[Mapping[str, Any]]) -> None:
         """Insert rows with the same columns; past SQLAlchemy, which would turn each value of each row."""
-        raise NotImplementedError
 
     def _rows(self, events: Sequence[EventLogEntry]) -> list[dict[str, Any]]:
         """What the base class's `_event_to_row` makes of each."""
@@ -184,35 +197,27 @@ class BatchedEvents(SqlEventLogStorage):
         tags: Mapping[str, str] | None = getattr(subject_of(entry.get_dagster_event()), "tags", None)
         if not tags:
             return []
-        indexed = self._indexed_tags(frozenset(tags))
+        indexed = self.get_asset_tags_to_index(set(tags))
         return [(key, value) for key, value in tags.items() if key in indexed]
 
-    def _indexed_tags(self, keys: frozenset[str]) -> frozenset[str]:
-        known: dict[frozenset[str], frozenset[str]] = self.__dict__.setdefault("_indexed", {})
-        if keys not in known:
-            known[keys] = frozenset(self.get_asset_tags_to_index(set(keys)))
-        return known[keys]
 
-
-def _keys_planned(entry: EventLogEntry) -> list[str] | None:
-    """The partitions of a planned event that is about several."""
-    event = entry.dagster_event
-    data: Any = None if event is None else event.event_specific_data
-    if not isinstance(data, AssetMaterializationPlannedData) or data.partitions_subset is None:
-        return None
-    return sorted(data.partitions_subset.get_partition_keys())
+def _is_about_several(entry: EventLogEntry) -> bool:
+    """Whether this is a planned event about several partitions."""
+    data = entry.dagster_event.event_specific_data if entry.dagster_event is not None else None
+    return isinstance(data, AssetMaterializationPlannedData) and data.partitions_subset is not None
 
 
 def _each_event(entries: Iterable[EventLogEntry]) -> Iterator[EventLogEntry]:
     """The entries, and in place of a planned event about several partitions what Dagster makes else: one for each."""
     for entry in entries:
-        keys = _keys_planned(entry)
-        if keys is None:
+        if not _is_about_several(entry):
             yield entry
             continue
         event = entry.get_dagster_event()
-        data = event.asset_materialization_planned_data._replace(partitions_subset=None)
-        for key in keys:
+        planned = event.asset_materialization_planned_data
+        assert planned.partitions_subset is not None
+        data = planned._replace(partitions_subset=None)
+        for key in sorted(planned.partitions_subset.get_partition_keys()):
             # Named tuples: `_replace` does without the checks that every constructor of Dagster makes.
             yield entry._replace(dagster_event=event._replace(event_specific_data=data._replace(partition=key)))
 
@@ -284,13 +289,17 @@ class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
         return str(super()._timestamp(entry).isoformat(" ", "microseconds"))
 
     def _append(self, connection: db.Connection, table: db.Table, rows: Sequence[Mapping[str, Any]]) -> None:
-        connection.exec_driver_sql(_insert(table, tuple(rows[0])), [tuple(row.values()) for row in rows])
+        statement, columns = _insert(table, tuple(rows[0]))
+        connection.exec_driver_sql(statement, list(map(itemgetter(*columns), rows)))
 
 
 @lru_cache(maxsize=10)
-def _insert(table: db.Table, columns: tuple[str, ...]) -> str:
-    names = ", ".join(columns)
-    return f"INSERT INTO {table.name} ({names}) VALUES ({', '.join('?' * len(columns))})"  # noqa: S608 - our names
+def _insert(table: db.Table, columns: tuple[str, ...]) -> tuple[str, list[str]]:
+    """A statement, and the order in which it takes its values."""
+    compiled = db.insert(table).compile(dialect=sqlite.dialect(), column_keys=columns)
+    assert isinstance(compiled, SQLCompiler)
+    assert compiled.positiontup is not None
+    return str(compiled), compiled.positiontup
 
 
 class BatchingSqliteStorage(DagsterSqliteStorage):

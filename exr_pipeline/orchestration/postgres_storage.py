@@ -56,12 +56,12 @@ class BatchingPostgresEventLogStorage(BatchedEvents, PostgresEventLogStorage):
         super().dispose()
         self._engine.dispose()
 
-    def store_event(self, event: EventLogEntry) -> None:
-        """Store one event; an asset event in the order of its id, see `store_event_batch`."""
+    def _store_one(self, event: EventLogEntry) -> None:
+        # An asset event in the order of its id, see `_store_asset_events`.
         if self._are_batchable([event]):
-            self.store_event_batch([event])
+            self._store_asset_events([event])
         else:
-            super().store_event(event)
+            super()._store_one(event)
 
     def _store_asset_events(self, events: Sequence[EventLogEntry]) -> None:
         rows = self._rows(events)

@@ -142,6 +142,8 @@ def test_peak_memory_counts_a_process_together_with_its_children() -> None:
         holding.ask()
 
     assert holding.peak_mib > idle.peak_mib + 2 * MEGABYTES
+    assert MEGABYTES < holding.worker_peak_mib < 2 * MEGABYTES
+    assert idle.worker_peak_mib == 0
 
 
 def test_peak_memory_is_not_that_of_the_process_that_started_it() -> None:
