@@ -535,6 +535,17 @@ def test_all_materializations_of_a_large_run_are_found_in_order(instance: dg.Dag
     ]
 
 
+def test_the_keys_of_a_partition_set_are_those_that_stock_dagster_reads_in_its_order(tmp_path: Path) -> None:
+    stock, batching = SqliteEventLogStorage(str(tmp_path)), BatchingSqliteEventLogStorage(str(tmp_path))
+    keys = ["s3://renders/b.exr", "s3://renders/a.exr", "s3://renders/ünïcödé 火.exr", "odd\nkey\t'quoted'"]
+    stock.add_dynamic_partitions(SET, keys[:3])
+    stock.add_dynamic_partitions("another set", keys[:1])
+    batching.add_dynamic_partitions(SET, keys[3:])
+
+    assert batching.get_dynamic_partitions(SET) == list(stock.get_dynamic_partitions(SET)) == keys
+    assert batching.get_dynamic_partitions("never there") == []
+
+
 def test_removing_many_partitions_takes_a_transaction_per_thousand_and_leaves_what_dagster_leaves(
     instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
