@@ -301,7 +301,9 @@ def _motion(world: World, before: World, raster: Raster, samples: _Samples, dire
 
 
 def _project(camera: Camera, raster: Raster, points: Array) -> Array:
-    local = camera.basis() @ (points - _column(camera.position))
+    offset = points - _column(camera.position)
+    # Not a matrix product: its library starts a thread per core, which then spin until the next one.
+    local = [_dot(axis, offset) for axis in camera.basis()]
     scale = np.float32(raster.frame_width / (2 * np.tan(np.radians(camera.fov_degrees) / 2)))
     depth = np.minimum(local[2], np.float32(-1e-3))
     return np.stack([local[0] * scale / -depth, local[1] * scale * np.float32(raster.pixel_aspect) / depth])
