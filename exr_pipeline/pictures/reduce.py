@@ -37,7 +37,7 @@ class AreaReducer:
         size = Size(self._target.width, last - first)
         if self._is_edge(y) and self._is_edge(y + rows):
             # No other line is part of these of the result, as with most sizes of 16:9: both directions at once.
-            self.result[first:last] = resized(pixels, size)
+            resized(pixels, size, self.result[first:last])
             return
         flat = np.ascontiguousarray(pixels).reshape(rows, -1)
         lower = np.zeros((last - first, self._source.width, channels), np.float32)

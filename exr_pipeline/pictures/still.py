@@ -46,15 +46,24 @@ def even(size: Size, box: Size) -> Size:
     return Size(*(min(max(2, side // 2 * 2), limit // 2 * 2) for side, limit in zip(size, box, strict=True)))
 
 
-def resized(pixels: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
-    """Pixels (H, W, channels) averaged by area to a smaller size; the light must be linear for a right average."""
+def resized(pixels: NDArray[np.float32], size: Size, result: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+    """Pixels (H, W, channels) averaged by area to a smaller size; the light must be linear for a right average.
+
+    `result`, if given, is filled; its lines must be contiguous.
+    """
     import cv2
 
     if pixels.shape[:2] == (size.height, size.width):
-        return pixels
+        if result is None:
+            return pixels
+        result[:] = pixels
+        return result
     cv2.setNumThreads(1)
-    result = cv2.resize(np.ascontiguousarray(pixels), size, interpolation=cv2.INTER_AREA)
-    return np.asarray(result, np.float32).reshape(size.height, size.width, pixels.shape[2])
+    shape = (size.height, size.width, pixels.shape[2])
+    if result is None:
+        result = np.empty(shape, np.float32)
+    cv2.resize(np.ascontiguousarray(pixels), size, dst=result, interpolation=cv2.INTER_AREA)
+    return result
 
 
 def evened(pixels: NDArray[np.float32], size: Size) -> NDArray[np.float32]:
