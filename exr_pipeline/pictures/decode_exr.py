@@ -17,6 +17,7 @@ import numpy as np
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import levels
+from exr_pipeline.pictures import decode_zip
 from exr_pipeline.pictures.deep import alphas, in_order, with_only
 from exr_pipeline.pictures.layers import choose_layer
 from exr_pipeline.pictures.luminance_chroma import rgb_from_luminance_chroma, upsampled
@@ -64,7 +65,7 @@ def open_exr(path: str, name: str, header: Header, *, max_image_mb: int, with_al
             return _luminance_chroma_rows(path, name, header, read)
         if part.is_deep:
             return _flattened(path, name, read, part)
-        return _flat_rows(path, name, read, part, level)
+        return _flat_rows(path, name, header, read, level)
 
     source = Source(name, shown, display, rows, _levels(part), has_alpha=has_alpha, part=part)
     if part.is_deep and not alphas(shown, [channel.name for channel in part.channels]):
@@ -111,7 +112,26 @@ def _columns(spec: Any, layer: ShownLayer, name: str) -> tuple[int, int, list[in
     return low, max(indices) + 1, [index - low for index in indices]
 
 
-def _flat_rows(path: str, name: str, layer: ShownLayer, part: Part, level: int) -> Iterator[Rows]:
+def _flat_rows(path: str, name: str, header: Header, layer: ShownLayer, level: int) -> Iterator[Rows]:
+    part = header.parts[layer.part_index]
+    data, display = part.data_window, part.display_window
+    assert data is not None
+    assert display is not None
+    first = data.min_y
+    if decode_zip.is_readable(part, layer.channels):
+        shown = range(display.min_y, display.max_y + 1)
+        try:
+            for y, pixels in decode_zip.lines(path, header, layer.part_index, layer.channels, shown):
+                yield Rows(y, data.min_x, pixels)
+                first = y + len(pixels)
+        except decode_zip.UnusualChunkError:
+            yield from _library_rows(path, name, layer, part, level, first)
+        return
+    yield from _library_rows(path, name, layer, part, level, first)
+
+
+def _library_rows(path: str, name: str, layer: ShownLayer, part: Part, level: int, first: int) -> Iterator[Rows]:
+    """Lines as OpenImageIO reads them, of scanlines those from `first` on."""
     source = opened(path, name, "openexr")
     try:
         if not source.seek_subimage(layer.part_index, level):
@@ -124,7 +144,7 @@ def _flat_rows(path: str, name: str, layer: ShownLayer, part: Part, level: int) 
         end = spec.y + spec.height
         display = part.display_window
         assert display is not None
-        for y in range(spec.y, end, lines):
+        for y in range(spec.y if spec.tile_height else first, end, lines):
             stop = min(y + lines, end)
             if not level and (stop <= display.min_y or y > display.max_y):
                 continue

@@ -93,7 +93,8 @@ def library_versions() -> dict[str, str]:
     import PyOpenColorIO as Ocio
 
     versions = {
-        name: version(name) for name in ("OpenImageIO", "OpenEXR", "av", "opencv-python-headless", "simplejpeg")
+        name: version(name)
+        for name in ("OpenImageIO", "OpenEXR", "av", "deflate", "opencv-python-headless", "simplejpeg")
     }
     versions["OpenColorIO"] = str(Ocio.GetVersion())
     versions["libavcodec"] = ".".join(map(str, av.library_versions["libavcodec"]))
