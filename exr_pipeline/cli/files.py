@@ -19,6 +19,7 @@ from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, stdout, table, tell, warn
 from exr_pipeline.cli.picture_options import (
+    JPEG_NAMES,
     Display,
     Exact,
     Layer,
@@ -26,6 +27,7 @@ from exr_pipeline.cli.picture_options import (
     Output,
     SourceSpace,
     View,
+    check_name,
     picture_settings,
 )
 from exr_pipeline.cli.places import existing, place
@@ -144,6 +146,7 @@ def thumbnail(
 
     What is not said here is as the picture rules and other settings have it (docs/colour.md).
     """
+    check_name(target, JPEG_NAMES, "a thumbnail is a JPEG")
     settings = load_settings()
     chosen = picture_settings(settings, display, view, look, source_space, layer, exact)
     if size is not None:
@@ -176,6 +179,7 @@ def proxy(
 
     What is not said here is as the picture rules and other settings have it (docs/colour.md).
     """
+    check_name(target, (".mp4", ".m4a"), "a proxy is an MP4")
     settings = load_settings()
     chosen = picture_settings(settings, display, view, look, source_space, layer, exact)
     if size:

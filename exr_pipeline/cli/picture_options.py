@@ -5,9 +5,12 @@ Belongs here: the options and their meaning. Not here: any command.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+
+from exr_pipeline.errors import MisconfiguredError
 
 if TYPE_CHECKING:
     from exr_pipeline.pictures import PictureSettings
@@ -24,6 +27,15 @@ Layer = Annotated[str, typer.Option(help="Layer, part, view or channel to show."
 Exact = Annotated[
     bool | None, typer.Option("--exact/--baked", help="Compute every pixel exactly instead of by a baked LUT.")
 ]
+
+JPEG_NAMES: Final = (".jpg", ".jpeg")
+
+
+def check_name(target: str, extensions: tuple[str, ...], made: str) -> None:
+    """Raise `MisconfiguredError` if the name of a file to write promises another format than the one that is made."""
+    extension = PurePosixPath(target).suffix.lower()
+    if extension and extension not in extensions:
+        raise MisconfiguredError("OUT", f"{target!r} does not end in {extensions[0]}, but {made}", "rename it")
 
 
 def picture_settings(

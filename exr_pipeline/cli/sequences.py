@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, progress_line, stdout, warn
 from exr_pipeline.cli.picture_options import (
+    JPEG_NAMES,
     Display,
     Exact,
     Layer,
@@ -23,6 +24,7 @@ from exr_pipeline.cli.picture_options import (
     Output,
     SourceSpace,
     View,
+    check_name,
     picture_settings,
 )
 from exr_pipeline.cli.places import place, sequence_place
@@ -145,6 +147,7 @@ def contact_sheet(
     """Make a contact sheet of a sequence: a JPEG of evenly chosen frames with their numbers."""
     from exr_pipeline.movies.sheets import contact_sheet as make_contact_sheet
 
+    check_name(target, JPEG_NAMES, "a contact sheet is a JPEG")
     settings = load_settings()
     box = _box(size)
     assert box is not None
@@ -178,6 +181,7 @@ def filmstrip(
     """Make the filmstrip of a sequence: a wide JPEG of evenly chosen frames side by side, for hover-scrubbing."""
     from exr_pipeline.movies.sheets import sequence_filmstrip
 
+    check_name(target, JPEG_NAMES, "a filmstrip is a JPEG")
     settings = load_settings()
     pictures = picture_settings(settings, display, view, look, source_space, layer, exact)
     storage, found = _resolved(sequence, settings)

@@ -153,6 +153,24 @@ def test_nothing_is_written_for_a_bad_file(cli: Cli, shot: Path, home: Path, com
     assert not (home / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("command", "target", "reason"),
+    [
+        ("thumbnail", "out.png", "'out.png' does not end in .jpg, but a thumbnail is a JPEG"),
+        ("proxy", "out.mov", "'out.mov' does not end in .mp4, but a proxy is an MP4"),
+        ("contact-sheet", "out.tif", "'out.tif' does not end in .jpg, but a contact sheet is a JPEG"),
+        ("filmstrip", "out.webp", "'out.webp' does not end in .jpg, but a filmstrip is a JPEG"),
+    ],
+)
+def test_a_name_that_promises_another_format_is_refused(
+    cli: Cli, shot: Path, home: Path, command: str, target: str, reason: str
+) -> None:
+    said = cli(command, "shot/beauty.1001.exr", target)
+    assert (said.status, said.out) == (1, "")
+    assert reason in " ".join(said.error.split())
+    assert not (home / target).exists()
+
+
 @pytest.mark.parametrize("target", ["shot", "/dev/null/out.jpg", "ftp://server/out.jpg"])
 def test_a_target_that_cannot_be_written_is_said_in_one_line(cli: Cli, shot: Path, target: str) -> None:
     said = cli("thumbnail", "shot/beauty.1001.exr", target)
