@@ -25,6 +25,7 @@ _REPEATS: Final = 3
 # What a worker's time is spent on, by the function of ours in which it is spent.
 _STAGES: Final = {
     ("decode_exr.py", "_read_lines"): "decode",
+    ("decode_zip.py", "lines"): "decode",
     ("reduce.py", "add"): "shrink",
     ("colour.py", "to_working"): "colour",
     ("colour.py", "apply"): "colour",

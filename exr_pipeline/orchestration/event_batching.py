@@ -247,6 +247,8 @@ class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         # The base class connects already.
         self._engines: dict[tuple[int, str], db.Engine] = {}
+        self._partitions_known: dict[str, tuple[tuple[Any, ...], list[str]]] = {}
+        self._partitions_changed = 0
         super().__init__(base_dir, inst_data)
         # Dagster reads it at each event; without it the framework never forms a batch.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_SIZE))
@@ -275,7 +277,28 @@ class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
                 max_overflow=-1,
                 connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
             )
+            db.event.listen(self._engines[here], "after_cursor_execute", self._notice_changed_partitions)
         return self._engines[here]
+
+    def _notice_changed_partitions(self, _connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if DynamicPartitionsTable.name in statement and not statement.startswith("SELECT"):
+            self._partitions_changed += 1
+
+    def get_dynamic_partitions(self, partitions_def_name: str) -> list[str]:
+        """All keys of a partition set in the order in which they were added; remembered while they can't have changed.
+
+        SQLite's data version tells of what other connections and processes commit, but not of what this one does.
+        """
+        with self.index_connection() as connection:
+            version = connection.exec_driver_sql("PRAGMA data_version").scalar_one()
+            state = (connection.connection.dbapi_connection, version, self._partitions_changed)
+        known = self._partitions_known.get(partitions_def_name)
+        if known is None or known[0] != state:
+            known = self._partitions_known[partitions_def_name] = (
+                state,
+                super().get_dynamic_partitions(partitions_def_name),
+            )
+        return known[1].copy()
 
     def dispose(self) -> None:
         """Close the databases."""

@@ -171,26 +171,31 @@ def _inflated(stored: Sequence[bytes], size: int, layout: _Layout) -> NDArray[np
         whole[index] = np.frombuffer(inflated, np.uint8)
     half = layout.line // 2
     first, last = layout.first // 2, layout.last // 2
-    rows = whole.reshape(len(stored), -1, half)
-
-    # What comes before the first wanted byte of each row: whole rows, and the start of its own.
-    of_rows = np.add.reduce(rows, axis=2, dtype=np.uint8)
-    starts = np.cumsum(of_rows, axis=1, dtype=np.uint8) - of_rows
-    starts += np.add.reduce(rows[:, :, :first], axis=2, dtype=np.uint8)
-    # 128 less for each byte but a chunk's first; modulo 256 that is 128 for an odd number of them.
-    is_odd = (np.arange(rows.shape[1]) * half + first + 1) % 2
-    starts += is_odd.astype(np.uint8) * np.uint8(128)
-
-    wanted = np.empty((2, len(stored), rows.shape[1] // 2, last - first), np.uint8)
-    by_parity = whole.reshape(len(stored), 2, -1, half).transpose(1, 0, 2, 3)
-    np.bitwise_xor(by_parity[..., first:last], np.uint8(128), out=wanted)  # minus 128
+    rows = whole.reshape(len(stored), 2, -1, half).transpose(1, 0, 2, 3)  # even or odd, chunk, line, byte
+    wanted = np.empty((*rows.shape[:3], last - first), np.uint8)
+    np.bitwise_xor(rows[..., first:last], np.uint8(128), out=wanted)  # which is minus 128
     sums = cv2.integral(wanted.reshape(1, -1))[1, 1:].astype(np.uint8).reshape(-1, last - first)
-    starts = starts.reshape(len(stored), 2, -1).transpose(1, 0, 2).ravel()
+
+    # What each row begins with: all rows of the chunk before it, what of its own is left out, and the 128 that is not
+    # taken off a chunk's first byte.
+    ends = sums[:, -1].copy()
+    before, after = _sums(rows[..., :first]), _sums(rows[..., last:])
+    of_rows = before + np.diff(ends, prepend=np.uint8(0)).reshape(before.shape) + after
+    of_chunks = of_rows.transpose(1, 0, 2).reshape(len(stored), -1)
+    earlier = np.cumsum(of_chunks, axis=1, dtype=np.uint8) - of_chunks
+    starts = earlier.reshape(len(stored), 2, -1).transpose(1, 0, 2) + before + np.uint8(128)
     # OpenCV's sums go on from row to row.
-    starts[1:] -= sums[:-1, -1]
+    starts = starts.ravel()
+    starts[1:] -= ends[:-1]
     sums += starts[:, np.newaxis]
     even, odd = sums[: len(sums) // 2], sums[len(sums) // 2 :]
     return np.asarray(cv2.merge((even, odd))).reshape(len(even), -1)
+
+
+def _sums(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Sums of bytes less 128 each, modulo 256, along the last axis."""
+    summed: NDArray[np.uint8] = np.add.reduce(rows, axis=-1, dtype=np.uint8)
+    return summed + np.uint8(128 * (rows.shape[-1] % 2))
 
 
 def _pixels(taken: NDArray[np.uint8], layout: _Layout, width: int) -> NDArray[np.float32]:
