@@ -204,10 +204,24 @@ def _prepare_worker(memory_mb: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _share_freed_memory()
     parent = multiprocessing.parent_process()
     assert parent is not None
     # Not PR_SET_PDEATHSIG: that is bound to the thread that started the worker, which may end long before its process.
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _share_freed_memory() -> None:
+    """Have all threads take memory from the same two places.
+
+    glibc has up to eight per core, each of which keeps what its threads have freed: movie after movie, a worker grows.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    # M_ARENA_MAX of malloc.h; other C libraries have their own ways.
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(-8, 2)
 
 
 def _end_with(sentinel: int) -> None:

@@ -1,7 +1,9 @@
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -122,6 +124,36 @@ def test_a_file_that_needs_too_much_memory_is_bad_input_and_the_next_one_is_not(
 
     assert isinstance(failed, BadInputError)
     assert "memory" in failed.reason
+
+
+def heaps_of_threads(path: str) -> int:
+    """How many heaps glibc has once eight threads at a time have taken memory; in a worker."""
+    libc = ctypes.CDLL(None)
+    together = threading.Barrier(8)
+
+    def take() -> None:
+        together.wait()
+        libc.malloc(100)
+        together.wait()
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    libc.fopen.restype = ctypes.c_void_p
+    file = ctypes.c_void_p(libc.fopen(path.encode(), b"w"))
+    libc.malloc_info(0, file)
+    libc.fclose(file)
+    return Path(path).read_text().count("<heap nr=")
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="a C library without heaps per thread")
+def test_the_threads_of_a_worker_share_the_memory_that_they_free(tmp_path):
+    with PicturePool(picture_settings()) as pool:
+        heaps = pool.call(heaps_of_threads, "heaps", 60.0, str(tmp_path / "heaps.xml")).result()
+
+    assert 1 <= heaps <= 2
 
 
 def test_a_cancelled_file_is_not_waited_for(slow):
