@@ -70,7 +70,7 @@ def lines(
     height = _CHUNK_LINES[part.compression]
     tops = range(window.min_y, window.max_y + 1, height)
     wanted = [index for index, top in enumerate(tops) if top + height > shown.start and top < shown.stop]
-    together = max(min(BLOCK_LINES // height, _MOST_SUMMED // (height * (layout.last - layout.first))), 1)
+    together = max(min(BLOCK_LINES // height, _MOST_SUMMED // (height * layout.line)), 1)
     with Path(path).open("rb") as file:
         offsets = _offsets(file, header, part_index)
         for start in range(0, len(wanted), together):
