@@ -120,13 +120,11 @@ def _flat_rows(path: str, name: str, header: Header, layer: ShownLayer, level: i
     first = data.min_y
     if decode_zip.is_readable(part, layer.channels):
         shown = range(display.min_y, display.max_y + 1)
-        try:
+        with contextlib.suppress(decode_zip.UnusualChunkError):
             for y, pixels in decode_zip.lines(path, header, layer.part_index, layer.channels, shown):
                 yield Rows(y, data.min_x, pixels)
                 first = y + len(pixels)
-        except decode_zip.UnusualChunkError:
-            yield from _library_rows(path, name, layer, part, level, first)
-        return
+            return
     yield from _library_rows(path, name, layer, part, level, first)
 
 

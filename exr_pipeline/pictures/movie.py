@@ -79,7 +79,7 @@ def held_frame(rgb: NDArray[np.uint8], *, rate: Fraction, seconds: float) -> tup
 def _ycbcr(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Limited-range BT.709 of full-range RGB: a plane of luma, then two of colour differences, halved both ways.
 
-    A third of the time that libswscale takes, which unpacks pixels of three bytes one by one.
+    A third of the time that libswscale takes for it.
     """
     import cv2
 
