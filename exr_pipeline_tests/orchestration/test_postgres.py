@@ -5,13 +5,12 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import dagster_postgres
 import pytest
 import sqlalchemy
 from dagster import DagsterEventType
@@ -19,6 +18,7 @@ from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKeyTable, SqlEventLogStorageTable
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
+from dagster_postgres import PostgresEventLogStorage
 
 from exr_pipeline.orchestration.event_batching import BatchedEvents, is_outage, log_asset_events
 from exr_pipeline.orchestration.partitions import remove_partitions
@@ -167,7 +167,7 @@ def test_a_batch_leaves_in_the_tables_what_stock_dagster_leaves_event_by_event(
         make_all(context, keys)
 
     events = asset_events(postgres_instance, run_over(postgres_instance, named("same", 6), both_kinds).run_id)
-    stock = dagster_postgres.PostgresEventLogStorage(postgres_server.new_database())
+    stock = PostgresEventLogStorage(postgres_server.new_database())
     batching = BatchingPostgresEventLogStorage(postgres_server.new_database())
 
     for event in events:
@@ -176,7 +176,7 @@ def test_a_batch_leaves_in_the_tables_what_stock_dagster_leaves_event_by_event(
 
     assert content(batching) == content(stock)
     # And either goes on with what the other wrote.
-    again = dagster_postgres.PostgresEventLogStorage(batching.postgres_url)
+    again = PostgresEventLogStorage(batching.postgres_url)
     assert again.get_logs_for_run(events[0].run_id) == events
     again.store_event(events[-1])
     batching.store_event_batch(events[:2])
@@ -278,6 +278,47 @@ def test_many_partitions_are_removed_at_once_and_no_others(postgres_instance: dg
 
     assert postgres_instance.get_dynamic_partitions("first set") == keys[1150:]
     assert postgres_instance.get_dynamic_partitions("second set") == keys[:2]
+
+
+def test_the_keys_of_a_partition_set_are_read_again_whenever_anybody_changed_them(
+    postgres_server: PostgresServer,
+) -> None:
+    url = postgres_server.new_database()
+    ours, others = BatchingPostgresEventLogStorage(url), BatchingPostgresEventLogStorage(url)
+    stock = PostgresEventLogStorage(url)
+    keys = named("known", 6)
+
+    def replace(old: str, new: str) -> None:
+        others.delete_dynamic_partition("set", old)
+        others.add_dynamic_partitions("set", [new])
+
+    changes: list[Callable[[], None]] = [
+        lambda: ours.add_dynamic_partitions("set", keys[:4]),
+        lambda: others.add_dynamic_partitions("set", keys[4:]),
+        lambda: ours.delete_dynamic_partition("set", keys[0]),
+        lambda: others.delete_dynamic_partitions("set", keys[5:]),
+        lambda: stock.add_dynamic_partitions("set", ["of stock Dagster"]),
+        lambda: replace("of stock Dagster", "as many as before"),
+        lambda: replace(keys[1], keys[1]),
+        others.wipe,
+        lambda: ours.add_dynamic_partitions("set", keys[:5]),
+    ]
+    read: list[str] = []
+
+    def executed(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT dynamic_partitions"):
+            read.append(statement)
+
+    for change in changes:
+        change()
+        read.clear()
+        with listening(sqlalchemy.Engine, "before_cursor_execute", executed):
+            found = ours.get_dynamic_partitions("set")
+            found.append("what a caller adds to its own list")
+            assert ours.get_dynamic_partitions("set") == found[:-1]
+        assert len(read) == 1
+        assert found[:-1] == list(stock.get_dynamic_partitions("set"))
+        assert ours.get_dynamic_partitions("another set") == []
 
 
 def test_an_instance_is_opened_by_every_way_to_say_where_the_database_is(postgres_server: PostgresServer) -> None:
