@@ -17,10 +17,12 @@ from bench.inputs import TINY, TWO_K, Renders, show_kinds
 from bench.predecessor import RANGE_BYTES, PictureChain, RefusedError, ffmpeg, header_json
 from bench.report import Report, Table
 from bench.server import fill, running_server, s3_client, settings_for
-from bench.sides import Side, Work, interleaved, started
+from bench.sides import Side, Work, started
 from bench.size import Size
 from exr_pipeline.storage.locations import Location
 
+_CHUNK: Final = 1000
+_MORE: Final = 10  # Times as many files, to see whether the cost of one grows.
 _GENERATOR: Final = "media_type={}&generator=predecessor&version=1"
 
 
@@ -54,7 +56,8 @@ class Ours(Work):
 
         ingest = ChunkIngest(self.settings, self.storage, media=self.storage, rows=self.tables, pool=self.pool)
         wanted = Wanted(thumbnail=self.pictures, proxy=self.pictures)
-        self.progress = ingest.run(locations, wanted, on_written=lambda _: None)
+        for start in range(0, len(locations), _CHUNK):
+            ingest.run(locations[start : start + _CHUNK], wanted, on_written=lambda _: None)
 
     def check(self, locations: list[Location]) -> dict[str, int]:
         """Everything is in the tables."""
@@ -130,7 +133,7 @@ class Predecessor(Work):
 
 def run(size: Size, folder: Path) -> Report:
     """Headers only, then with pictures."""
-    ratios = Table(["products", "x faster than the predecessor", "x its peak memory"])
+    ratios = Table(["products", "x faster than the predecessor", "x its peak memory", "x slower per file than fewer"])
     figures = Table(
         [
             "products",
@@ -150,22 +153,32 @@ def run(size: Size, folder: Path) -> Report:
         for products, (many, few) in counts.items():
             pictures = products != "headers"
             few = min(many, few if pictures else 200)
-            locations = fill(_renders(many, folder, size) if pictures else _library(many, folder, size))
-            work_folders = [folder / f"{products}-{side}" for side in ("ours", "predecessor")]
-            sides = [
-                Side("ours", partial(Ours, work_folders[0], pictures)),
-                Side("predecessor", partial(Predecessor, work_folders[1], pictures)),
-            ]
+            more = 0 if pictures or size.files else _MORE * many
+            if pictures:
+                locations = fill(_renders(many, folder, size))
+            else:
+                locations = fill(_library(max(many, more), folder, size))
+            ours = Side("ours", partial(Ours, folder / f"{products}-ours", pictures))
+            theirs = Side("predecessor", partial(Predecessor, folder / f"{products}-predecessor", pictures))
+            grown = Side("ours, more files", partial(Ours, folder / f"{products}-more", pictures))
+            sides = [ours, theirs, grown] if more else [ours, theirs]
             with started(sides):
                 for side in () if size.tiny else sides:
                     side.ask(locations[:2])
-                for _ in range(size.rounds(3)):
-                    interleaved(sides[:1], 1, locations)
-                    interleaved(sides[1:], 1, locations[:few])
-            ours, theirs = sides
+                for turn in range(size.rounds(3)):
+                    ours.take_turn(locations[:many])
+                    theirs.take_turn(locations[:few])
+                    if more and not turn:
+                        grown.take_turn(locations)
             rates = many / ours.median, few / theirs.median
-            ratios.add(products, rates[0] / rates[1], ours.peak_mib / theirs.peak_mib)
+            ratios.add(products, rates[0] / rates[1], ours.peak_mib / theirs.peak_mib, None)
             figures.add(products, many, few, *rates, ours.peak_mib, theirs.peak_mib)
+            if more:
+                rate = more / grown.median
+                ratios.add(
+                    f"{products}, {more:,} files", rate / rates[1], grown.peak_mib / theirs.peak_mib, rates[0] / rate
+                )
+                figures.add(f"{products}, {more:,} files", more, few, rate, rates[1], grown.peak_mib, theirs.peak_mib)
     return Report(
         "ingest",
         "From objects in an embedded S3 server over HTTP to rows (and media) in empty tables. Ours is `ChunkIngest` on "
@@ -179,6 +192,7 @@ def run(size: Size, folder: Path) -> Report:
         [
             "The predecessor is measured on fewer files, because it is slow and its cost per file does not change.",
             "Peak memory is that of each side's process with all its children; the server is in neither.",
+            f"Chunks of {_CHUNK:,} files, as runs of Dagster have them; of the most files one turn, among the others.",
             "Ours writes rows of `files`, `parts`, `channels` and `attributes`, the predecessor here only of `files`.",
         ],
     )

@@ -6,6 +6,7 @@ Belongs here: run creation, planned events, materializations with metadata, stat
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
@@ -72,6 +73,8 @@ class Runs(Work):
         _products(self.keys, self.sample, first=self.first)
         self.rejected = {key for index, key in enumerate(self.keys, self.first) if _is_rejected(index)}
         self.first += count
+        # What another side has written is not to be waited for in this one's turn.
+        os.sync()
 
     def run(self, count: int) -> None:
         """What a tick decides of a listing of new files, in the first turn; then a run over each chunk of them."""

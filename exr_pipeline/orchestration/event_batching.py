@@ -55,6 +55,7 @@ _BATCHABLE: Final = {
     )
 }
 BATCH_SIZE: Final = 1000
+_PAGE_BYTES: Final = 16_384
 
 
 class BatchedEvents(SqlEventLogStorage):
@@ -274,6 +275,14 @@ class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
             with engine.begin() as connection:
                 yield connection
 
+    def _initdb(self, engine: db.Engine, for_index_shard: bool = False) -> None:
+        # With SQLite's usual pages, into which one event fits, writing takes a twelfth longer.
+        @db.event.listens_for(engine, "connect")
+        def connected(connection: Any, _record: Any) -> None:
+            connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
+
+        super()._initdb(engine, for_index_shard)
+
     def _engine(self, shard: str) -> db.Engine:
         """The index stays open, and of the runs' databases the one in use; not in a process that was forked."""
         here = (os.getpid(), shard)
@@ -344,8 +353,10 @@ class BatchingSqliteStorage(DagsterSqliteStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         folder = Path(os.environ.get("DAGSTER_HOME", "."), base_dir).resolve()
         folder.mkdir(parents=True, exist_ok=True)
+        # Before the base class makes one of Dagster's, whose databases would be as that makes them.
+        event_log_storage = BatchingSqliteEventLogStorage(_event_logs_directory(str(folder)))
         super().__init__(str(folder), inst_data)
-        self._event_log_storage = BatchingSqliteEventLogStorage(_event_logs_directory(str(folder)))
+        self._event_log_storage = event_log_storage
 
     @classmethod
     def from_config_value(  # the base class names itself here

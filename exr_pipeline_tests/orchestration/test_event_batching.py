@@ -231,6 +231,16 @@ def test_the_index_is_not_opened_for_each_statement(instance: dg.DagsterInstance
     assert 1 <= opened["run"] <= 3
 
 
+def test_new_databases_have_pages_into_which_several_events_fit(instance: dg.DagsterInstance) -> None:
+    storage = instance.event_log_storage
+    assert isinstance(storage, BatchingSqliteEventLogStorage)
+    run_id = run_over(instance, named("pages", 2)).run_id
+
+    for shard in ("index", run_id):
+        with closing(sqlite3.connect(storage.path_for_shard(shard))) as connection:
+            assert connection.execute("PRAGMA page_size").fetchone() == (16_384,)
+
+
 def test_exactly_the_bad_files_of_one_asset_show_as_failed(instance: dg.DagsterInstance) -> None:
     keys = named("exact", 50)
     bad = [keys[7], keys[49]]
