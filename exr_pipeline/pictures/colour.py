@@ -219,16 +219,23 @@ def _in_eight_bit(
     processor: Any, pixels: NDArray[np.float32], result: NDArray[np.uint8] | None = None
 ) -> NDArray[np.uint8]:
     """`result`, if given, is filled; it must be contiguous."""
+    import cv2
     import PyOpenColorIO as Ocio
 
-    source = np.ascontiguousarray(pixels, np.float32)
-    height, width = source.shape[:2]
+    width = pixels.shape[1]
     if result is None:
-        result = np.empty(source.shape, np.uint8)
-    processor.apply(
-        Ocio.PackedImageDesc(source, width, height, 3),
-        Ocio.PackedImageDesc(result, width, height, 3, Ocio.BIT_DEPTH_UINT8, 1, 3, 3 * width),
-    )
+        result = np.empty(pixels.shape, np.uint8)
+    for start in range(0, len(pixels), _APPLIED_LINES):
+        # What OCIO computes in; to make it of RGB and back takes OCIO longer than OpenCV.
+        source = cv2.cvtColor(
+            np.ascontiguousarray(pixels[start : start + _APPLIED_LINES], np.float32), cv2.COLOR_RGB2RGBA
+        )
+        shown = np.empty(source.shape, np.uint8)
+        processor.apply(
+            Ocio.PackedImageDesc(source, width, len(source), 4),
+            Ocio.PackedImageDesc(shown, width, len(shown), 4, Ocio.BIT_DEPTH_UINT8, 1, 4, 4 * width),
+        )
+        cv2.cvtColor(shown, cv2.COLOR_RGBA2RGB, dst=result[start : start + _APPLIED_LINES])
     return result
 
 

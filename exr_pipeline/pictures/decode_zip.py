@@ -172,24 +172,23 @@ def _inflated(stored: Sequence[bytes], size: int, layout: _Layout) -> NDArray[np
     half = layout.line // 2
     first, last = layout.first // 2, layout.last // 2
     rows = whole.reshape(len(stored), 2, -1, half).transpose(1, 0, 2, 3)  # even or odd, chunk, line, byte
-    wanted = np.empty((*rows.shape[:3], last - first), np.uint8)
-    np.bitwise_xor(rows[..., first:last], np.uint8(128), out=wanted)  # which is minus 128
-    sums = cv2.integral(wanted.reshape(1, -1))[1, 1:].astype(np.uint8).reshape(-1, last - first)
+    steps = np.empty((*rows.shape[:3], last - first), np.uint8)
+    np.bitwise_xor(rows[..., first:last], np.uint8(128), out=steps)  # which is minus 128
 
     # What each row begins with: all rows of the chunk before it, what of its own is left out, and the 128 that is not
-    # taken off a chunk's first byte.
-    ends = sums[:, -1].copy()
-    before, after = _sums(rows[..., :first]), _sums(rows[..., last:])
-    of_rows = before + np.diff(ends, prepend=np.uint8(0)).reshape(before.shape) + after
+    # taken off a chunk's first byte. OpenCV's sums go on from row to row: less what the row before ended with.
+    of_rows = _sums(rows)
     of_chunks = of_rows.transpose(1, 0, 2).reshape(len(stored), -1)
     earlier = np.cumsum(of_chunks, axis=1, dtype=np.uint8) - of_chunks
-    starts = earlier.reshape(len(stored), 2, -1).transpose(1, 0, 2) + before + np.uint8(128)
-    # OpenCV's sums go on from row to row.
-    starts = starts.ravel()
-    starts[1:] -= ends[:-1]
-    sums += starts[:, np.newaxis]
+    starts = earlier.reshape(len(stored), 2, -1).transpose(1, 0, 2) + _sums(rows[..., :first]) + np.uint8(128)
+    ends = starts + (of_rows if last - first == half else _sums(rows[..., first:last]))
+    in_rows = steps.reshape(-1, last - first)
+    in_rows[:, 0] += starts.ravel()
+    in_rows[1:, 0] -= ends.ravel()[:-1]
+
+    sums = cv2.integral(steps.reshape(1, -1))[1, 1:].astype(np.uint8)
     even, odd = sums[: len(sums) // 2], sums[len(sums) // 2 :]
-    return np.asarray(cv2.merge((even, odd))).reshape(len(even), -1)
+    return np.asarray(cv2.merge((even, odd))).reshape(-1, layout.last - layout.first)
 
 
 def _sums(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -202,9 +201,13 @@ def _pixels(taken: NDArray[np.uint8], layout: _Layout, width: int) -> NDArray[np
     """Pixels (lines, columns, channels) of the wanted bytes."""
     import cv2
 
-    planes = []
-    for start, dtype in layout.channels:
-        stored = taken[:, start : start + width * np.dtype(dtype).itemsize].view(dtype)
-        # OpenCV uses the processor's own conversion from half, numpy does not.
-        planes.append(cv2.add(stored, 0, dtype=cv2.CV_32F) if dtype == "<f2" else stored.astype(np.float32))
-    return np.asarray(cv2.merge(planes), np.float32).reshape(len(taken), width, len(planes))
+    stored = [
+        taken[:, start : start + width * np.dtype(dtype).itemsize].view(dtype) for start, dtype in layout.channels
+    ]
+    if all(plane.dtype == np.float16 for plane in stored):
+        merged = cv2.merge([plane.view(np.uint16) for plane in stored]).view(np.float16)
+        # OpenCV uses the processor's own conversion, numpy does not.
+        pixels = cv2.add(merged.reshape(len(taken), -1), 0, dtype=cv2.CV_32F)
+    else:
+        pixels = cv2.merge([plane.astype(np.float32) for plane in stored])
+    return np.asarray(pixels, np.float32).reshape(len(taken), width, len(stored))
