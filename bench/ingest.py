@@ -11,7 +11,10 @@ from datetime import UTC, datetime
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from pydantic import SecretStr
 
 from bench.inputs import TINY, TWO_K, Renders, show_kinds
 from bench.predecessor import RANGE_BYTES, PictureChain, RefusedError, ffmpeg, header_json
@@ -20,21 +23,63 @@ from bench.server import fill, running_server, s3_client, settings_for
 from bench.sides import Side, Work, started
 from bench.size import Size
 from exr_pipeline.storage.locations import Location
+from exr_pipeline_tests.vast_emulator.running import running_emulator
+
+if TYPE_CHECKING:
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.tables import TableStore
 
 _CHUNK: Final = 1000
 _MORE: Final = 10  # Times as many files, to see whether the cost of one grows.
 _GENERATOR: Final = "media_type={}&generator=predecessor&version=1"
 
 
+_COUNTED: Final = ("files", "parts", "channels", "attributes", "proxy_outputs")
+
+
+class Tables:
+    """Empty tables for each turn: a DuckDB file, or a schema in the VAST DataBase at `vast`."""
+
+    def __init__(self, folder: Path, settings: Settings, vast: str | None) -> None:
+        self._folder, self._settings, self._vast, self._turns = folder, settings, vast, 0
+
+    def new(self) -> TableStore:
+        """The next ones."""
+        from exr_pipeline.tables import open_table_store
+
+        self._turns += 1
+        values: dict[str, Any] = {"database": self._folder / f"{self._turns}.duckdb"}
+        if self._vast:
+            values = {
+                "vast_db_endpoint": self._vast,
+                "vast_db_access_key": SecretStr("test"),
+                "vast_db_secret_key": SecretStr("a secret"),
+                "vast_db_bucket": "vastdb",
+                "vast_db_schema": f"bench_{uuid4().hex}",
+            }
+        tables = open_table_store(self._settings.model_copy(update=values))
+        tables.create_tables()
+        return tables
+
+
+def _rows_in(tables: TableStore, files: int) -> int:
+    """How many rows the files have in all tables; raises if they are not ready."""
+    counts = tables.counts_by_state()
+    if counts != {"ready": files}:
+        raise RuntimeError(f"{files} files, but {counts}: {tables.sql('FROM failed_files')}")
+    return sum(tables.sql(f"SELECT count(*) AS n FROM {name}").to_pylist()[0]["n"] for name in _COUNTED)
+
+
 class Ours(Work):
     """`ChunkIngest`, with its pool of picture workers already started if pictures are wanted."""
 
-    def __init__(self, folder: Path, pictures: bool) -> None:
+    def __init__(self, folder: Path, pictures: bool, vast: str | None) -> None:
         from exr_pipeline.pictures import PicturePool, PictureSettings
         from exr_pipeline.storage.objects import ObjectStorage
 
-        self.folder, self.pictures, self.turns = folder, pictures, 0
+        self.pictures = pictures
         self.settings = settings_for(folder)
+        self.empty = Tables(folder, self.settings, vast)
         self.storage = ObjectStorage(self.settings)
         self.open = ExitStack()
         self.pool = (
@@ -43,12 +88,7 @@ class Ours(Work):
 
     def prepare(self, locations: list[Location]) -> None:
         """Empty tables."""
-        from exr_pipeline.tables import open_table_store
-
-        self.turns += 1
-        database = self.folder / f"{self.turns}.duckdb"
-        self.tables = open_table_store(self.settings.model_copy(update={"database": database}))
-        self.tables.create_tables()
+        self.tables = self.empty.new()
 
     def run(self, locations: list[Location]) -> None:
         """Ingest."""
@@ -59,12 +99,9 @@ class Ours(Work):
         for start in range(0, len(locations), _CHUNK):
             ingest.run(locations[start : start + _CHUNK], wanted, on_written=lambda _: None)
 
-    def check(self, locations: list[Location]) -> dict[str, int]:
-        """Everything is in the tables."""
-        counts = self.tables.counts_by_state()
-        if counts != {"ready": len(locations)}:
-            raise RuntimeError(f"{len(locations)} files, but {counts}: {self.tables.sql('FROM failed_files')}")
-        return counts
+    def check(self, locations: list[Location]) -> int:
+        """Everything is in the tables; how many rows."""
+        return _rows_in(self.tables, len(locations))
 
     def close(self) -> None:
         """End the workers."""
@@ -74,20 +111,15 @@ class Ours(Work):
 class Predecessor(Work):
     """Event by event: range or whole object into a temporary file, OpenImageIO, one row per transaction."""
 
-    def __init__(self, folder: Path, pictures: bool) -> None:
-        self.folder, self.pictures, self.turns = folder, pictures, 0
-        self.settings = settings_for(folder)
+    def __init__(self, folder: Path, pictures: bool, vast: str | None) -> None:
+        self.pictures = pictures
+        self.empty = Tables(folder, settings_for(folder), vast)
         self.client = s3_client()
         self.chain = PictureChain.found()
 
     def prepare(self, locations: list[Location]) -> None:
         """Empty tables."""
-        from exr_pipeline.tables import open_table_store
-
-        self.turns += 1
-        database = self.folder / f"{self.turns}.duckdb"
-        self.tables = open_table_store(self.settings.model_copy(update={"database": database}))
-        self.tables.create_tables()
+        self.tables = self.empty.new()
 
     def run(self, locations: list[Location]) -> None:
         """One after another."""
@@ -123,16 +155,13 @@ class Predecessor(Work):
         source = SourceFile(location, answer["ContentLength"], answer["LastModified"], answer["ETag"].strip('"'))
         self.tables.write(unread_rows([(source, FileState("ready", None))], inspected_at=now), now=now)
 
-    def check(self, locations: list[Location]) -> dict[str, int]:
-        """Everything is in the tables."""
-        counts = self.tables.counts_by_state()
-        if counts != {"ready": len(locations)}:
-            raise RuntimeError(f"{len(locations)} files, but {counts}")
-        return counts
+    def check(self, locations: list[Location]) -> int:
+        """Everything is in the tables; how many rows."""
+        return _rows_in(self.tables, len(locations))
 
 
 def run(size: Size, folder: Path) -> Report:
-    """Headers only, then with pictures."""
+    """Headers only into both kinds of tables, and ten times as many; then with pictures."""
     ratios = Table(["products", "x faster than the predecessor", "x its peak memory", "x slower per file than fewer"])
     figures = Table(
         [
@@ -140,58 +169,59 @@ def run(size: Size, folder: Path) -> Report:
             "files, ours",
             "files, predecessor",
             "ours, files/s",
+            "ours, rows/s",
             "predecessor, files/s",
             "ours, MiB",
             "predecessor, MiB",
         ]
     )
-    counts = {
-        "headers": (size.count(2000, 8), size.count(200, 4)),
-        "headers and pictures": (size.count(12, 2), min(size.count(12, 2), size.count(3, 1))),
-    }
-    with running_server(folder):
-        for products, (many, few) in counts.items():
-            pictures = products != "headers"
-            few = min(many, few if pictures else 200)
-            more = 0 if pictures or size.files else _MORE * many
-            if pictures:
-                locations = fill(_renders(many, folder, size))
-            else:
-                locations = fill(_library(max(many, more), folder, size))
-            ours = Side("ours", partial(Ours, folder / f"{products}-ours", pictures))
-            theirs = Side("predecessor", partial(Predecessor, folder / f"{products}-predecessor", pictures))
-            grown = Side("ours, more files", partial(Ours, folder / f"{products}-more", pictures))
-            sides = [ours, theirs, grown] if more else [ours, theirs]
+    many, emulated = size.count(2000, 8), min(size.count(500, 4), 500)
+    pictures = size.count(12, 2)
+    with running_server(folder), running_emulator() as emulator:
+        more = many if size.files else _MORE * many
+        library = fill(_library(max(many, more), folder, size))
+        renders = fill(_renders(pictures, folder, size))
+        # Name, files, files of the predecessor, whether with pictures, where the tables are.
+        cases = [
+            ("headers", library[:many], min(many, 4 if size.tiny else 200), False, None),
+            ("headers, VAST emulated", library[:emulated], min(emulated, 4 if size.tiny else 50), False, emulator.url),
+            ("headers and pictures", renders, min(pictures, 1 if size.tiny else 3), True, None),
+        ]
+        for name, files, few, with_pictures, vast in cases:
+            ours = Side("ours", partial(Ours, folder / f"{name}-ours", with_pictures, vast))
+            theirs = Side("predecessor", partial(Predecessor, folder / f"{name}-predecessor", with_pictures, vast))
+            grown = Side("ours, more files", partial(Ours, folder / f"{name}-more", with_pictures, vast))
+            has_more = name == "headers" and more > many
+            sides = [ours, theirs, grown] if has_more else [ours, theirs]
             with started(sides):
                 for side in () if size.tiny else sides:
-                    side.ask(locations[:2])
+                    side.ask(files[:2])
                 for turn in range(size.rounds(3)):
-                    ours.take_turn(locations[:many])
-                    theirs.take_turn(locations[:few])
-                    if more and not turn:
-                        grown.take_turn(locations)
-            rates = many / ours.median, few / theirs.median
-            ratios.add(products, rates[0] / rates[1], ours.peak_mib / theirs.peak_mib, None)
-            figures.add(products, many, few, *rates, ours.peak_mib, theirs.peak_mib)
-            if more:
-                rate = more / grown.median
-                ratios.add(
-                    f"{products}, {more:,} files", rate / rates[1], grown.peak_mib / theirs.peak_mib, rates[0] / rate
-                )
-                figures.add(f"{products}, {more:,} files", more, few, rate, rates[1], grown.peak_mib, theirs.peak_mib)
+                    ours.take_turn(files)
+                    theirs.take_turn(files[:few])
+                    if has_more and not turn:
+                        grown.take_turn(library)
+            theirs_per_second = few / theirs.median
+            compared = [(name, ours, len(files)), (f"{name}, {more:,} files", grown, more)]
+            for case, side, count in compared[: len(sides) - 1]:
+                rate = count / side.median
+                slower = None if side is ours else len(files) / ours.median / rate
+                ratios.add(case, rate / theirs_per_second, side.peak_mib / theirs.peak_mib, slower)
+                rows = side.values[-1] / side.median
+                figures.add(case, count, few, rate, rows, theirs_per_second, side.peak_mib, theirs.peak_mib)
     return Report(
         "ingest",
         "From objects in an embedded S3 server over HTTP to rows (and media) in empty tables. Ours is `ChunkIngest` on "
         "all cores. The predecessor is its handler in a loop: boto3 GET (of 256 KB for headers), temporary file, "
         "OpenImageIO, for pictures three oiiotool processes"
-        f"{' and ffmpeg' if ffmpeg() else ''} and two PUTs, then one row in a transaction of its own in the same "
-        f"DuckDB store. Headers: files of the sample show; pictures: 2K renders of 24 channels, ZIP. Medians of "
-        f"{size.rounds(3)} turns.",
+        f"{' and ffmpeg' if ffmpeg() else ''} and two PUTs, then one row in a transaction of its own in tables "
+        "of the same kind: a DuckDB file, or an emulator of VAST DataBase through its SDK, over HTTP. Headers: files "
+        f"of the sample show; pictures: 2K renders of 24 channels, ZIP. Medians of {size.rounds(3)} turns.",
         ratios,
         figures,
         [
             "The predecessor is measured on fewer files, because it is slow and its cost per file does not change.",
-            "Peak memory is that of each side's process with all its children; the server is in neither.",
+            "Peak memory is that of each side's process with all its children; the servers are in neither.",
             f"Chunks of {_CHUNK:,} files, as runs of Dagster have them; of the most files one turn, among the others.",
             "Ours writes rows of `files`, `parts`, `channels` and `attributes`, the predecessor here only of `files`.",
         ],

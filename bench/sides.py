@@ -107,6 +107,10 @@ class Side:
         self._process = context.Process(target=_serve, args=(theirs, self.make))
         self._process.start()
         theirs.close()
+        try:
+            self._connection.recv()
+        except EOFError:
+            raise RuntimeError(f"{self.name!r} failed, see above") from None
 
     def _stop(self) -> None:
         self._connection.close()
@@ -115,7 +119,7 @@ class Side:
 
 @contextmanager
 def started(sides: Sequence[Side]) -> Iterator[None]:
-    """The processes of some sides, alive inside the block."""
+    """The processes of some sides, alive inside the block; all of them are ready when it begins."""
     with ExitStack() as stack:
         for side in sides:
             side._start()
@@ -135,6 +139,7 @@ def interleaved(sides: Sequence[Side], rounds: int, *args: Any) -> None:
 
 def _serve(connection: Connection, make: Callable[[], Work]) -> None:
     work = make()
+    connection.send(None)
     try:
         while True:
             try:
