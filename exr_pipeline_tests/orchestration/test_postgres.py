@@ -321,6 +321,24 @@ def test_the_keys_of_a_partition_set_are_read_again_whenever_anybody_changed_the
         assert ours.get_dynamic_partitions("another set") == []
 
 
+def test_a_key_that_comes_while_the_keys_are_read_and_goes_again_is_not_remembered(
+    postgres_server: PostgresServer,
+) -> None:
+    url = postgres_server.new_database()
+    ours, others = BatchingPostgresEventLogStorage(url), BatchingPostgresEventLogStorage(url)
+    ours.add_dynamic_partitions("set", ["stays"])
+
+    def executing(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT dynamic_partitions") and not others.has_dynamic_partition("set", "passing"):
+            others.add_dynamic_partitions("set", ["passing"])
+
+    with listening(ours._engine, "before_cursor_execute", executing):
+        assert ours.get_dynamic_partitions("set") == ["stays", "passing"]
+    others.delete_dynamic_partition("set", "passing")
+
+    assert ours.get_dynamic_partitions("set") == ["stays"]
+
+
 def test_an_instance_is_opened_by_every_way_to_say_where_the_database_is(postgres_server: PostgresServer) -> None:
     url = sqlalchemy.make_url(postgres_server.new_database())
     bare = url.set(drivername="postgresql").render_as_string(hide_password=False)
