@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
-from exr_pipeline.media.colour_tags import UNSPECIFIED
+from exr_pipeline.media.colour_tags import PRIMARIES, TRANSFERS, UNSPECIFIED
 from exr_pipeline.pictures.still import Size, even, fitted
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ _SCALING: Final = "area+accurate_rnd+full_chroma_inp+full_chroma_int"
 # Wide colour or high dynamic range: the values are kept and so are the tags, since there is no right conversion.
 _WIDE_PRIMARIES: Final = frozenset({9, 11, 12})
 _HIGH_RANGE_TRANSFERS: Final = frozenset({16, 18})
+REC709: Final = "Rec.709"
 _BT709: Final = 1
 _BT2020: Final = 9
 
@@ -54,6 +55,16 @@ def kept_tags(context: Any) -> ColourTags:
         return ColourTags()
     matrix = _BT2020 if int(context.colorspace) in {9, 10} else _BT709
     return ColourTags(primaries, _BT709 if transfer == UNSPECIFIED else transfer, matrix)
+
+
+def made_colour_space(stream: MediaStream) -> str:
+    """The colour space of what is made of a stream: Rec.709, or where its tags are kept, these."""
+    primaries, transfer = stream.color_primaries, stream.color_transfer
+    if any(PRIMARIES[code] == primaries for code in _WIDE_PRIMARIES) or any(
+        TRANSFERS[code] == transfer for code in _HIGH_RANGE_TRANSFERS
+    ):
+        return f"as tagged ({primaries}/{transfer})"
+    return REC709
 
 
 def shown_size(stream: MediaStream, box: Size, *, even_sides: bool) -> Size:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.media.frames import frames_at, representative
 from exr_pipeline.media.model import colour_text
+from exr_pipeline.media.picture_graph import REC709, made_colour_space
 from exr_pipeline.media.transcode import transcode
 from exr_pipeline.media.waveform import drawn, measured
 from exr_pipeline.pictures import still
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 _NO_VIEW: Final = "none (display-referred)"
 _WAVEFORM: Final = "none (waveform)"
+_KEPT: Final = "wide colour or high dynamic range, kept as it is tagged: it looks flat on an ordinary display"
 _BY_SIZE: Final = "not tagged: taken for BT.709, or BT.601 below 1280x720"
 
 
@@ -57,24 +59,25 @@ def render_media(
         frames = frames_at(path, name, media, video, places if thumbnail else [0.5], large)
         shown, is_black = representative(frames), not any(frame.max() > 2 for frame in frames)
         strip = filmstrip(frames) if thumbnail else None
-        layer, view = f"video stream {video.index}", _NO_VIEW
+        layer, view, made_space = f"video stream {video.index}", _NO_VIEW, made_colour_space(video)
         space = colour_text(video)
         rule = "tags of the stream" if space != "not stated" else _BY_SIZE
     elif audio is not None:
         shown = drawn(measured(path, name, audio), still.fitted(16 * 4096, 9 * 4096, 1.0, box))
         is_black, layer, view, space, rule = False, f"audio stream {audio.index}", _WAVEFORM, "", ""
+        made_space = "as shown"
     else:
         raise BadInputError(name, "it has neither pictures nor sound")
-    proxy, warnings = None, []
+    proxy, warnings = None, [_KEPT] if view == _NO_VIEW and made_space != REC709 else []
     if proxy_path is not None:
         target = Path(proxy_path)
         made = transcode(path, name, media, target, Size(settings.proxy_width, settings.proxy_height))
-        warnings = made.warnings
+        warnings += made.warnings
         width, height = made.size or (0, 0)
         rate, size = made.rate or Fraction(0), target.stat().st_size
         proxy = Proxy(target, width, height, made.seconds, rate, view, made.colour_space, made.encoder, size)
     return RenderedPictures(
-        thumbnail=_thumbnail(shown, box, view) if thumbnail else None,
+        thumbnail=_thumbnail(shown, box, view, made_space) if thumbnail else None,
         proxy=proxy,
         preview_jpeg=still.preview(shown),
         icon_webp=still.icon(shown),
@@ -103,10 +106,10 @@ def _library_versions() -> dict[str, str]:
     return versions | {name: ".".join(map(str, av.library_versions[name])) for name in ("libavcodec", "libswscale")}
 
 
-def _thumbnail(shown: NDArray[np.uint8], box: Size, view: str) -> Thumbnail:
+def _thumbnail(shown: NDArray[np.uint8], box: Size, view: str, colour_space: str) -> Thumbnail:
     import cv2
 
     size = still.fitted(shown.shape[1], shown.shape[0], 1.0, box)
     if shown.shape[:2] != (size.height, size.width):
         shown = cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
-    return Thumbnail(still.jpeg(shown), size.width, size.height, view, "as shown" if view == _WAVEFORM else "Rec.709")
+    return Thumbnail(still.jpeg(shown), size.width, size.height, view, colour_space, still.jpeg_encoder())

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from exr_pipeline.dpx import nominal_frame_rate
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.media.opening import opened
-from exr_pipeline.media.picture_graph import PictureGraph, kept_tags, shown_size
+from exr_pipeline.media.picture_graph import PictureGraph, kept_tags, made_colour_space, shown_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,8 +145,7 @@ class _Pictures:
         self._origin = start
         self._last: VideoFrame | None = None
         tags = kept_tags(source.streams[facts.index].codec_context)
-        tagged = f"as tagged ({facts.color_primaries}/{facts.color_transfer})"
-        self.colour_space = "Rec.709" if tags.is_bt709 else tagged
+        self.colour_space = made_colour_space(facts)
         self._graph = PictureGraph(facts, self.size, "yuv420p", tags=tags)
         gop = round(self.rate)
         options = {"preset": "veryfast", "crf": "20", "x264-params": f"{_X264}:keyint={gop}:min-keyint={gop}"}

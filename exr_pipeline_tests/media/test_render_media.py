@@ -112,7 +112,8 @@ def test_wide_colour_and_high_dynamic_range_stay_as_they_are_tagged(tmp_path: Pa
     video = ffprobe(target)["streams"][0]
     tags = [video[key] for key in ("color_primaries", "color_transfer", "color_space", "color_range")]
     assert tags == ["bt2020", "smpte2084", "bt2020nc", "tv"]
-    assert made.proxy.colour_space == "as tagged (bt2020/smpte2084)"
+    assert made.proxy.colour_space == made.thumbnail.colour_space == "as tagged (bt2020/smpte2084)"
+    assert [warning for warning in made.warnings if "high dynamic range" in warning]
 
 
 @pytest.mark.parametrize(("rotation", "corner"), [(90, (-1, 0)), (180, (-1, -1)), (270, (0, -1))])
