@@ -209,6 +209,8 @@ def _write(target: str, sheet: Sheet, media_type: str, storage: ObjectStorage) -
     from exr_pipeline.ingest.products import media_tags
 
     storage.write(place(target), sheet.jpeg, content_type="image/jpeg", tags=media_tags(media_type))
+    for warning in sheet.warnings:
+        warn(warning)
     for number, reason in sheet.not_shown.items():
         warn(f"frame {number} is not shown: {reason}")
     stdout.print(

@@ -163,6 +163,7 @@ def _output_row(products: FileProducts, now: datetime) -> dict[str, Any]:
             "thumb_colorspace": thumbnail.colour_space,
             "thumb_resolution": f"{thumbnail.width}x{thumbnail.height}",
             "still_view": thumbnail.view,
+            "still_encoder": thumbnail.encoder,
         }
     if pictures.filmstrip is not None:
         row |= {

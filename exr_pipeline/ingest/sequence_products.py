@@ -236,12 +236,14 @@ def sequence_row(
         row |= {
             "contact_sheet_s3_key": products.contact_sheet_at.key if products.contact_sheet_at else None,
             "contact_sheet_size_bytes": len(sheet.jpeg) if sheet else None,
+            "contact_sheet_encoder": sheet.encoder if sheet else None,
         }
     if wanted.filmstrip:
         strip = products.filmstrip
         row |= {
             "filmstrip_s3_key": products.filmstrip_at.key if products.filmstrip_at else None,
             "filmstrip_size_bytes": len(strip.jpeg) if strip else None,
+            "filmstrip_encoder": strip.encoder if strip else None,
         }
     made_at = products.movie_at or products.contact_sheet_at or products.filmstrip_at
     if made_at is not None:
@@ -254,6 +256,15 @@ def sequence_row(
             "ocio_config": shown.ocio_config,
             "ocio_config_hash": shown.ocio_config_hash,
         }
+    still = products.contact_sheet or products.filmstrip
+    if still is not None:
+        row["still_view"] = still.view
+    # Those of the movie are about all frames, those of a sheet about some.
+    if shown is not None and (movie is not None or not row.get("movie_s3_key")):
+        row |= {
+            "library_versions": json.dumps(shown.library_versions, sort_keys=True),
+            "warnings": json.dumps(shown.warnings, ensure_ascii=False),
+        }
     return row
 
 
@@ -261,7 +272,7 @@ def _movie_columns(products: SequenceProducts, movie: MovieResult | None) -> dic
     if movie is None or products.movie_at is None:
         columns = (
             "movie_frames movie_s3_key movie_size_bytes movie_resolution movie_duration_seconds frame_rate time_code "
-            "movie_preset encoder movie_view library_versions warnings unreadable_frames"
+            "movie_preset encoder movie_view unreadable_frames"
         )
         return dict.fromkeys(columns.split())
     unreadable = {number: why for number, why in movie.not_shown.items() if why != "missing"}
@@ -276,8 +287,6 @@ def _movie_columns(products: SequenceProducts, movie: MovieResult | None) -> dic
         "movie_preset": movie.preset,
         "encoder": movie.encoder,
         "movie_view": movie.view,
-        "library_versions": json.dumps(movie.library_versions, sort_keys=True),
-        "warnings": json.dumps(movie.warnings, ensure_ascii=False),
         "unreadable_frames": json.dumps(unreadable, ensure_ascii=False),
     }
 

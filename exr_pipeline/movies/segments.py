@@ -24,7 +24,7 @@ from exr_pipeline.movies.time_code import to_text
 from exr_pipeline.pictures.still import Size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from concurrent.futures import Future
     from fractions import Fraction
     from types import TracebackType
@@ -261,11 +261,47 @@ def look_at(frame: PlannedFrame, reading: Reading, spool: Path) -> Reference:
         return _reference(show_frame(files, 0, frame, reading))
 
 
-def still_of(frame: PlannedFrame, reading: Reading, spool: Path) -> tuple[NDArray[np.uint8], Reference]:
-    """A frame as a still: its pixels and what they are. Raises `BadInputError` if it cannot be shown."""
+class Still(NamedTuple):
+    """A frame as a still: its pixels, what they are, and what a viewer should know."""
+
+    rgb: NDArray[np.uint8]
+    reference: Reference
+    warnings: tuple[str, ...]
+
+
+def still_of(frame: PlannedFrame, reading: Reading, spool: Path) -> Still:
+    """A frame as a still. Raises `BadInputError` if it cannot be shown."""
     with FrameFiles((frame,), spool, _storage(reading.settings)) as files:
         shown = show_frame(files, 0, frame, reading, medium="still", even_sides=False)
-    return shown.rgb, _reference(shown)
+    return Still(shown.rgb, _reference(shown), _warnings(shown))
+
+
+def differences(reference: Reference, first: Reference) -> list[str]:
+    """What a viewer should know of a frame that is not like the first."""
+    found = []
+    if reference.full_size != first.full_size:
+        here, there = (f"{size.width}x{size.height}" for size in (reference.full_size, first.full_size))
+        found.append(f"{here} pixels instead of {there}: scaled into the size of the first frame")
+    if reference.layer != first.layer:
+        found.append(f"shows {reference.layer} instead of {first.layer}")
+    if reference.source_colour_space != first.source_colour_space:
+        found.append(f"from {reference.source_colour_space} instead of {first.source_colour_space}")
+    return found
+
+
+def in_words(warnings: Mapping[str, list[str]]) -> tuple[str, ...]:
+    """Warnings with the numbers of the frames that they are about, the middle of a long list left out."""
+    return tuple(f"{text} ({_numbers(numbers)})" for text, numbers in warnings.items())
+
+
+def _numbers(numbers: list[str]) -> str:
+    shown = numbers if len(numbers) <= 6 else [*numbers[:5], f"… {len(numbers)} frames"]
+    return f"frame {shown[0]}" if len(shown) == 1 else f"frames {', '.join(shown)}"
+
+
+def _warnings(shown: ShownPicture) -> tuple[str, ...]:
+    replaced = ("pixels of NaN or infinity were replaced",) if shown.nan_pixels or shown.inf_pixels else ()
+    return (*shown.warnings, *replaced)
 
 
 def _reference(shown: ShownPicture) -> Reference:
@@ -395,24 +431,8 @@ class _Encoding:
         return letterboxed(shown.rgb, size), alpha
 
     def _compare(self, shown: ShownPicture, frame: PlannedFrame) -> None:
-        reference = self._segment.reference
-        full = Size(shown.full_width, shown.full_height)
-        if full != reference.full_size:
-            self._report.warn(
-                f"{full.width}x{full.height} pixels instead of {reference.full_size.width}x"
-                f"{reference.full_size.height}: scaled into the size of the first frame",
-                frame.number,
-            )
-        if shown.layer != reference.layer:
-            self._report.warn(f"shows {shown.layer} instead of {reference.layer}", frame.number)
-        if shown.source_colour_space != reference.source_colour_space:
-            self._report.warn(
-                f"from {shown.source_colour_space} instead of {reference.source_colour_space}", frame.number
-            )
-        for text in shown.warnings:
+        for text in (*differences(_reference(shown), self._segment.reference), *_warnings(shown)):
             self._report.warn(text, frame.number)
-        if shown.nan_pixels or shown.inf_pixels:
-            self._report.warn("pixels of NaN or infinity were replaced", frame.number)
 
     def _burnt_in(
         self, index: int, frame: PlannedFrame, rgb: NDArray[np.uint8], alpha: NDArray[np.uint8] | None

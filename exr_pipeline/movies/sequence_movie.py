@@ -31,6 +31,7 @@ from exr_pipeline.movies.segments import (
     Segment,
     SegmentReport,
     encode_segment,
+    in_words,
     look_at,
 )
 from exr_pipeline.movies.time_code import can_drop, counted_rate, to_frames, to_text
@@ -287,7 +288,7 @@ class _Making:
             ocio_config=reference.ocio_config,
             ocio_config_hash=reference.ocio_config_hash,
             library_versions=versions,
-            warnings=tuple(f"{warning} ({_numbers(numbers)})" for warning, numbers in warnings.items()),
+            warnings=in_words(warnings),
             segments=len(jobs),
             reused_segments=len(reused),
             seconds=time.monotonic() - started,
@@ -504,9 +505,3 @@ class _Plan:
     drop_frame: bool
     threads: int
     versions: dict[str, str]
-
-
-def _numbers(numbers: list[str]) -> str:
-    """Frame numbers, the middle of a long list left out."""
-    shown = numbers if len(numbers) <= 6 else [*numbers[:5], f"… {len(numbers)} frames"]
-    return f"frame {shown[0]}" if len(shown) == 1 else f"frames {', '.join(shown)}"

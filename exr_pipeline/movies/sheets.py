@@ -17,11 +17,11 @@ import numpy as np
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.movies.burn_in import labelled, with_mark
 from exr_pipeline.movies.planned import planned_frames
-from exr_pipeline.movies.segments import Reading, letterboxed, still_of
-from exr_pipeline.pictures.filmstrip import FILMSTRIP_FRAMES, FRAME_BOX, evenly, filmstrip
+from exr_pipeline.movies.segments import Reading, differences, in_words, letterboxed, still_of
+from exr_pipeline.pictures.filmstrip import FILMSTRIP_ENCODER, FILMSTRIP_FRAMES, FRAME_BOX, evenly, filmstrip
 from exr_pipeline.pictures.picture_settings import PictureSettings
 from exr_pipeline.pictures.pool import WorkerPool, given_or_own
-from exr_pipeline.pictures.still import Size, jpeg, preview
+from exr_pipeline.pictures.still import Size, jpeg, jpeg_encoder, preview
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exr_pipeline.movies.planned import PlannedFrame
-    from exr_pipeline.movies.segments import Reference
+    from exr_pipeline.movies.segments import Still
     from exr_pipeline.sequences import Sequence as FrameSequence
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.objects import ObjectStorage
@@ -47,7 +47,8 @@ class Sheet:
     """A JPEG of `columns` x `rows` frames, each `frame_size` pixels; `frames` are their numbers, row by row.
 
     In a filmstrip frame number n begins at pixel n * `frame_size.width`. `not_shown` are those of `frames` without or
-    with a damaged file, and why. `preview_jpeg` is a smaller one for web pages.
+    with a damaged file, and why. `preview_jpeg` is a smaller one for web pages. `warnings` are what a viewer should
+    know, with the numbers of frames.
     """
 
     jpeg: bytes
@@ -66,6 +67,9 @@ class Sheet:
     colour_rule: str
     ocio_config: str
     ocio_config_hash: str
+    encoder: str
+    library_versions: dict[str, str]
+    warnings: tuple[str, ...]
 
 
 def contact_sheet(
@@ -102,7 +106,8 @@ def contact_sheet(
         top, left = _GAP + row * (frame.height + _GAP), _GAP + column * (frame.width + _GAP)
         canvas[top : top + frame.height, left : left + frame.width] = labelled(rgb, one.number)
     size = Size(canvas.shape[1], canvas.shape[0])
-    return stills.sheet(jpeg(canvas, quality=_QUALITY), preview(canvas), size, columns, rows)
+    data = jpeg(canvas, quality=_QUALITY)
+    return stills.sheet(data, preview(canvas), size, columns, rows, encoder=jpeg_encoder(_QUALITY))
 
 
 def sequence_filmstrip(
@@ -122,7 +127,8 @@ def sequence_filmstrip(
     planned = _chosen(planned_frames(sequence, storage), frames)
     stills = _Stills(sequence, planned, FRAME_BOX, settings, pictures, pool, on_progress)
     made = filmstrip(stills.pixels)
-    return stills.sheet(made.jpeg, made.preview_jpeg, Size(made.width, made.height), len(planned), 1)
+    size = Size(made.width, made.height)
+    return stills.sheet(made.jpeg, made.preview_jpeg, size, len(planned), 1, encoder=FILMSTRIP_ENCODER)
 
 
 def _chosen(planned: Sequence[PlannedFrame], count: int) -> list[PlannedFrame]:
@@ -151,13 +157,17 @@ class _Stills:
         if not shown:
             number, reason = next(iter(self.not_shown.items()))
             raise BadInputError(sequence.url, f"none of its chosen frames can be shown, frame {number}: {reason}")
-        self.reference: Reference = shown[0][1]
+        self.reference = shown[0].reference
+        self.warnings: dict[str, list[str]] = {}
+        for frame, still in zip(planned, found, strict=True):
+            for text in () if still is None else (*differences(still.reference, self.reference), *still.warnings):
+                self.warnings.setdefault(text, []).append(frame.number)
         self.size = self.reference.size
         black = np.zeros((self.size.height, self.size.width, 3), np.uint8)
         self.pixels: list[NDArray[np.uint8]] = [
             with_mark(black, "MISSING" if frame.location is None else "DAMAGED")
             if still is None
-            else letterboxed(still[0], self.size)
+            else letterboxed(still.rgb, self.size)
             for frame, still in zip(planned, found, strict=True)
         ]
 
@@ -169,9 +179,9 @@ class _Stills:
         pictures: PictureSettings,
         pool: WorkerPool | None,
         on_progress: Callable[[int, int], None] | None,
-    ) -> list[tuple[NDArray[np.uint8], Reference] | None]:
+    ) -> list[Still | None]:
         reading = Reading(settings, pictures, box, with_alpha=False)
-        found: list[tuple[NDArray[np.uint8], Reference] | None] = []
+        found: list[Still | None] = []
         with (
             tempfile.TemporaryDirectory(prefix="exr_pipeline_") as folder,
             given_or_own(pool, pictures) as workers,
@@ -196,7 +206,9 @@ class _Stills:
                     on_progress(done, len(self._planned))
         return found
 
-    def sheet(self, data: bytes, preview_jpeg: bytes, size: Size, columns: int, rows: int) -> Sheet:
+    def sheet(self, data: bytes, preview_jpeg: bytes, size: Size, columns: int, rows: int, *, encoder: str) -> Sheet:
+        from exr_pipeline.pictures.render import library_versions
+
         return Sheet(
             jpeg=data,
             preview_jpeg=preview_jpeg,
@@ -214,4 +226,7 @@ class _Stills:
             colour_rule=self.reference.colour_rule,
             ocio_config=self.reference.ocio_config,
             ocio_config_hash=self.reference.ocio_config_hash,
+            encoder=encoder,
+            library_versions=library_versions(),
+            warnings=in_words(self.warnings),
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from exr_pipeline.pictures.results import Filmstrip
-from exr_pipeline.pictures.still import Size, fitted, jpeg
+from exr_pipeline.pictures.still import Size, fitted, jpeg, jpeg_encoder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 FILMSTRIP_FRAMES: Final = 24
 FRAME_BOX: Final = Size(160, 90)
 _QUALITY: Final = 85
+_SUBSAMPLING: Final = "420"
+FILMSTRIP_ENCODER: Final = jpeg_encoder(_QUALITY, _SUBSAMPLING)
 _PREVIEW_BOX: Final = Size(960, 90)
 _PREVIEW_QUALITY: Final = 60
 
@@ -50,7 +52,7 @@ def filmstrip(frames: Sequence[NDArray[np.uint8]]) -> Filmstrip:
     width, height = strip.shape[1], strip.shape[0]
     preview = cv2.resize(strip, fitted(width, height, 1.0, _PREVIEW_BOX), interpolation=cv2.INTER_AREA)
     return Filmstrip(
-        jpeg(strip, quality=_QUALITY, subsampling="420"),
+        jpeg(strip, quality=_QUALITY, subsampling=_SUBSAMPLING),
         width,
         height,
         len(frames),

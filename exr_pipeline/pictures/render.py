@@ -81,6 +81,7 @@ def _thumbnail(made: Made) -> Thumbnail:
         height=made.rgb.shape[0],
         view=made.view,
         colour_space=made.colour_space,
+        encoder=still.jpeg_encoder(),
     )
 
 

@@ -15,13 +15,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A JPEG of `width` x `height` pixels, made for `view` (display / view), encoded in `colour_space`."""
+    """A JPEG of `width` x `height` pixels, made for `view` (display / view), encoded in `colour_space` by `encoder`."""
 
     jpeg: bytes
     width: int
     height: int
     view: str
     colour_space: str
+    encoder: str
 
 
 @dataclass(frozen=True, slots=True)

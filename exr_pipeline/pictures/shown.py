@@ -185,6 +185,8 @@ class Picture:
 
     def _read(self, source: Source, size: Size) -> NDArray[np.float32]:
         """The lines of the file in working values (or display values of data), and alpha, at a size."""
+        import cv2
+
         level = source.level(size)
         whole = source.levels[level]
         if source.layer.kind in _DATA_KINDS:
@@ -208,8 +210,10 @@ class Picture:
         reduced = reducer.result
         if is_curved or self._is_data:
             return reduced
-        # What is near the end of float might overflow on its way to the working space.
-        np.clip(reduced, -BRIGHTEST, BRIGHTEST, out=reduced)
+        # What is near the end of float might overflow on its way to the working space. To look takes half the time.
+        lowest, highest, _, _ = cv2.minMaxLoc(reduced.reshape(len(reduced), -1))
+        if lowest < -BRIGHTEST or highest > BRIGHTEST:
+            np.clip(reduced, -BRIGHTEST, BRIGHTEST, out=reduced)
         working = self._to_working(_three(reduced[:, :, : self._colours]))
         if source.has_alpha:
             working = np.dstack([working, reduced[:, :, self._colours :]])

@@ -82,6 +82,11 @@ def oriented(pixels: NDArray[np.float32], orientation: int) -> NDArray[np.float3
     return pixels[::rows, ::columns]
 
 
+def jpeg_encoder(quality: int = JPEG_QUALITY, subsampling: str = "444") -> str:
+    """What `jpeg` does with these, for records."""
+    return f"libjpeg-turbo, quality {quality}, {':'.join(subsampling)}"
+
+
 def jpeg(rgb: NDArray[np.uint8], *, quality: int = JPEG_QUALITY, subsampling: str = "444") -> bytes:
     """A JPEG of 8-bit RGB (H, W, 3)."""
     import simplejpeg
@@ -95,9 +100,10 @@ def icon(rgb: NDArray[np.uint8]) -> bytes:
     import cv2
 
     data = b""
+    bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
     for side, quality in _ICONS:
         size = fitted(rgb.shape[1], rgb.shape[0], 1.0, Size(side, side))
-        small = cv2.resize(rgb[:, :, ::-1], size, interpolation=cv2.INTER_AREA)
+        small = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
         data = cv2.imencode(".webp", small, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
         if len(data) <= ICON_BYTES:
             break

@@ -183,6 +183,7 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("filmstrip_s3_key", "string", "Key of the filmstrip; null if none was made"),
         Column("filmstrip_size_bytes", "int64", "Size of the filmstrip"),
         Column("alpha_handling", "string", "What became of alpha: none, or premultiplied or straight, over black"),
+        Column("still_encoder", "string", "Encoder of the thumbnail and its settings"),
     ),
     "media_streams": (
         *_ID,
@@ -239,7 +240,7 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("frame_rate", "string", "Frames per second as a fraction, such as 24000/1001"),
         Column("time_code", "string", "Time code of the first frame"),
         Column("movie_preset", "string", "Preset that the movie was encoded with"),
-        Column("encoder", "string", "Encoder and its settings"),
+        Column("encoder", "string", "Encoder of the movie and its settings"),
         Column("contact_sheet_s3_key", "string", "Key of the contact sheet; null if none was made"),
         Column("contact_sheet_size_bytes", "int64", "Size of the contact sheet"),
         Column("filmstrip_s3_key", "string", "Key of the filmstrip; null if none was made"),
@@ -255,6 +256,9 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("processing_time_seconds", "float64", "Time spent on this sequence"),
         Column("generated_timestamp", "string", "When the outputs were made"),
         Column("generator_version", "string", "Version of this program"),
+        Column("still_view", "string", "Display and view of contact sheet and filmstrip"),
+        Column("contact_sheet_encoder", "string", "Encoder of the contact sheet and its settings"),
+        Column("filmstrip_encoder", "string", "Encoder of the filmstrip and its settings"),
     ),
 }
 

@@ -382,7 +382,7 @@ class _OutputsMerge(_Merge):
 def _proxy_rule(column: str) -> _Rule:
     if column in {"proxy_id", "file_id", "s3_key", "s3_bucket"}:
         return "incoming"
-    if column.startswith(("thumb", "filmstrip")) or column == "still_view":
+    if column.startswith(("thumb", "filmstrip", "still_")):
         return "thumbnail"
     if column.startswith("proxy_") or column == "encoder":
         return "proxy"

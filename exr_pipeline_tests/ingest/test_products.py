@@ -1,11 +1,13 @@
 """What becomes of a file's products: rows, and objects with their tags."""
 
 import asyncio
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from exr_pipeline.ingest.products import (
@@ -19,6 +21,7 @@ from exr_pipeline.ingest.products import (
 )
 from exr_pipeline.inspection import SourceFile, inspect_bytes
 from exr_pipeline.pictures import RenderedPictures
+from exr_pipeline.pictures.movie import ENCODER
 from exr_pipeline.pictures.render import render
 from exr_pipeline.storage.locations import Location, output_locations
 from exr_pipeline.tables.duckdb_store import DuckDBStore
@@ -99,6 +102,38 @@ def test_a_batch_of_all_kinds_is_accepted_by_a_table_store(picture: Path, tmp_pa
     assert output["file_id"] == SOURCE.file_id
     assert (output["thumbnail_s3_key"], output["proxy_s3_key"]) == (OUTPUTS.thumbnail.key, OUTPUTS.proxy.key)
     assert output["thumb_resolution"] == "64x32"
+
+
+def test_the_row_of_outputs_says_how_they_were_made(tmp_path: Path) -> None:
+    pixels = flat(64, 32, (0.5, 0.2, 0.1))
+    pixels[0, 0], pixels[0, 1:3] = np.nan, np.inf
+    products = made(write_rgb(tmp_path / "a.exr", pixels, colorspace="made up"))
+    store = DuckDBStore(tmp_path / "tables.duckdb")
+
+    store.write(rows_of([products], now=NOW), now=NOW)
+
+    (row,) = store.read("proxy_outputs").to_pylist()
+    stated = {
+        "layer": "RGB",
+        "source_colorspace": "ACEScg",
+        "color_rule": "default (scene_linear)",
+        "still_view": "sRGB - Display / ACES 1.0 - SDR Video",
+        "still_encoder": "libjpeg-turbo, quality 92, 4:4:4",
+        "proxy_view": "Rec.1886 Rec.709 - Display / ACES 1.0 - SDR Video",
+        "encoder": ENCODER,
+        "nan_pixels": 1,
+        "inf_pixels": 2,
+        "is_black": False,
+        "alpha_handling": "none",
+    }
+    assert {name: row[name] for name in stated} == stated
+    pictures = products.pictures
+    assert pictures is not None
+    assert (row["ocio_config"], row["ocio_config_hash"]) == (pictures.ocio_config, pictures.ocio_config_hash)
+    assert len(row["ocio_config_hash"]) > 8
+    assert {"OpenColorIO", "OpenImageIO", "libavcodec"} <= set(json.loads(row["library_versions"]))
+    (warning,) = json.loads(row["warnings"])
+    assert "'made up'" in warning
 
 
 def test_making_thumbnails_anew_leaves_what_is_known_of_proxies(picture: Path, tmp_path: Path) -> None:

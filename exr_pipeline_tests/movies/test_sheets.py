@@ -11,11 +11,12 @@ from exr_pipeline.movies.sheets import Sheet, contact_sheet, sequence_filmstrip
 from exr_pipeline.pictures.still import Size
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline_tests.movies.frames import InlinePool, number_of, sequence_in, settings, write_frames
+from exr_pipeline_tests.pictures.files import write_rgb
 
 
 @pytest.fixture(autouse=True)
 def _inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exr_pipeline.movies.sheets.WorkerPool", InlinePool)
+    monkeypatch.setattr("exr_pipeline.pictures.pool.WorkerPool", InlinePool)
 
 
 def made(make: Any, folder: Path, **options: Any) -> tuple[Sheet, np.ndarray]:
@@ -35,6 +36,32 @@ def test_a_filmstrip_is_cut_into_its_frames_by_its_width(tmp_path: Path):
     cells = np.split(pixels, 10, axis=1)
     assert [number_of(cell) for cell in cells] == [5, 15, 25, 35, 45, 55, 65, 75, 85, 95]
     assert sheet.frames == tuple(str(1001 + number) for number in range(5, 100, 10))
+
+
+@pytest.mark.parametrize("make", [contact_sheet, sequence_filmstrip])
+def test_what_a_viewer_should_know_is_told_with_the_numbers_of_frames(tmp_path: Path, make: Any):
+    folder = write_frames(tmp_path / "f", range(2), colorspace="made up")
+    write_rgb(folder / "shot.1003.exr", np.full((18, 32, 3), np.nan, np.float32))
+    sheet, _ = made(make, folder)
+    (unknown, *others) = sorted(sheet.warnings, key=lambda warning: "made up" not in warning)
+    assert "'made up'" in unknown
+    assert unknown.endswith("(frames 1001, 1002)")
+    assert sorted(others) == [
+        "32x18 pixels instead of 64x36: scaled into the size of the first frame (frame 1003)",
+        "pixels of NaN or infinity were replaced (frame 1003)",
+    ]
+
+
+def test_a_sheet_says_how_it_was_made(tmp_path: Path):
+    folder = write_frames(tmp_path / "f", range(2))
+    sheet, _ = made(contact_sheet, folder)
+    strip, _ = made(sequence_filmstrip, folder)
+    assert (sheet.encoder, strip.encoder) == (
+        "libjpeg-turbo, quality 88, 4:4:4",
+        "libjpeg-turbo, quality 85, 4:2:0",
+    )
+    assert sheet.library_versions == strip.library_versions
+    assert {"OpenColorIO", "OpenImageIO", "simplejpeg"} <= set(sheet.library_versions)
 
 
 def test_a_filmstrip_of_few_frames_has_no_more(tmp_path: Path):

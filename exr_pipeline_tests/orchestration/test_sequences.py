@@ -1,6 +1,7 @@
 """Sequences through Dagster: the sensor finds them, a run makes their media, their status is exact."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,12 @@ def test_a_settled_sequence_becomes_a_movie_a_sheet_and_a_strip_and_again_when_a
     row = shots.rows()["a.####.exr"]
     assert (row["state"], row["frame_count"], row["missing_frames"], row["movie_frames"]) == ("ready", 3, "3", 4)
     assert (row["first_frame"], row["last_frame"], row["frame_rate"]) == ("1", "4", "24")
+    (told,) = [
+        entry.user_message
+        for entry in shots.instance.all_logs(run.run_id)
+        if entry.user_message.startswith("a.####.exr: 4/4 frames")
+    ]
+    assert re.fullmatch(r"a\.####\.exr: 4/4 frames, [0-9.]+ frames/s(, about 0 s left)?", told)
     movie = shots.pipeline.storage.read(shots.bucket.child("shot/.proxies/a.@@@@_sequence.mp4"))[1]
     assert len(movie) == row["movie_size_bytes"]
     assert frame_count(movie, tmp_path) == 4
@@ -141,9 +148,39 @@ def test_a_sequence_that_cannot_be_made_fails_alone_with_its_reason(shots: Shots
     assert "1 frames are missing: 2" in row["reason"]
     assert row["movie_s3_key"] is None
     assert row["filmstrip_s3_key"].endswith("/.proxies/gap.@_filmstrip.jpg")
+    made = shots.rows()["good.#.exr"]
+    assert made["movie_view"] == "Rec.1886 Rec.709 - Display / ACES 1.0 - SDR Video"
+    assert "libx264" in made["encoder"]
+    assert (row["movie_view"], row["encoder"]) == (None, None)
+    for each in (row, made):
+        assert (each["source_colorspace"], each["color_rule"]) == ("ACEScg", "default (scene_linear)")
+        assert each["still_view"] == "sRGB - Display / ACES 1.0 - SDR Video"
+        assert each["contact_sheet_encoder"] == "libjpeg-turbo, quality 88, 4:4:4"
+        assert each["filmstrip_encoder"] == "libjpeg-turbo, quality 85, 4:2:0"
+        assert each["ocio_config"]
+        assert each["ocio_config_hash"]
+        assert "OpenColorIO" in json.loads(each["library_versions"])
+        assert json.loads(each["warnings"]) == []
     (told,) = shots.observations("sequence_mp4")[bad]
     assert "missing" in str(told.description)
     assert shots.tick().run_requests == []
+
+
+def test_what_a_viewer_should_know_is_in_the_row_even_if_only_the_sheets_were_made(
+    shots: Shots, tmp_path: Path
+) -> None:
+    settings = shots.pipeline.settings.model_copy(update={"sequence_missing": "error"})
+    shots.pipeline = Pipeline(settings)
+    shots.defs = build_defs(settings=settings, resource_overrides={"pipeline": shots.pipeline})
+    frame = write_rgb(tmp_path / "a.exr", flat(64, 36, (0.5, 0.2, 0.1)), colorspace="made up").read_bytes()
+    shots.ingest({f"{name}.{number}.exr": frame for name, last in (("gap", 3), ("good", 2)) for number in (1, last)})
+
+    shots.obey(shots.tick())
+
+    for name, last in (("gap", 3), ("good", 2)):
+        (warning,) = json.loads(shots.rows()[f"{name}.#.exr"]["warnings"])
+        assert "'made up'" in warning
+        assert warning.endswith(f"(frames 1, {last})")
 
 
 def test_progress_tells_sequences_of_one_name_in_two_folders_apart(shots: Shots, frames: list[bytes]) -> None:
