@@ -67,6 +67,8 @@ def test_dagster_understands_every_block(engine: str, tmp_path: Path) -> None:
     settings = ref.settings
     assert settings["run_monitoring"]["enabled"]
     assert settings["run_retries"] == {"enabled": True, "max_retries": 5, "retry_on_asset_or_op_failure": False}
+    # Dagster itself forgets only ticks that did nothing.
+    assert set(settings["retention"]["sensor"]["purge_after_days"]) == {"skipped", "success", "failure"}
     (limit,) = settings["concurrency"]["runs"]["tag_concurrency_limits"]
     assert limit["key"] == "exr_pipeline/show"
     assert limit["limit"] < settings["concurrency"]["runs"]["max_concurrent_runs"]

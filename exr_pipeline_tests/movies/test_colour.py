@@ -23,7 +23,7 @@ DISPLAY = "Rec.1886 Rec.709 - Display"
 def test_each_frame_of_a_movie_is_shown_by_its_own_source_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, view: str | None
 ):
-    monkeypatch.setattr("exr_pipeline.movies.sequence_movie.WorkerPool", InlinePool)
+    monkeypatch.setattr("exr_pipeline.pictures.pool.WorkerPool", InlinePool)
     folder = tmp_path / "f"
     folder.mkdir()
     for number, (attributes, values, *_) in enumerate(SOURCES, start=1001):

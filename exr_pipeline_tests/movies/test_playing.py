@@ -55,7 +55,7 @@ def played(page: Page, mp4: bytes, moment: float) -> tuple[dict[str, Any], np.nd
 def test_a_proxy_and_the_movie_of_a_sequence_play_in_a_browser_with_their_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("exr_pipeline.movies.sequence_movie.WorkerPool", InlinePool)
+    monkeypatch.setattr("exr_pipeline.pictures.pool.WorkerPool", InlinePool)
     still = write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="ACEScg")
     proxy = render(str(still), "x.exr", thumbnail=False, proxy=True, settings=picture_settings(proxy_seconds=0.5)).proxy
     assert proxy is not None

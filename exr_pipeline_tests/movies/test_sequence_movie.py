@@ -16,13 +16,14 @@ import OpenEXR
 import pytest
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
+from exr_pipeline.movies.burn_in import with_burn_in
 from exr_pipeline.movies.presets import load_presets
 from exr_pipeline.movies.sequence_movie import MovieProgress, MovieResult, make_movie
 from exr_pipeline.pictures.still import Size
 from exr_pipeline.sequences import resolve_sequence
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
-from exr_pipeline_tests.movies.ffprobe import probed
+from exr_pipeline_tests.movies.ffprobe import probed, raw_frames
 from exr_pipeline_tests.movies.frames import (
     HEIGHT,
     WIDTH,
@@ -34,7 +35,7 @@ from exr_pipeline_tests.movies.frames import (
     settings,
     write_frames,
 )
-from exr_pipeline_tests.pictures.files import write_deep_exr, write_rgb
+from exr_pipeline_tests.pictures.files import write_deep_exr, write_exr, write_rgb
 
 
 def make(folder: Path, target: Path, **options: Any) -> MovieResult:
@@ -48,7 +49,7 @@ def make(folder: Path, target: Path, **options: Any) -> MovieResult:
 
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exr_pipeline.movies.sequence_movie.WorkerPool", InlinePool)
+    monkeypatch.setattr("exr_pipeline.pictures.pool.WorkerPool", InlinePool)
 
 
 def left_over(target: Path) -> list[str]:
@@ -263,6 +264,50 @@ def test_burn_in_writes_at_the_bottom_only_where_asked(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("inline")
+def test_each_frame_is_burnt_in_with_its_own_name_number_and_time_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = write_frames(tmp_path / "f", range(14), framesPerSecond=Fraction(30000, 1001))
+    with_time_code(folder / "shot.1001.exr", "00:00:59;20")
+    (folder / "shot.1004.exr").unlink()
+    burnt: list[dict[str, str]] = []
+
+    def noted(rgb: np.ndarray, texts: dict[str, str]) -> np.ndarray:
+        burnt.append(dict(texts))
+        return with_burn_in(rgb, texts)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("exr_pipeline.movies.segments.with_burn_in", noted)
+    result = make(folder, tmp_path / "a.mp4", burn_in=("name", "frame", "timecode"))
+
+    assert result.segments == 2
+    numbers = [str(number) for number in range(1001, 1015)]
+    assert [texts["frame"] for texts in burnt] == numbers
+    names = [f"shot.{number}.exr" for number in numbers]
+    assert [texts["name"] for texts in burnt] == [*names[:3], "shot.####.exr", *names[4:]]
+    # The first two numbers of a minute are left out.
+    codes = [*(f"00:00:59;{frame}" for frame in range(20, 30)), *(f"00:01:00;0{frame}" for frame in range(2, 6))]
+    assert [texts["timecode"] for texts in burnt] == codes
+
+
+@pytest.mark.usefixtures("inline")
+def test_alpha_is_kept_where_the_codec_has_it_and_covers_what_is_drawn(tmp_path: Path):
+    folder = tmp_path / "f"
+    folder.mkdir()
+    for number in (1001, 1002, 1004):
+        colour = np.full((HEIGHT, WIDTH), 0.2, np.float32)
+        alpha = np.tile(np.linspace(0, 1, WIDTH, dtype=np.float32), (HEIGHT, 1))
+        write_exr(
+            folder / f"shot.{number}.exr", {"R": colour * alpha, "G": colour * alpha, "B": colour * alpha, "A": alpha}
+        )
+    make(folder, tmp_path / "a.mov", preset=load_presets()["prores-4444"], missing="black", burn_in=("frame",))
+    frames = raw_frames(tmp_path / "a.mov", (WIDTH, HEIGHT), "rgba")
+    expected = np.linspace(0, 255, WIDTH)
+    for index in (0, 1, 3):
+        assert np.abs(frames[index][4, :, 3] - expected).max() < 3
+        assert (frames[index][HEIGHT * 2 // 3 :, : WIDTH * 3 // 4, 3] > 250).any(), "where the number is drawn"
+    make(folder, tmp_path / "b.mov", preset=load_presets()["prores"], missing="black")
+    assert "yuva" not in probed(tmp_path / "b.mov")["pix_fmt"]
+
+
+@pytest.mark.usefixtures("inline")
 def test_the_size_is_bounded_by_the_box_and_has_even_sides(tmp_path: Path):
     result = make(write_frames(tmp_path / "f", range(2)), tmp_path / "a.mp4", box=Size(33, 33))
     assert tuple(result.size) == (32, 18)
@@ -393,7 +438,7 @@ from pathlib import Path
 from exr_pipeline_tests.movies.test_sequence_movie import make
 
 if __name__ == "__main__":
-    make(Path(sys.argv[1]), Path(sys.argv[2]), settings={"workers": 1})
+    make(Path(sys.argv[1]), Path(sys.argv[2]), settings={"workers": 1, "movie_segment_frames": 120})
     print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -402,14 +447,14 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path):
     peaks = []
     for count in (12, 120):
         folder = tmp_path / f"f{count}"
-        write_rgb(tmp_path / "frame.exr", numbered(count, 480, 270))
+        write_rgb(tmp_path / "frame.exr", numbered(count, 960, 540))
         folder.mkdir()
         for index in range(count):
             os.link(tmp_path / "frame.exr", folder / f"shot.{1001 + index}.exr")
         command = [sys.executable, "-c", MEASURE, str(folder), str(tmp_path / "a.mp4")]
         said = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=900, check=True).stdout
         peaks.append([int(kilobytes) / 1024 for kilobytes in said.split()])
-    # A decoded frame is 1.5 MiB in float: 108 more of them would be 160 MiB.
+    # A decoded frame is 1.5 MiB: 108 more of them would be 160 MiB.
     assert peaks[1][0] - peaks[0][0] < 40, peaks
     assert peaks[1][1] - peaks[0][1] < 20, peaks
 

@@ -26,6 +26,7 @@ from exr_pipeline_tests.orchestration.test_runs import ASSETS, PICTURES
 from exr_pipeline_tests.renders import render, with_bad_pixels
 
 ROOT = Path(__file__).parents[2]
+CHUNK_SIZE = 3
 
 
 @dataclass
@@ -70,6 +71,19 @@ class Page:
         )["assetNodeOrError"]
         return len(node["assetMaterializations"])
 
+    def ranges(self, backfill: str) -> list[tuple[str, str]]:
+        """First and last partition of each run of a backfill."""
+        runs = self.ask(
+            """query($tags: [ExecutionTag!]) { runsOrError(filter: {tags: $tags}) {
+                 ... on Runs { results { tags { key value } } } } }""",
+            tags=[{"key": "dagster/backfill", "value": backfill}],
+        )["runsOrError"]["results"]
+        tags = [{tag["key"]: tag["value"] for tag in run["tags"]} for run in runs]
+        start, end, only = (
+            f"dagster/{name}" for name in ("asset_partition_range_start", "asset_partition_range_end", "partition")
+        )
+        return sorted((each.get(start) or each[only], each.get(end) or each[only]) for each in tags)
+
 
 def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
     started = time.monotonic()
@@ -93,6 +107,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, s3_server: EmbeddedS3) -> Ite
     s3_server.create_bucket("page")
     port = free_port()
     quick = {"EXR_PIPELINE_SENSOR_INTERVAL_SECONDS": "2", "EXR_PIPELINE_SETTLE_SECONDS": "1"}
+    quick["EXR_PIPELINE_CHUNK_SIZE"] = str(CHUNK_SIZE)
     environment = os.environ | s3_server.environment() | {"EXR_PIPELINE_SOURCES": bucket.url} | quick
     environment.pop("DAGSTER_HOME", None)
     with (
@@ -149,7 +164,7 @@ def test_a_file_that_is_uploaded_again_is_ingested_again(page: Page) -> None:
     assert current[0]["etag"] == page.storage.head(page.bucket.child("shot/again.0001.exr")).etag
 
 
-def test_a_backfill_over_a_subset_with_a_bad_file_leaves_exact_statuses(page: Page) -> None:
+def test_a_backfill_over_a_subset_with_a_bad_file_is_split_into_chunks_and_leaves_exact_statuses(page: Page) -> None:
     files = {f"fill/a.{frame:04d}.exr": render() for frame in range(1, 7)}
     files["fill/a.0003.exr"] = with_bad_pixels()
     keys = page.put(files)
@@ -160,7 +175,7 @@ def test_a_backfill_over_a_subset_with_a_bad_file_leaves_exact_statuses(page: Pa
     launched = page.ask(
         """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
              __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
-        params={"assetSelection": [{"path": ["thumbnail"]}], "partitionNames": keys[1:4]},
+        params={"assetSelection": [{"path": ["thumbnail"]}], "partitionNames": keys[1:5]},
     )["launchPartitionBackfill"]
     assert launched["__typename"] == "LaunchBackfillSuccess", launched
 
@@ -173,8 +188,9 @@ def test_a_backfill_over_a_subset_with_a_bad_file_leaves_exact_statuses(page: Pa
         return answer["status"] in {"COMPLETED_SUCCESS", "COMPLETED_FAILED"}
 
     wait_for(ended, 600, "the backfill")
+    assert page.ranges(launched["backfillId"]) == [(keys[1], keys[1 + CHUNK_SIZE - 1]), (keys[4], keys[4])]
     after = {key: page.materializations("thumbnail", key) for key in keys}
-    again = {keys[1], keys[3]}
+    again = {keys[1], keys[3], keys[4]}
     assert after == {key: count + (key in again) for key, count in before.items()}
     for asset in ASSETS:
         statuses = page.statuses(asset)

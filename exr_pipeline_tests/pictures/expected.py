@@ -16,6 +16,23 @@ COLOURS = np.array(
 AWG3 = (0.6840, 0.3130, 0.2210, 0.8480, 0.0861, -0.1020, 0.3127, 0.3290)
 # ACEScg to linear Rec.709 with Bradford adaptation, as published by the Academy (to five places).
 AP1_TO_REC709 = np.array([[1.70505, -0.62179, -0.08326], [-0.13026, 1.14080, -0.01055], [-0.02400, -0.12897, 1.15297]])
+# ACES2065-1 to ACEScg, S-2014-004 of the Academy.
+AP0_TO_AP1 = np.array(
+    [
+        [1.4514393161, -0.2365107469, -0.2149285693],
+        [-0.0765537734, 1.1762296998, -0.0996759264],
+        [0.0083161484, -0.0060324498, 0.9977163014],
+    ]
+)
+P3_D65 = (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290)
+REC2020 = (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290)
+ADOBE_RGB = (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, 0.3127, 0.3290)
+# All of one white: ITU-R BT.2407 for Rec.2020, Adobe RGB (1998) Color Image Encoding, SMPTE RP 431-2 with D65.
+P3_TO_REC709 = np.array([[1.22494, -0.22494, 0.0], [-0.04206, 1.04206, 0.0], [-0.01964, -0.07864, 1.09827]])
+REC2020_TO_REC709 = np.array(
+    [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579, 1.118730]]
+)
+ADOBE_TO_REC709 = np.array([[1.39836, -0.39836, 0.0], [0.0, 1.0, 0.0], [0.0, -0.04294, 1.04294]])
 XYZ_TO_REC709 = np.linalg.inv(rgb_to_xyz(REC709))
 
 
@@ -54,6 +71,11 @@ SOURCES: list[tuple[dict[str, Any], np.ndarray, np.ndarray, str, str]] = [
     ({"chromaticities": XYZ}, COLOURS @ rgb_to_xyz(REC709).T, COLOURS, "CIE XYZ (D65)", "chromaticities"),
     ({"chromaticities": AWG3}, COLOURS, COLOURS @ (XYZ_TO_REC709 @ rgb_to_xyz(AWG3)).T,
      "linear, primaries 0.684 0.313 0.221 0.848 0.0861 -0.102 0.3127 0.329", "chromaticities"),
+    ({"acesImageContainerFlag": 1}, COLOURS, COLOURS @ (AP1_TO_REC709 @ AP0_TO_AP1).T, "ACES2065-1",
+     "acesImageContainerFlag"),
+    ({"chromaticities": P3_D65}, COLOURS, COLOURS @ P3_TO_REC709.T, "Linear P3-D65", "chromaticities"),
+    ({"chromaticities": REC2020}, COLOURS, COLOURS @ REC2020_TO_REC709.T, "Linear Rec.2020", "chromaticities"),
+    ({"chromaticities": ADOBE_RGB}, COLOURS, COLOURS @ ADOBE_TO_REC709.T, "Linear AdobeRGB", "chromaticities"),
 ]  # fmt: skip
 
 

@@ -1,12 +1,15 @@
 import io
 import struct
+import subprocess
 from fractions import Fraction
+from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 
 from exr_pipeline.pictures.movie import held_frame
+from exr_pipeline_tests.movies.ffprobe import probed, program
 
 
 def atoms(mp4: bytes) -> list[str]:
@@ -44,6 +47,21 @@ def test_the_index_comes_before_the_frames():
     mp4, _ = held_frame(colours(), rate=Fraction(24), seconds=0.2)
 
     assert [name for name in atoms(mp4) if name in {"moov", "mdat"}] == ["moov", "mdat"]
+
+
+def test_ffmpeg_finds_nothing_wrong_with_it_and_says_the_same_of_it(tmp_path: Path):
+    path = tmp_path / "proxy.mp4"
+    path.write_bytes(held_frame(colours(), rate=Fraction(24000, 1001), seconds=2)[0])
+
+    said = probed(path)
+    decoding = [program("ffmpeg"), "-v", "warning", "-i", str(path), "-f", "null", "-"]
+    complaints = subprocess.run(decoding, capture_output=True, check=True, text=True, timeout=60).stderr
+
+    assert (said["codec_name"], said["pix_fmt"], said["width"], said["height"]) == ("h264", "yuv420p", 128, 96)
+    assert (said["nb_read_frames"], said["r_frame_rate"], said["avg_frame_rate"]) == ("48", *["24000/1001"] * 2)
+    tags = [said[name] for name in ("color_primaries", "color_transfer", "color_space", "color_range")]
+    assert tags == ["bt709", "bt709", "bt709", "tv"]
+    assert complaints == ""
 
 
 def test_the_stream_is_converted_to_and_tagged_as_bt709_limited_range():
