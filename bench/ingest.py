@@ -73,7 +73,7 @@ def _rows_in(tables: TableStore, files: int) -> int:
 class Ours(Work):
     """`ChunkIngest`, with its pool of picture workers already started if pictures are wanted."""
 
-    def __init__(self, folder: Path, pictures: bool, vast: str | None) -> None:
+    def __init__(self, folder: Path, pictures: bool, vast: str | None = None) -> None:
         from exr_pipeline.pictures import PicturePool, PictureSettings
         from exr_pipeline.storage.objects import ObjectStorage
 
@@ -111,7 +111,7 @@ class Ours(Work):
 class Predecessor(Work):
     """Event by event: range or whole object into a temporary file, OpenImageIO, one row per transaction."""
 
-    def __init__(self, folder: Path, pictures: bool, vast: str | None) -> None:
+    def __init__(self, folder: Path, pictures: bool, vast: str | None = None) -> None:
         self.pictures = pictures
         self.empty = Tables(folder, settings_for(folder), vast)
         self.client = s3_client()

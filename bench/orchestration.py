@@ -219,7 +219,10 @@ def run(size: Size, folder: Path) -> Report:
                 return stock_postgres(server.new_database())
 
             ours.append(_Case("ours: a run per chunk, batched PostgreSQL", Runs, postgres, many, turns))
-            slow.append(_Case("a run per chunk, stock PostgreSQL", Runs, postgres_stock, few, slow_turns))
+            slow += [
+                replace(case, name=case.name.replace("SQLite", "PostgreSQL"), new_storage=postgres_stock)
+                for case in slow
+            ]
             notes.append("PostgreSQL runs on the same machine, with its default settings; its memory is not counted.")
         else:
             notes.append("There is no PostgreSQL on this machine: not measured.")

@@ -85,6 +85,22 @@ class WatchedStorage(ObjectStorage):
         return found
 
 
+class PatientMedia(ObjectStorage):
+    """Ends no upload before a second one is under way, or ten seconds have passed."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.uploads = InFlight()
+
+    async def write_async(self, location: Location, data: bytes | Path, **options: Any) -> None:
+        with self.uploads:
+            for _ in range(1000):
+                if self.uploads.most > 1:
+                    break
+                await asyncio.sleep(0.01)
+            await super().write_async(location, data, **options)
+
+
 class OnWarning(logging.Handler):
     """Does something once the chunk says that it will try again."""
 
@@ -290,6 +306,15 @@ def test_headers_alone_take_one_small_read_or_as_much_as_the_header_is_long(
     assert 200_000 < sum(length for _, length in reads["large.exr"]) < 200_000 + 2 * FIRST_READ_BYTES
     assert storage.downloads == []
     assert bench.keys() == ["large.exr", "small.exr"]
+
+
+def test_media_of_several_files_are_uploaded_at_the_same_time(bench: Bench, good: bytes) -> None:
+    bench.media = media = PatientMedia(bench.settings)
+
+    bench.ingest([bench.put(f"{number}.exr", another(good, number)) for number in range(6)], THUMBNAILS)
+
+    assert media.uploads.most > 1
+    assert set(bench.states().values()) == {"ready"}
 
 
 @pytest.mark.parametrize("wanted", [HEADERS, THUMBNAILS])

@@ -104,6 +104,8 @@ def test_events_need_no_connection_each(postgres_instance: dg.DagsterInstance) -
     with listening(sqlalchemy.Pool, "connect", connected):
         for event in events:
             storage.store_event(event)
+        # The runs' storage has the same connection.
+        assert postgres_instance.get_runs_count() > 0
 
     assert opened == []
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import PyOpenColorIO as Ocio
 
-from exr_pipeline.pictures.chromaticities import REC709, XYZ, rgb_to_xyz
+from exr_pipeline.pictures.chromaticities import REC709, XYZ
 from exr_pipeline.pictures.colour import BUILT_IN_CONFIG
 
 COLOURS = np.array(
@@ -33,7 +33,14 @@ REC2020_TO_REC709 = np.array(
     [[1.660491, -0.587641, -0.072850], [-0.124550, 1.132900, -0.008349], [-0.018151, -0.100579, 1.118730]]
 )
 ADOBE_TO_REC709 = np.array([[1.39836, -0.39836, 0.0], [0.0, 1.0, 0.0], [0.0, -0.04294, 1.04294]])
-XYZ_TO_REC709 = np.linalg.inv(rgb_to_xyz(REC709))
+# IEC 61966-2-1, and ARRI's "ALEXA Wide Gamut RGB".
+REC709_TO_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+AWG3_TO_XYZ = np.array(
+    [[0.638008, 0.214704, 0.097744], [0.291954, 0.823841, -0.115795], [0.002798, -0.067034, 1.153294]]
+)
+AWG3_TO_REC709 = np.linalg.inv(REC709_TO_XYZ) @ AWG3_TO_XYZ
 
 
 def logc3(linear: np.ndarray) -> np.ndarray:
@@ -67,9 +74,9 @@ SOURCES: list[tuple[dict[str, Any], np.ndarray, np.ndarray, str, str]] = [
     ({"oiio:ColorSpace": "lin_rec709_scene"}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "oiio:ColorSpace"),
     ({"chromaticities": REC709}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "chromaticities"),
     ({"colorspace": "ARRI LogC3 (EI800)"}, logc3(COLOURS),
-     COLOURS @ (XYZ_TO_REC709 @ rgb_to_xyz(AWG3)).T, "ARRI LogC3 (EI800)", "colorspace"),
-    ({"chromaticities": XYZ}, COLOURS @ rgb_to_xyz(REC709).T, COLOURS, "CIE XYZ (D65)", "chromaticities"),
-    ({"chromaticities": AWG3}, COLOURS, COLOURS @ (XYZ_TO_REC709 @ rgb_to_xyz(AWG3)).T,
+     COLOURS @ AWG3_TO_REC709.T, "ARRI LogC3 (EI800)", "colorspace"),
+    ({"chromaticities": XYZ}, COLOURS @ REC709_TO_XYZ.T, COLOURS, "CIE XYZ (D65)", "chromaticities"),
+    ({"chromaticities": AWG3}, COLOURS, COLOURS @ AWG3_TO_REC709.T,
      "linear, primaries 0.684 0.313 0.221 0.848 0.0861 -0.102 0.3127 0.329", "chromaticities"),
     ({"acesImageContainerFlag": 1}, COLOURS, COLOURS @ (AP1_TO_REC709 @ AP0_TO_AP1).T, "ACES2065-1",
      "acesImageContainerFlag"),
