@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 _CHUNK: Final = 1000
 _MORE: Final = 10  # Times as many files, to see whether the cost of one grows.
 _GENERATOR: Final = "media_type={}&generator=predecessor&version=1"
-
-
 _COUNTED: Final = ("files", "parts", "channels", "attributes", "proxy_outputs")
 
 

@@ -16,7 +16,7 @@ import OpenEXR
 import pytest
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
-from exr_pipeline.movies.burn_in import with_burn_in
+from exr_pipeline.movies.burn_in import BurnInField, with_burn_in
 from exr_pipeline.movies.presets import load_presets
 from exr_pipeline.movies.sequence_movie import MovieProgress, MovieResult, make_movie
 from exr_pipeline.pictures.still import Size
@@ -268,11 +268,11 @@ def test_each_frame_is_burnt_in_with_its_own_name_number_and_time_code(tmp_path:
     folder = write_frames(tmp_path / "f", range(14), framesPerSecond=Fraction(30000, 1001))
     with_time_code(folder / "shot.1001.exr", "00:00:59;20")
     (folder / "shot.1004.exr").unlink()
-    burnt: list[dict[str, str]] = []
+    burnt: list[dict[BurnInField, str]] = []
 
-    def noted(rgb: np.ndarray, texts: dict[str, str]) -> np.ndarray:
+    def noted(rgb: np.ndarray, texts: dict[BurnInField, str]) -> np.ndarray:
         burnt.append(dict(texts))
-        return with_burn_in(rgb, texts)  # type: ignore[arg-type]
+        return with_burn_in(rgb, texts)
 
     monkeypatch.setattr("exr_pipeline.movies.segments.with_burn_in", noted)
     result = make(folder, tmp_path / "a.mp4", burn_in=("name", "frame", "timecode"))

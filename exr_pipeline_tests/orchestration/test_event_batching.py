@@ -556,6 +556,28 @@ def test_the_keys_of_a_partition_set_are_those_that_stock_dagster_reads_in_its_o
     assert batching.get_dynamic_partitions("never there") == []
 
 
+def assert_that_keys_are_read_again(
+    changes: Sequence[Callable[[], None]], ours: BatchedEvents, stock: SqlEventLogStorage
+) -> None:
+    """After each change the keys are those that stock Dagster reads, read once however often they are asked for."""
+    read: list[str] = []
+
+    def executed(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("SELECT dynamic_partitions"):
+            read.append(statement)
+
+    for change in changes:
+        change()
+        read.clear()
+        with listening(sqlalchemy.Engine, "before_cursor_execute", executed):
+            found = ours.get_dynamic_partitions(SET)
+            found.append("what a caller adds to its own list")
+            assert ours.get_dynamic_partitions(SET) == found[:-1]
+        assert len(read) == 1
+        assert found[:-1] == list(stock.get_dynamic_partitions(SET))
+        assert ours.get_dynamic_partitions("another set") == []
+
+
 def test_the_keys_of_a_partition_set_are_read_again_whenever_anybody_may_have_changed_them(tmp_path: Path) -> None:
     ours, others = BatchingSqliteEventLogStorage(str(tmp_path)), BatchingSqliteEventLogStorage(str(tmp_path))
     keys = named("known", 6)
@@ -573,21 +595,7 @@ def test_the_keys_of_a_partition_set_are_read_again_whenever_anybody_may_have_ch
         lambda: ours.add_dynamic_partitions(SET, keys),
         others.wipe,
     ]
-    read: list[str] = []
-
-    def executed(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("SELECT dynamic_partitions"):
-            read.append(statement)
-
-    for change in changes:
-        change()
-        read.clear()
-        with listening(sqlalchemy.Engine, "before_cursor_execute", executed):
-            found = ours.get_dynamic_partitions(SET)
-            found.append("what a caller adds to its own list")
-            assert ours.get_dynamic_partitions(SET) == found[:-1]
-        assert len(read) == 1
-        assert found[:-1] == list(SqliteEventLogStorage(str(tmp_path)).get_dynamic_partitions(SET))
+    assert_that_keys_are_read_again(changes, ours, SqliteEventLogStorage(str(tmp_path)))
 
 
 def test_removing_many_partitions_takes_a_transaction_per_thousand_and_leaves_what_dagster_leaves(

@@ -26,6 +26,8 @@ from exr_pipeline.orchestration.postgres_storage import BatchingPostgresEventLog
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at, postgres_instance_at
 from exr_pipeline_tests.orchestration.test_event_batching import (
     ASSETS,
+    SET,
+    assert_that_keys_are_read_again,
     asset_events,
     listening,
     make_all,
@@ -291,36 +293,21 @@ def test_the_keys_of_a_partition_set_are_read_again_whenever_anybody_changed_the
     keys = named("known", 6)
 
     def replace(old: str, new: str) -> None:
-        others.delete_dynamic_partition("set", old)
-        others.add_dynamic_partitions("set", [new])
+        others.delete_dynamic_partition(SET, old)
+        others.add_dynamic_partitions(SET, [new])
 
     changes: list[Callable[[], None]] = [
-        lambda: ours.add_dynamic_partitions("set", keys[:4]),
-        lambda: others.add_dynamic_partitions("set", keys[4:]),
-        lambda: ours.delete_dynamic_partition("set", keys[0]),
-        lambda: others.delete_dynamic_partitions("set", keys[5:]),
-        lambda: stock.add_dynamic_partitions("set", ["of stock Dagster"]),
+        lambda: ours.add_dynamic_partitions(SET, keys[:4]),
+        lambda: others.add_dynamic_partitions(SET, keys[4:]),
+        lambda: ours.delete_dynamic_partition(SET, keys[0]),
+        lambda: others.delete_dynamic_partitions(SET, keys[5:]),
+        lambda: stock.add_dynamic_partitions(SET, ["of stock Dagster"]),
         lambda: replace("of stock Dagster", "as many as before"),
         lambda: replace(keys[1], keys[1]),
         others.wipe,
-        lambda: ours.add_dynamic_partitions("set", keys[:5]),
+        lambda: ours.add_dynamic_partitions(SET, keys[:5]),
     ]
-    read: list[str] = []
-
-    def executed(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("SELECT dynamic_partitions"):
-            read.append(statement)
-
-    for change in changes:
-        change()
-        read.clear()
-        with listening(sqlalchemy.Engine, "before_cursor_execute", executed):
-            found = ours.get_dynamic_partitions("set")
-            found.append("what a caller adds to its own list")
-            assert ours.get_dynamic_partitions("set") == found[:-1]
-        assert len(read) == 1
-        assert found[:-1] == list(stock.get_dynamic_partitions("set"))
-        assert ours.get_dynamic_partitions("another set") == []
+    assert_that_keys_are_read_again(changes, ours, stock)
 
 
 def test_a_key_that_comes_while_the_keys_are_read_and_goes_again_is_not_remembered(
