@@ -14,6 +14,8 @@ import OpenEXR
 import pytest
 
 from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, small_exr, write_shot
+from exr_pipeline_tests.pictures.expected import viewed
+from exr_pipeline_tests.pictures.files import write_rgb
 
 if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
@@ -193,6 +195,19 @@ def test_size_space_display_view_look_layer_and_exactness_can_be_chosen(
     assert (said.status, said.err) == (0, "")
     assert said.out.startswith(f"{target}: 64x48, ")
     assert "key from ARRI LogC4 (forced (ARRI LogC4)) to Display P3 - Display / Un-tone-mapped, look ACES" in said.out
+
+
+def test_exactness_is_seen_in_a_picture_that_is_large_enough_for_the_baked_view(cli: Cli, home: Path) -> None:
+    values = np.random.default_rng(4).uniform(0, 2, (9, 16, 3))
+    write_rgb(home / "x.exr", np.kron(values, np.ones((64, 64, 1))), colorspace="ACEScg")
+    error = {}
+    for option in ((), ("--exact",)):
+        assert cli("thumbnail", "x.exr", "out.jpg", "--size", "1024", *option).status == 0
+        picture = cv2.imdecode(np.fromfile(home / "out.jpg", np.uint8), cv2.IMREAD_COLOR_RGB)
+        assert picture.shape == (576, 1024, 3)
+        error[option] = np.abs(picture[32::64, 32::64] - viewed("ACEScg", "sRGB - Display", values))
+    assert error["--exact",].max() <= 2, "JPEG rounds to 8-bit YCbCr"
+    assert error["--exact",].mean() < error[()].mean() <= 1
 
 
 def test_options_come_before_the_picture_rules(

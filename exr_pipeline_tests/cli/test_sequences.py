@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
+import simplejpeg
 
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
@@ -24,6 +27,25 @@ def test_a_pattern_becomes_a_movie(cli: Cli, tmp_path: Path):
     assert "made.mov: 4 frames, 1 of them not shown, 64x36, 24000/1001 frames/s" in said.out
     assert re.search(r"encoding frames: 4/4.* [0-9.]+ frames/s", said.err)
     assert [number_of(frame) for frame in decoded(Path("made.mov"))] == [0, 1, 1, 3]
+
+
+def test_a_preset_of_the_user_and_a_rate_as_a_fraction_are_taken(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "mine.yaml").write_text(
+        "tiny: {codec: libx264, container: mkv, pixel_format: yuv444p, size: 32x32, quality: {crf: 30}}"
+    )
+    monkeypatch.setenv("EXR_PIPELINE_MOVIE_PRESETS", str(tmp_path / "mine.yaml"))
+    write_frames(tmp_path / "f", range(3))
+    said = cli("movie", str(tmp_path / "f"), "made.mkv", "--preset", "tiny", "--fps", "30000/1001")
+    assert said.status == 0, said.err
+    assert "made.mkv: 3 frames, 32x18, 30000/1001 frames/s" in said.out
+    with av.open("made.mkv") as container:
+        stream = container.streams.video[0]
+        assert (stream.codec_context.pix_fmt, stream.width, stream.height) == ("yuv444p", 32, 18)
+        times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+    # Matroska counts in milliseconds.
+    assert [round(time * 1000) for time in times] == [0, 33, 67]
 
 
 def test_folders_become_sheets_and_strips(cli: Cli, tmp_path: Path):
@@ -68,7 +90,7 @@ def test_what_is_wrong_is_said_in_one_line(cli: Cli, home: Path, arguments: tupl
     assert not Path("a.mp4").exists()
 
 
-def test_a_sequence_in_a_bucket_becomes_a_movie_there(
+def test_a_sequence_in_a_bucket_becomes_a_movie_a_sheet_and_a_strip_there(
     cli: Cli, s3_server: EmbeddedS3, bucket: Location, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
 ):
     for name, value in s3_server.environment().items():
@@ -79,3 +101,10 @@ def test_a_sequence_in_a_bucket_becomes_a_movie_there(
     assert said.status == 0, said.err
     Path("movie.mp4").write_bytes(storage.read(bucket.child("movie.mp4"))[1])
     assert [number_of(frame) for frame in decoded(Path("movie.mp4"))] == [0, 1, 2]
+    for command in ("contact-sheet", "filmstrip"):
+        said = cli(command, f"s3://{bucket.bucket}/x", f"s3://{bucket.bucket}/{command}.jpg")
+        assert said.status == 0, said.err
+        picture = simplejpeg.decode_jpeg(storage.read(bucket.child(f"{command}.jpg"))[1])
+        assert f"{picture.shape[1]}x{picture.shape[0]}, " in said.out
+        if command == "filmstrip":
+            assert [number_of(frame) for frame in np.split(picture, 3, axis=1)] == [0, 1, 2]

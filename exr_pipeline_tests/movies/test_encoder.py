@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from fractions import Fraction
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -34,16 +35,15 @@ def grey(level: int) -> np.ndarray:
 
 
 def joined(folder: Path, name: str, counts: tuple[int, ...] = (5, 4)) -> Path:
-    """Frames of grey 10, 30, 50 …, their alpha 255, 235, 215 …"""
+    """Frames of grey 10, 30, 50 … 230, 10, 30 …, their alpha 255, 235, 215 …"""
     preset = load_presets()[name]
-    level, parts = 10, []
+    levels, parts = cycle(range(10, 250, 20)), []
     for index, count in enumerate(counts):
         path = folder / f"{index}{preset.extension}"
         with MovieWriter(path, preset, size=SIZE, rate=RATE) as writer:
-            for _ in range(count):
+            for level in islice(levels, count):
                 alpha = np.full((SIZE.height, SIZE.width), 265 - level, np.uint8)
                 writer.write(grey(level), alpha if preset.has_alpha else None)
-                level += 20
         parts.append((path, count))
     target = folder / f"joined{preset.extension}"
     join(parts, target, preset, rate=RATE, time_code="01:00:59;28")
@@ -80,6 +80,36 @@ def test_every_joined_frame_has_its_exact_time(tmp_path: Path):
     with av.open(str(joined(tmp_path, "review", (3, 1, 5)))) as container:
         times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
     assert times == [index / RATE for index in range(9)]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_joining_copies_packets_and_every_group_of_frames_stands_alone(tmp_path: Path, name: str):
+    # Longer than the presets' groups, so that there is more than one in a segment.
+    counts = (60, 4)
+    target = joined(tmp_path, name, counts)
+    assert [data for *_, data in packets(target)] == [
+        data for index in range(len(counts)) for *_, data in packets(tmp_path / f"{index}{target.suffix}")
+    ]
+    shown, keys, _ = zip(*packets(target), strict=True)
+    assert sorted(shown) == list(range(64))
+    starts = [index for index, is_key in enumerate(keys) if is_key]
+    assert {0, 60} <= {shown[start] for start in starts}
+    for start in starts:
+        # Nothing behind a key frame, as it is stored, is shown before it: so nothing there needs an earlier frame.
+        assert min(shown[start:]) == shown[start]
+
+
+def packets(path: Path) -> list[tuple[int, bool, bytes]]:
+    """Of each packet, as stored: which frame it shows, whether it is a key frame, and its bytes."""
+    import av
+
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        return [
+            (round(packet.pts * packet.time_base * RATE), packet.is_keyframe, bytes(packet))
+            for packet in container.demux(stream)
+            if packet.size
+        ]
 
 
 def test_saturated_colours_come_back_within_the_codecs_error(tmp_path: Path):

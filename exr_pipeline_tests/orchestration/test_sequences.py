@@ -166,6 +166,22 @@ def test_a_sequence_that_cannot_be_made_fails_alone_with_its_reason(shots: Shots
     assert shots.tick().run_requests == []
 
 
+def test_a_wrong_colour_setting_fails_the_run_with_its_name_and_touches_no_sequence(
+    shots: Shots, frames: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shots.ingest({"a.1.exr": frames[0], "a.2.exr": frames[1]})
+    wrong = shots.pipeline.settings.model_copy(update={"ocio_config_path": "/nowhere/config.ocio"})
+    monkeypatch.setitem(shots.pipeline.__dict__, "settings", wrong)
+
+    (run,) = shots.obey(shots.tick())
+
+    assert not run.success
+    (failed,) = [event for event in run.all_events if event.is_step_failure]
+    assert "OCIO_CONFIG_PATH" in str(failed.step_failure_data.user_failure_data.description)
+    assert shots.rows() == {}
+    assert not [key for key in shots.objects() if ".proxies/a." in key]
+
+
 def test_what_a_viewer_should_know_is_in_the_row_even_if_only_the_sheets_were_made(
     shots: Shots, tmp_path: Path
 ) -> None:

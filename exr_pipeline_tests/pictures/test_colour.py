@@ -3,7 +3,7 @@ import PyOpenColorIO as Ocio
 import pytest
 
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.pictures.colour import BUILT_IN_CONFIG, LUT_NODES, View, load_config
+from exr_pipeline.pictures.colour import BUILT_IN_CONFIG, LUT_NODES, MAX_P99_ERROR, View, load_config
 from exr_pipeline.pictures.picture_rules import Look
 from exr_pipeline_tests.pictures.files import picture_settings
 
@@ -59,6 +59,25 @@ def test_pixels_outside_the_domain_of_the_baked_view_are_exact():
 
     assert np.array_equal(shown[:2], transform.apply_exactly(picture[:2]))
     assert not np.array_equal(shown[2:], transform.apply_exactly(picture[2:]))
+
+
+def test_a_view_that_its_lut_cannot_follow_is_not_baked(tmp_path):
+    # Shown in eight steps, as a toon look: between the nodes of a LUT their edges would be ramps.
+    steps = np.floor(np.linspace(0, 1, 4096) * 8).clip(0, 7) / 7
+    (tmp_path / "steps.spi1d").write_text(
+        "Version 1\nFrom 0 1\nLength 4096\nComponents 1\n{\n" + "\n".join(map(str, steps)) + "\n}\n"
+    )
+    config = load_config(picture_settings())
+    view, _ = config.find_view("still", Look(lut=str(tmp_path / "steps.spi1d"), lut_space="scene_linear"))
+    transform = config.display_transform(view)
+    picture = np.random.default_rng(3).uniform(0.01, 0.99, (600, 600, 3)).astype(np.float32)
+
+    shown = transform.apply(picture)
+
+    assert transform.lut_error.p99 > MAX_P99_ERROR
+    assert not transform.is_baked
+    expected = steps[np.rint(picture * 4095).astype(int)] * 255
+    assert np.mean(np.abs(shown - expected) <= 1) > 0.99
 
 
 def test_black_stays_black_and_small_pictures_are_exact():

@@ -5,6 +5,7 @@ YCbCr); proxies 1 on average and 3 at most (the same in limited range, H.264, an
 """
 
 import io
+import itertools
 import pickle
 from fractions import Fraction
 from pathlib import Path
@@ -338,6 +339,20 @@ def test_a_file_without_colour_has_a_picture_that_says_what_it_is(tmp_path, chan
     assert pictures.thumbnail.view == "none (data)"
     assert pictures.warnings[0].startswith(f"shows {what}, which is no colour picture")
     assert np.ptp(still(pictures)) > 150
+
+
+def test_near_is_bright_and_each_identifier_has_a_colour_of_its_own(tmp_path):
+    depth = np.tile(np.linspace(1, 9, 64, dtype=np.float32), (64, 1))
+    shown = still(made(write_exr(tmp_path / "z.exr", {"Z": depth})))[32].astype(int)
+    assert np.ptp(shown, axis=1).max() <= 1, "grey"
+    assert (np.diff(shown[:, 0]) <= 0).all()
+    assert shown[0, 0] > 240
+
+    identifiers = np.kron(np.array([[0, 7, 8, 4_000_000_000]], np.uint32), np.ones((64, 16), np.uint32))
+    nothing, *others = patch_means(still(made(write_exr(tmp_path / "i.exr", {"id": identifiers}))), 4)
+    assert nothing.max() <= 2, "what has no identifier is black"
+    assert all(np.ptp(colour) > 30 for colour in others), others
+    assert min(np.abs(a - b).max() for a, b in itertools.combinations(others, 2)) > 20
 
 
 def test_rgb_tagged_as_data_is_shown_as_it_is(tmp_path):
