@@ -261,6 +261,7 @@ class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         # The base class connects already.
         self._engines: dict[tuple[int, str], db.Engine] = {}
+        self._new_run_database: bytes | None = None
         self._partitions_changed = 0
         super().__init__(base_dir, inst_data)
         # Dagster reads it at each event; without it the framework never forms a batch.
@@ -279,12 +280,41 @@ class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
                 yield connection
 
     def _initdb(self, engine: db.Engine, for_index_shard: bool = False) -> None:
+        if not for_index_shard and self._is_copied_to(Path(str(engine.url.database))):
+            return
+
         # With SQLite's usual pages, into which one event fits, writing takes a twelfth longer.
         @db.event.listens_for(engine, "connect")
         def connected(connection: Any, _record: Any) -> None:
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
 
         super()._initdb(engine, for_index_shard)
+        if not for_index_shard and self._new_run_database is None:
+            with engine.connect() as made:
+                rows = made.execute(db.select(db.func.count()).select_from(SqlEventLogStorageTable)).scalar_one()
+                driver: Any = made.connection.driver_connection
+                self._new_run_database = None if rows else driver.serialize()
+
+    def _is_copied_to(self, path: Path) -> bool:
+        """Whether the first database that was made for a run now is the one at `path`, too, which was not there.
+
+        To have Dagster make it takes a tenth of its time for a run of 1000 files.
+        """
+        if self._new_run_database is None or path.exists():
+            return False
+        new = path.with_suffix(f".{uuid.uuid4().hex}.new")
+        try:
+            with new.open("xb") as file:
+                file.write(self._new_run_database)
+                file.flush()
+                os.fsync(file.fileno())
+            # Unlike renaming, it does nothing if another process has made one meanwhile.
+            os.link(new, path)
+        except OSError:
+            return False
+        finally:
+            new.unlink(missing_ok=True)
+        return True
 
     def _engine(self, shard: str) -> db.Engine:
         """The index stays open, and of the runs' databases the one in use; not in a process that was forked."""

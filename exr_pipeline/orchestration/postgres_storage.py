@@ -23,8 +23,13 @@ from exr_pipeline.orchestration.event_batching import BATCH_SIZE, BatchedEvents
 # Any number that nobody else uses: "exr events" in ASCII, shortened to 63 bits.
 _WRITERS_LOCK = int.from_bytes(b"exrevent", "big") >> 1
 
-
 _NEW_IDS = db.text("SELECT nextval(pg_get_serial_sequence('event_logs', 'id')) FROM generate_series(1, :count)")
+
+_NEW_PARTITIONS = db.text(
+    """INSERT INTO dynamic_partitions (partitions_def_name, partition)
+    SELECT :name, key FROM unnest(CAST(:keys AS text[])) WITH ORDINALITY AS new (key, place) ORDER BY place
+    ON CONFLICT DO NOTHING"""
+)
 
 # Makes texts of events smaller in less time than what PostgreSQL does of itself.
 _HAS_LZ4 = db.text("SELECT 'lz4' = ANY(enumvals) FROM pg_settings WHERE name = 'default_toast_compression'")
@@ -62,6 +67,13 @@ class BatchingPostgresEventLogStorage(BatchedEvents, PostgresEventLogStorage):
             self._store_asset_events([event])
         else:
             super()._store_one(event)
+
+    def add_dynamic_partitions(self, partitions_def_name: str, partition_keys: Sequence[str]) -> None:
+        """Add keys to a partition set, in their order; one that is there already is no error."""
+        self._check_partitions_table()
+        with self.index_connection() as connection:
+            # Dagster has SQLAlchemy write out a statement of as many values as there are keys.
+            connection.execute(_NEW_PARTITIONS, {"name": partitions_def_name, "keys": list(partition_keys)})
 
     def _state_of_partitions(self, connection: db.Connection, partitions_def_name: str) -> Hashable:
         # Ids are never used again. A seventh of the time of all keys.

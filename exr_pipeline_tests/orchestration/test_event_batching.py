@@ -241,6 +241,38 @@ def test_new_databases_have_pages_into_which_several_events_fit(instance: dg.Dag
             assert connection.execute("PRAGMA page_size").fetchone() == (16_384,)
 
 
+def test_the_database_of_each_further_run_is_as_dagster_makes_one(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(run_id: str) -> list[list[Any]]:
+        with closing(sqlite3.connect(storage.path_for_shard(run_id))) as connection:
+            asked = (
+                "SELECT type, name, sql FROM sqlite_master",
+                "SELECT * FROM alembic_version",
+                "PRAGMA journal_mode",
+            )
+            return [sorted(connection.execute(question).fetchall()) for question in asked]
+
+    storage = instance.event_log_storage
+    assert isinstance(storage, BatchingSqliteEventLogStorage)
+    first = run_over(instance, named("first", 2)).run_id
+    made_by_dagster: list[str] = []
+    monkeypatch.setattr(
+        SqliteEventLogStorage, "_initdb", lambda _self, engine, *_: made_by_dagster.append(engine.url.database)
+    )
+    second = run_over(instance, named("second", 2)).run_id
+
+    assert made_by_dagster == []
+    assert made(first) == made(second)
+    assert made(second)[2] == [("wal",)]
+    folder = Path(storage.path_for_shard(second)).parent
+    assert [path.name for path in folder.iterdir() if path.suffix == ".new"] == []
+
+    # One that another process has made meanwhile is left as it is.
+    storage._initdb(sqlalchemy.create_engine(f"sqlite:///{storage.path_for_shard(first)}"))
+    assert made_by_dagster == [storage.path_for_shard(first)]
+
+
 def test_exactly_the_bad_files_of_one_asset_show_as_failed(instance: dg.DagsterInstance) -> None:
     keys = named("exact", 50)
     bad = [keys[7], keys[49]]
@@ -644,8 +676,10 @@ def test_dagster_keeps_the_private_methods_that_batches_are_made_of() -> None:
     assert parameters(SqlEventLogStorage.get_asset_tags_to_index) == ["self", "tag_keys"]
     assert parameters(SqlEventLogStorage.index_transaction) == ["self"]
     assert parameters(SqliteEventLogStorage.run_connection) == ["self", "run_id"]
+    assert parameters(SqliteEventLogStorage._initdb) == ["self", "engine", "for_index_shard"]
     assert parameters(SqliteEventLogStorage.store_event_batch) == ["self", "events"]
     assert "store_event_batch" not in vars(SqliteEventLogStorage), "Dagster batches by itself now: is ours needed?"
     assert parameters(SqlEventLogStorage._check_partitions_table) == ["self"]
+    assert parameters(SqlEventLogStorage.add_dynamic_partitions) == ["self", "partitions_def_name", "partition_keys"]
     assert parameters(SqlEventLogStorage.delete_dynamic_partition) == ["self", "partitions_def_name", "partition_key"]
     assert not hasattr(SqlEventLogStorage, "delete_dynamic_partitions"), "Dagster removes many now: is ours needed?"
