@@ -11,6 +11,7 @@ import pytest
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
+from exr_pipeline_tests.services.lasting_workers import LastingWorkers
 from exr_pipeline_tests.services.postgres import PostgresServer, require_postgres
 
 if TYPE_CHECKING:
@@ -71,6 +72,21 @@ def storage(s3_settings: Settings) -> "ObjectStorage":
     from exr_pipeline.storage.objects import ObjectStorage
 
     return ObjectStorage(s3_settings)
+
+
+@pytest.fixture(scope="session")
+def session_workers() -> Iterator[LastingWorkers]:
+    """The session's workers, for `lasting_workers`."""
+    workers = LastingWorkers()
+    yield workers
+    workers.end()
+
+
+@pytest.fixture
+def lasting_workers(session_workers: LastingWorkers) -> Iterator[None]:
+    """Pools take over the workers that other tests have left."""
+    with session_workers.in_use():
+        yield
 
 
 @pytest.fixture(scope="session")

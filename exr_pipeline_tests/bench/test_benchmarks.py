@@ -13,8 +13,8 @@ import pytest
 from bench.sides import Side, Work, interleaved, started
 
 ROOT = Path(__file__).parents[2]
-SHORT = ["headers", "pictures"]
-LONG = ["sequence", "ingest", "profile", "orchestration", "sensor"]
+SHORT = ["headers"]
+LONG = ["pictures", "sequence", "ingest", "profile", "orchestration", "sensor"]
 ALL = os.environ.get("EXR_PIPELINE_TEST_BENCH") == "all"
 MEGABYTES = 64
 CPU_SECONDS = 0.3

@@ -86,7 +86,7 @@ def run_process(*arguments: str, cwd: Path, env: Mapping[str, str] | None = None
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lasting_workers: None) -> Path:
     """A working folder of this test's own, entered, and no settings but the defaults."""
     folder = make_home(tmp_path / "home")
     monkeypatch.chdir(folder)

@@ -118,13 +118,21 @@ class Workshop:
 
 @pytest.fixture
 def workshop(
-    tmp_path: Path, s3_server: EmbeddedS3, bucket: Location, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, s3_server: EmbeddedS3, bucket: Location, monkeypatch: pytest.MonkeyPatch, lasting_workers: None
 ) -> Iterator[Workshop]:
     """Everything new and empty, on the session's S3 server."""
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
-    settings = Settings(_env_file=None, database=tmp_path / "tables.duckdb", sources=(bucket.url,), settle_seconds=0)
-    with instance_at(tmp_path / "home") as instance:
+    home = tmp_path / "home"
+    # Workers that another test has left are in another folder: none of the paths may be relative.
+    settings = Settings(
+        _env_file=None,
+        database=tmp_path / "tables.duckdb",
+        state_dir=home / ".state",
+        sources=(bucket.url,),
+        settle_seconds=0,
+    )
+    with instance_at(home) as instance:
         pipeline = Pipeline(settings)
         yield Workshop(
             instance, pipeline, bucket, build_defs(settings=settings, resource_overrides={"pipeline": pipeline})

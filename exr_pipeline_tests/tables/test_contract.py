@@ -293,31 +293,29 @@ def test_sql_searches_vectors(tables: StoreUnderTest) -> None:
     assert answer.column("distance").to_pylist() == pytest.approx([0.0, 1.0, 1.0])
 
 
-@pytest.mark.parametrize(
-    ("query", "reason"),
-    [
-        ("SELECT * FROM nowhere", "nowhere does not exist"),
-        ("SELECT nothing FROM files", "nothing"),
-        ("SELEC 1", "syntax error"),
-        ("", "one SELECT statement"),
-        ("SELECT 1; SELECT 2", "one SELECT statement"),
-        ("DELETE FROM files", "one SELECT statement"),
-        ("DROP TABLE files", "one SELECT statement"),
-        ("INSERT INTO files (file_id) VALUES ('x')", "one SELECT statement"),
-        ("COPY files TO 'files.csv'", "one SELECT statement"),
-        ("ATTACH 'other.duckdb'", "one SELECT statement"),
-        ("SET enable_external_access = true", "one SELECT statement"),
-        ("SELECT * FROM read_text('/etc/hostname')", "disabled"),
-        ("SELECT CAST('x' AS INTEGER) FROM (SELECT 1)", "Could not convert"),
-    ],
-)
-def test_sql_that_is_wrong_or_does_more_than_reading_is_refused(
-    tables: StoreUnderTest, query: str, reason: str
-) -> None:
+REFUSED = [
+    ("SELECT * FROM nowhere", "nowhere does not exist"),
+    ("SELECT nothing FROM files", "nothing"),
+    ("SELEC 1", "syntax error"),
+    ("", "one SELECT statement"),
+    ("SELECT 1; SELECT 2", "one SELECT statement"),
+    ("DELETE FROM files", "one SELECT statement"),
+    ("DROP TABLE files", "one SELECT statement"),
+    ("INSERT INTO files (file_id) VALUES ('x')", "one SELECT statement"),
+    ("COPY files TO 'files.csv'", "one SELECT statement"),
+    ("ATTACH 'other.duckdb'", "one SELECT statement"),
+    ("SET enable_external_access = true", "one SELECT statement"),
+    ("SELECT * FROM read_text('/etc/hostname')", "disabled"),
+    ("SELECT CAST('x' AS INTEGER) FROM (SELECT 1)", "Could not convert"),
+]
+
+
+def test_sql_that_is_wrong_or_does_more_than_reading_is_refused(tables: StoreUnderTest) -> None:
     tables.store.write(rows_of(SampleFile()), now=NOON)
-    with pytest.raises(BadQueryError, match=reason) as caught:
-        tables.store.sql(query)
-    assert "\n" not in str(caught.value)
+    for query, reason in REFUSED:
+        with pytest.raises(BadQueryError, match=reason) as caught:
+            tables.store.sql(query)
+        assert "\n" not in str(caught.value)
     assert len(rows(tables, "files")) == 1
 
 

@@ -145,6 +145,7 @@ class Emulator:
             ("DELETE", "fault"): self._clear_faults,
             ("POST", "expire"): lambda params, data: {"expired": self.engine.expire(data.get("idle", 0))},
             ("GET", "tables"): self._tables,
+            ("DELETE", "tables"): self._forget,
             ("GET", "rows"): self._rows,
         }.get((method, path))
         if command is None:
@@ -193,6 +194,10 @@ class Emulator:
             }
             for t in self.engine.committed.tables.values()
         ]
+
+    def _forget(self, params, data):
+        self.engine.forget()
+        return []
 
     def _rows(self, params, data):
         table = self.engine.committed.table(params["bucket"], params["schema"], params["table"])

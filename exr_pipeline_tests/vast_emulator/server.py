@@ -12,7 +12,7 @@ Admin endpoints (no authentication, JSON):
     GET  /__emulator__/log                       counters, transactions, the latest requests
     POST /__emulator__/log/reset                 zero the counters
     GET  /__emulator__/rows?bucket=&schema=&table=[&limit=&offset=]   committed rows
-    GET  /__emulator__/tables                    committed tables and their columns
+    GET / DELETE /__emulator__/tables            committed tables and their columns / drop every table and schema
     POST /__emulator__/fault {"match": "insert", "count": 3, "skip": 0, "status": 503, "code": "SlowDown"}
                              {"match": "commit", "drop": "before"}  close the connection, nothing is executed
                              {"match": "commit", "drop": "after"}   execute, then close without an answer

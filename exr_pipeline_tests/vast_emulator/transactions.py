@@ -118,6 +118,12 @@ class Engine:
                 self.rollback(txid, "expired")
             return old
 
+    def forget(self):
+        """Roll back what is open and drop every schema and table."""
+        with self.lock:
+            self.expire(0)
+            self.committed = Catalog()
+
     def hold(self, tx, *keys):
         """Reserve names or columns for this transaction; a conflict if another one has, or changed them."""
         with self.lock:
