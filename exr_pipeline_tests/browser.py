@@ -38,7 +38,8 @@ def browser_page() -> Iterator[Page]:
     """A new page in a new browser."""
     path = chromium()
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS)
+        # A busy machine takes longer than the usual 30 s.
+        browser = playwright.chromium.launch(executable_path=path, args=_ARGUMENTS, timeout=120_000)
         try:
             yield browser.new_page(viewport={"width": 1500, "height": 950})
         finally:

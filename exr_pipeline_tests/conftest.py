@@ -74,18 +74,18 @@ def storage(s3_settings: Settings) -> "ObjectStorage":
     return ObjectStorage(s3_settings)
 
 
-@pytest.fixture(scope="session")
-def session_workers() -> Iterator[LastingWorkers]:
-    """The session's workers, for `lasting_workers`."""
+@pytest.fixture(scope="module")
+def workers_of_module() -> Iterator[LastingWorkers]:
+    """Those that `lasting_workers` keeps. They end with the module: others look at what processes there are."""
     workers = LastingWorkers()
     yield workers
     workers.end()
 
 
 @pytest.fixture
-def lasting_workers(session_workers: LastingWorkers) -> Iterator[None]:
-    """Pools take over the workers that other tests have left."""
-    with session_workers.in_use():
+def lasting_workers(workers_of_module: LastingWorkers) -> Iterator[None]:
+    """Pools take over the workers that other tests of the module have left."""
+    with workers_of_module.in_use():
         yield
 
 

@@ -280,8 +280,10 @@ class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
                 yield connection
 
     def _initdb(self, engine: db.Engine, for_index_shard: bool = False) -> None:
-        if not for_index_shard and self._is_copied_to(Path(str(engine.url.database))):
+        path = Path(str(engine.url.database))
+        if not for_index_shard and self._is_copied_to(path):
             return
+        is_to_copy = not for_index_shard and self._new_run_database is None and not path.exists()
 
         # With SQLite's usual pages, into which one event fits, writing takes a twelfth longer.
         @db.event.listens_for(engine, "connect")
@@ -289,7 +291,7 @@ class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
             connection.execute(f"PRAGMA page_size = {_PAGE_BYTES}")
 
         super()._initdb(engine, for_index_shard)
-        if not for_index_shard and self._new_run_database is None:
+        if is_to_copy:
             with engine.connect() as made:
                 rows = made.execute(db.select(db.func.count()).select_from(SqlEventLogStorageTable)).scalar_one()
                 driver: Any = made.connection.driver_connection

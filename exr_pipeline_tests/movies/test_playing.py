@@ -35,6 +35,8 @@ async ({data, moment}) => {
     const sought = new Promise(resolve => video.onseeked = resolve);
     video.currentTime = moment;
     await sought;
+    while (video.seeking || video.readyState < HTMLMediaElement.HAVE_CURRENT_DATA)
+        await new Promise(resolve => setTimeout(resolve, 10));
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
     const context = canvas.getContext("2d");
