@@ -23,10 +23,10 @@ demo: $(VENV)/.runtime ## Write a small show into an embedded S3 server, ingest 
 	@$(BIN)/exr-pipeline demo
 
 # More processes than cores: many tests wait for services most of their time.
-TEST_PROCESSES ?= $(shell nproc 2>/dev/null | awk '{ print $$1 + 1 }')
+TEST_PROCESSES ?= $(shell nproc 2>/dev/null | awk '{ print $$1 + 2 }')
 
 test: $(VENV)/.dev ## Run the whole test suite
-	@$(BIN)/python -m pytest -n $(or $(TEST_PROCESSES),3) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(or $(TEST_PROCESSES),4) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 ui: $(VENV)/.runtime ## Dagster's page with the sensor running on the demonstration's store
 	@$(BIN)/exr-pipeline ui
