@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -87,8 +88,14 @@ class DecodeAlone(Work):
                 call.result()
 
 
+@cache
+def _decoder() -> BareDecode:
+    """That of this worker."""
+    return BareDecode()
+
+
 def _decode(path: str) -> None:
-    BareDecode().run(path)
+    _decoder().run(path)
 
 
 class EncodeAlone(_Folder):
