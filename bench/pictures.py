@@ -20,7 +20,7 @@ from bench.size import Size
 
 _PROXY_BOX: Final = (1920, 1080)
 _BLOCK_LINES: Final = 64  # whole chunks and tiles
-_LARGE: Final = 30 << 20  # bytes; as a picture of 1920x1080 in float, and less than glibc ever takes from elsewhere
+_LARGE: Final = 30 << 20  # bytes: more than a picture of 1920x1080 in float, less than glibc's limit of 32 MiB
 _CORES: Final = len(os.sched_getaffinity(0))
 _NO_FFMPEG: Final = (
     "ffmpeg is not installed: one file alone is measured without the movie on both sides; ours with all cores busy "
@@ -127,8 +127,8 @@ class Decoding(Work):
     def __init__(self) -> None:
         import numpy as np
 
-        # glibc keeps what is freed once something larger was: without, each block's memory comes from the system anew,
-        # which takes half as long again as decoding PIZ.
+        # Once something of this size was freed, glibc keeps smaller memory that is freed. Until then each block's comes
+        # from the system anew, which makes decoding of PIZ half as slow again.
         np.ones(_LARGE, np.uint8)
 
 

@@ -204,7 +204,7 @@ def no_batch_falls_apart(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
 
 
 def test_a_run_over_many_files_takes_no_more_transactions_than_one_over_few(instance: dg.DagsterInstance) -> None:
-    # The first database of a run is made by Dagster, the others are copies of it.
+    # With its first run, a process has Dagster make the database that those of runs are copies of.
     run_over(instance, named("warm", 1))
     with counted_commits() as few:
         assert run_over(instance, named("few", 10)).success
@@ -243,36 +243,34 @@ def test_new_databases_have_pages_into_which_several_events_fit(instance: dg.Dag
             assert connection.execute("PRAGMA page_size").fetchone() == (16_384,)
 
 
-def test_the_database_of_each_further_run_is_as_dagster_makes_one(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+def test_the_database_of_a_run_is_as_dagster_makes_one_and_made_once_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def made(run_id: str) -> list[list[Any]]:
-        with closing(sqlite3.connect(storage.path_for_shard(run_id))) as connection:
-            asked = (
-                "SELECT type, name, sql FROM sqlite_master",
-                "SELECT * FROM alembic_version",
-                "PRAGMA journal_mode",
-            )
+    stock, batching = SqliteEventLogStorage(str(tmp_path / "a")), BatchingSqliteEventLogStorage(str(tmp_path / "b"))
+    made_by_dagster: list[str] = []
+    initdb = SqliteEventLogStorage._initdb
+
+    def counted(storage: SqliteEventLogStorage, engine: sqlalchemy.Engine, for_index_shard: bool = False) -> None:
+        made_by_dagster.append(str(engine.url.database))
+        initdb(storage, engine, for_index_shard)
+
+    def made(storage: SqliteEventLogStorage, run_id: str) -> list[list[Any]]:
+        with storage.run_connection(run_id), closing(sqlite3.connect(storage.path_for_shard(run_id))) as connection:
+            schema = "SELECT type, name, sql FROM sqlite_master"
+            asked = (schema, "SELECT * FROM alembic_version", "PRAGMA journal_mode")
             return [sorted(connection.execute(question).fetchall()) for question in asked]
 
-    storage = instance.event_log_storage
-    assert isinstance(storage, BatchingSqliteEventLogStorage)
-    first = run_over(instance, named("first", 2)).run_id
-    made_by_dagster: list[str] = []
-    monkeypatch.setattr(
-        SqliteEventLogStorage, "_initdb", lambda _self, engine, *_: made_by_dagster.append(engine.url.database)
-    )
-    second = run_over(instance, named("second", 2)).run_id
-
-    assert made_by_dagster == []
-    assert made(first) == made(second)
-    assert made(second)[2] == [("wal",)]
-    folder = Path(storage.path_for_shard(second)).parent
-    assert [path.name for path in folder.iterdir() if path.suffix == ".new"] == []
+    monkeypatch.setattr(SqliteEventLogStorage, "_initdb", counted)
+    assert made(batching, "one") == made(batching, "two") == made(stock, "one")
+    assert [path for path in made_by_dagster if path.startswith(str(tmp_path / "b"))] == []
+    assert len(made_by_dagster) == 2
+    assert {path.suffix for path in (tmp_path / "b").iterdir()} <= {".db", ".db-wal", ".db-shm"}
 
     # One that another process has made meanwhile is left as it is.
-    storage._initdb(sqlalchemy.create_engine(f"sqlite:///{storage.path_for_shard(first)}"))
-    assert made_by_dagster == [storage.path_for_shard(first)]
+    with sqlite3.connect(batching.path_for_shard("two")) as connection:
+        connection.execute("CREATE TABLE of_another (one)")
+    again = BatchingSqliteEventLogStorage(str(tmp_path / "b"))
+    assert ("table", "of_another", "CREATE TABLE of_another (one)") in made(again, "two")[0]
 
 
 def test_exactly_the_bad_files_of_one_asset_show_as_failed(instance: dg.DagsterInstance) -> None:

@@ -306,7 +306,9 @@ def test_the_keys_of_a_partition_set_are_read_again_whenever_anybody_changed_the
         lambda: replace(keys[1], keys[1]),
         others.wipe,
         lambda: ours.add_dynamic_partitions(SET, keys[:5]),
+        lambda: ours.add_dynamic_partitions(SET, [keys[4], "after one that is there", keys[0]]),
     ]
+    ours.add_dynamic_partitions(SET, [])
     assert_that_keys_are_read_again(changes, ours, stock)
 
 
