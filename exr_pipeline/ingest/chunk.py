@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-ROWS_PER_WRITE = 100
 # Manifests and previews of megabytes in every frame: a write holds its rows in memory several times over.
 HEADER_BYTES_PER_WRITE = 32 << 20
 # Files looked up in the tables at a time, just before their turn, for what other runs have done in the meantime.
 GROUP_WITH_PICTURES = 16
 GROUP_OF_HEADERS = 500
-# What is finished is in the tables soon, for whoever looks: pages, and other runs over the same files.
+# A chunk is one write, unless it takes longer: then what is finished is in the tables soon, for whoever looks, and a
+# worker that is killed loses little.
 SECONDS_BETWEEN_WRITES = 5.0
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 1.0
@@ -250,8 +250,8 @@ class ChunkIngest:
                         continue
                     finished.append(products)
                     header_bytes += products.inspection.header_bytes if products.inspection is not None else 0
-                    full = len(finished) >= ROWS_PER_WRITE or header_bytes >= HEADER_BYTES_PER_WRITE
-                    if full or time.monotonic() - wrote_at >= SECONDS_BETWEEN_WRITES:
+                    due = time.monotonic() - wrote_at >= SECONDS_BETWEEN_WRITES
+                    if due or header_bytes >= HEADER_BYTES_PER_WRITE:
                         await flush()
             except BaseException:
                 stopped = True

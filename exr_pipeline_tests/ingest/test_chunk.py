@@ -398,7 +398,7 @@ def test_nothing_is_reported_if_the_tables_cannot_be_written(
     monkeypatch: pytest.MonkeyPatch,
     on_warning: Callable[[Callable[[], None]], None],
 ) -> None:
-    monkeypatch.setattr(chunk, "ROWS_PER_WRITE", 2)
+    monkeypatch.setattr(chunk, "SECONDS_BETWEEN_WRITES", 0.0)
     locations = [bench.put(f"{number}.exr", good) for number in range(6)]
     tries: list[int] = []
     on_warning(lambda: tries.append(1))
@@ -434,26 +434,38 @@ def test_headers_in_flight_heed_how_many_connections_the_system_allows() -> None
     assert told.split() == ["500", "744", "1000"]
 
 
+def written_batches(bench: Bench, locations: Sequence[Location]) -> list[int]:
+    sizes: list[int] = []
+    ingest = ChunkIngest(bench.settings, bench.storage, media=bench.media, rows=bench.rows, pool=None)
+    ingest.run(locations, HEADERS, on_written=lambda batch: sizes.append(len(batch)))
+    return sizes
+
+
+def test_a_chunk_is_one_write_unless_it_takes_long(bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    locations = [bench.put(f"{number:03d}.exr", good) for number in range(240)]
+
+    monkeypatch.setattr(chunk, "SECONDS_BETWEEN_WRITES", 600.0)
+    assert written_batches(bench, locations) == [240]
+    assert len({row["last_inspected"] for row in bench.files()}) == 1
+
+    monkeypatch.setattr(chunk, "SECONDS_BETWEEN_WRITES", 0.0)
+    assert len(written_batches(bench, locations)) > 1
+
+
 def test_headers_of_megabytes_are_written_before_they_add_up(
     bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     locations = [bench.put(f"{number}.exr", good) for number in range(6)]
 
-    def batches() -> list[int]:
-        sizes: list[int] = []
-        ingest = ChunkIngest(bench.settings, bench.storage, media=bench.media, rows=bench.rows, pool=None)
-        ingest.run(locations, HEADERS, on_written=lambda batch: sizes.append(len(batch)))
-        return sizes
-
-    assert batches() == [6]
+    assert written_batches(bench, locations) == [6]
     monkeypatch.setattr(chunk, "HEADER_BYTES_PER_WRITE", 1)
-    assert len(batches()) > 1
+    assert len(written_batches(bench, locations)) > 1
 
 
 def test_files_are_reported_when_their_rows_and_media_are_in_place(
     bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunk, "ROWS_PER_WRITE", 2)
+    monkeypatch.setattr(chunk, "SECONDS_BETWEEN_WRITES", 0.0)
     locations = [bench.put(f"{number}.exr", good) for number in range(5)]
     batches: list[int] = []
 
