@@ -7,7 +7,7 @@ from typing import Any
 
 import dagster as dg
 
-from exr_pipeline_tests.orchestration.test_event_batching import make_all, run_over
+from exr_pipeline_tests.orchestration.batched_steps import make_all, run_over
 
 
 def half(context: Any, keys: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import av
@@ -27,7 +28,7 @@ from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline.tables import TableStore, open_table_store
-from exr_pipeline_tests.made_show import made_show
+from exr_pipeline_tests.made_show import MadeShow, made_show
 
 ROOT = Path(__file__).parents[2]
 SHOW = Location("s3", "renders", "show/")
@@ -50,7 +51,11 @@ class Demo:
     storage: ObjectStorage
     tables: TableStore
     server: EmbeddedS3
-    show: ShowSummary
+    made: MadeShow
+
+    @property
+    def show(self) -> ShowSummary:
+        return self.made.summary
 
 
 def run_demo(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -73,7 +78,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
         shutil.copy(ROOT / name, folder)
     finished = run_demo(folder)
     assert finished.returncode == 0, finished.stderr
-    show = made_show(tmp_path_factory).summary
+    made = made_show(tmp_path_factory)
     with EmbeddedS3(folder / ".state" / "store") as server:
         settings = Settings(
             _env_file=None,
@@ -82,7 +87,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
             s3_secret_key=server.secret_key,
             state_dir=folder / ".state",
         )
-        yield Demo(folder, finished.stdout, ObjectStorage(settings), open_table_store(settings), server, show)
+        yield Demo(folder, finished.stdout, ObjectStorage(settings), open_table_store(settings), server, made)
 
 
 def outputs(key: str) -> tuple[str, str]:
@@ -133,6 +138,12 @@ def test_the_bucket_holds_two_objects_for_each_ready_file_three_for_each_sequenc
         for folder, name in SEQUENCES
         for ending in ("sequence.mp4", "contact_sheet.jpg", "filmstrip.jpg")
     }
+
+
+def test_another_process_writes_the_same_show_to_the_byte(demo: Demo) -> None:
+    for file in demo.show.files:
+        _, data = demo.storage.read(SHOW.child(file.key))
+        assert data == Path(demo.made.path(file.key)).read_bytes(), file.key
 
 
 def test_every_output_says_what_it_is(demo: Demo) -> None:
@@ -220,10 +231,19 @@ def srgb_to_bt1886(codes: np.ndarray) -> np.ndarray:
     return linear ** (1 / 2.4) * 255
 
 
-def frames_of(data: bytes) -> tuple[list[np.ndarray], "av.video.stream.VideoStream"]:
+def first_frame(data: bytes) -> tuple[np.ndarray, "av.video.stream.VideoStream"]:
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)], stream
+        return next(container.decode(stream)).to_ndarray(format="rgb24"), stream
+
+
+@cache
+def exact_display(colour_space: str) -> "PyOpenColorIO.CPUProcessor":
+    config = PyOpenColorIO.Config.CreateFromFile("ocio://studio-config-v2.2.0_aces-v1.3_ocio-v2.4")
+    transform = PyOpenColorIO.DisplayViewTransform(
+        src=colour_space, display="sRGB - Display", view="ACES 1.0 - SDR Video"
+    )
+    return config.getProcessor(transform).getDefaultCPUProcessor()
 
 
 def expected_thumbnail(path: Path, colour_space: str, size: tuple[int, int]) -> np.ndarray:
@@ -238,11 +258,7 @@ def expected_thumbnail(path: Path, colour_space: str, size: tuple[int, int]) -> 
     part = pixels[top - y : top - y + full.full_height - top, left - x : left - x + full.full_width - left]
     canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
     small = np.ascontiguousarray(cv2.resize(canvas, size, interpolation=cv2.INTER_AREA))
-    config = PyOpenColorIO.Config.CreateFromFile("ocio://studio-config-v2.2.0_aces-v1.3_ocio-v2.4")
-    transform = PyOpenColorIO.DisplayViewTransform(
-        src=colour_space, display="sRGB - Display", view="ACES 1.0 - SDR Video"
-    )
-    config.getProcessor(transform).getDefaultCPUProcessor().applyRGB(small)
+    exact_display(colour_space).applyRGB(small)
     return np.clip(small, 0, 1) * 255
 
 
@@ -255,24 +271,24 @@ def test_each_thumbnail_and_proxy_shows_its_source(demo: Demo, tmp_path: Path) -
         thumbnail = simplejpeg.decode_jpeg(demo.storage.read(SHOW.child(thumbnail_key))[1]).astype(np.float32)
         height, width = thumbnail.shape[:2]
         assert max(width, height) <= 256
-        frames, stream = frames_of(demo.storage.read(SHOW.child(proxy_key))[1])
+        first, stream = first_frame(demo.storage.read(SHOW.child(proxy_key))[1])
         assert stream.codec_context.name == "h264"
         assert stream.codec_context.pix_fmt == "yuv420p"
         assert (stream.width % 2, stream.height % 2) == (0, 0)
         assert stream.width <= 1920
         assert stream.height <= 1080
         # The proxy shows what the thumbnail shows, for the display that it is made for.
-        shown = cv2.resize(frames[0], (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
-        first = file.parts[0]
+        shown = cv2.resize(first, (width, height), interpolation=cv2.INTER_AREA).astype(np.float32)
+        part = file.parts[0]
         is_data = not file.color_space
         wanted = thumbnail if is_data else srgb_to_bt1886(thumbnail)
         assert np.abs(shown - wanted).mean() < 6, file.key
         if file.kind != "black_frame" and file.key != demo.show.trouble("black_frame").key:
             assert thumbnail.std() > 3, f"{file.key} shows nothing"
-        plain = file.format == "exr" and {"R", "G", "B"} <= set(first.channels) and not first.deep
-        square = abs(width / height - first.display_width / first.display_height) < 0.02
+        plain = file.format == "exr" and {"R", "G", "B"} <= set(part.channels) and not part.deep
+        square = abs(width / height - part.display_width / part.display_height) < 0.02
         finite = file.key != demo.show.trouble("nan_and_inf").key
-        opaque = "A" not in first.channels
+        opaque = "A" not in part.channels
         if plain and square and finite and opaque and not is_data and file.color_stated_by:
             path = tmp_path / "source.exr"
             path.write_bytes(demo.storage.read(SHOW.child(file.key))[1])

@@ -1,25 +1,21 @@
 """Batched events: as few transactions as promised, and to everybody else the same events as one by one."""
 
-import asyncio
 import inspect
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 import sqlalchemy
-from dagster import AssetKey, DagsterEventType, EventLogEntry
+from dagster import DagsterEventType
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
-from dagster._core.test_utils import in_process_test_workspace
-from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster._serdes import serialize_value
-from dagster_graphql.schema import create_schema
 
 from exr_pipeline.orchestration import event_texts
 from exr_pipeline.orchestration.event_batching import (
@@ -30,61 +26,25 @@ from exr_pipeline.orchestration.event_batching import (
     materialization,
     materializations_of_run,
 )
-from exr_pipeline.orchestration.partitions import remove_partitions
+from exr_pipeline_tests.orchestration.batched_steps import (
+    ASSETS,
+    RANGE_END,
+    RANGE_START,
+    SET,
+    asset_events,
+    counted_commits,
+    database_of,
+    defs,
+    listening,
+    make_all,
+    named,
+    rows_of,
+    run_over,
+    run_selection,
+    statuses,
+    varied_events,
+)
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at
-
-SET = "batched_files"
-ASSETS = [AssetKey(f"asset_{number}") for number in range(5)]
-RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-
-# What the running step does: given its context and its partition keys.
-Body = Callable[[Any, Sequence[str]], None]
-body: list[Body] = []
-
-
-def make_all(context: Any, keys: Sequence[str], without: Sequence[str] = ()) -> None:
-    log_asset_events(
-        context,
-        [
-            dg.AssetMaterialization(asset, partition=key, tags={DATA_VERSION_TAG: f"version of {key}"})
-            for key in keys
-            for asset in ASSETS
-            if key not in without or asset != ASSETS[0]
-        ],
-    )
-    if without:
-        raise dg.Failure("some files were bad", allow_retries=False)
-
-
-@dg.multi_asset(
-    specs=[
-        dg.AssetSpec(asset, partitions_def=dg.DynamicPartitionsDefinition(name=SET), skippable=True) for asset in ASSETS
-    ],
-    can_subset=True,
-    backfill_policy=dg.BackfillPolicy.single_run(),
-)
-def files_step(context: dg.AssetExecutionContext):
-    body[-1](context, context.partition_keys)
-    yield from ()
-
-
-@dg.op
-def selection_op(context: dg.OpExecutionContext) -> None:
-    body[-1](context, context.run.tags["keys"].split(","))
-
-
-@dg.job(executor_def=dg.in_process_executor)
-def selection_job() -> None:
-    selection_op()
-
-
-defs = dg.Definitions(
-    assets=[files_step],
-    jobs=[dg.define_asset_job("files_job", selection=[files_step]), selection_job],
-    executor=dg.in_process_executor,
-)
 
 
 @pytest.fixture(scope="module")
@@ -93,107 +53,10 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterIns
         yield opened
 
 
-@contextmanager
-def doing(what: Body) -> Iterator[None]:
-    body.append(what)
-    try:
-        yield
-    finally:
-        body.pop()
-
-
-def run_over(instance: dg.DagsterInstance, keys: Sequence[str], what: Body = make_all) -> dg.ExecuteInProcessResult:
-    instance.add_dynamic_partitions(SET, list(keys))
-    with doing(what):
-        return defs.resolve_job_def("files_job").execute_in_process(
-            instance=instance, run_config=QUIET, tags={RANGE_START: keys[0], RANGE_END: keys[-1]}, raise_on_error=False
-        )
-
-
-def run_selection(instance: dg.DagsterInstance, keys: Sequence[str], what: Body) -> dg.ExecuteInProcessResult:
-    with doing(what):
-        return defs.resolve_job_def("selection_job").execute_in_process(
-            instance=instance, run_config=QUIET, tags={"keys": ",".join(keys)}, raise_on_error=False
-        )
-
-
-def named(prefix: str, count: int) -> list[str]:
-    return [f"{prefix}.{number:04}.exr" for number in range(count)]
-
-
-def statuses(instance: dg.DagsterInstance, asset: AssetKey, prefix: str) -> dict[str, list[str]]:
-    """The partitions of an asset by their status, as the page asks for them; those with a prefix only."""
-    query = """query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
-        assetPartitionStatuses { ... on DefaultPartitionStatuses {
-            materializedPartitions failedPartitions materializingPartitions unmaterializedPartitions } } } } }"""
-    with in_process_test_workspace(instance, LoadableTargetOrigin(python_file=__file__, attribute="defs")) as workspace:
-        executing = create_schema().execute_async(
-            query, context_value=workspace, variables={"key": {"path": asset.path}}
-        )
-        answer = asyncio.run(executing)
-    assert not answer.errors
-    found = answer.data["assetNodeOrError"]["assetPartitionStatuses"]
-    names = ("materialized", "failed", "materializing", "unmaterialized")
-    filtered = {name: sorted(key for key in found[f"{name}Partitions"] if key.startswith(prefix)) for name in names}
-    # What failed or is under way is also counted as not there.
-    others = {*filtered["failed"], *filtered["materializing"]}
-    filtered["unmaterialized"] = sorted(set(filtered["unmaterialized"]) - others)
-    return {name: keys for name, keys in filtered.items() if keys}
-
-
-@contextmanager
-def listening(to: Any, event: str, listener: Callable[..., None]) -> Iterator[None]:
-    """Have a function called by all engines or pools of SQLAlchemy."""
-    sqlalchemy.event.listen(to, event, listener)
-    try:
-        yield
-    finally:
-        sqlalchemy.event.remove(to, event, listener)
-
-
-def database_of(path: str) -> str:
-    """`run` for the events of any run."""
-    return Path(path).name if Path(path).name in {"index.db", "runs.db", "schedules.db"} else "run"
-
-
-@contextmanager
-def counted_commits() -> Iterator[Counter[str]]:
-    """Transactions by the file of the event log that they went to."""
-    counts: Counter[str] = Counter()
-
-    def committed(connection: sqlalchemy.Connection) -> None:
-        name = database_of(str(connection.engine.url.database))
-        if name not in {"runs.db", "schedules.db"}:
-            counts[name] += 1
-
-    with listening(sqlalchemy.Engine, "commit", committed):
-        yield counts
-
-
 def folder_of(instance: dg.DagsterInstance) -> Path:
     storage = instance.event_log_storage
     assert isinstance(storage, BatchingSqliteEventLogStorage)
     return Path(storage.path_for_shard("index")).parent
-
-
-def asset_events(instance: dg.DagsterInstance, run_id: str) -> list[EventLogEntry]:
-    return [
-        entry
-        for entry in instance.all_logs(run_id)
-        if entry.is_dagster_event and entry.get_dagster_event().asset_key is not None
-    ]
-
-
-def rows_of(database: Path) -> dict[str, list[tuple[Any, ...]]]:
-    """Everything in a database except ids of rows, the time of their making, and its version."""
-    with closing(sqlite3.connect(database)) as connection:
-        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-        content = {}
-        for table in set(tables) - {"alembic_version", "secondary_indexes", "sqlite_sequence"}:
-            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
-            compared = ", ".join(f'"{name}"' for name in columns if name not in {"create_timestamp"})
-            content[table] = connection.execute(f"SELECT {compared} FROM {table} ORDER BY id").fetchall()
-        return content
 
 
 @pytest.fixture(autouse=True)
@@ -390,35 +253,6 @@ def test_what_is_logged_in_a_batch_is_what_dagster_stores_of_events_one_by_one(i
     assert texts[: len(texts) // 2] == texts[len(texts) // 2 :]
 
 
-def varied_events(key: str) -> list[dg.AssetMaterialization | dg.AssetObservation]:
-    """Events with metadata of every kind, and with texts that are hard to quote."""
-    odd = f'{key} "quoted" \\ é \ue000description \n'
-    metadata: dict[str, Any] = {
-        "text": odd,
-        'a "label"': "",
-        "url": dg.MetadataValue.url(f"s3://bucket/{key}"),
-        "picture": dg.MetadataValue.md(f"![]({key})"),
-        "whole": len(key),
-        "real": 0.1 + len(key),
-        "no number": float("nan"),
-        "yes": True,
-        "time": dg.MetadataValue.timestamp(1.7e9),
-        "list": ["b", {"z": 1, "a": None}],
-        "nothing": [],
-        "table": dg.MetadataValue.table([dg.TableRecord({"a": 1})]),
-        "null": None,
-    }
-    tags = {DATA_VERSION_TAG: odd, "another": "tag"}
-    return [
-        dg.AssetMaterialization(ASSETS[0], partition=key, metadata=metadata, tags=tags),
-        dg.AssetMaterialization(ASSETS[0], partition=key, metadata=metadata),
-        dg.AssetMaterialization(ASSETS[1]),
-        dg.AssetMaterialization(ASSETS[1], description=odd),
-        dg.AssetObservation(ASSETS[0], partition=key, description=odd, metadata={"text": odd}, tags=tags),
-        dg.AssetObservation(ASSETS[0], partition=key, metadata={"text": odd}),
-    ]
-
-
 def test_dagster_makes_the_text_of_few_events_and_the_others_follow_it(
     instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -575,93 +409,6 @@ def test_all_materializations_of_a_large_run_are_found_in_order(instance: dg.Dag
     assert [(event.asset_key, event.partition) for event in found] == [
         (asset, key) for asset in ASSETS[:2] for key in keys
     ]
-
-
-def test_the_keys_of_a_partition_set_are_those_that_stock_dagster_reads_in_its_order(tmp_path: Path) -> None:
-    stock, batching = SqliteEventLogStorage(str(tmp_path)), BatchingSqliteEventLogStorage(str(tmp_path))
-    keys = ["s3://renders/b.exr", "s3://renders/a.exr", "s3://renders/ünïcödé 火.exr", "odd\nkey\t'quoted'"]
-    stock.add_dynamic_partitions(SET, keys[:3])
-    stock.add_dynamic_partitions("another set", keys[:1])
-    batching.add_dynamic_partitions(SET, keys[3:])
-
-    assert batching.get_dynamic_partitions(SET) == list(stock.get_dynamic_partitions(SET)) == keys
-    assert batching.get_dynamic_partitions("never there") == []
-
-
-def assert_that_keys_are_read_again(
-    changes: Sequence[Callable[[], None]], ours: BatchedEvents, stock: SqlEventLogStorage
-) -> None:
-    """After each change the keys are those that stock Dagster reads, read once however often they are asked for."""
-    read: list[str] = []
-
-    def executed(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("SELECT dynamic_partitions"):
-            read.append(statement)
-
-    for change in changes:
-        change()
-        read.clear()
-        with listening(sqlalchemy.Engine, "before_cursor_execute", executed):
-            found = ours.get_dynamic_partitions(SET)
-            found.append("what a caller adds to its own list")
-            assert ours.get_dynamic_partitions(SET) == found[:-1]
-        assert len(read) == 1
-        assert found[:-1] == list(stock.get_dynamic_partitions(SET))
-        assert ours.get_dynamic_partitions("another set") == []
-
-
-def test_the_keys_of_a_partition_set_are_read_again_whenever_anybody_may_have_changed_them(tmp_path: Path) -> None:
-    ours, others = BatchingSqliteEventLogStorage(str(tmp_path)), BatchingSqliteEventLogStorage(str(tmp_path))
-    keys = named("known", 6)
-    changes: list[Callable[[], None]] = [
-        lambda: ours.add_dynamic_partitions(SET, keys[:4]),
-        lambda: others.add_dynamic_partitions(SET, keys[4:]),
-        lambda: ours.delete_dynamic_partition(SET, keys[0]),
-        # SQLite gives the last key's id again.
-        lambda: others.delete_dynamic_partitions(SET, keys[5:]),
-        lambda: others.add_dynamic_partitions(SET, ["another"]),
-        lambda: ours.delete_dynamic_partitions(SET, ["another"]),
-        lambda: ours.add_dynamic_partitions(SET, ["one more"]),
-        lambda: SqliteEventLogStorage(str(tmp_path)).add_dynamic_partitions(SET, ["of stock Dagster"]),
-        ours.wipe,
-        lambda: ours.add_dynamic_partitions(SET, keys),
-        others.wipe,
-    ]
-    assert_that_keys_are_read_again(changes, ours, SqliteEventLogStorage(str(tmp_path)))
-
-
-def test_removing_many_partitions_takes_a_transaction_per_thousand_and_leaves_what_dagster_leaves(
-    instance: dg.DagsterInstance, tmp_path: Path
-) -> None:
-    # Fails when an upgrade of Dagster makes more of a removed key than `delete_dynamic_partitions` does.
-    keys = named("removed", 2500)
-    removed = [*keys[::5], "never there", *keys[1::2]]
-    stock, batching = SqliteEventLogStorage(str(tmp_path / "a")), BatchingSqliteEventLogStorage(str(tmp_path / "b"))
-    for storage in (stock, batching):
-        storage.add_dynamic_partitions(SET, keys)
-        storage.add_dynamic_partitions("another set", keys[:3])
-
-    for key in removed[:40]:
-        stock.delete_dynamic_partition(SET, key)
-    batching.delete_dynamic_partitions(SET, removed[:40])
-    assert rows_of(tmp_path / "b" / "index.db") == rows_of(tmp_path / "a" / "index.db")
-    with counted_commits() as commits:
-        batching.delete_dynamic_partitions(SET, removed)
-        batching.delete_dynamic_partitions(SET, [])
-
-    assert commits["index.db"] == 2
-    assert batching.get_dynamic_partitions(SET) == [key for key in keys if key not in set(removed)]
-    assert batching.get_dynamic_partitions("another set") == keys[:3]
-
-
-def test_partitions_are_removed_from_a_storage_that_is_none_of_ours() -> None:
-    keys = named("plain", 4)
-    with dg.DagsterInstance.ephemeral() as plain:
-        plain.add_dynamic_partitions(SET, keys)
-
-        remove_partitions(plain, SET, [*keys[:2], "never there"])
-
-        assert plain.get_dynamic_partitions(SET) == keys[2:]
 
 
 def test_dagster_keeps_the_private_methods_that_batches_are_made_of() -> None:

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,9 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster_postgres import PostgresEventLogStorage
 
 from exr_pipeline.orchestration.event_batching import BatchedEvents, is_outage, log_asset_events
-from exr_pipeline.orchestration.partitions import remove_partitions
 from exr_pipeline.orchestration.postgres_storage import BatchingPostgresEventLogStorage, BatchingPostgresStorage
-from exr_pipeline_tests.orchestration.dagster_homes import instance_at, postgres_instance_at
-from exr_pipeline_tests.orchestration.test_event_batching import (
+from exr_pipeline_tests.orchestration.batched_steps import (
     ASSETS,
-    SET,
-    assert_that_keys_are_read_again,
     asset_events,
     listening,
     make_all,
@@ -37,6 +33,7 @@ from exr_pipeline_tests.orchestration.test_event_batching import (
     statuses,
     varied_events,
 )
+from exr_pipeline_tests.orchestration.dagster_homes import instance_at, postgres_instance_at
 from exr_pipeline_tests.services.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[2]
@@ -271,63 +268,6 @@ def test_a_worker_killed_in_mid_chunk_leaves_the_rest_failed_and_nothing_in_prog
 
     for asset in ASSETS:
         assert statuses(instance, asset, "killed") == {"materialized": made, "failed": under_way}
-
-
-def test_many_partitions_are_removed_at_once_and_no_others(postgres_instance: dg.DagsterInstance) -> None:
-    keys = named("removed", 1200)
-    postgres_instance.add_dynamic_partitions("first set", keys)
-    postgres_instance.add_dynamic_partitions("second set", keys[:2])
-
-    remove_partitions(postgres_instance, "first set", [*keys[:1150], "never there"])
-
-    assert postgres_instance.get_dynamic_partitions("first set") == keys[1150:]
-    assert postgres_instance.get_dynamic_partitions("second set") == keys[:2]
-
-
-def test_the_keys_of_a_partition_set_are_read_again_whenever_anybody_changed_them(
-    postgres_server: PostgresServer,
-) -> None:
-    url = postgres_server.new_database()
-    ours, others = BatchingPostgresEventLogStorage(url), BatchingPostgresEventLogStorage(url)
-    stock = PostgresEventLogStorage(url)
-    keys = named("known", 6)
-
-    def replace(old: str, new: str) -> None:
-        others.delete_dynamic_partition(SET, old)
-        others.add_dynamic_partitions(SET, [new])
-
-    changes: list[Callable[[], None]] = [
-        lambda: ours.add_dynamic_partitions(SET, keys[:4]),
-        lambda: others.add_dynamic_partitions(SET, keys[4:]),
-        lambda: ours.delete_dynamic_partition(SET, keys[0]),
-        lambda: others.delete_dynamic_partitions(SET, keys[5:]),
-        lambda: stock.add_dynamic_partitions(SET, ["of stock Dagster"]),
-        lambda: replace("of stock Dagster", "as many as before"),
-        lambda: replace(keys[1], keys[1]),
-        others.wipe,
-        lambda: ours.add_dynamic_partitions(SET, keys[:5]),
-        lambda: ours.add_dynamic_partitions(SET, [keys[4], "after one that is there", keys[0]]),
-    ]
-    ours.add_dynamic_partitions(SET, [])
-    assert_that_keys_are_read_again(changes, ours, stock)
-
-
-def test_a_key_that_comes_while_the_keys_are_read_and_goes_again_is_not_remembered(
-    postgres_server: PostgresServer,
-) -> None:
-    url = postgres_server.new_database()
-    ours, others = BatchingPostgresEventLogStorage(url), BatchingPostgresEventLogStorage(url)
-    ours.add_dynamic_partitions("set", ["stays"])
-
-    def executing(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if statement.startswith("SELECT dynamic_partitions") and not others.has_dynamic_partition("set", "passing"):
-            others.add_dynamic_partitions("set", ["passing"])
-
-    with listening(ours._engine, "before_cursor_execute", executing):
-        assert ours.get_dynamic_partitions("set") == ["stays", "passing"]
-    others.delete_dynamic_partition("set", "passing")
-
-    assert ours.get_dynamic_partitions("set") == ["stays"]
 
 
 def test_an_instance_is_opened_by_every_way_to_say_where_the_database_is(postgres_server: PostgresServer) -> None:

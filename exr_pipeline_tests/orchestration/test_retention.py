@@ -13,19 +13,19 @@ import sqlalchemy
 from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKeyTable, SqlEventLogStorageTable
 
 from exr_pipeline.orchestration.build import build_defs
+from exr_pipeline.orchestration.event_batching import log_asset_events
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.retention import RETENTION_JOB, purge, retention_schedule
 from exr_pipeline.settings import Settings
-from exr_pipeline_tests.orchestration.dagster_homes import instance_at, postgres_instance_at
-from exr_pipeline_tests.orchestration.test_event_batching import (
+from exr_pipeline_tests.orchestration.batched_steps import (
     ASSETS,
     SET,
-    log_asset_events,
     make_all,
     named,
     run_over,
     run_selection,
 )
+from exr_pipeline_tests.orchestration.dagster_homes import instance_at, postgres_instance_at
 
 KEYS = named("kept", 12)
 LATER = datetime.now(UTC) + timedelta(days=1)
