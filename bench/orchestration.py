@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 1000
 _MOST_FILES: Final = 100_000
-# More writes than a chunk of headers makes, which is one in a few seconds: the cost is not understated.
-_FILES_PER_WRITE: Final = 100
 _BUCKET: Final = "renders"
 _REJECTED_EVERY: Final = 50
 _WRITTEN: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -323,7 +321,7 @@ def _products(keys: Sequence[str], sample: Sample, *, first: int = 0) -> None:
 
 
 class _NoWork:
-    """Stands for `ChunkIngest`: every file ends at once, and is and is reported with its neighbours."""
+    """Stands for `ChunkIngest`: every file ends at once, so that the chunk is reported as a whole."""
 
     def __init__(self, *_args: Any, **_options: Any) -> None:
         pass
@@ -342,12 +340,10 @@ class _NoWork:
         progress = Progress(len(locations))
         by_location = {products.location: products for products in _made}
         made = [by_location[location] for location in locations]
-        for start in range(0, len(made), _FILES_PER_WRITE):
-            batch = made[start : start + _FILES_PER_WRITE]
-            for products in batch:
-                progress.count(products.state)
-            on_written(batch)
-            on_progress(progress)
+        for products in made:
+            progress.count(products.state)
+        on_written(made)
+        on_progress(progress)
 
 
 def _leave_out_the_work() -> None:

@@ -74,19 +74,25 @@ def storage(s3_settings: Settings) -> "ObjectStorage":
     return ObjectStorage(s3_settings)
 
 
-@pytest.fixture(scope="module")
-def workers_of_module() -> Iterator[LastingWorkers]:
-    """Those that `lasting_workers` keeps. They end with the module: others look at what processes there are."""
+@pytest.fixture(scope="session")
+def workers_of_session() -> Iterator[LastingWorkers]:
+    """Those that `lasting_workers` keeps."""
     workers = LastingWorkers()
     yield workers
     workers.end()
 
 
 @pytest.fixture
-def lasting_workers(workers_of_module: LastingWorkers) -> Iterator[None]:
-    """Pools take over the workers that other tests of the module have left."""
-    with workers_of_module.in_use():
+def lasting_workers(workers_of_session: LastingWorkers) -> Iterator[None]:
+    """Pools take over the workers that other tests have left."""
+    with workers_of_session.in_use():
         yield
+
+
+@pytest.fixture
+def no_lasting_workers(workers_of_session: LastingWorkers) -> None:
+    """Only what the test itself starts is there to be counted."""
+    workers_of_session.end()
 
 
 @pytest.fixture(scope="session")

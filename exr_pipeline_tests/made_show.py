@@ -1,16 +1,15 @@
-"""The sample show, made once for a whole test session, however many processes it has.
+"""The sample show in a folder.
 
-Belongs here: making and sharing it. Not here: what is tested about it.
+Belongs here: making it for tests. Not here: what is tested about it.
 """
 
-import fcntl
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from exr_pipeline.sample import ShowSummary, write_show
+from exr_pipeline_tests.made_once import made_once
 
 
 @dataclass(frozen=True)
@@ -24,16 +23,8 @@ class MadeShow:
 
 
 def made_show(tmp_path_factory: pytest.TempPathFactory) -> MadeShow:
-    """The show in a folder that all workers of the session share; the first to ask makes it."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if base.name.startswith("popen-") else base
-    facts = shared / "show.pickle"
-    with (shared / "show.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not facts.exists():
-            facts.write_bytes(pickle.dumps(_make(shared / "show")))
-    made: MadeShow = pickle.loads(facts.read_bytes())
-    return made
+    """That of the session."""
+    return made_once(tmp_path_factory, "show", _make)
 
 
 def _make(root: Path) -> MadeShow:

@@ -16,6 +16,7 @@ import pytest
 from exr_pipeline.cli import main
 from exr_pipeline.sample.writers import REC709, ExrPart, exr_bytes, rgb_channels
 from exr_pipeline.settings import Settings
+from exr_pipeline_tests.made_once import made_once
 
 REPOSITORY = Path(__file__).parents[2]
 ODD_NAME = "we [bold]ird, #ü.exr"
@@ -123,9 +124,12 @@ class Ingested:
 @pytest.fixture(scope="session")
 def ingested(tmp_path_factory: pytest.TempPathFactory) -> Ingested:
     """A local shot, ingested once for all tests that only look at it."""
-    home = make_home(tmp_path_factory.mktemp("ingested"))
-    folder = write_shot(home / "renders" / "shot_010")
-    return Ingested(home, folder, run_process("ingest", "renders", cwd=home))
+
+    def ingest(home: Path) -> Ingested:
+        folder = write_shot(make_home(home) / "renders" / "shot_010")
+        return Ingested(home, folder, run_process("ingest", "renders", cwd=home))
+
+    return made_once(tmp_path_factory, "ingested", ingest)
 
 
 @pytest.fixture

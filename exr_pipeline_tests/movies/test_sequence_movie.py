@@ -393,6 +393,7 @@ def make_with_fifo(folder: Path, target: Path) -> MovieResult:
     return make_movie(replace(found, frames=frames), storage, target, settings=chosen, preset=load_presets()["review"])
 
 
+@pytest.mark.usefixtures("no_lasting_workers")
 def test_a_worker_that_is_killed_costs_no_frame(tmp_path: Path):
     folder = write_frames(tmp_path / "f", range(40))
     killed: list[int] = []

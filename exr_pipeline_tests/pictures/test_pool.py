@@ -21,6 +21,8 @@ from exr_pipeline_tests.pictures.files import (
     write_rgb,
 )
 
+pytestmark = pytest.mark.usefixtures("no_lasting_workers")
+
 
 def children_of(pid: int) -> list[int]:
     """Living spawned workers of a process."""

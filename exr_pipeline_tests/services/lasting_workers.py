@@ -53,3 +53,4 @@ class LastingWorkers:
             for pool in pools:
                 pool.stop()
                 pool.join()
+        self._idle.clear()
