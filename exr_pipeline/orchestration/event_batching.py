@@ -56,7 +56,10 @@ _BATCHABLE: Final = {
         DagsterEventType.ASSET_MATERIALIZATION_PLANNED,
     )
 }
-BATCH_SIZE: Final = 1000
+# Of one transaction: more than a run over 1000 files has to write at once. Several wait for the disk several times.
+EVENTS_PER_WRITE: Final = 10_000
+KEYS_PER_WRITE: Final = 1000
+_EVENTS_PER_READ: Final = 1000
 _PAGE_BYTES: Final = 16_384
 
 
@@ -105,13 +108,13 @@ class BatchedEvents(SqlEventLogStorage):
         super().store_event(event)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """Store events of one run: asset events of any kinds `BATCH_SIZE` at a time, others as Dagster does."""
+        """Store events of one run: asset events of any kinds `EVENTS_PER_WRITE` at a time, others as Dagster does."""
         if not self._are_batchable(events):
             super().store_event_batch(events)
             return
         each = list(_each_event(events))
-        for start in range(0, len(each), BATCH_SIZE):
-            self._store_asset_events(each[start : start + BATCH_SIZE])
+        for start in range(0, len(each), EVENTS_PER_WRITE):
+            self._store_asset_events(each[start : start + EVENTS_PER_WRITE])
 
     @abstractmethod
     def _store_asset_events(self, events: Sequence[EventLogEntry]) -> None:
@@ -141,14 +144,14 @@ class BatchedEvents(SqlEventLogStorage):
         """What is another whenever the keys of a partition set are, whoever changed them; cheaper than all keys."""
 
     def delete_dynamic_partitions(self, partitions_def_name: str, keys: Sequence[str]) -> None:
-        """Remove keys from a partition set, `BATCH_SIZE` of them in a transaction; one that is not there is no error.
+        """Remove keys from a partition set, `KEYS_PER_WRITE` in a transaction; one that is not there is no error.
 
         Dagster's own `delete_dynamic_partition` is a transaction for each key.
         """
         self._check_partitions_table()
         table = DynamicPartitionsTable
-        for start in range(0, len(keys), BATCH_SIZE):
-            some = keys[start : start + BATCH_SIZE]
+        for start in range(0, len(keys), KEYS_PER_WRITE):
+            some = keys[start : start + KEYS_PER_WRITE]
             with self.index_transaction() as connection:
                 connection.execute(
                     table.delete().where(
@@ -265,7 +268,7 @@ class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
         self._partitions_changed = 0
         super().__init__(base_dir, inst_data)
         # Dagster reads it at each event; without it the framework never forms a batch.
-        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_SIZE))
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(EVENTS_PER_WRITE))
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[db.Connection]:
@@ -557,7 +560,7 @@ def materializations_of_run(instance: dg.DagsterInstance, run_id: str) -> list[d
     cursor: str | None = None
     while True:
         page = instance.get_records_for_run(
-            run_id, cursor=cursor, of_type=DagsterEventType.ASSET_MATERIALIZATION, limit=BATCH_SIZE
+            run_id, cursor=cursor, of_type=DagsterEventType.ASSET_MATERIALIZATION, limit=_EVENTS_PER_READ
         )
         found += [record.asset_materialization for record in page.records if record.asset_materialization]
         if not page.has_more:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from exr_pipeline.orchestration.event_batching import BATCH_SIZE, BatchedEvents
+from exr_pipeline.orchestration.event_batching import KEYS_PER_WRITE, BatchedEvents
 from exr_pipeline.storage.locations import Location
 
 FILES = "files"
@@ -38,8 +38,8 @@ def remove_partitions(instance: dg.DagsterInstance, name: str, keys: Sequence[st
 
 def restore_partitions(instance: dg.DagsterInstance, name: str, keys: Sequence[str]) -> None:
     """Add keys to a partition set that once were in it, so that they are shown as their events say."""
-    for start in range(0, len(keys), BATCH_SIZE):
-        instance.add_dynamic_partitions(name, keys[start : start + BATCH_SIZE])
+    for start in range(0, len(keys), KEYS_PER_WRITE):
+        instance.add_dynamic_partitions(name, keys[start : start + KEYS_PER_WRITE])
     _forget_statuses(instance)
 
 

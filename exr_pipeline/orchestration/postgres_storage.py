@@ -18,7 +18,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
 
-from exr_pipeline.orchestration.event_batching import BATCH_SIZE, BatchedEvents
+from exr_pipeline.orchestration.event_batching import EVENTS_PER_WRITE, BatchedEvents
 
 # Any number that nobody else uses: "exr events" in ASCII, shortened to 63 bits.
 _WRITERS_LOCK = int.from_bytes(b"exrevent", "big") >> 1
@@ -45,7 +45,7 @@ class BatchingPostgresEventLogStorage(BatchedEvents, PostgresEventLogStorage):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         # Dagster reads it at each event; without it the framework never forms a batch.
-        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(BATCH_SIZE))
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(EVENTS_PER_WRITE))
         # Dagster connects anew for each statement, which takes longer than most of them.
         self._engine = create_pg_engine(
             self.postgres_url,

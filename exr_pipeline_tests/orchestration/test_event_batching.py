@@ -17,7 +17,7 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._serdes import serialize_value
 
-from exr_pipeline.orchestration import event_texts
+from exr_pipeline.orchestration import event_batching, event_texts
 from exr_pipeline.orchestration.event_batching import (
     BatchedEvents,
     BatchingSqliteEventLogStorage,
@@ -395,9 +395,13 @@ def test_scattered_files_of_a_job_show_as_under_way_and_then_as_failed_or_made(i
     assert statuses(instance, ASSETS[4], "scattered") == {"materialized": chosen, "unmaterialized": others}
 
 
-def test_all_materializations_of_a_large_run_are_found_in_order(instance: dg.DagsterInstance) -> None:
-    # More than a batch of one asset, and more than two pages of the run's log.
+def test_all_materializations_of_a_large_run_are_found_in_order(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # More than a batch of Dagster, each more than a transaction, and more than two pages of the run's log.
     keys = named("large", 1100)
+    monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
+    monkeypatch.setattr(event_batching, "EVENTS_PER_WRITE", 700)
 
     def two_assets(context: Any, partition_keys: Sequence[str]) -> None:
         events = [dg.AssetMaterialization(asset, partition=key) for asset in ASSETS[:2] for key in partition_keys]
