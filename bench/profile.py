@@ -37,13 +37,25 @@ _STAGES: Final = {
 
 
 class Saturated(Ours):
-    """An ingest, and how much of all cores' time its workers spent on pictures."""
+    """An ingest, how long cores had nothing to do, and how much of their time its workers spent on pictures."""
 
-    def check(self, locations: list[Location]) -> Any:
-        """Seconds of pictures, over all workers."""
+    def run(self, locations: list[Location]) -> None:
+        """Ingest."""
+        before = _idle_seconds()
+        super().run(locations)
+        self.idle = _idle_seconds() - before
+
+    def check(self, locations: list[Location]) -> tuple[float, float]:
+        """Seconds of pictures, over all workers, and seconds in which a core was idle, over all cores."""
         super().check(locations)
         query = "SELECT sum(processing_time_seconds) AS seconds FROM latest_proxy_outputs"
-        return self.tables.sql(query).to_pylist()[0]["seconds"]
+        return self.tables.sql(query).to_pylist()[0]["seconds"], self.idle
+
+
+def _idle_seconds() -> float:
+    """Since the machine's start, over all cores: proc(5), the fields idle and iowait of /proc/stat."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()
+    return (int(fields[4]) + int(fields[5])) / os.sysconf("SC_CLK_TCK")
 
 
 class Stages(Work):
@@ -80,7 +92,15 @@ class Stages(Work):
 def run(size: Size, folder: Path) -> Report:
     """2K and 4K renders."""
     cores = os.cpu_count() or 1
-    ratios = Table(["renders", "cores' time on pictures", "of that: decode and encode", "with colour and shrinking"])
+    ratios = Table(
+        [
+            "renders",
+            "cores' time used",
+            "cores' time on pictures",
+            "of that: decode and encode",
+            "with colour and shrinking",
+        ]
+    )
     figures = Table(
         ["renders", "files", "files/s", "s of a core per file", "decode", "shrink", "colour", "encode", "the rest"]
     )
@@ -100,11 +120,11 @@ def run(size: Size, folder: Path) -> Report:
             with started([stages]):
                 stages.take_turn()
             share: dict[str, float] = stages.values[0]
-            seconds: float = ingest.values[0]
+            seconds, idle = ingest.values[0]
+            whole = ingest.median * cores
             coded = share["decode"] + share["encode"]
-            ratios.add(
-                name, seconds / (ingest.median * cores), coded, coded + share.get("colour", 0.0) + share["shrink"]
-            )
+            made = coded + share.get("colour", 0.0) + share["shrink"]
+            ratios.add(name, 1 - idle / whole, seconds / whole, coded, made)
             rest = 1 - sum(share.values())
             each = [share.get(stage, 0.0) for stage in ("decode", "shrink", "colour", "encode")]
             figures.add(name, count, count / ingest.median, seconds / count, *each, rest)
@@ -112,8 +132,9 @@ def run(size: Size, folder: Path) -> Report:
         "profile",
         "Renders of 24 channels from an embedded S3 server through `ChunkIngest` to thumbnails, proxies and rows, all "
         f"of it on {cores} cores: fetching, headers, rows and uploads go on beside the {cores} picture workers. "
-        "*Cores' time on pictures*: the workers' time on files, over what all cores had. The rest: one worker's time "
-        f"on one file, by what it does, under Python's profiler ({_REPEATS} times).",
+        "*Cores' time used*: by whatever runs on the machine, the server too. *On pictures*: the workers' time on "
+        "files, in which they may have to wait for a core, over what all cores had. The rest: one worker's time on one "
+        f"file, by what it does, under Python's profiler ({_REPEATS} times).",
         ratios,
         figures,
         ["The server takes its part of the same cores."],

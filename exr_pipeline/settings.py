@@ -125,7 +125,11 @@ class Settings(BaseSettings):
         20.0, ge=0, description="Further seconds that a worker may spend on a movie for each second of its length."
     )
     max_image_mb: int = Field(2048, ge=1, description="Largest uncompressed image that is decoded, in MiB.")
-    fetches: int = Field(16, ge=1, description="Whole objects fetched at the same time per run.")
+    fetches: int = Field(
+        16,
+        ge=1,
+        description="Whole objects fetched ahead of picture workers, and transfers at a time, per run at most.",
+    )
     header_fetches: int = Field(
         1000,
         ge=1,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from exr_pipeline.errors import BadInputError, RetryableError, StateUnknownError
+from exr_pipeline.ingest.in_flight import InFlight
 from exr_pipeline.ingest.media_files import is_media, make_media
 from exr_pipeline.ingest.products import FileProducts, MediaWriter, delete_media, last_known, rows_of, write_media
 from exr_pipeline.ingest.read_header import HeaderReader, headers_at_once, inspect_local, source_file
@@ -159,6 +160,7 @@ class ChunkIngest:
         self._rows = rows
         self._pool = pool
         self._media_at_once = asyncio.Semaphore()
+        self._in_flight = InFlight(0)
 
     def run(
         self,
@@ -258,11 +260,14 @@ class ChunkIngest:
                 raise
 
         # After an error the others end the file they are at: fetching threads can't be cancelled and use the spool.
-        at_once = self._settings.fetches if wanted.pictures else headers_at_once(self._settings.header_fetches)
-        workers = [work() for _ in range(min(at_once, len(locations)))]
-        for error in await asyncio.gather(*workers, return_exceptions=True):
-            if error is not None:
-                raise error
+        if wanted.pictures:
+            workers = self._settings.workers
+            self._in_flight = InFlight(workers)
+            await self._in_flight.run(work, most=min(workers + self._settings.fetches, len(locations)))
+        else:
+            at_once = min(headers_at_once(self._settings.header_fetches), len(locations))
+            self._in_flight = InFlight(at_once)
+            await self._in_flight.run(work, most=at_once)
         await flush()
         return again
 
@@ -301,13 +306,14 @@ class ChunkIngest:
             else:
                 info = await self._storage.head_async(location)
             products.source = source_file(info)
-            if is_media(location):
-                await make_media(products, path, proxy_path, wanted, self._pool, self._settings)
-            else:
-                products.inspection = await asyncio.to_thread(inspect_local, path, products.source)
-                products.pictures = await asyncio.wrap_future(
-                    self._pool.submit(str(path), location.url, thumbnail=wanted.thumbnail, proxy=wanted.proxy)
-                )
+            with self._in_flight.at_workers():
+                if is_media(location):
+                    await make_media(products, path, proxy_path, wanted, self._pool, self._settings)
+                else:
+                    products.inspection = await asyncio.to_thread(inspect_local, path, products.source)
+                    products.pictures = await asyncio.wrap_future(
+                        self._pool.submit(str(path), location.url, thumbnail=wanted.thumbnail, proxy=wanted.proxy)
+                    )
             if spooled is None and (await self._storage.head_async(location)).etag != info.etag:
                 raise RetryableError(f"{location.url}: changed while it was read")
             if products.pictures is not None:
