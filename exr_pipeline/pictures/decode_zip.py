@@ -160,7 +160,12 @@ def _inflated(stored: Sequence[bytes], size: int, layout: _Layout) -> NDArray[np
     import cv2
     import deflate
 
-    whole = np.empty((len(stored), size), np.uint8)
+    half = layout.line // 2
+    lines = size // layout.line
+    first, last = layout.first // 2, layout.last // 2
+    # Even or odd, chunk, line, byte; and sums of such rows, of what is before the wanted bytes and up to their end.
+    steps = np.empty((2, len(stored), lines, last - first), np.uint8)
+    of_rows, before, up_to = np.empty((3, 2, len(stored), lines), np.uint8)
     for index, compressed in enumerate(stored):
         try:
             inflated = deflate.zlib_decompress(compressed, size)
@@ -168,23 +173,20 @@ def _inflated(stored: Sequence[bytes], size: int, layout: _Layout) -> NDArray[np
             raise UnusualChunkError("a chunk cannot be inflated") from error
         if len(inflated) != size:
             raise UnusualChunkError("a chunk has fewer pixels than it should")
-        whole[index] = np.frombuffer(inflated, np.uint8)
-    half = layout.line // 2
-    first, last = layout.first // 2, layout.last // 2
-    rows = whole.reshape(len(stored), 2, -1, half).transpose(1, 0, 2, 3)  # even or odd, chunk, line, byte
-    steps = np.empty((*rows.shape[:3], last - first), np.uint8)
-    np.bitwise_xor(rows[..., first:last], np.uint8(128), out=steps)  # which is minus 128
+        rows = np.frombuffer(inflated, np.uint8).reshape(2, lines, half)
+        np.bitwise_xor(rows[..., first:last], np.uint8(128), out=steps[:, index])  # which is minus 128
+        of_rows[:, index] = _sums(rows)
+        before[:, index] = _sums(rows[..., :first])
+        up_to[:, index] = of_rows[:, index] if last == half else _sums(rows[..., :last])
 
     # What each row begins with: all rows of the chunk before it, what of its own is left out, and the 128 that is not
     # taken off a chunk's first byte. OpenCV's sums go on from row to row: less what the row before ended with.
-    of_rows = _sums(rows)
     of_chunks = of_rows.transpose(1, 0, 2).reshape(len(stored), -1)
     earlier = np.cumsum(of_chunks, axis=1, dtype=np.uint8) - of_chunks
-    starts = earlier.reshape(len(stored), 2, -1).transpose(1, 0, 2) + _sums(rows[..., :first]) + np.uint8(128)
-    ends = starts + (of_rows if last - first == half else _sums(rows[..., first:last]))
+    rows_start = earlier.reshape(len(stored), 2, -1).transpose(1, 0, 2) + np.uint8(128)
     in_rows = steps.reshape(-1, last - first)
-    in_rows[:, 0] += starts.ravel()
-    in_rows[1:, 0] -= ends.ravel()[:-1]
+    in_rows[:, 0] += (rows_start + before).ravel()
+    in_rows[1:, 0] -= (rows_start + up_to).ravel()[:-1]
 
     sums = cv2.integral(steps.reshape(1, -1))[1, 1:].astype(np.uint8)
     even, odd = sums[: len(sums) // 2], sums[len(sums) // 2 :]
