@@ -1,8 +1,8 @@
 """Scanlines of ZIP parts, on some processors in half the time that the libraries take.
 
 Belongs here: the chunks of flat scanline parts compressed with ZIP or ZIPS. Not here: other kinds (`decode_exr`).
-The libraries' wheels undo the predictor byte by byte, in all channels: as long as inflating takes on an AMD EPYC, a third
-of that on an Intel Xeon. Here it is undone by OpenCV's sums, and only in the channels that are shown.
+The libraries' wheels undo the predictor byte by byte, in all channels: as long as inflating takes on an AMD EPYC, a
+third of that on an Intel Xeon. Here it is undone by OpenCV's sums, and only in the channels that are shown.
 Source: "OpenEXR File Layout"; ImfZip.cpp of OpenEXR.
 """
 
