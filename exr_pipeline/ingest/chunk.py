@@ -261,13 +261,11 @@ class ChunkIngest:
 
         # After an error the others end the file they are at: fetching threads can't be cancelled and use the spool.
         if wanted.pictures:
-            workers = self._settings.workers
-            self._in_flight = InFlight(workers)
-            await self._in_flight.run(work, most=min(workers + self._settings.fetches, len(locations)))
+            first, ahead = self._settings.workers, self._settings.fetches
         else:
-            at_once = min(headers_at_once(self._settings.header_fetches), len(locations))
-            self._in_flight = InFlight(at_once)
-            await self._in_flight.run(work, most=at_once)
+            first, ahead = headers_at_once(self._settings.header_fetches), 0
+        self._in_flight = InFlight(first)
+        await self._in_flight.run(work, most=min(first + ahead, len(locations)))
         await flush()
         return again
 
