@@ -72,7 +72,9 @@ def judged(cases: Iterator[tuple[str, bytes]]) -> Counter[str]:
 def limit_memory() -> None:
     """Let this process grow by `MEMORY_BYTES` and not more."""
     # Each case has a watchdog, a thread, for which glibc may set aside 128 MiB of addresses: most of what there is.
-    ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_ARENA_MAX, 1)
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
     limit = pages * resource.getpagesize() + MEMORY_BYTES
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
