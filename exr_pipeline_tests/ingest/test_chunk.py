@@ -38,7 +38,7 @@ HEADERS = Wanted(thumbnail=False, proxy=False)
 THUMBNAILS = Wanted(proxy=False)
 
 
-class InFlight:
+class MostAtOnce:
     """How many were inside the `with` block at the same time, at most."""
 
     def __init__(self) -> None:
@@ -61,9 +61,9 @@ class WatchedStorage(ObjectStorage):
         self.downloads: list[str] = []
         self.ranges: list[tuple[str, int, int]] = []
         self.spooled: list[int] = []
-        self.starts_in_flight = InFlight()
+        self.starts_in_flight = MostAtOnce()
         self.starts_awaited = 0
-        self.rests_in_flight = InFlight()
+        self.rests_in_flight = MostAtOnce()
 
     def download(self, location: Location, path: Path) -> ObjectInfo:
         info = super().download(location, path)
@@ -90,7 +90,7 @@ class PatientMedia(ObjectStorage):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self.uploads = InFlight()
+        self.uploads = MostAtOnce()
 
     async def write_async(self, location: Location, data: bytes | Path, **options: Any) -> None:
         with self.uploads:
