@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError
@@ -67,20 +68,15 @@ class DuckDBStore:
         """See `TableStore`."""
         statements = [*table_statements(), *view_statements()]
         signature = hashlib.sha256("".join(statements).encode()).hexdigest()
-        if self._path.exists():
+        if not self._exists() and self._make_file(statements, signature):
+            return
+        if self._exists():
             with self._open(read_only=True) as connection:
                 if _has_signature(connection, signature):
                     return
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         with self._open(read_only=False) as connection:
-            if _has_signature(connection, signature):
-                return
-            with _transaction(connection):
-                for statement in statements:
-                    connection.execute(statement)
-                connection.execute("CREATE TABLE IF NOT EXISTS tables_signature (signature VARCHAR)")
-                connection.execute("DELETE FROM tables_signature")
-                connection.execute("INSERT INTO tables_signature VALUES (?)", [signature])
+            if not _has_signature(connection, signature):
+                _create_tables(connection, statements, signature)
 
     def write(self, rows: Mapping[TableName, pa.Table], *, now: datetime) -> None:
         """See `TableStore`."""
@@ -168,9 +164,39 @@ class DuckDBStore:
         with self._with_tables(read_only=True) as connection:
             return run_select(connection, query)
 
+    def _exists(self) -> bool:
+        log = self._path.with_name(f"{self._path.name}.wal")
+        # In this order: a log is only ever begun beside its database.
+        has_log = log.exists()
+        exists = self._path.exists()
+        if has_log and not exists:
+            raise MisconfiguredError(
+                _SETTING, f"{log} is there, but not its database", "put the database back, or delete the log too"
+            )
+        return exists
+
+    def _make_file(self, statements: Sequence[str], signature: str) -> bool:
+        """Put a database in place whole, since other processes open what they find.
+
+        False if one is there, or it can't be done so: without links in the file system, for example.
+        """
+        import duckdb
+
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(prefix=f".{self._path.name}.", dir=self._path.parent) as folder:
+                new = f"{folder}/new.duckdb"
+                with duckdb.connect(new) as connection:
+                    _create_tables(connection, statements, signature)
+                # Unlike renaming, it does nothing if another process has made one meanwhile.
+                os.link(new, self._path)
+        except (duckdb.IOException, OSError):
+            return False
+        return True
+
     @contextmanager
     def _with_tables(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-        if not (self._has_tables and self._path.exists()):
+        if not (self._has_tables and self._exists()):
             self.create_tables()
             self._has_tables = True
         with self._open(read_only=read_only) as connection:
@@ -231,6 +257,15 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
         # Closing the connection rolls back.
         raise RetryableError(f"the database could not be written: {str(error).splitlines()[0]}") from error
+
+
+def _create_tables(connection: duckdb.DuckDBPyConnection, statements: Sequence[str], signature: str) -> None:
+    with _transaction(connection):
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute("CREATE TABLE IF NOT EXISTS tables_signature (signature VARCHAR)")
+        connection.execute("DELETE FROM tables_signature")
+        connection.execute("INSERT INTO tables_signature VALUES (?)", [signature])
 
 
 def _has_signature(connection: duckdb.DuckDBPyConnection, signature: str) -> bool:

@@ -1,5 +1,7 @@
+import errno
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,6 +75,63 @@ def test_a_file_that_is_no_database_is_a_wrong_setting(path: Path) -> None:
     path.write_bytes(b"not a database" * 1000)
     with pytest.raises(MisconfiguredError, match="EXR_PIPELINE_DATABASE"):
         DuckDBStore(path).create_tables()
+
+
+def make_tables_as_others_do(folder: Path, barrier: Any, times: int) -> None:
+    for turn in range(times):
+        barrier.wait()
+        DuckDBStore(folder / f"{turn}.duckdb").create_tables()
+
+
+def test_a_new_database_appears_with_its_tables_or_not_at_all(tmp_path: Path, start: Start) -> None:
+    barrier = multiprocessing.get_context("fork").Barrier(5)
+    others = [start(make_tables_as_others_do, tmp_path, barrier, 5) for _ in range(4)]
+    for turn in range(5):
+        path = tmp_path / f"{turn}.duckdb"
+        barrier.wait()
+        while not path.exists():
+            pass
+        copy = tmp_path / "copy"
+        copy.write_bytes(path.read_bytes())
+        with duckdb.connect(copy, read_only=True) as connection:
+            assert connection.execute("SELECT count(*) FROM latest_files").fetchone() == (0,)
+    for other in others:
+        other.join()
+        assert other.exitcode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"{turn}.duckdb" for turn in range(5)] + ["copy"]
+
+
+def test_a_file_system_without_links_gets_its_database_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    DuckDBStore(path).write(rows_of(SampleFile()), now=NOON)
+    assert DuckDBStore(path).counts_by_state() == {"ready": 1}
+
+
+def test_a_database_that_cannot_be_made_is_a_wrong_setting(path: Path) -> None:
+    path.parent.write_bytes(b"a file where the folder should be")
+    with pytest.raises(MisconfiguredError, match="EXR_PIPELINE_DATABASE"):
+        DuckDBStore(path).create_tables()
+
+
+def write_and_die(path: Path) -> None:
+    connection = duckdb.connect(path)
+    connection.execute("CREATE TABLE mine (x INTEGER)")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_log_of_a_database_that_is_gone_is_not_taken_for_that_of_a_new_one(path: Path, start: Start) -> None:
+    path.parent.mkdir()
+    start(write_and_die, path).join()
+    log = path.with_name("tables.duckdb.wal")
+    assert log.is_file()
+    path.unlink()
+    with pytest.raises(MisconfiguredError, match=r"tables.duckdb.wal is there, but not its database.*delete the log"):
+        DuckDBStore(path).create_tables()
+    log.unlink()
+    assert DuckDBStore(path).counts_by_state() == {}
 
 
 def test_a_database_of_an_older_version_gets_the_columns_and_views_it_lacks(path: Path) -> None:
