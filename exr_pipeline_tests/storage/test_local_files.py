@@ -1,6 +1,7 @@
 """Local files behave as objects do."""
 
 import os
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,8 @@ def test_any_file_name_is_written_listed_and_read(
     assert path.read_bytes() == b"0123456789"
     assert local.local_path(location) == path
     info = local.head(location)
-    assert (info.size, info.last_modified.timestamp()) == (10, pytest.approx(path.stat().st_mtime, abs=1e-6))
+    microseconds = (info.last_modified - datetime.fromtimestamp(0, UTC)) // timedelta(microseconds=1)
+    assert (info.size, microseconds) == (10, path.stat().st_mtime_ns // 1000)
     assert local.read(location) == (info, b"0123456789")
     assert local.download(location, tmp_path / "copy") == info
     assert list(local.iter_objects(folder.child("new folder"))) == [info]
