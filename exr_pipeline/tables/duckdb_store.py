@@ -182,8 +182,8 @@ class DuckDBStore:
         """
         import duckdb
 
+        self._path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             with TemporaryDirectory(prefix=f".{self._path.name}.", dir=self._path.parent) as folder:
                 new = f"{folder}/new.duckdb"
                 with duckdb.connect(new) as connection:

@@ -110,12 +110,6 @@ def test_a_file_system_without_links_gets_its_database_too(path: Path, monkeypat
     assert DuckDBStore(path).counts_by_state() == {"ready": 1}
 
 
-def test_a_database_that_cannot_be_made_is_a_wrong_setting(path: Path) -> None:
-    path.parent.write_bytes(b"a file where the folder should be")
-    with pytest.raises(MisconfiguredError, match="EXR_PIPELINE_DATABASE"):
-        DuckDBStore(path).create_tables()
-
-
 def write_and_die(path: Path) -> None:
     connection = duckdb.connect(path)
     connection.execute("CREATE TABLE mine (x INTEGER)")
