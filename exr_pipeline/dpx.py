@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, Final, Literal
 
 from exr_pipeline.exr import HeaderError, NeedMoreBytes, TimeCode
+from exr_pipeline.frame_rates import nominal_frame_rate
 
 MAGICS: Final[dict[bytes, Literal["big", "little"]]] = {b"SDPX": "big", b"XPDS": "little"}
 # File information, image information and orientation; the two industry headers follow.
@@ -72,8 +73,6 @@ PACKINGS: Final = {0: "packed", 1: "filled A", 2: "filled B"}
 BIT_DEPTHS: Final = frozenset({1, 8, 10, 12, 16, 32, 64})
 # Some writers convert the undefined pattern to a number instead of copying its bits.
 _LEAST_UNDEFINED: Final = 2.0**30
-# Rates that a 32-bit float can't hold exactly.
-_NTSC_RATES: Final = tuple(Fraction(rate * 1000, 1001) for rate in (24, 30, 48, 60, 120))
 
 # name, offset, format: `s` text of that many bytes, `I` and so on as in `struct`; offsets as in SMPTE 268M.
 _FIELDS: Final = (
@@ -294,12 +293,6 @@ class DpxHeader:
             return None
         # A header filled with zeros states neither a rate nor a time.
         return TimeCode(value) if value or self.value("frame_rate") else None
-
-
-def nominal_frame_rate(value: float) -> Fraction:
-    """The rate that a rounded one stands for: 23.976 and 23.98 are 24000/1001, 24 is 24."""
-    near = (rate for rate in _NTSC_RATES if abs(float(rate) - value) < 0.005)
-    return next(near, Fraction(value).limit_denominator(1000))
 
 
 def parse_dpx_header(data: bytes, *, name: str = "<bytes>", file_size: int | None = None) -> DpxHeader:

@@ -9,9 +9,10 @@ from pathlib import Path
 import OpenImageIO as Oiio
 import pytest
 
-from exr_pipeline.dpx import GENERIC_BYTES, HEADER_BYTES, nominal_frame_rate, parse_dpx_header
+from exr_pipeline.dpx import GENERIC_BYTES, HEADER_BYTES, parse_dpx_header
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import HeaderError, NeedMoreBytes
+from exr_pipeline.frame_rates import nominal_frame_rate
 
 CORPUS = os.environ.get("EXR_PIPELINE_TEST_CORPUS")
 

@@ -10,7 +10,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.dpx import MAGICS as DPX_MAGICS
-from exr_pipeline.dpx import DpxHeader, nominal_frame_rate, parse_dpx_header
+from exr_pipeline.dpx import DpxHeader, parse_dpx_header
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import (
     MAGIC,
@@ -19,13 +19,13 @@ from exr_pipeline.exr import (
     Channel,
     HeaderError,
     NeedMoreBytes,
-    Rational,
     encode_text,
     parse_header,
     refuse,
     validate,
     validate_chunk_offsets,
 )
+from exr_pipeline.frame_rates import frame_rate_of
 from exr_pipeline.inspection.color_space import stated_color_space, stated_dpx_color_space
 from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile
 
@@ -121,7 +121,7 @@ def _exr_part(index: int, part: Part) -> PartFacts:
         is_deep=part.is_deep,
         color_space=stated_color_space(part),
         render_software=render_software(part),
-        frame_rate=frame_rate(part),
+        frame_rate=None if (rate := frame_rate_of(part)) is None else rate.to_text(),
         time_code=None if code is None else code.to_text(),
         channels=part.channels,
         attributes=part.attributes,
@@ -141,20 +141,6 @@ def render_software(part: Part) -> str | None:
         text = str(part.typed(name, "string", "")).strip()
         if text:
             return text if program.lower() in text.lower() else f"{program} {text}"
-    return None
-
-
-def frame_rate(part: Part) -> str | None:
-    """`framesPerSecond` as a fraction, exactly as stored; of a rounded number, the rate that it stands for."""
-    attribute = part.get("framesPerSecond")
-    if attribute is None:
-        return None
-    value = attribute.value
-    if isinstance(value, Rational):
-        return value.to_text() if value.numerator > 0 and value.denominator > 0 else None
-    if isinstance(value, int | float) and 0.001 <= value < 10_000:
-        rate = nominal_frame_rate(value)
-        return f"{rate.numerator}/{rate.denominator}"
     return None
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
-from exr_pipeline.dpx import nominal_frame_rate
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.frame_rates import nominal_frame_rate
 from exr_pipeline.media.opening import opened
 from exr_pipeline.media.picture_graph import PictureGraph, kept_tags, made_colour_space, shown_size
 

@@ -11,15 +11,19 @@ import contextlib
 import io
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.exr import levels
+from exr_pipeline.exr import Part, chunk_count, levels
+from exr_pipeline.frame_rates import frame_rate_of
 from exr_pipeline.pictures import decode_zip
+from exr_pipeline.pictures.chromaticities import REC709, rgb_to_xyz
+from exr_pipeline.pictures.data_pictures import FARTHEST
 from exr_pipeline.pictures.deep import alphas, in_order, with_only
-from exr_pipeline.pictures.layers import choose_layer
+from exr_pipeline.pictures.layers import COVERED, choose_layer
 from exr_pipeline.pictures.luminance_chroma import rgb_from_luminance_chroma, upsampled
 from exr_pipeline.pictures.sources import (
     BLOCK_LINES,
@@ -39,9 +43,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from exr_pipeline.exr import Header, Part
+    from exr_pipeline.exr import Header
     from exr_pipeline.pictures.layers import ShownLayer
 
+# Of the header's attributes, those without which the library does not read pixels.
+_NEEDED: Final = frozenset(
+    {
+        *("channels", "chunkCount", "compression", "dataWindow", "displayWindow", "lineOrder", "name"),
+        *("pixelAspectRatio", "screenWindowCenter", "screenWindowWidth", "tiles", "type", "version", "view"),
+    }
+)
 _SORTED_STATES: Final = (1, 3)  # deepImageState: sorted, tidy
 _DWAB_LINES: Final = 256
 _MIP_MAP: Final = 1  # Of the tile description's level modes.
@@ -60,16 +71,22 @@ def open_exr(path: str, name: str, header: Header, *, max_image_mb: int, with_al
     check_size(name, data.width, data.height, pixel_bytes, max_image_mb)
     check_size(name, display.width, display.height, 4 * len(read.channels), max_image_mb)
 
+    # OpenImageIO refuses subsampled channels and does not combine luminance and chroma.
+    through_library = shown.kind == "luminance-chroma" or _is_subsampled(part)
+
     def rows(level: int) -> Iterator[Rows]:
-        if shown.kind == "luminance-chroma" or _is_subsampled(part):
+        if through_library:
             return _luminance_chroma_rows(path, name, header, read)
         if part.is_deep:
             return _flattened(path, name, read, part)
         return _flat_rows(path, name, header, read, level)
 
-    source = Source(name, shown, display, rows, _levels(part), has_alpha=has_alpha, part=part)
+    source = Source(
+        name, shown, display, rows, _levels(part, through_library=through_library), has_alpha=has_alpha, part=part
+    )
     if part.is_deep and not alphas(shown, [channel.name for channel in part.channels]):
-        source.warnings.append("deep samples without alpha: of each pixel the nearest is shown")
+        why = " without alpha" if shown.kind in COVERED else ""
+        source.warnings.append(f"deep samples{why}: of each pixel the nearest is shown")
     if (
         data.min_x > display.max_x
         or data.max_x < display.min_x
@@ -79,9 +96,8 @@ def open_exr(path: str, name: str, header: Header, *, max_image_mb: int, with_al
         source.warnings.append("the data window lies outside the display window: the picture is black")
     source.pixel_aspect = part.pixel_aspect_ratio
     source.orientation = valid_orientation(part.typed("Orientation", "int", 1))
-    rate = part.typed("framesPerSecond", "rational", None)
-    if rate is not None and rate.numerator > 0 and rate.denominator > 0:
-        source.frame_rate = Fraction(rate.numerator, rate.denominator)
+    rate = frame_rate_of(part)
+    source.frame_rate = None if rate is None else Fraction(rate.numerator, rate.denominator)
     code = part.typed("timeCode", "timecode", None)
     source.time_code = None if code is None else code.to_text()
     return source
@@ -91,12 +107,12 @@ def _is_subsampled(part: Part) -> bool:
     return any((channel.x_sampling, channel.y_sampling) != (1, 1) for channel in part.channels)
 
 
-def _levels(part: Part) -> tuple[Size, ...]:
+def _levels(part: Part, *, through_library: bool) -> tuple[Size, ...]:
     """The sizes of the mip levels; the full one alone unless the windows agree."""
     assert part.display_window is not None
     tiles = part.tiles
     mip_mapped = part.is_tiled and tiles is not None and tiles.level_mode == _MIP_MAP
-    if not mip_mapped or part.is_deep or _is_subsampled(part) or part.data_window != part.display_window:
+    if not mip_mapped or part.is_deep or through_library or part.data_window != part.display_window:
         return (Size(part.display_window.width, part.display_window.height),)
     return tuple(Size(width, height) for width, height in levels(part))
 
@@ -157,20 +173,24 @@ def _library_rows(path: str, name: str, layer: ShownLayer, part: Part, level: in
 def _read_lines(
     source: Any, spec: Any, layer: ShownLayer, level: int, lines: tuple[int, int], channels: tuple[int, int]
 ) -> NDArray[np.float32] | None:
+    stored = {str(spec.channelformat(channel)) for channel in range(*channels)}
+    if "uint" in stored and len(stored) > 1:
+        alone = [(channel, channel + 1) for channel in range(*channels)]
+        read = [_read_lines(source, spec, layer, level, lines, channel) for channel in alone]
+        planes = [plane for plane in read if plane is not None]
+        return np.concatenate(planes, axis=2) if len(planes) == len(read) else None
+    # As float, integers would be divided by the largest.
+    type_name = "uint" if stored == {"uint"} else "float"
     if spec.tile_height:
         # The library is slow at making float of tiles.
-        type_name = "half" if _is_half(spec, channels) else "float"
+        type_name = "half" if stored == {"half"} else type_name
         edges = (spec.x, spec.x + spec.width, *lines, 0, 1)
         pixels = source.read_tiles(layer.part_index, level, *edges, *channels, type_name)
     else:
-        pixels = source.read_scanlines(layer.part_index, level, *lines, 0, *channels, "float")
+        pixels = source.read_scanlines(layer.part_index, level, *lines, 0, *channels, type_name)
     if pixels is None:
         return None
     return np.asarray(pixels, np.float32).reshape(lines[1] - lines[0], spec.width, channels[1] - channels[0])
-
-
-def _is_half(spec: Any, channels: tuple[int, int]) -> bool:
-    return all(str(spec.channelformat(channel)) == "half" for channel in range(*channels))
 
 
 def _flattened(path: str, name: str, layer: ShownLayer, part: Part) -> Iterator[Rows]:
@@ -186,11 +206,41 @@ def _flattened(path: str, name: str, layer: ShownLayer, part: Part) -> Iterator[
     pixels = np.array(flat.get_pixels("float"), np.float32)
     if part.typed("deepImageState", "deepImageState", None) not in _SORTED_STATES:
         in_order(deep, pixels)
-    yield Rows(flat.spec().y, flat.spec().x, pixels[:, :, : len(layer.channels)])
+    values = pixels[:, :, : len(layer.channels)]
+    types = {channel.name: channel.type for channel in part.channels}
+    for index, channel in enumerate(layer.channels):
+        if types[channel] == "UINT":
+            values[:, :, index] = np.rint(values[:, :, index] * np.float64(0xFFFFFFFF))  # The library divides by it.
+    if layer.kind in {"depth", "data"}:
+        values[pixels[:, :, list(deep.spec().channelnames).index("A")] == 0] = FARTHEST
+    yield Rows(flat.spec().y, flat.spec().x, values)
+
+
+def _primaries(part: Part) -> tuple[float, ...] | None:
+    """The chromaticities, unless they span no colour space, which `source_space` warns of."""
+    primaries: tuple[float, ...] | None = part.typed("chromaticities", "chromaticities", None)
+    try:
+        rgb_to_xyz(primaries or REC709)
+    except ValueError:
+        return None
+    return primaries
+
+
+def _with_few_attributes(path: str, header: Header) -> io.BytesIO:
+    """The file with only those attributes that its pixels need: the library refuses a file for any that it dislikes."""
+    parts = [
+        Part(tuple(attribute for attribute in part.attributes if attribute.name in _NEEDED), part.implied_type)
+        for part in header.parts
+    ]
+    start = replace(header, parts=tuple(parts)).to_bytes()
+    data = Path(path).read_bytes()
+    count = sum(chunk_count(part) or 0 for part in header.parts)
+    offsets = np.frombuffer(data, "<u8", count, header.size) - np.uint64(header.size - len(start))
+    return io.BytesIO(b"".join((start, offsets.tobytes(), memoryview(data)[header.size + 8 * count :])))
 
 
 def _luminance_chroma_rows(path: str, name: str, header: Header, layer: ShownLayer) -> Iterator[Rows]:
-    """Subsampled channels, which OpenImageIO refuses, through the OpenEXR library."""
+    """Luminance and chroma, and channels with subsampling, through the OpenEXR library."""
     import OpenEXR
 
     part = header.parts[layer.part_index]
@@ -200,7 +250,7 @@ def _luminance_chroma_rows(path: str, name: str, header: Header, layer: ShownLay
     report = io.StringIO()
     try:
         with contextlib.redirect_stdout(report):
-            file = OpenEXR.File(path, separate_channels=True, num_threads=0)
+            file = OpenEXR.File(_with_few_attributes(path, header), separate_channels=True, num_threads=0)
             channels = file.channels(layer.part_index)
             planes = [
                 upsampled(
@@ -216,8 +266,7 @@ def _luminance_chroma_rows(path: str, name: str, header: Header, layer: ShownLay
     if "Exception" in report.getvalue():
         raise BadInputError(name, f"damaged pixels: {first_line(report.getvalue(), path)}")
     if layer.kind == "luminance-chroma":
-        primaries = part.typed("chromaticities", "chromaticities", None)
-        pixels = rgb_from_luminance_chroma(*planes[:3], chromaticities=primaries)
+        pixels = rgb_from_luminance_chroma(*planes[:3], chromaticities=_primaries(part))
         if len(planes) > 3:
             pixels = np.dstack([pixels, planes[3]])
     else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exr_pipeline.pictures.layers import COVERED
 from exr_pipeline.pictures.sources import oiio
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ _DEPTHS: Final = ("Z", "ZBack")
 
 def alphas(layer: ShownLayer, names: Sequence[str]) -> tuple[str, ...]:
     """Which of a deep part's channels say how far the samples of a layer cover; none if nothing does."""
+    if layer.kind not in COVERED and "A" not in layer.channels:
+        return ()
     if layer.alpha:
         return (layer.alpha,)
     if "A" in names:
@@ -60,9 +63,10 @@ def in_order(deep: Any, flat: NDArray[np.float32]) -> None:
     and composited anew (premultiplied, channel by channel, as in "Interpreting OpenEXR Deep Pixels").
     """
     samples = deep.deepdata()
-    depth, alpha = samples.Z_channel, samples.A_channel
-    if depth < 0 or alpha < 0:
+    depth = samples.Z_channel
+    if depth < 0:
         return
+    coverage = _coverage(list(deep.spec().channelnames))
     pixels = flat.reshape(-1, flat.shape[2])
     for pixel in range(samples.pixels):
         count = samples.samples(pixel)
@@ -72,15 +76,23 @@ def in_order(deep: Any, flat: NDArray[np.float32]) -> None:
         if all(near <= far for near, far in pairwise(depths)):
             continue
         samples.sort(pixel)
-        pixels[pixel] = _composited(samples, pixel, count, flat.shape[2], alpha)
+        pixels[pixel] = _composited(samples, pixel, count, coverage)
 
 
-def _composited(samples: Any, pixel: int, count: int, channels: int, alpha: int) -> list[float]:
-    total = [0.0] * channels
+def _coverage(names: Sequence[str]) -> list[int]:
+    """For each channel of `with_only` the one that says how far it is covered."""
+    if "A" in names:
+        return [names.index("A")] * len(names)
+    coloured = [names.index(name) for name in _COLOURED_ALPHAS]
+    return [index if index in coloured else coloured[min(index, len(coloured) - 1)] for index in range(len(names))]
+
+
+def _composited(samples: Any, pixel: int, count: int, coverage: list[int]) -> list[float]:
+    total = [0.0] * len(coverage)
     for sample in range(count):
-        behind = 1.0 - total[alpha]
-        for channel in range(channels):
-            total[channel] += behind * samples.deep_value(pixel, channel, sample)
-        if total[alpha] >= 1.0:
+        behind = [1.0 - total[alpha] for alpha in coverage]
+        if max(behind) <= 0.0:
             break
+        for channel, seen in enumerate(behind):
+            total[channel] += seen * samples.deep_value(pixel, channel, sample)
     return total

@@ -18,15 +18,18 @@ Kind = Literal["rgb", "luminance-chroma", "luminance", "depth", "id", "data"]
 
 _MAIN_NAMES: Final = frozenset({"", "rgb", "rgba", "main", "beauty", "combined", "color", "colour", "c", "final"})
 _BEAUTY: Final = re.compile(r"beauty|combined|composite|final", re.IGNORECASE)
+_IS_BEAUTY: Final = re.compile(r"(beauty|combined|composite|final)$", re.IGNORECASE)
 # RGB triples that hold directions, places or hashes: shown only if there is no picture.
 _NOT_A_PICTURE: Final = re.compile(
-    r"crypto|normal|position|pworld|motion|velocity|vector|uv|\b[NPT]\b|\bst\b", re.IGNORECASE
+    r"crypto|normal|(?<!com)position|pworld|(?<!e)motion|velocity|vector|(?<![a-z])uv|uv(?![a-z])|\b[NPT]\b|\bst\b",
+    re.IGNORECASE,
 )
 _ID: Final = re.compile(r"crypto|(^|[._])(object|instance|material|asset|prim)?_?id\d*$", re.IGNORECASE)
 _DEPTH_NAMES: Final = frozenset({"z", "depth", "zdepth"})
 _COMPONENTS: Final = {"red": "r", "green": "g", "blue": "b", "alpha": "a"}
 
-_COVERED: Final = frozenset({"rgb", "luminance-chroma", "luminance"})
+# What samples before others cover in part; of depth and other numbers there is no mean.
+COVERED: Final = frozenset({"rgb", "luminance-chroma", "luminance"})
 
 _LEFT: Final = frozenset({"left", "l"})
 _RIGHT: Final = frozenset({"right", "r"})
@@ -78,7 +81,7 @@ class _Group:
 
     def shown(self, kind: Kind, *components: str) -> ShownLayer:
         names = tuple(self.channels[component].name for component in components)
-        alpha = self.channels["a"].name if kind in _COVERED and self.has("a") else ""
+        alpha = self.channels["a"].name if kind in COVERED and self.has("a") else ""
         return ShownLayer(self.part_index, kind, names, self.named, self.view, alpha)
 
     def words(self) -> list[str]:
@@ -152,7 +155,8 @@ def _view_rank(view: str) -> int:
 
 def _judge(group: _Group) -> tuple[int, ShownLayer]:
     colour = _colour(group)
-    if colour is not None and not (_NOT_A_PICTURE.search(group.named) or _ID.search(group.named)):
+    is_other = _NOT_A_PICTURE.search(group.named) or _ID.search(group.named)
+    if colour is not None and (not is_other or _IS_BEAUTY.search(group.named)):
         if group.named.lower() in _MAIN_NAMES and not group.layer:
             return 0, colour
         is_beauty = group.named.lower() in _MAIN_NAMES or _BEAUTY.search(group.named)
@@ -165,7 +169,7 @@ def _judge(group: _Group) -> tuple[int, ShownLayer]:
         return 4, group.shown("luminance", "y")
     if group.has("z") and not group.has("x"):
         return 5, group.shown("depth", "z")
-    component, channel = next(iter(group.channels.items()))
+    component, channel = min(group.channels.items(), key=lambda named: (named[0] == "a", named[0] != "r"))
     if component in _DEPTH_NAMES or group.named.lower() in _DEPTH_NAMES:
         return 5, group.shown("depth", component)
     if channel.type == "UINT" or _ID.search(channel.name):

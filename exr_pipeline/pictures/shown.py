@@ -190,8 +190,10 @@ class Picture:
         level = source.level(size)
         whole = source.levels[level]
         if source.layer.kind in _DATA_KINDS:
-            values = np.zeros((whole.height, whole.width), np.float32)
-            for y, x, pixels in source.placed(level):
+            # Where there is nothing, there is no depth and no number; but identifier 0 is nothing.
+            has_nothing = source.layer.kind != "id"
+            values = np.full((whole.height, whole.width), np.nan if has_nothing else 0, np.float32)
+            for y, x, pixels in source.placed(level, as_stored=has_nothing):
                 values[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels[:, :, 0]
             self._colours = 3
             return still.resized(self._of_data(values, source), size)

@@ -91,8 +91,11 @@ class Source:
         ]
         return max(fitting, default=0)
 
-    def placed(self, level: int) -> Iterator[Rows]:
-        """The lines of a level inside the display window, whose corner is 0, 0; finite: what was not is counted."""
+    def placed(self, level: int, *, as_stored: bool = False) -> Iterator[Rows]:
+        """The lines of a level inside the display window, whose corner is 0, 0.
+
+        What is not finite is counted and, unless they are wanted `as_stored`, replaced.
+        """
         width, height = self.levels[level]
         for rows in self.read(level):
             top, left = rows.y - self.display.min_y, rows.x - self.display.min_x
@@ -105,7 +108,8 @@ class Source:
             if not np.isfinite(visible).all():
                 self.nan_pixels += int(np.isnan(visible).any(axis=2).sum())
                 self.inf_pixels += int(np.isinf(visible).any(axis=2).sum())
-                visible = np.nan_to_num(visible, nan=0.0, posinf=BRIGHTEST, neginf=0.0)
+                if not as_stored:
+                    visible = np.nan_to_num(visible, nan=0.0, posinf=BRIGHTEST, neginf=0.0)
             yield Rows(first_row, first_column, visible)
 
 

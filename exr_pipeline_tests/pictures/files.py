@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +63,18 @@ def write_mip_exr(path: Path, levels: list[np.ndarray]) -> Path:
     return path
 
 
-def write_luminance_chroma_exr(path: Path, luminance: np.ndarray, red: np.ndarray, blue: np.ndarray) -> Path:
+def write_luminance_chroma_exr(
+    path: Path,
+    luminance: np.ndarray,
+    red: np.ndarray,
+    blue: np.ndarray,
+    attributes: Mapping[str, tuple[str, bytes]] | None = None,
+) -> Path:
     """Y in full, RY and BY in half resolution."""
     channels = {"Y": (luminance, 1), "RY": (red, 2), "BY": (blue, 2)}
-    path.write_bytes(subsampled({name: (p.astype(np.float32), step) for name, (p, step) in channels.items()}, {}))
+    path.write_bytes(
+        subsampled({name: (p.astype(np.float32), step) for name, (p, step) in channels.items()}, attributes or {})
+    )
     return path
 
 

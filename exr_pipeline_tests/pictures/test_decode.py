@@ -181,6 +181,33 @@ def test_of_deep_samples_without_colour_the_depth_of_the_nearest_is_shown(tmp_pa
     assert (decoded.pixels == 3).all()
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_coloured_alphas_cover_each_channel_by_its_own_whatever_the_order_of_samples(tmp_path, order):
+    near, far = (0.4, 0.0, 0.0, 1.0, 0.0, 0.0, 5.0), (0.1, 0.2, 0.3, 0.5, 0.5, 0.5, 10.0)
+    names = ["R", "G", "B", "AR", "AG", "AB", "Z"]
+
+    decoded = read(write_deep_exr(tmp_path / "x.exr", [near, far][::order], names=names))
+
+    assert np.allclose(decoded.pixels, (0.4, 0.2, 0.3), atol=1e-6)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize(("names", "nearest"), [(("A", "Z"), 5.0), (("A", "Z", "id"), 7.0)])
+def test_depth_and_identifiers_of_deep_samples_are_those_of_the_nearest_however_it_covers(
+    tmp_path, order, names, nearest
+):
+    near, far = (0.5, 5.0, 7.0), (0.5, 10.0, 9.0)
+    samples = [sample[: len(names)] for sample in (near, far)][::order]
+
+    source = open_source(
+        str(write_deep_exr(tmp_path / "x.exr", samples, names=names)), "x.exr", max_image_mb=64, layer=names[-1]
+    )
+
+    (rows,) = source.placed(0)
+    assert (rows.pixels == nearest).all()
+    assert source.warnings == ["deep samples: of each pixel the nearest is shown"]
+
+
 def test_a_deep_layer_is_composited_by_its_own_alpha(tmp_path):
     names = ["A", "Z", "fx.A", "fx.B", "fx.G", "fx.R"]
     near, far = (1.0, 1.0, 0.5, 0.0, 0.0, 0.25), (1.0, 2.0, 1.0, 0.0, 1.0, 0.0)
@@ -202,6 +229,58 @@ def test_a_window_of_no_size_is_bad_input_that_names_file_and_window(tmp_path, w
 
     with pytest.raises(BadInputError, match=rf"^shot\.exr: {window_name} \(0, 0\) to \({corner}, 29\) is empty"):
         read(path)
+
+
+@pytest.mark.parametrize("compression", ["ZIP", "PIZ", "RLE", "NO", "DWAA", "HTJ2K32"])
+@pytest.mark.parametrize("is_tiled", [False, True])
+def test_integers_are_read_as_they_are_beside_other_types(tmp_path, compression, is_tiled):
+    numbers = np.arange(64 * 32, dtype=np.uint32).reshape(32, 64) * 8000
+    half = np.full((32, 64), 0.5, np.float16)
+    tiles = {"type": OpenEXR.tiledimage, "tiles": OpenEXR.TileDescription()} if is_tiled else {}
+    path = write_exr(
+        tmp_path / "x.exr",
+        {"Y": numbers, "A": half},
+        compression=getattr(OpenEXR, f"{compression}_COMPRESSION"),
+        **tiles,
+    )
+
+    source = open_source(str(path), "x.exr", max_image_mb=64, with_alpha=True)
+    pixels = np.concatenate([rows.pixels for rows in source.placed(0)])
+
+    assert (pixels[:, :, 0] == numbers).all()
+    assert (pixels[:, :, 1] == 0.5).all()
+
+
+def test_luminance_and_chroma_are_read_whatever_else_the_header_says(tmp_path):
+    planes = (np.full((20, 32), 0.5), np.zeros((10, 16)), np.zeros((10, 16)))
+    odd = {
+        "owner": ("string", b"Andr\xe9"),
+        "deepImageState": ("deepImageState", b"\1"),
+        "chromaticities": ("chromaticities", bytes(32)),
+        "keyCode": ("keycode", b"\xff" * 28),
+    }
+
+    decoded = read(write_luminance_chroma_exr(tmp_path / "x.exr", *planes, odd))
+
+    assert np.allclose(decoded.pixels, 0.5, atol=1e-3)
+
+
+def test_luminance_and_chroma_in_mip_levels_are_those_of_the_full_size(tmp_path):
+    levels = halved({"Y": np.full((64, 64), 0.5), "RY": np.zeros((64, 64)), "BY": np.zeros((64, 64))})
+    levels[0]["Y"][:, 32:] = 0.25
+    path = tmp_path / "x.exr"
+    path.write_bytes(
+        mip_mapped([{name: p.astype(np.float32) for name, p in level.items()} for level in levels], 32, {})
+    )
+
+    decoded = read(path, wanted=(32, 32))
+
+    assert decoded.pixels.shape == (64, 64, 3)
+    assert np.allclose(decoded.pixels[:, 40:], 0.25)
+
+
+def test_a_frame_rate_is_read_from_a_number_too(tmp_path):
+    assert read(write_rgb(tmp_path / "x.exr", RAMP, framesPerSecond=23.976)).source.frame_rate == Fraction(24000, 1001)
 
 
 def test_orientation_pixel_aspect_and_rate_come_from_the_header(tmp_path):

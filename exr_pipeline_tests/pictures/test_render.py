@@ -341,6 +341,32 @@ def test_a_file_without_colour_has_a_picture_that_says_what_it_is(tmp_path, chan
     assert np.ptp(still(pictures)) > 150
 
 
+@pytest.mark.parametrize("channel", ["Z", "number"])
+def test_where_there_is_no_depth_and_no_number_is_black_and_has_no_part_in_the_range(tmp_path, channel):
+    values = np.tile(np.linspace(10, 50, 48, dtype=np.float32), (48, 1))
+    holes = values.copy()
+    holes[:, 24:32], holes[:, 32:40], holes[:, 40:] = np.nan, np.inf, 1e10
+    with np.errstate(over="ignore"):
+        half = holes.astype(np.float16)
+    ends = "white to dark" if channel == "Z" else "black to white"
+    for name, pixels, attributes, empty in (
+        (
+            "window",
+            values,
+            {"dataWindow": window(48, 48, 8, 8), "displayWindow": window(64, 64)},
+            (slice(8), slice(64)),
+        ),
+        ("values", holes, {}, (slice(48), slice(26, 48))),
+        ("half", half, {"compression": OpenEXR.PIZ_COMPRESSION}, (slice(48), slice(26, 48))),
+    ):
+        pictures = made(write_exr(tmp_path / f"{name}.exr", {channel: pixels}, **attributes))
+        low, high = pictures.warnings[0].split(": ")[1].removesuffix(f" shown as {ends}").split(" to ")
+        assert float(low) >= 10, name
+        assert float(high) <= 50, name
+        assert still(pictures)[empty].max() <= 8, name
+        assert still(pictures)[20, 8:20].max() > 20, name
+
+
 def test_near_is_bright_and_each_identifier_has_a_colour_of_its_own(tmp_path):
     depth = np.tile(np.linspace(1, 9, 64, dtype=np.float32), (64, 1))
     shown = still(made(write_exr(tmp_path / "z.exr", {"Z": depth})))[32].astype(int)
