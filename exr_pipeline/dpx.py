@@ -142,6 +142,8 @@ _FILM_FIELDS: Final = (
 )
 _ELEMENT_OFFSET: Final = 780
 _ELEMENT_BYTES: Final = 72
+# Where the first element says how many bytes follow each of its lines.
+LINE_PADDING_OFFSET: Final = _ELEMENT_OFFSET + 32
 _ELEMENT_FIELDS: Final = (
     ("data_sign", 0, "I"),
     ("low_data", 4, "I"),
