@@ -22,6 +22,7 @@ from exr_pipeline.ingest.media_files import is_media, make_media
 from exr_pipeline.ingest.products import FileProducts, MediaWriter, delete_media, last_known, rows_of, write_media
 from exr_pipeline.ingest.read_header import HeaderReader, headers_at_once, inspect_local, source_file
 from exr_pipeline.storage.locations import output_locations
+from exr_pipeline.storage.store_errors import MissingObjectError
 from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from exr_pipeline.storage.locations import Location, OutputLocations
     from exr_pipeline.storage.objects import ObjectStorage
     from exr_pipeline.tables.schema import TableName
-    from exr_pipeline.tables.store import FileVersion
+    from exr_pipeline.tables.store import FileVersion, Mark
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,9 @@ class RowStore(Protocol):
 
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
         """What the tables know of these files."""
+
+    def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
+        """Mark these versions, by file_id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +118,20 @@ class _OtherRuns:
 class _Queue:
     """The files of one pass, handed out one by one, without those that another run has finished by then."""
 
-    def __init__(self, locations: Sequence[Location], group: int, others: _OtherRuns, progress: Progress) -> None:
+    def __init__(
+        self,
+        locations: Sequence[Location],
+        group: int,
+        others: _OtherRuns,
+        progress: Progress,
+        overtaken: Collection[Location],
+    ) -> None:
         self._groups = (locations[start : start + group] for start in range(0, len(locations), group))
         self._next: deque[Location] = deque()
         self._taking = asyncio.Lock()
         self._others = others
         self._progress = progress
+        self._overtaken = overtaken
 
     async def take(self) -> Location | None:
         """The next file to work on, None after the last."""
@@ -128,7 +140,8 @@ class _Queue:
                 group = next(self._groups, None)
                 if group is None:
                     return None
-                done = await asyncio.to_thread(self._others.finished, group)
+                asked = [location for location in group if location not in self._overtaken]
+                done = await asyncio.to_thread(self._others.finished, asked)
                 if done:
                     for file in done:
                         self._progress.count(file.state)
@@ -161,6 +174,8 @@ class ChunkIngest:
         self._pool = pool
         self._media_at_once = asyncio.Semaphore()
         self._in_flight = InFlight(0)
+        # Files of which another run made a newer version's media before ours were stored: those are made once more.
+        self._overtaken: set[Location] = set()
 
     def run(
         self,
@@ -205,7 +220,7 @@ class ChunkIngest:
                 if not left:
                     break
                 pause = FIRST_PAUSE_SECONDS * 4**attempt
-                log.warning("%d files could not be reached; trying again in %.0f s", len(left), pause)
+                log.warning("%d files could not be reached or were overtaken; trying again in %.0f s", len(left), pause)
                 await asyncio.sleep(pause)
         return progress
 
@@ -223,7 +238,8 @@ class ChunkIngest:
         """One attempt at each location; returns those to be tried again (none on the last attempt)."""
         again: list[Location] = []
         finished: list[FileProducts] = []
-        queue = _Queue(locations, GROUP_WITH_PICTURES if wanted.pictures else GROUP_OF_HEADERS, others, progress)
+        group = GROUP_WITH_PICTURES if wanted.pictures else GROUP_OF_HEADERS
+        queue = _Queue(locations, group, others, progress, self._overtaken)
         headers = HeaderReader(self._storage)
         header_bytes = 0
         writing = asyncio.Lock()
@@ -236,7 +252,11 @@ class ChunkIngest:
                 wrote_at = time.monotonic()
                 batch, finished[:], header_bytes = finished[:], [], 0
                 if batch and not stopped:
-                    await self._write_rows(batch)
+                    overtaken = await self._write_rows(batch)
+                    if not last:
+                        again.extend(overtaken)
+                        self._overtaken |= overtaken
+                        batch = [products for products in batch if products.location not in overtaken]
                     for products in batch:
                         progress.count(products.state)
                     on_written(batch)
@@ -283,6 +303,7 @@ class ChunkIngest:
             products.state = READY
         except BadInputError as error:
             products.state, products.reason = REJECTED, error.reason
+            products.is_gone = isinstance(error, MissingObjectError)
         except RetryableError as error:
             products.state, products.reason = RETRYABLE, str(error).removeprefix(f"{location.url}: ")
         except OSError as error:
@@ -324,39 +345,46 @@ class ChunkIngest:
             if is_media(location):
                 proxy_path.unlink(missing_ok=True)
 
-    async def _write_rows(self, batch: Sequence[FileProducts]) -> None:
-        outdated: list[tuple[Location, OutputLocations]] = []
+    async def _write_rows(self, batch: Sequence[FileProducts]) -> set[Location]:
+        """Write the rows; returns files whose media another run made of a newer version before these were stored."""
         for attempt in range(ATTEMPTS):
             try:
-                # Once the rows are written, a second look at the tables would no longer find what is outdated.
-                outdated += await asyncio.to_thread(self._write_rows_once, batch)
-                while outdated:
-                    await delete_media(self._media, *outdated[-1])
-                    outdated.pop()
+                # Before the rows, which are all that tells later that there is something to delete.
+                for outdated in await asyncio.to_thread(self._settle, batch):
+                    await delete_media(self._media, outdated, self._outputs(outdated))
+                return await asyncio.to_thread(self._write_rows_once, batch)
             except (RetryableError, StateUnknownError) as error:
                 if attempt == ATTEMPTS - 1:
                     raise
                 pause = FIRST_PAUSE_SECONDS * 4**attempt
                 log.warning("%s; trying again in %.0f s", error, pause)
                 await asyncio.sleep(pause)
-            else:
-                return
+        raise AssertionError("the last attempt returns or raises")
 
-    def _write_rows_once(self, batch: Sequence[FileProducts]) -> list[tuple[Location, OutputLocations]]:
-        """Write the rows; returns media of earlier versions that nothing stands for any more."""
+    def _settle(self, batch: Sequence[FileProducts]) -> list[Location]:
+        """Complete what files are by what the tables know; returns those whose media nothing stands for any more."""
         known = self._rows.current_versions([products.location for products in batch])
-        outdated: list[tuple[Location, OutputLocations]] = []
+        outdated: list[Location] = []
         for products in batch:
             version = known.get(products.location)
             if products.source is None:
                 products.source = last_known(products.location, version)
             elif version is not None and version.etag != products.source.etag and products.state == REJECTED:
-                outdated.append((products.location, self._outputs(products.location)))
+                outdated.append(products.location)
             elif version is not None and _was_rejected_for_its_pixels(version, products):
                 products.state, products.reason = REJECTED, version.reason
+        return outdated
+
+    def _write_rows_once(self, batch: Sequence[FileProducts]) -> set[Location]:
         now = datetime.now(UTC)
         self._rows.write(rows_of(batch, now=now), now=now)
-        return outdated
+        sources = {products.location: products.source for products in batch if products.source is not None}
+        gone = {p.location: sources[p.location].file_id for p in batch if p.is_gone}
+        # What was only away for a moment may return as the version that it was.
+        self._rows.mark(gone, "deleted", now=now)
+        shown = [products.location for products in batch if products.outputs is not None]
+        current = self._rows.current_versions(shown)
+        return {location for location in shown if current[location].file_id != sources[location].file_id}
 
     def _outputs(self, location: Location) -> OutputLocations:
         return output_locations(location, output_root=self._settings.output_root, sources=self._settings.sources)
@@ -365,5 +393,5 @@ class ChunkIngest:
 def _was_rejected_for_its_pixels(version: FileVersion, products: FileProducts) -> bool:
     """Whether this same version is known as rejected although its header is good, and this run read no pixels."""
     assert products.source is not None
-    same = version.etag == products.source.etag and version.header_hash is not None
+    same = version.etag == products.source.etag and version.header_hash is not None and version.deleted_at is None
     return same and version.state == REJECTED and products.state == READY and products.pictures is None

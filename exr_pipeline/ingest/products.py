@@ -41,7 +41,7 @@ class FileProducts:
 
     `source` is the version that was met (None if the file could not be looked up). `inspection` is what is known of a
     picture, `media` of a movie or sound; both are None if it could not be read.
-    `pictures` and `outputs` are None if none were wanted or made.
+    `pictures` and `outputs` are None if none were wanted or made. `is_gone` says that there is no such file.
     """
 
     location: Location
@@ -52,6 +52,7 @@ class FileProducts:
     pictures: RenderedPictures | None = None
     outputs: OutputLocations | None = None
     media: MediaProbe | None = None
+    is_gone: bool = False
 
 
 class MediaWriter(Protocol):

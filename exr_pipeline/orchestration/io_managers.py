@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.orchestration.resources import Pipeline
     from exr_pipeline.storage.locations import Location
-    from exr_pipeline.tables.store import FileVersion
+    from exr_pipeline.tables.store import FileVersion, Mark
 
 
 class _TableReader(dg.IOManager):
@@ -68,6 +68,10 @@ class TableIOManager(_TableReader):
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
         """What the tables know of these files."""
         return self._pipeline.tables.current_versions(locations)
+
+    def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
+        """Mark these versions, by file_id."""
+        return self._pipeline.tables.mark(versions, mark, now=now)
 
     def handle_output(self, context: dg.OutputContext, obj: Mapping[TableName, pa.Table]) -> None:
         """Write what an asset returns: a mapping from table name to rows."""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +20,8 @@ import simplejpeg
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.ingest import chunk
-from exr_pipeline.ingest.chunk import Wanted
+from exr_pipeline.ingest.chunk import ChunkIngest, Wanted
+from exr_pipeline.ingest.watch import needs_work
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
@@ -28,7 +30,7 @@ from exr_pipeline.tables.duckdb_store import DuckDBStore
 from exr_pipeline_tests.conftest import STRANGER
 from exr_pipeline_tests.ingest.chunk.conftest import HEADERS, THUMBNAILS, Bench, WatchedStorage, another
 from exr_pipeline_tests.ingest.relay import Relay
-from exr_pipeline_tests.pictures.files import write_exr
+from exr_pipeline_tests.pictures.files import flat, write_exr, write_rgb
 
 
 class OnWarning(logging.Handler):
@@ -287,6 +289,92 @@ def test_a_row_names_the_version_that_was_fetched_not_one_that_came_after(bench:
 
     (version,) = bench.rows.current_versions([location]).values()
     assert version.etag == fetched != bench.owner.head(location).etag
+
+
+class OvertakenMedia(ObjectStorage):
+    """Just before the first write, another run puts the media of a newer version there."""
+
+    def __init__(self, settings: Settings, other_run: Callable[[], None]) -> None:
+        super().__init__(settings)
+        self.other_runs = [other_run]
+
+    def write(self, location: Location, data: bytes | Path, **kind: Any) -> None:
+        if self.other_runs:
+            self.other_runs.pop()()
+        super().write(location, data, **kind)
+
+
+def test_media_of_an_older_version_that_come_late_are_made_again_of_the_newer_one(
+    bench: Bench, good: bytes, tmp_path: Path
+) -> None:
+    location = bench.put("a.exr", good)
+    newer = write_rgb(tmp_path / "x.exr", flat(64, 32, (0.0, 0.0, 0.9))).read_bytes()
+
+    def other_run() -> None:
+        time.sleep(1.1)  # The store dates to the second.
+        bench.put("a.exr", newer)
+        ChunkIngest(bench.settings, bench.owner, media=bench.owner, rows=bench.rows, pool=bench.pool).run(
+            [location], THUMBNAILS, on_written=lambda _: None
+        )
+
+    bench.media = OvertakenMedia(bench.settings, other_run)
+    bench.ingest([location], THUMBNAILS)
+
+    _, thumbnail = bench.owner.read(bench.bucket.child(".proxies/a_thumb.jpg"))
+    red, _, blue = simplejpeg.decode_jpeg(thumbnail)[16, 32].tolist()
+    assert blue > red + 100
+    assert [products.location for products in bench.reported] == [location]
+    (row,) = bench.rows.read("proxy_outputs", locations=[location]).to_pylist()
+    assert row["thumbnail_size_bytes"] == len(thumbnail)
+
+
+def test_a_file_that_was_away_for_a_moment_is_wanted_again_as_the_version_that_it_was(
+    bench: Bench, good: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.exr"
+    path.write_bytes(good)
+    location = Location.from_url(path.as_uri())
+    bench.ingest([location])
+    path.rename(tmp_path / "elsewhere")
+    bench.ingest([location])
+    assert bench.rows.current_versions([location])[location].state == "rejected"
+    (tmp_path / "elsewhere").rename(path)
+
+    listed = [bench.owner.head(location)]
+    known = bench.rows.current_versions([location])
+    found = needs_work(listed, known, now=datetime.now(UTC), retry_after=timedelta(minutes=5))
+
+    assert [candidate.need for candidate in found] == ["changed"]
+    bench.ingest([location])
+    (version,) = bench.rows.current_versions([location]).values()
+    assert (version.state, version.deleted_at) == ("ready", None)
+
+
+class StubbornMedia(ObjectStorage):
+    """Media that can't be removed while the store is in trouble."""
+
+    is_in_trouble = True
+
+    def delete(self, location: Location) -> None:
+        if self.is_in_trouble:
+            raise RetryableError(f"{location.url}: no answer from the store")
+        super().delete(location)
+
+
+def test_media_that_could_not_be_removed_are_removed_by_the_next_run(bench: Bench, good: bytes) -> None:
+    location = bench.put("a.exr", good)
+    bench.ingest([location], Wanted())
+    bench.put("a.exr", good[:100])
+    bench.media = media = StubbornMedia(bench.settings)
+    with pytest.raises(RetryableError, match="no answer"):
+        bench.ingest([location], Wanted())
+    assert bench.states() == {"a.exr": "ready"}, "not yet known as what it is now"
+
+    media.is_in_trouble = False
+    bench.ingest([location], Wanted())
+
+    assert bench.states() == {"a.exr": "rejected"}
+    assert bench.keys() == ["a.exr"]
 
 
 class VanishingStorage(ObjectStorage):
