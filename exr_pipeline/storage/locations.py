@@ -5,6 +5,7 @@ Belongs here: naming. Not here: reading or writing objects (`storage.objects`).
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Self, cast
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
     from exr_pipeline.settings import SourceKind
+
+_LOG = logging.getLogger(__name__)
 
 Scheme = Literal["s3", "gs", "az", "file"]
 SCHEMES: Final[tuple[Scheme, ...]] = ("s3", "gs", "az", "file")
@@ -202,10 +205,26 @@ class SourceRule:
         return cls(frozenset(kinds), () if among else tuple(sorted(inside)))
 
     def accepts(self, location: Location, *, below: str = "") -> bool:
-        """Whether this file is ingested; `below` as for `is_source`."""
-        return is_source(location.key, below=below, kinds=self.kinds) and not any(
-            folder.holds(location) for folder in self.made
-        )
+        """Whether this file is ingested; `below` as for `is_source`.
+
+        One whose key is not UTF-8 is passed over with a warning: no table could hold its name.
+        """
+        if not is_source(location.key, below=below, kinds=self.kinds):
+            return False
+        if any(folder.holds(location) for folder in self.made):
+            return False
+        if not _is_utf8(location.key):
+            _LOG.warning("%s is passed over: its name is not UTF-8", location.url)
+            return False
+        return True
+
+
+def _is_utf8(key: str) -> bool:
+    try:
+        key.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def output_locations(

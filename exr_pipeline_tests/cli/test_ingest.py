@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,6 +119,14 @@ def test_a_source_that_is_not_there_is_said_in_one_line(cli: Cli, home: Path, so
     said = cli("ingest", source)
     assert (said.status, said.out) == (1, "")
     assert problem in said.error
+
+
+def test_a_folder_with_a_name_that_is_not_utf8_is_ingested_without_it(cli: Cli, home: Path) -> None:
+    (home / "shot").mkdir()
+    (home / "shot" / "a.exr").write_bytes(b"no picture")
+    (home / "shot" / os.fsdecode(b"caf\xe9.exr")).write_bytes(b"no picture")
+    cli("ingest", "shot")
+    assert states(cli) == {"rejected": 1}
 
 
 def test_a_folder_without_pictures_is_said_to_be_one(cli: Cli, home: Path) -> None:

@@ -1,6 +1,7 @@
 """What a tick of the sensor looks at: every file in the end, new ones soon, a bounded part at a time."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -37,6 +38,17 @@ def test_a_local_source_may_lie_below_a_hidden_folder(make_watch: MakeWatch, tmp
     watch = make_watch(sources=(folder.as_uri(),))
 
     assert watch.asked() == [(INGEST_JOB, [str(folder / "a.exr")[1:]])]
+
+
+def test_a_name_that_is_not_utf8_is_passed_over_with_a_warning_and_its_neighbours_are_found(
+    make_watch: MakeWatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (b"a.exr", b"caf\xe9.exr", b"caf\xc3\xa9.exr"):
+        (tmp_path / os.fsdecode(name)).write_bytes(b"x")
+    watch = make_watch(sources=(tmp_path.as_uri(),))
+
+    assert watch.asked() == [(INGEST_JOB, [str(tmp_path / name)[1:] for name in ("a.exr", "café.exr")])]
+    assert f"{tmp_path.as_uri()}/caf%E9.exr is passed over: its name is not UTF-8" in caplog.messages
 
 
 @pytest.mark.usefixtures("sweep_only")
