@@ -88,7 +88,8 @@ def delete(location: Location) -> None:
 def list_files(folder: Location, after: str | None) -> Iterator[ObjectInfo]:
     """Every file at any depth below a folder, in byte order of the keys, beginning behind the key `after`.
 
-    Links are followed, in a circle only once. A folder that may not be read is passed over with a warning.
+    Links are followed, in a circle only once. A folder that may not be read and a link that can't be followed are
+    passed over with a warning.
     """
     root = path_of(folder)
     if not root.is_dir():
@@ -107,7 +108,7 @@ def _walk(prefix: str, after: bytes, above: tuple[tuple[int, int], ...]) -> Iter
         with os.scandir(path) as entries:
             # A folder is sorted as its name and a slash, which makes the order that of the whole keys.
             names = sorted(
-                (os.fsencode(entry.name) + (b"/" if entry.is_dir() else b""), entry.name) for entry in entries
+                (os.fsencode(entry.name) + (b"/" if _is_dir(entry) else b""), entry.name) for entry in entries
             )
     except FileNotFoundError:
         return
@@ -127,6 +128,15 @@ def _walk(prefix: str, after: bytes, above: tuple[tuple[int, int], ...]) -> Iter
                 continue
             if stat.S_ISREG(status.st_mode):
                 yield _info(Location("file", "", key), status)
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        # A link in a circle, or into a folder that may not be entered: no reason to miss the others.
+        _LOG.warning("%s is not listed: %s", entry.path, error.strerror)
+        return False
 
 
 @contextmanager

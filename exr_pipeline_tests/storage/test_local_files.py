@@ -164,3 +164,15 @@ def test_links_are_followed_but_not_in_circles(local: ObjectStorage, folder: Loc
     (tmp_path / "broken.exr").symlink_to("nowhere")
     names = {info.location.key.removeprefix(f"{folder.key}/") for info in local.iter_objects(folder)}
     assert names == {"shot/x.exr", "latest/x.exr"}
+
+
+def test_a_link_to_itself_hides_neither_the_files_nor_the_folders_beside_it(
+    local: ObjectStorage, folder: Location, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "shot").mkdir()
+    (tmp_path / "shot" / "x.exr").touch()
+    (tmp_path / "a.exr").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    names = [info.location.key.removeprefix(f"{folder.key}/") for info in local.iter_objects(folder)]
+    assert names == ["a.exr", "shot/x.exr"]
+    assert [message for message in caplog.messages if message.startswith(f"{tmp_path}/loop is not listed")]
