@@ -43,12 +43,13 @@ class Runs(Work):
         from exr_pipeline.orchestration import sensor
         from exr_pipeline.orchestration.build import build_defs
         from exr_pipeline.orchestration.resources import Pipeline
+        from exr_pipeline.orchestration.sweep import Listed
 
         _leave_out_the_work()
         self.folder, self.storages, self.sample, self.parts = folder, list(storages), sample, 1
         settings = settings_for(folder, sources=(f"s3://{_BUCKET}/",), chunk_size=CHUNK, settle_seconds=0)
         self.pipeline = Pipeline(settings.model_copy(update={"sensor_max_runs": _MOST_FILES // CHUNK}))
-        setattr(sensor, "list_sources", lambda *_, **__: self.listed)  # noqa: B010 - nothing is listed
+        setattr(sensor, "list_sources", lambda *_, **__: Listed(self.listed))  # noqa: B010 - nothing is listed
         self.instance: Any = None
         self.ingests = self.turns = 0
         # As a code server has it once.

@@ -8,6 +8,7 @@ It compares listing and tables anew at every sweep, so that nothing depends on a
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -34,6 +35,7 @@ SIGHTINGS_KEPT: Final = 2000
 FAILED_RUNS_KEPT: Final = 100
 SHOW_TAG: Final = "exr_pipeline/show"
 
+_LOG = logging.getLogger(__name__)
 _PRIORITY_TAG = "dagster/priority"
 
 RANGE_START = "dagster/asset_partition_range_start"
@@ -84,7 +86,8 @@ def build_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDefinition
         if not pipeline.settings.sources:
             return dg.SkipReason("No sources to watch: set EXR_PIPELINE_SOURCES, such as s3://renders/show")
         try:
-            return tick(context.instance, pipeline, Cursor.from_text(context.cursor), now=datetime.now(UTC))
+            cursor = Cursor.from_text(context.cursor)
+            return tick(context.instance, pipeline, cursor, now=datetime.now(UTC), log=context.log)
         except RetryableError as error:
             # Nothing was asked for and the cursor stays: the next tick starts from the same place.
             return dg.SkipReason(f"Will look again: {error}")
@@ -105,9 +108,14 @@ def build_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDefinition
 
 
 def tick(
-    instance: dg.DagsterInstance, pipeline: Pipeline, cursor: Cursor, *, now: datetime
+    instance: dg.DagsterInstance,
+    pipeline: Pipeline,
+    cursor: Cursor,
+    *,
+    now: datetime,
+    log: logging.Logger = _LOG,
 ) -> dg.SensorResult | dg.SkipReason:
-    """One bounded look at the sources: partitions to add and runs to start."""
+    """One bounded look at the sources: partitions to add and runs to start. `log` is told of unavailable sources."""
     settings = pipeline.settings
     room = settings.sensor_max_runs - unfinished_runs(instance)
     if room <= 0:
@@ -115,7 +123,11 @@ def tick(
         return dg.SkipReason(f"{runs} runs are under way (EXR_PIPELINE_SENSOR_MAX_RUNS)")
     # Before the tables are read: a run that ends in between has its rows there by then.
     runs_now = RunsNow.of(instance, failed_since=now - timedelta(seconds=settings.retry_after_seconds))
-    listed = list_sources(pipeline, cursor, now=now)
+    look = list_sources(pipeline, cursor, now=now)
+    listed = look.files
+    unavailable = [f"{url} is passed over: {error}" for url, error in look.unavailable.items()]
+    for message in unavailable:
+        log.warning(message)
     versions = pipeline.tables.current_versions([info.location for info in listed])
     candidates = needs_work(listed, versions, now=now, retry_after=timedelta(seconds=settings.retry_after_seconds))
     cursor.hot = hot_folders(cursor.hot, candidates, now=now)
@@ -133,7 +145,7 @@ def tick(
         cursor=cursor.to_text(),
         skip_reason=None
         if requests
-        else f"{len(listed)} objects listed, {len(waiting)} not yet settled, nothing to do",
+        else "; ".join([f"{len(listed)} objects listed, {len(waiting)} not yet settled, nothing to do", *unavailable]),
     )
 
 

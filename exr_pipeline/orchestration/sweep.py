@@ -6,10 +6,11 @@ Belongs here: bounded listing, and what is hot. Not here: what becomes of what i
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location, SourceRule
 
 if TYPE_CHECKING:
@@ -37,6 +38,14 @@ class HotFolder:
     url: str
     latest: datetime
     after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a tick found, and the sources, by their URLs, that it could not look into."""
+
+    files: list[ObjectInfo]
+    unavailable: dict[str, MisconfiguredError | RetryableError] = field(default_factory=dict)
 
 
 @dataclass
@@ -69,12 +78,14 @@ def hot_folders(before: Sequence[HotFolder], arrivals: Iterable[Candidate], *, n
     return [folder for url, folder in latest.items() if url in hottest]
 
 
-def list_sources(pipeline: Pipeline, cursor: Cursor, *, now: datetime) -> list[ObjectInfo]:
+def list_sources(pipeline: Pipeline, cursor: Cursor, *, now: datetime) -> Listed:
     """The files of the next stretch of each source and of the hot folders; moves the cursor on.
 
     Listing ends after `sensor_max_listed` objects of each kind or after `sensor_seconds`, whichever comes first; a tick
     goes on at least one request in the sweep, so that every sweep comes to its end. After the last key a source starts
-    over. Raises `RetryableError`; then the cursor must be dropped.
+    over. One that is unavailable holds up no other and goes on from where it was.
+
+    Raises its `RetryableError` or `MisconfiguredError` if every source is unavailable; then the cursor must be dropped.
     """
     settings = pipeline.settings
     for gone in set(cursor.after) - set(settings.sources):
@@ -82,47 +93,68 @@ def list_sources(pipeline: Pipeline, cursor: Cursor, *, now: datetime) -> list[O
     start = time.monotonic()
     rule = SourceRule.of(settings.source_kinds, output_root=settings.output_root, sources=settings.sources)
     budget = _Budget(settings.sensor_max_listed, start + settings.sensor_seconds / 2)
-    found = _list_hot(pipeline, cursor, rule, budget, now)
+    listed = _list_hot(pipeline, cursor, rule, budget, now)
+    unavailable = listed.unavailable
     deadline = start + settings.sensor_seconds
     limit = max(settings.sensor_max_listed // len(settings.sources), 1)
     # Whoever had no turn for want of time is the first next time.
     first = cursor.turn % len(settings.sources)
+    has_begun = False
     for number, url in enumerate((*settings.sources[first:], *settings.sources[:first])):
-        if number and time.monotonic() >= deadline:
+        if has_begun and time.monotonic() >= deadline:
             break
         cursor.turn = (first + number + 1) % len(settings.sources)
+        # It has just taken its time to fail.
+        if url in unavailable:
+            continue
+        has_begun = True
         prefix = Location.from_url(url, setting="EXR_PIPELINE_SOURCES")
-        objects, after = _list_on(pipeline.storage, prefix, cursor.after.get(url), _Budget(limit, deadline))
-        found += [info for info in objects if rule.accepts(info.location, below=prefix.key)]
+        try:
+            objects, after = _list_on(pipeline.storage, prefix, cursor.after.get(url), _Budget(limit, deadline))
+        except (MisconfiguredError, RetryableError) as error:
+            unavailable[url] = error
+            continue
+        listed.files.extend(info for info in objects if rule.accepts(info.location, below=prefix.key))
         if after is None:
             cursor.after.pop(url, None)
         else:
             cursor.after[url] = after
-    return list({info.location: info for info in found}.values())
+    if unavailable and set(unavailable) == set(settings.sources):
+        raise next(iter(unavailable.values()))
+    return Listed(list({info.location: info for info in listed.files}.values()), unavailable)
 
 
-def _list_hot(pipeline: Pipeline, cursor: Cursor, rule: SourceRule, budget: _Budget, now: datetime) -> list[ObjectInfo]:
+def _list_hot(pipeline: Pipeline, cursor: Cursor, rule: SourceRule, budget: _Budget, now: datetime) -> Listed:
     """The files of the hot folders, as far as the budget goes; the next tick begins with those that had no turn."""
-    sources = [Location.from_url(url, setting="EXR_PIPELINE_SOURCES") for url in pipeline.settings.sources]
-    found: list[ObjectInfo] = []
+    sources = {url: Location.from_url(url, setting="EXR_PIPELINE_SOURCES") for url in pipeline.settings.sources}
+    listed = Listed([])
     waiting: list[HotFolder] = []
     looked: list[HotFolder] = []
     for folder in cursor.hot:
         prefix = Location.from_url(folder.url)
-        below = [source.key for source in sources if source.as_folder().holds(prefix.as_folder())]
-        if not below or now - folder.latest >= HOT_FOR:
+        holding = [url for url, source in sources.items() if source.as_folder().holds(prefix.as_folder())]
+        if not holding or now - folder.latest >= HOT_FOR:
             continue
-        if budget.is_spent:
+        if budget.is_spent or not listed.unavailable.keys().isdisjoint(holding):
             waiting.append(folder)
             continue
+        source = max(holding, key=lambda url: len(sources[url].key))
         after = folder.after
         if after is None and pipeline.settings.output_root is None:
             after = prefix.child(f"{OUTPUT_FOLDER}/{_LAST}").key
-        objects, after = _list_on(pipeline.storage, prefix, after, budget)
-        found += [info for info in objects if rule.accepts(info.location, below=max(below, key=len))]
+        try:
+            objects, after = _list_on(pipeline.storage, prefix, after, budget)
+        except MisconfiguredError:
+            # The folder may just have been deleted: what the source itself says is what counts.
+            continue
+        except RetryableError as error:
+            listed.unavailable[source] = error
+            looked.append(folder)
+            continue
+        listed.files.extend(info for info in objects if rule.accepts(info.location, below=sources[source].key))
         looked.append(HotFolder(folder.url, folder.latest, after))
     cursor.hot = waiting + looked
-    return found
+    return listed
 
 
 def _list_on(

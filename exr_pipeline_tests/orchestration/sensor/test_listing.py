@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -9,11 +10,12 @@ from uuid import uuid4
 import dagster as dg
 import pytest
 
+from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.ingest.watch import Candidate, Sighting
 from exr_pipeline.orchestration.jobs import INGEST_JOB
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.sensor import SIGHTINGS_KEPT, Cursor
-from exr_pipeline.orchestration.sweep import HOT_FOLDERS, hot_folders
+from exr_pipeline.orchestration.sweep import HOT_FOLDERS, HotFolder, hot_folders
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
@@ -180,6 +182,64 @@ def test_an_unreachable_store_is_a_reason_to_look_again_from_the_same_place(
 
     assert "s3://renders" in str(answer.skip_message)
     assert answer.cursor == before
+
+
+@pytest.mark.parametrize("missing", ["s3://renders", "file:///not/mounted"])
+def test_sources_that_are_unavailable_hold_up_no_other_and_go_on_from_where_they_were(
+    make_watch: MakeWatch,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    missing: str,
+) -> None:
+    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
+    (tmp_path / "a.exr").write_bytes(b"a")
+    watch = make_watch(sources=(missing, tmp_path.as_uri()), s3_endpoint="http://127.0.0.1:1")
+    now = watch.now.replace(microsecond=0)
+    watch.cursor = Cursor(after={missing: "m.exr"}, hot=[HotFolder(f"{missing}/shot/", now)])
+
+    first = watch.tick()
+
+    assert watch.asked(first) == [(INGEST_JOB, [str(tmp_path / "a.exr")[1:]])]
+    assert watch.cursor.after == {missing: "m.exr"}
+    assert any(message.startswith(f"{missing} is passed over: ") for message in caplog.messages)
+    watch.start(first, dg.DagsterRunStatus.STARTED)
+    idle = watch.tick()
+    assert isinstance(idle, dg.SensorResult)
+    assert f"nothing to do; {missing} is passed over: " in str(idle.skip_reason)
+
+
+def test_a_hot_folder_of_a_store_that_is_away_stays_hot(
+    make_watch: MakeWatch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
+    watch = make_watch(sources=("s3://renders", tmp_path.as_uri()), s3_endpoint="http://127.0.0.1:1")
+    hot = [HotFolder(f"s3://renders/{name}/", watch.now) for name in "ab"]
+    watch.cursor = Cursor(hot=hot)
+
+    assert watch.asked() == []
+    assert sorted(watch.cursor.hot, key=lambda folder: folder.url) == hot
+
+
+def test_a_folder_that_is_deleted_soon_after_files_arrived_stops_nothing(make_watch: MakeWatch, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.exr").write_bytes(b"a")
+    watch = make_watch(sources=(tmp_path.as_uri(),))
+    watch.start(watch.tick(), dg.DagsterRunStatus.STARTED)
+    assert len(watch.cursor.hot) == 2
+    shutil.rmtree(tmp_path / "one")
+    (tmp_path / "two" / "b.exr").write_bytes(b"b")
+
+    assert watch.asked() == [(INGEST_JOB, [str(tmp_path / "two" / "b.exr")[1:]])]
+    assert [folder.url for folder in watch.cursor.hot] == [f"{tmp_path.as_uri()}/two/"]
+
+
+def test_a_tick_whose_sources_are_all_unavailable_fails_as_that_of_one_does(make_watch: MakeWatch) -> None:
+    watch = make_watch(sources=("file:///not/mounted", "file:///nor/this"))
+
+    with pytest.raises(MisconfiguredError, match="/not/mounted"):
+        watch.tick()
 
 
 @pytest.mark.usefixtures("sweep_only")
