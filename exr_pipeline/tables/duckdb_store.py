@@ -5,16 +5,18 @@ Belongs here: the file's lock, transactions, DuckDB's SQL. Not here: the rules o
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
-from exr_pipeline.errors import MisconfiguredError, RetryableError
+from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.tables.conform import cast_columns
 from exr_pipeline.tables.queries import run_select, table_statements, view_statements
 from exr_pipeline.tables.schema import TableName, arrow_schema
@@ -37,7 +39,6 @@ from exr_pipeline.tables.upsert import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
     from datetime import datetime
-    from pathlib import Path
 
     import duckdb
     import pyarrow as pa
@@ -51,6 +52,9 @@ LOCK_WAIT_SECONDS: Final = 60.0
 ROWS_PER_BATCH: Final = 10_000
 
 _SETTING: Final = "EXR_PIPELINE_DATABASE"
+
+# A limit on the size of files is met as a quota is.
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # DuckDB lets the threads of a process share its lock on the file, but not with different rights.
 _in_process: dict[tuple[int, str], threading.Lock] = {}
@@ -182,15 +186,26 @@ class DuckDBStore:
         """
         import duckdb
 
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            if typed := self._of_disk(error):
+                raise typed from error
+            raise
         try:
             with TemporaryDirectory(prefix=f".{self._path.name}.", dir=self._path.parent) as folder:
                 new = f"{folder}/new.duckdb"
                 with duckdb.connect(new) as connection:
                     _create_tables(connection, statements, signature)
+                    # Closing does so too, but says nothing if it fails: the tables stay in the log.
+                    connection.execute("CHECKPOINT")
+                if Path(f"{new}.wal").exists():
+                    raise RetryableError(f"{self._path}: DuckDB left a log beside a new database")
                 # Unlike renaming, it does nothing if another process has made one meanwhile.
                 os.link(new, self._path)
-        except (duckdb.IOException, OSError):
+        except (duckdb.OperationalError, duckdb.FatalException, OSError) as error:
+            if typed := self._of_disk(error):
+                raise typed from error
             return False
         return True
 
@@ -204,7 +219,9 @@ class DuckDBStore:
 
     @contextmanager
     def _open(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The file, alone in this process, waiting while another process has it."""
+        """The file, alone in this process, waiting while another process has it. What DuckDB raises is typed here."""
+        import duckdb
+
         deadline = time.monotonic() + self._lock_wait_seconds
         lock = _in_process.setdefault((os.getpid(), str(self._path)), threading.Lock())
         if not lock.acquire(timeout=self._lock_wait_seconds):
@@ -215,6 +232,10 @@ class DuckDBStore:
                 yield connection
             finally:
                 connection.close()
+        except (duckdb.OperationalError, duckdb.FatalException) as error:
+            # Closing the connection has rolled back.
+            reason = str(error).splitlines()[0]
+            raise self._of_disk(error) or RetryableError(f"{self._path}: the database failed: {reason}") from error
         finally:
             lock.release()
 
@@ -236,27 +257,50 @@ class DuckDBStore:
             pause = min(pause * 1.4, 0.25)
 
     def _lock_holder(self, error: duckdb.IOException) -> str:
-        """Who holds the lock, or `MisconfiguredError` if that is not what the error is about."""
+        """Who holds the lock, or a typed error if that is not what the error is about."""
         message = str(error)
         if "lock" not in message:
-            raise MisconfiguredError(
-                _SETTING, f"{self._path} cannot be opened: {message.splitlines()[0]}", "name a DuckDB file or a new one"
+            reason = message.splitlines()[0]
+            raise self._of_disk(error) or MisconfiguredError(
+                _SETTING, f"{self._path} cannot be opened: {reason}", "name a DuckDB file or a new one"
             ) from error
         holder = re.search(r"held in (.*?)\(PID (\d+)\)", message)
         return f"process {holder[2]} ({holder[1].strip()}) has the database" if holder else "the database is locked"
+
+    def _of_disk(self, error: duckdb.Error | OSError) -> RetryableError | MisconfiguredError | None:
+        """The typed error if it is about the disk: that it is full, or only to be read."""
+        code = _system_error(error)
+        if code in _FULL:
+            return RetryableError(f"{self._path}: the database could not be written: {os.strerror(code)}")
+        if code == errno.EROFS:
+            return MisconfiguredError(
+                _SETTING,
+                f"{self._path} cannot be written: {os.strerror(code)}",
+                "name a file where files may be written (EXR_PIPELINE_STATE_DIR is where it is by default)",
+            )
+        return None
+
+
+def _system_error(error: duckdb.Error | OSError) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno
+    # DuckDB gives no number, but ends with the system's words.
+    message = str(error).splitlines()[0]
+    return next((code for code in (*_FULL, errno.EROFS) if message.endswith(os.strerror(code))), None)
 
 
 @contextmanager
 def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     import duckdb
 
+    connection.execute("BEGIN")
+    yield
     try:
-        connection.execute("BEGIN")
-        yield
         connection.execute("COMMIT")
-    except (duckdb.IOException, duckdb.OutOfMemoryException) as error:
-        # Closing the connection rolls back.
-        raise RetryableError(f"the database could not be written: {str(error).splitlines()[0]}") from error
+    except duckdb.FatalException as error:
+        # Only what follows a large transaction failed: moving it from the log into the file, as is tried again later.
+        if "COMMIT succeeded and is durable" not in str(error):
+            raise StateUnknownError(f"the database failed in a commit: {str(error).splitlines()[0]}") from error
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection, statements: Sequence[str], signature: str) -> None:

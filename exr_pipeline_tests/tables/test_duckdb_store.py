@@ -1,20 +1,26 @@
 import errno
 import multiprocessing
 import os
+import re
+import resource
 import signal
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.settings import Settings
 from exr_pipeline.tables import open_table_store
 from exr_pipeline.tables.duckdb_store import DuckDBStore
-from exr_pipeline.tables.schema import arrow_schema
+from exr_pipeline.tables.schema import TableName, arrow_schema
 from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, rows_of
 
 
@@ -108,6 +114,78 @@ def test_a_file_system_without_links_gets_its_database_too(path: Path, monkeypat
     monkeypatch.setattr(os, "link", link)
     DuckDBStore(path).write(rows_of(SampleFile()), now=NOON)
     assert DuckDBStore(path).counts_by_state() == {"ready": 1}
+
+
+@contextmanager
+def files_at_most(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond it, as on a disk that is full then."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [0, 5_000, 60_000, 120_000, 300_000])
+def test_a_disk_too_full_for_a_new_database_gets_none_and_the_same_store_makes_one_later(path: Path, size: int) -> None:
+    store = DuckDBStore(path)
+    with files_at_most(size), pytest.raises(RetryableError, match="the database could not be written"):
+        store.counts_by_state()
+    assert list(path.parent.iterdir()) == []
+    assert store.counts_by_state() == {}
+
+
+def long_rows(key: str, count: int) -> dict[TableName, pa.Table]:
+    """Rows of a file with so many attributes of a MiB each, which compression makes half as large at best."""
+    file = SampleFile(key, attributes=count)
+    attributes = [row | {"value_text": os.urandom(1 << 19).hex()} for row in file.attribute_rows()]
+    return rows_of(file) | {"attributes": pa.Table.from_pylist(attributes, schema=arrow_schema("attributes"))}
+
+
+def test_a_write_that_finds_the_disk_full_changes_nothing_and_can_be_retried(path: Path) -> None:
+    store = DuckDBStore(path)
+    store.write(rows_of(SampleFile()), now=NOON)
+    rows = long_rows("large.exr", 3)
+    with (
+        files_at_most(2 << 20),
+        pytest.raises(RetryableError, match="the database could not be written"),
+    ):
+        store.write(rows, now=NOON)
+    assert store.counts_by_state() == {"ready": 1}
+    store.write(rows, now=NOON)
+    assert store.counts_by_state() == {"ready": 2}
+
+
+def test_writes_for_which_only_the_log_has_room_count(path: Path) -> None:
+    store = DuckDBStore(path)
+    store.write(long_rows("first.exr", 45), now=NOON)
+    assert path.stat().st_size > 22 << 20
+    with files_at_most(path.stat().st_size + (1 << 20)):
+        # Beyond 16 MiB DuckDB wants to move the log into the file at each commit.
+        store.write(long_rows("second.exr", 18), now=NOON)
+        store.write(rows_of(SampleFile("third.exr")), now=NOON)
+        assert store.counts_by_state() == {"ready": 3}
+    assert path.with_name("tables.duckdb.wal").exists()
+    store.write(rows_of(SampleFile("fourth.exr")), now=NOON)
+    assert store.counts_by_state() == {"ready": 4}
+
+
+@pytest.mark.skipif(
+    subprocess.run(["sh", "-c", "unshare -rm true"], check=False, capture_output=True).returncode != 0,
+    reason="this user may not mount a file system of its own",
+)
+@pytest.mark.parametrize("name", ["tables.duckdb", "folder/tables.duckdb"])
+def test_a_file_system_that_is_only_to_be_read_is_a_wrong_setting(tmp_path: Path, name: str) -> None:
+    program = f"""from pathlib import Path
+from exr_pipeline.tables.duckdb_store import DuckDBStore
+DuckDBStore(Path({str(tmp_path / name)!r})).create_tables()"""
+    mounted = 'mount -t tmpfs -o ro none "$1" && exec "$2" -c "$3"'
+    command = ["unshare", "-rm", "sh", "-c", mounted, "sh", str(tmp_path), sys.executable, program]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert re.search(
+        r"MisconfiguredError: EXR_PIPELINE_DATABASE: .*tables.duckdb cannot be written: Read-only", ended.stderr
+    ), ended.stderr
 
 
 def write_and_die(path: Path) -> None:
