@@ -258,9 +258,10 @@ class DuckDBStore:
 
     def _lock_holder(self, error: duckdb.IOException) -> str:
         """Who holds the lock, or a typed error if that is not what the error is about."""
-        message = str(error)
-        if "lock" not in message:
-            reason = message.splitlines()[0]
+        # A path may hold any words.
+        message = str(error).replace(str(self._path), "")
+        if not message.startswith("IO Error: Could not set lock on file"):
+            reason = str(error).splitlines()[0]
             raise self._of_disk(error) or MisconfiguredError(
                 _SETTING, f"{self._path} cannot be opened: {reason}", "name a DuckDB file or a new one"
             ) from error

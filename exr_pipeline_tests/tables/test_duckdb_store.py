@@ -83,6 +83,14 @@ def test_a_file_that_is_no_database_is_a_wrong_setting(path: Path) -> None:
         DuckDBStore(path).create_tables()
 
 
+def test_a_path_that_speaks_of_locks_is_not_taken_for_a_held_one(tmp_path: Path) -> None:
+    path = tmp_path / "block Could not set lock on file held in (PID 1)" / "tables.duckdb"
+    path.parent.mkdir()
+    path.write_bytes(b"not a database" * 1000)
+    with pytest.raises(MisconfiguredError, match="not a valid DuckDB database file"):
+        DuckDBStore(path).create_tables()
+
+
 def make_tables_as_others_do(folder: Path, barrier: Any, times: int) -> None:
     for turn in range(times):
         barrier.wait()
