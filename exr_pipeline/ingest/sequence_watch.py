@@ -47,6 +47,7 @@ def settled_folders(tables: TableStore, mark: Watermark, *, now: datetime, quiet
     """URLs of at most about `limit` folders that have changed and then been quiet, oldest change first.
 
     Moves the watermark on: a folder comes once per change, but none is missed. What is in `again` comes first.
+    Of more recent changes than can be remembered, some wait until none can appear beside them any more.
     """
     again, mark.again = mark.again, []
     horizon = (now - quiet).astimezone(UTC).isoformat()
@@ -54,15 +55,17 @@ def settled_folders(tables: TableStore, mark: Watermark, *, now: datetime, quiet
     due = sorted(
         (moment, url) for url, moment in changed.items() if moment <= horizon and mark.seen.get(url, "") < moment
     )
-    chosen = due[:limit]
+    # Up to here no row appears any more, so that what was visited need not be remembered.
+    settled = (now - quiet - LOOK_BACK).astimezone(UTC).isoformat()
+    remembered = sum(moment > settled for moment in mark.seen.values())
+    chosen = due[: max(FOLDERS_REMEMBERED - remembered, 0) + sum(moment <= settled for moment, _ in due)][:limit]
     # Those of the same moment as the last one would be passed over.
-    chosen += [one for one in due[limit:] if one[0] == chosen[-1][0]]
-    reached = horizon if len(chosen) == len(due) else chosen[-1][0]
-    back = (datetime.fromisoformat(reached) - LOOK_BACK).isoformat()
-    mark.since = max(mark.since, back)
+    chosen += [one for one in due[len(chosen) :] if chosen and one[0] == chosen[-1][0]]
+    reached = chosen[-1][0] if chosen and len(chosen) < len(due) else horizon
+    mark.since = max(mark.since, min(reached, settled))
     mark.seen |= {url: moment for moment, url in chosen}
-    remembered = sorted(((moment, url) for url, moment in mark.seen.items() if moment > mark.since), reverse=True)
-    mark.seen = {url: moment for moment, url in remembered[:FOLDERS_REMEMBERED]}
+    latest = sorted(((moment, url) for url, moment in mark.seen.items() if moment > mark.since), reverse=True)
+    mark.seen = {url: moment for moment, url in latest[:FOLDERS_REMEMBERED]}
     return list(dict.fromkeys([*again, *(url for _, url in chosen)]))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from exr_pipeline.ingest import sequence_watch
 from exr_pipeline.ingest.sequence_watch import (
     LOOK_BACK,
     Watermark,
@@ -85,6 +86,39 @@ def test_what_the_watermark_remembers_is_bounded_by_time(tables: TableStore) -> 
 
     assert mark.seen == {}
     assert due(tables, mark, at(41) + 2 * LOOK_BACK) == []
+
+
+@pytest.mark.parametrize("behind", [timedelta(0), LOOK_BACK])
+def test_a_burst_of_more_folders_than_are_remembered_is_visited_whole(
+    tables: TableStore, monkeypatch: pytest.MonkeyPatch, behind: timedelta
+) -> None:
+    monkeypatch.setattr(sequence_watch, "FOLDERS_REMEMBERED", 10)
+    for number in range(30):
+        put(tables, f"shot_{number}/a.0001.exr", at(number * 8))
+    mark, seen = Watermark(), []
+    for tick in range(40):
+        seen += due(tables, mark, at(270 + tick * 10) + behind, limit=4)
+        assert len(mark.seen) <= 10
+
+    assert sorted(seen) == sorted(f"s3://renders/shot_{number}/" for number in range(30))
+
+
+def test_more_folders_of_one_moment_than_are_remembered_do_not_keep_later_ones_away(
+    tables: TableStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sequence_watch, "FOLDERS_REMEMBERED", 5)
+    tables.write(rows_of(*(SampleFile(key=f"shot_{number}/a.0001.exr") for number in range(12))), now=NOON)
+    put(tables, "later/a.0001.exr", at(60))
+    put(tables, "latest/a.0001.exr", at(120))
+    mark, seen = Watermark(), []
+    for tick in range(60):
+        seen += due(tables, mark, at(200 + tick * 10), limit=4)
+        assert len(mark.seen) <= 5
+
+    assert set(seen[:12]) == {f"s3://renders/shot_{number}/" for number in range(12)}
+    assert set(seen[12:]) >= {"s3://renders/later/", "s3://renders/latest/"}
+    assert len(seen) < 30
+    assert mark.seen == {}
 
 
 def test_frames_directly_in_the_folder_make_its_sequences(tables: TableStore) -> None:
