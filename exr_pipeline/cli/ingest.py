@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from exr_pipeline.cli.console import load_settings, progress_line, stdout
+from exr_pipeline.cli.console import fail, load_settings, progress_line, stdout
 from exr_pipeline.cli.places import existing, url_prefix
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.storage.locations import is_source
@@ -138,6 +138,8 @@ def summarise(report: IngestReport) -> None:
     )
     if counts[REJECTED]:
         stdout.print("Why files were rejected: exr-pipeline status")
+    if report.problem:
+        fail(report.problem)
     if counts[RETRYABLE]:
         stdout.print("Try the retryable ones again: exr-pipeline retry")
         raise typer.Exit(1)

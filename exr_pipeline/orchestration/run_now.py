@@ -5,12 +5,14 @@ Belongs here: starting runs without a daemon. Not here: printing (`cli`), the se
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from exr_pipeline.errors import RetryableError
 from exr_pipeline.ingest.watch import Candidate, needs_work
 from exr_pipeline.orchestration.instance import open_instance
 from exr_pipeline.storage.locations import Location, SourceRule
@@ -26,17 +28,30 @@ if TYPE_CHECKING:
     from exr_pipeline.storage.object_info import ObjectInfo
 
 
+class RunFailedError(RetryableError):
+    """A run ended before all that it was to do had ended; the message has its reason."""
+
+
 @dataclass
 class IngestReport:
     """What an ingest found and did. `states` counts the worked-on files by what the tables say they ended as.
 
-    A file without a row counts as retryable: its run ended before its row was written.
+    A file without a row counts as retryable: its run ended before its row was written. Then `problem` says why.
     """
 
     listed: int = 0
     worked_on: int = 0
     states: dict[str, int] = field(default_factory=dict)
     run_ids: list[str] = field(default_factory=list)
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class _Ended:
+    """How a run ended. `reason` is set if it failed, be it only because of a bad file."""
+
+    run_id: str
+    reason: str | None
 
 
 @dataclass(frozen=True)
@@ -53,7 +68,8 @@ def ingest_source(source: Location, settings: Settings, listener: IngestListener
     from exr_pipeline.orchestration.resources import Pipeline
 
     listener = listener or IngestListener()
-    pipeline = Pipeline(settings, on_progress=listener.on_progress)
+    counter = _Counter(listener.on_progress)
+    pipeline = Pipeline(settings, on_progress=counter)
     listed: list[ObjectInfo] = []
     for info in _objects(source, pipeline):
         listed.append(info)
@@ -63,7 +79,7 @@ def ingest_source(source: Location, settings: Settings, listener: IngestListener
     listener.on_found(len(candidates))
     report = IngestReport(listed=len(listed), worked_on=len(candidates))
     if candidates:
-        report.run_ids = _ingest(candidates, pipeline)
+        _conclude(report, _ingest(candidates, pipeline), counter)
         report.states = _states(pipeline, [candidate.info.location for candidate in candidates])
     return report
 
@@ -87,7 +103,8 @@ def retry_failed(settings: Settings, url_prefix: str = "", listener: IngestListe
     from exr_pipeline.orchestration.resources import Pipeline
 
     listener = listener or IngestListener()
-    pipeline = Pipeline(settings, on_progress=listener.on_progress)
+    counter = _Counter(listener.on_progress)
+    pipeline = Pipeline(settings, on_progress=counter)
     with open_instance() as instance:
         selection = Selection(states=FAILED_STATES, url_prefix=url_prefix)
         keys = select_partitions(selection, pipeline, instance)
@@ -95,9 +112,36 @@ def retry_failed(settings: Settings, url_prefix: str = "", listener: IngestListe
         report = IngestReport(listed=len(keys), worked_on=len(keys))
         if keys:
             config = {"ops": {"ingest_selected_files": {"config": {"partitions": keys}}}}
-            report.run_ids = [_execute(RETRY_JOB, instance, pipeline, config)]
+            _conclude(report, [_execute(RETRY_JOB, instance, pipeline, config)], counter)
             report.states = _states(pipeline, locations_of(keys))
     return report
+
+
+class _Counter:
+    """Hands progress on, and counts what has ended: nothing else tells a file of this run from its earlier row."""
+
+    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
+        self._on_progress = on_progress
+        self._passes: list[Progress] = []
+
+    def __call__(self, progress: Progress) -> None:
+        if not self._passes or self._passes[-1] is not progress:
+            self._passes.append(progress)
+        self._on_progress(progress)
+
+    @property
+    def ended(self) -> int:
+        return sum(progress.done for progress in self._passes)
+
+
+def _conclude(report: IngestReport, runs: Sequence[_Ended], counter: _Counter) -> None:
+    report.run_ids = [run.run_id for run in runs]
+    if counter.ended < report.worked_on:
+        report.problem = _first_reason(runs)
+
+
+def _first_reason(runs: Sequence[_Ended]) -> str:
+    return next((run.reason for run in runs if run.reason is not None), "the run ended too early")
 
 
 def make_sequences(
@@ -108,7 +152,8 @@ def make_sequences(
 ) -> dict[str, int]:
     """Make the media of every sequence under a source that the tables know and whose media are not up to date.
 
-    Runs in this process, without waiting for quiet. Returns how many sequences ended in which state.
+    Runs in this process, without waiting for quiet. Returns how many sequences ended in which state. Raises
+    `RunFailedError` if some did not come so far.
     """
     from exr_pipeline.ingest.sequence_watch import outdated, sequences_in
     from exr_pipeline.orchestration.partitions import SEQUENCES
@@ -123,21 +168,32 @@ def make_sequences(
         for sequence in outdated(pipeline.tables, sequences_in(pipeline.tables, folder, udim=settings.udim_hint))
     ]
     on_found(len(due))
+    if not due:
+        return {}
     keys = [sequence.key for sequence in due]
+    started = datetime.now(UTC)
     with open_instance() as instance:
         known = set(instance.get_dynamic_partitions(SEQUENCES))
         new = [key for key in keys if key not in known]
         if new:
             instance.add_dynamic_partitions(SEQUENCES, new)
-        for request in requests(new, [key for key in keys if key in known]):
+        runs = [
             _execute(str(request.job_name), instance, pipeline, {}, request.tags, request.partition_key)
+            for request in requests(new, [key for key in keys if key in known])
+        ]
     rows = pipeline.tables.read(
-        "sequence_outputs", columns=["state"], locations=[sequence.location for sequence in due]
-    )
-    return dict(Counter(rows.column("state").to_pylist()))
+        "sequence_outputs",
+        columns=["state", "generated_timestamp"],
+        locations=[sequence.location for sequence in due],
+    ).to_pylist()
+    # A row from before is of other frames.
+    states = [row["state"] for row in rows if datetime.fromisoformat(row["generated_timestamp"]) >= started]
+    if len(states) < len(due):
+        raise RunFailedError(f"{len(due) - len(states)} of {len(due)} sequences were not made: {_first_reason(runs)}")
+    return dict(Counter(states))
 
 
-def _ingest(candidates: Iterable[Candidate], pipeline: Pipeline) -> list[str]:
+def _ingest(candidates: Iterable[Candidate], pipeline: Pipeline) -> list[_Ended]:
     from exr_pipeline.orchestration.partitions import FILES
     from exr_pipeline.orchestration.sensor import existing_partitions, run_requests
 
@@ -159,7 +215,7 @@ def _execute(
     run_config: dict[str, Any],
     tags: Mapping[str, str] | None = None,
     partition_key: str | None = None,
-) -> str:
+) -> _Ended:
     from exr_pipeline.orchestration.build import build_defs
 
     defs = build_defs(settings=pipeline.settings, resource_overrides={"pipeline": pipeline})
@@ -171,7 +227,18 @@ def _execute(
         partition_key=partition_key,
         raise_on_error=False,
     )
-    return result.run_id
+    return _Ended(result.run_id, None if result.success else _reason(result))
+
+
+def _reason(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.get_step_failure_events():
+        failure = event.step_failure_data
+        if failure.user_failure_data is not None and failure.user_failure_data.description:
+            return failure.user_failure_data.description
+        if failure.error is not None:
+            # The name of a class of ours is nothing to a user.
+            return re.sub(r"^exr_pipeline[\w.]*: ", "", (failure.error.cause or failure.error).message)
+    return result.get_run_failure_event().message or "the run failed"
 
 
 def _states(pipeline: Pipeline, locations: Sequence[Location]) -> dict[str, int]:

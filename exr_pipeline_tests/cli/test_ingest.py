@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, Ingested, run_process, small_exr
+from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, Ingested, run_process, small_exr, write_shot
 
 if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
@@ -133,6 +133,38 @@ def test_a_folder_without_pictures_is_said_to_be_one(cli: Cli, home: Path) -> No
     (home / "empty").mkdir()
     said = cli("ingest", "empty")
     assert (said.status, said.out) == (0, f"No files to ingest at {(home / 'empty').as_uri()}/\n")
+
+
+def test_the_reason_is_said_when_a_run_of_files_fails_as_a_whole(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shot(home / "renders")
+    (home / "rules.yaml").write_text("x: [")
+    monkeypatch.setenv("EXR_PIPELINE_PICTURE_RULES", str(home / "rules.yaml"))
+    said = cli("ingest", "renders")
+    assert said.status == 1
+    assert said.out == "5 of 5 files: 0 ready, 0 rejected, 5 retryable\n"
+    assert said.error.startswith("EXR_PIPELINE_PICTURE_RULES: ")
+
+
+def test_sequences_that_a_failed_run_did_not_come_to_are_no_success(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shot(home / "renders")
+    assert cli("ingest", "renders").status == 0
+    monkeypatch.setenv("EXR_PIPELINE_MOVIE_PRESET", "foo")
+    said = cli("sequences", "renders")
+    assert (said.status, said.out) == (1, "")
+    assert said.error.startswith("1 of 1 sequences were not made: ")
+    assert "there is no preset 'foo'. Fix: choose one of review" in said.error
+    monkeypatch.delenv("EXR_PIPELINE_MOVIE_PRESET")
+    assert cli("sequences", "renders").out == "1 sequences: 1 ready, 0 rejected, 0 retryable\n"
+    assert cli("sequences", "renders").out == "Nothing to do: no sequence is new or has changed.\n"
+    # Its row of before is of other frames, and no success either.
+    (home / "renders/beauty.1002.exr").write_bytes(small_exr(2.0))
+    assert cli("ingest", "renders").status == 0
+    monkeypatch.setenv("EXR_PIPELINE_MOVIE_PRESET", "foo")
+    assert cli("sequences", "renders").error.startswith("1 of 1 sequences were not made: ")
 
 
 def test_a_wrong_key_is_said_in_one_line_and_not_shown(
