@@ -7,17 +7,16 @@ Why tables and not locks: docs/decisions/0009-overlapping-runs.md.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline import __version__
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.schema import READY, REJECTED
-from exr_pipeline.tables.upsert import instant
+from exr_pipeline.tables.upsert import CLOCKS_DIFFER_BY, instant
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
-    from datetime import datetime
 
     from exr_pipeline.ingest.chunk import Wanted
     from exr_pipeline.tables.store import TableStore
@@ -76,4 +75,6 @@ def _is_good(outputs: Mapping[str, Any], wanted: Wanted, since: datetime) -> boo
 
 
 def _is_after(text: str | None, since: datetime) -> bool:
-    return text is not None and instant(text) >= since.astimezone(UTC)
+    # A time in the future, which a clock that was ahead wrote, tells of nothing that was done since.
+    latest = datetime.now(UTC) + CLOCKS_DIFFER_BY
+    return text is not None and since.astimezone(UTC) <= instant(text) <= latest

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -37,6 +37,9 @@ class FileKey(NamedTuple):
 
 # (bucket, file_id), or (s3_bucket, proxy_id) for outputs
 VersionId = tuple[str, str]
+
+# What is stored with a later time than this from now was written by a clock that was ahead; less comes of waiting.
+CLOCKS_DIFFER_BY: Final = timedelta(minutes=10)
 
 # Where a column of the new row comes from if its version is stored already: the incoming row; the incoming row unless
 # null; or, all columns of the group together, the stored row if the incoming one says nothing of the group.
@@ -261,12 +264,22 @@ class _FilesMerge(_Merge):
 
     def _find_current(self) -> dict[FileKey, str]:
         """The version of each file that was met last in its store; its date alone does not say, a copy may keep it."""
-        best: dict[FileKey, tuple[datetime, datetime, int]] = {}
-        keys = _file_keys(self.both, "bucket", "file_path")
-        for index, (key, seen, mtime) in enumerate(
-            zip(keys, self.values("seen_at"), self.values("mtime"), strict=True)
-        ):
-            rank = (instant(seen or mtime), instant(mtime), index)
+        best: dict[FileKey, tuple[datetime, datetime, datetime, int]] = {}
+        latest: dict[FileKey, datetime] = {}
+        keys, superseded = _file_keys(self.both, "bucket", "file_path"), self.values("superseded_at")
+        seen, mtimes = self.values("seen_at"), self.values("mtime")
+        ahead = [index < self.count_stored and is_ahead(text, self._clock) for index, text in enumerate(seen)]
+        for index, key in enumerate(keys[: self.count_stored]):
+            if not ahead[index]:
+                met = instant(seen[index] or mtimes[index])
+                latest[key] = max(latest.get(key, met), met)
+        for index, key in enumerate(keys):
+            met = known = instant(seen[index] or mtimes[index])
+            if ahead[index]:
+                # When it was met is not known, but that it was before whatever comes now; and if it is still current,
+                # after whatever else is stored.
+                known = _EARLIEST if superseded[index] else latest.get(key, _EARLIEST)
+            rank = (known, met, instant(mtimes[index]), index)
             best[key] = max(best.get(key, rank), rank)
         return {key: self.ids[index][1] for key, (*_, index) in best.items()}
 
@@ -298,9 +311,12 @@ class _FilesMerge(_Merge):
             computed["superseded_at"].append(superseded_at)
             computed["inspection_timestamp"].append((first[s] if s is not None else None) or self._clock)
             before = (last[s] or "", count[s] or 0) if s is not None else ("", 0)
-            computed["last_inspected"].append(max(before[0], self._clock) if inspected else before[0] or None)
+            latest = self._clock if is_ahead(before[0], self._clock) else max(before[0], self._clock)
+            computed["last_inspected"].append(latest if inspected else before[0] or None)
             computed["inspection_count"].append(before[1] + inspected)
             met_at = [seen[i] for i in (s, self.incoming_at.get(version)) if i is not None and seen[i]]
+            if len(met_at) > 1 and is_ahead(met_at[0], self._clock):
+                del met_at[0]
             computed["seen_at"].append(max(met_at, key=instant, default=None))
             lasting = s is not None and version not in self.other_bytes
             stays = lasting and is_current and was is None
@@ -308,7 +324,7 @@ class _FilesMerge(_Merge):
             found = lasting and s is not None and deleted[s]
             again = inspected and seen[self.incoming_at[version]]
             # A run that met the file before it went, and comes late, does not bring it back.
-            is_back = found and again and instant(again) > instant(found)
+            is_back = found and again and (instant(again) > instant(found) or is_ahead(found, self._clock))
             computed["deleted_at"].append(found if found and not is_back else None)
         kept: dict[_Rule, set[VersionId]] = {"coalesce": self._met, "header": self._keeps_header}
         return self.gather(versions, lambda column: _FILE_RULES.get(column, "header"), kept, computed)
@@ -399,6 +415,12 @@ def instant(mtime: str | None) -> datetime:
     except ValueError:
         return _EARLIEST
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def is_ahead(stored: str | None, clock: str) -> bool:
+    """Whether a stored time is so far in the future that a wrong clock must have written it."""
+    # Most are in the past, which their texts tell for less.
+    return stored is not None and stored > clock and instant(stored) > instant(clock) + CLOCKS_DIFFER_BY
 
 
 def _pairs(table: pa.Table, first: str, second: str) -> list[tuple[Any, Any]]:

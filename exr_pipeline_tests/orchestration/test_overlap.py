@@ -1,9 +1,10 @@
 """Runs over the same files at the same time: they share the work, and each shows every file as it is."""
 
 import multiprocessing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+import pyarrow as pa
 
 from exr_pipeline.ingest import chunk
 from exr_pipeline.ingest.chunk import Wanted
@@ -98,3 +99,18 @@ def test_more_than_what_the_other_run_has_made_is_made(workshop: Workshop) -> No
     assert finished(headers, datetime.now(UTC)) == set()
     tables.mark({a: tables.current_versions([a])[a].file_id}, "deleted", now=datetime.now(UTC))
     assert finished(headers) == {"b.exr", "c.exr"}
+
+
+def test_what_a_clock_ahead_has_met_is_not_taken_for_met_since(workshop: Workshop) -> None:
+    before = datetime.now(UTC)
+    keys = workshop.put({"a.exr": render(), "b.exr": render()})
+    a, b = locations_of(keys)
+    tables = workshop.pipeline.tables
+    workshop.select(partitions=keys, assets=["exr_header"])
+    ahead = datetime.now(UTC) + timedelta(days=400)
+    (row,) = tables.read("files", locations=[a]).to_pylist()
+    tables.write({"files": pa.Table.from_pylist([row | {"seen_at": ahead.isoformat()}])}, now=ahead)
+
+    found = finished_since(tables, [a, b], Wanted(thumbnail=False, proxy=False), before)
+
+    assert [file.location for file in found] == [b]

@@ -104,6 +104,39 @@ def test_a_file_replaced_by_one_with_an_older_date_is_known_by_when_it_was_met(t
     assert len(rows(tables, "files", current_only=False)) == 2
 
 
+def test_a_clock_that_was_once_ahead_does_not_keep_later_versions_from_being_current(tables: StoreUnderTest) -> None:
+    before, ahead = SampleFile(seen_at=NOON - timedelta(hours=1)), NOON + timedelta(days=400)
+    wrong = replace(before.later(60), seen_at=ahead)
+    tables.store.write(rows_of(before), now=NOON - timedelta(hours=1))
+    tables.store.write(rows_of(wrong), now=ahead)
+    # What says nothing of when the file was met leaves the current version as it is.
+    tables.store.write(output_rows(wrong.outputs_row()), now=NOON)
+    assert only(rows(tables, "files"))["file_id"] == wrong.file_id
+
+    changed = replace(before.later(120), seen_at=NOON)
+    tables.store.write(rows_of(changed), now=NOON)
+    tables.store.write(output_rows(changed.outputs_row()), now=NOON)
+    for name in ("files", "proxy_outputs"):
+        assert only(rows(tables, name))["file_id"] == changed.file_id
+
+    # Put back, it is current again, and met when it was.
+    tables.store.write(rows_of(replace(wrong, seen_at=LATER)), now=LATER)
+    row = only(rows(tables, "files"))
+    assert (row["file_id"], row["seen_at"], row["last_inspected"]) == (
+        wrong.file_id,
+        LATER.isoformat(),
+        LATER.isoformat(),
+    )
+
+
+def test_clocks_that_differ_by_minutes_leave_the_version_that_was_met_last_current(tables: StoreUnderTest) -> None:
+    first = SampleFile(seen_at=NOON)
+    restored = replace(first.later(-3600), seen_at=NOON + timedelta(minutes=2))
+    tables.store.write(rows_of(restored), now=NOON + timedelta(minutes=2))
+    tables.store.write(rows_of(first), now=NOON)
+    assert only(rows(tables, "files"))["file_id"] == restored.file_id
+
+
 def test_several_versions_in_one_write_leave_the_latest_current(tables: StoreUnderTest) -> None:
     first = SampleFile()
     second, third = first.later(1), first.later(2)

@@ -98,6 +98,16 @@ def test_a_deleted_file_is_back_once_it_was_met_after_that(tables: StoreUnderTes
     assert tables.store.read("proxy_outputs").num_rows == 1
 
 
+def test_a_file_that_a_clock_ahead_called_deleted_is_back_once_it_was_met(tables: StoreUnderTest) -> None:
+    file = SampleFile(seen_at=NOON)
+    tables.store.write(rows_of(file), now=NOON)
+    tables.store.mark({file.location: file.file_id}, "deleted", now=NOON + timedelta(days=400))
+
+    tables.store.write(rows_of(replace(file, seen_at=LATER)), now=LATER)
+
+    assert version(tables, file).deleted_at is None
+
+
 def test_a_scan_gives_the_current_rows_below_a_prefix(tables: StoreUnderTest) -> None:
     files = [SampleFile(key=f"shot/a.{number:04}.exr") for number in range(30)]
     tables.store.write(rows_of(*files, SampleFile(key="shots/b.exr"), replace(files[0], bucket="another")), now=NOON)
