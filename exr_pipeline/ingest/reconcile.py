@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
-from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError
+from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError, RetryableError
 from exr_pipeline.storage.locations import Location, SourceRule, output_location
 from exr_pipeline.storage.store_errors import MissingObjectError
 from exr_pipeline.tables.schema import REJECTED
@@ -126,6 +126,8 @@ def reconcile(
     Whatever happens, a report comes back: `error` says why it is not complete (the store refuses or does not answer, a
     listing without any source file while the tables hold some, and `force` not set). Safe to break off and to repeat.
     """
+    import duckdb
+
     report = SourceReport(source.url, dry_run)
     try:
         with _Comparison(source, settings, storage, tables, report, listener or Listener()) as comparison:
@@ -134,6 +136,9 @@ def reconcile(
             comparison.settle_sequences()
     except ExrPipelineError as error:
         report.error = str(error)
+    except (duckdb.OperationalError, duckdb.FatalException) as error:
+        # Not of the tables, which raise errors of our own.
+        report.error = f"the comparison failed in its temporary file: {str(error).splitlines()[0]}"
     return report
 
 
@@ -167,11 +172,18 @@ class _Comparison:
     def __enter__(self) -> Self:
         import duckdb
 
-        self._folder = tempfile.TemporaryDirectory(prefix="exr_pipeline_")
-        self._stage = duckdb.connect(
-            Path(self._folder.name) / "stage.duckdb",
-            config={"memory_limit": _MEMORY, "temp_directory": self._folder.name},
-        )
+        try:
+            self._folder = tempfile.TemporaryDirectory(prefix="exr_pipeline_")
+        except OSError as error:
+            raise RetryableError(f"no temporary folder can be made: {error}") from error
+        try:
+            self._stage = duckdb.connect(
+                Path(self._folder.name) / "stage.duckdb",
+                config={"memory_limit": _MEMORY, "temp_directory": self._folder.name},
+            )
+        except duckdb.Error:
+            self._folder.cleanup()
+            raise
         # A bar of DuckDB's own would land in the output of commands; cursors copy the setting.
         self._stage.execute("SET enable_progress_bar = false")
         return self

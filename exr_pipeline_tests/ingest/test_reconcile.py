@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import resource
+import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -237,6 +240,37 @@ class StaleListing(ObjectStorage):
 
     def iter_objects(self, prefix: Location) -> Any:
         return (info for info in super().iter_objects(prefix) if info.location.name not in self.lacking)
+
+
+@pytest.mark.parametrize("size", [0, 5_000, 20_000])
+def test_a_temporary_folder_without_room_is_reported(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    (file,) = source.put("a.1001.exr")
+    unlisted = [replace(file, key=f"{file.key}.{number}", header=False) for number in range(400)]
+    source.tables.write(rows_of(*unlisted, outputs=False), now=datetime.now(UTC))
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        report = source.reconcile(dry_run=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert report.error is not None
+    assert "File too large" in report.error
+    assert list(folder.iterdir()) == []
+    assert source.reconcile(dry_run=True).error is None
+
+
+def test_a_temporary_folder_that_cannot_be_made_is_reported(
+    source: Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    report = source.reconcile(dry_run=True)
+    assert report.error is not None
+    assert "no temporary folder can be made" in report.error
 
 
 def test_only_the_store_s_own_word_on_a_file_makes_it_deleted(source: Source) -> None:
