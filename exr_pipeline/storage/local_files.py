@@ -3,6 +3,7 @@
 Belongs here: what `file:///` means. Not here: other kinds of storage (`storage.objects`).
 """
 
+import errno
 import logging
 import os
 import secrets
@@ -71,6 +72,8 @@ def write(location: Location, data: bytes | Path) -> None:
             "EXR_PIPELINE_OUTPUT_ROOT", f"{path.parent} may not be written to", "choose a folder that may be"
         ) from None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise BadInputError(location.url, "not written: its name is too long for this file system") from None
         raise RetryableError(f"{path}: not written: {error.strerror}") from error
     finally:
         with suppress(OSError):
@@ -82,7 +85,9 @@ def delete(location: Location) -> None:
     try:
         path_of(location).unlink(missing_ok=True)
     except OSError as error:
-        raise RetryableError(f"{location.url}: not deleted: {error.strerror}") from error
+        # Nothing can have a name that is too long.
+        if error.errno != errno.ENAMETOOLONG:
+            raise RetryableError(f"{location.url}: not deleted: {error.strerror}") from error
 
 
 def list_files(folder: Location, after: str | None) -> Iterator[ObjectInfo]:

@@ -40,11 +40,11 @@ T = TypeVar("T")
 class ObjectStorage:
     """All object storage that the settings give access to. Safe to share between threads, not across a fork.
 
-    Every method raises `BadInputError` for an object that is missing (`MissingObjectError`) or may not be read,
-    `MisconfiguredError` for a missing bucket or wrong credentials, and `RetryableError` where the store does not
-    answer. Requests are retried for a few seconds before that. The `…_async` methods are the same ones for a running
-    event loop: `settings.fetches` at a time in threads, but for `read_range_async` in buckets, of which thousands may
-    be in flight without any.
+    Every method raises `BadInputError` for an object that is missing (`MissingObjectError`), may not be read or can't
+    have its name, `MisconfiguredError` for a missing bucket or wrong credentials, and `RetryableError` where the store
+    does not answer. Requests are retried for a few seconds before that. The `…_async` methods are the same ones for a
+    running event loop: `settings.fetches` at a time in threads, but for `read_range_async` in buckets, of which
+    thousands may be in flight without any.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -151,8 +151,13 @@ class ObjectStorage:
             return
         import obstore
 
-        with typed_errors(location, "delete"):
-            obstore.delete(self._store(location), _path(location))
+        path = _path(location)
+        try:
+            with typed_errors(location, "delete"):
+                obstore.delete(self._store(location), path)
+        except BadInputError:
+            # What the store would not take under this key isn't there.
+            return
 
     def list_page(self, prefix: Location, *, after: str | None, limit: int) -> Page:
         """At most `limit` objects below a folder, behind the key `after` (a `last_key`, which need not exist any more).

@@ -32,6 +32,19 @@ _WRONG_CREDENTIALS: Final = frozenset(
 _WRONG_REGION: Final = frozenset(
     {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
 )
+# What stores say of one key, or of what is put there, whoever asks and whatever is allowed.
+_WRONG_OBJECT: Final = frozenset(
+    {
+        "EntityTooLarge",
+        "InvalidObjectName",
+        "InvalidURI",
+        "KeyTooLong",
+        "KeyTooLongError",
+        "XMinioInvalidObjectName",
+        "XMinioParentIsObject",
+    }
+)
+_WRONG_OBJECT_STATUS: Final = frozenset({413, 414})
 _PASSING: Final = frozenset({408, 409, 412, 425, 429})
 
 _CREDENTIALS: Final[dict[Scheme, tuple[str, str]]] = {
@@ -110,6 +123,8 @@ def _by_answer(status: int | None, code: str | None, location: Location, action:
     answer = "no answer from the store" if status is None else f"HTTP {status} {code or ''}".rstrip()
     if status is None or status in _PASSING or status >= 500:
         return RetryableError(f"{location.url}: {action} failed: {answer}")
+    if action in {"write", "delete"} and (code in _WRONG_OBJECT or status in _WRONG_OBJECT_STATUS):
+        return BadInputError(location.url, f"not written: the store takes no such object ({answer})")
     if action != "read":
         name, what = _CREDENTIALS[location.scheme]
         return MisconfiguredError(

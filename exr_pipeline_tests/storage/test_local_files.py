@@ -122,6 +122,14 @@ def test_a_write_that_fails_leaves_nothing(local: ObjectStorage, folder: Locatio
     assert [path.name for path in tmp_path.iterdir()] == ["x.jpg"]
 
 
+def test_a_name_that_is_too_long_is_at_fault_itself(local: ObjectStorage, folder: Location, tmp_path: Path) -> None:
+    for name in (f"{'x' * 252}.jpg", f"{'x' * 256}/x.jpg"):
+        with pytest.raises(BadInputError, match="too long"):
+            put(local, folder.child(name))
+        local.delete(folder.child(name))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_folder_that_is_not_there_is_a_wrong_setting(local: ObjectStorage, folder: Location) -> None:
     with pytest.raises(MisconfiguredError, match="EXR_PIPELINE_SOURCES"):
         local.list_page(folder.child("nowhere"), after=None, limit=1)

@@ -322,6 +322,13 @@ def test_listing_and_writing_elsewhere_name_what_is_wrong(
         put(dead, bucket.child("x.exr"))
 
 
+def test_a_key_that_is_too_long_is_at_fault_itself(storage: ObjectStorage, bucket: Location) -> None:
+    location = bucket.child("/".join(["d" * 200] * 5) + f"/{'x' * 20}.exr")
+    with pytest.raises(BadInputError, match="KeyTooLongError"):
+        put(storage, location)
+    storage.delete(location)
+
+
 def test_a_server_that_breaks_off_in_the_middle_leaves_nothing_behind(
     s3_settings: Settings, bucket: Location, tmp_path: Path
 ) -> None:

@@ -110,6 +110,34 @@ def test_bad_files_are_rejected_with_a_reason_and_their_neighbours_are_made(
         assert client.head_object(Bucket=bench.bucket.bucket, Key=key)["ContentType"] == kind[1]
 
 
+def test_a_file_whose_media_would_have_too_long_a_name_is_rejected_and_its_neighbours_are_made(
+    bench: Bench, good: bytes, tmp_path: Path
+) -> None:
+    folder = "/".join(["d" * 200] * 4)
+    in_store = [bench.put(f"{folder}/{'x' * 210}.exr", good), bench.put("a.exr", good)]
+    names = (f"{'y' * 246}.exr", "b.exr")
+    for name in names:
+        (tmp_path / name).write_bytes(good)
+    local = [Location.from_url((tmp_path / name).as_uri()) for name in names]
+
+    progress = bench.ingest([*in_store, *local], THUMBNAILS)
+
+    assert (progress.ready, progress.rejected, progress.retryable) == (2, 2, 0)
+    reasons = {products.location: products.reason for products in bench.reported}
+    assert "KeyTooLongError" in str(reasons[in_store[0]])
+    assert "too long" in str(reasons[local[0]])
+
+
+def test_a_changed_file_whose_media_would_have_too_long_a_name_is_rejected_with_nothing_to_remove(
+    bench: Bench, good: bytes
+) -> None:
+    location = bench.put("/".join(["d" * 200] * 4) + f"/{'x' * 210}.exr", good)
+    assert bench.ingest([location], HEADERS).ready == 1
+    bench.put(location.key, another(good, 1))
+
+    assert bench.ingest([location], THUMBNAILS).rejected == 1
+
+
 def test_a_file_that_may_not_be_read_is_rejected_beside_one_that_may(
     bench: Bench, good: bytes, s3_server: EmbeddedS3
 ) -> None:
