@@ -4,6 +4,7 @@ Belongs here: requests, and what they promise. Not here: what names mean (`stora
 """
 
 import asyncio
+import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, timedelta
@@ -18,7 +19,7 @@ from exr_pipeline.settings import Settings
 from exr_pipeline.storage import local_files
 from exr_pipeline.storage.locations import Location, Scheme
 from exr_pipeline.storage.object_info import ObjectInfo, Page
-from exr_pipeline.storage.store_errors import http_status, typed_errors
+from exr_pipeline.storage.store_errors import http_status, typed_errors, wrong_bucket_name
 
 if TYPE_CHECKING:
     from obstore import Bytes, GetResult, ObjectMeta
@@ -32,6 +33,8 @@ _REQUEST_SECONDS: Final = 600
 _RETRIES: Final = 4
 _LIST_REQUEST: Final = 1000
 _CHUNK: Final = 4 << 20
+# Names, and ARNs of access points.
+_BUCKET: Final = re.compile(r"[A-Za-z0-9._:-]+")
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -307,6 +310,9 @@ class ObjectStorage:
         from obstore.auth.boto3 import Boto3CredentialProvider
         from obstore.store import S3Store
 
+        # obstore panics at one that makes no URL.
+        if not _BUCKET.fullmatch(bucket):
+            raise wrong_bucket_name(Location("s3", bucket, ""))
         session = self._session()
         if session.get_credentials() is None:
             raise MisconfiguredError(

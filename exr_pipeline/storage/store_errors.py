@@ -95,15 +95,15 @@ def _text(error: Exception, location: Location) -> str:
 
 
 def _typed(error: Exception, location: Location, action: Action) -> ExrPipelineError:
-    from botocore.exceptions import ClientError, NoCredentialsError, PartialCredentialsError
+    from botocore.exceptions import BotoCoreError, ClientError
     from obstore import exceptions
 
     status: int | None
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return _by_answer(status, error.response.get("Error", {}).get("Code"), location, action)
-    if isinstance(error, NoCredentialsError | PartialCredentialsError):
-        return _wrong_credentials(location, "no credentials were found")
+    if isinstance(error, BotoCoreError) and (wrong := _wrong_before_asking(error, location)):
+        return wrong
     if isinstance(error, FileNotFoundError):
         status = 404
     elif isinstance(error, exceptions.PermissionDeniedError):
@@ -115,6 +115,35 @@ def _typed(error: Exception, location: Location, action: Action) -> ExrPipelineE
     else:
         status = http_status(error, location)
     return _by_answer(status, error_code(error, location), location, action)
+
+
+def wrong_bucket_name(location: Location) -> MisconfiguredError:
+    """The error for a bucket that can't have the name that a URL gives it."""
+    return MisconfiguredError(
+        "EXR_PIPELINE_SOURCES",
+        f"no bucket can be named {location.bucket!r}",
+        "correct its URL: letters, digits, dots, hyphens and underscores",
+    )
+
+
+def _wrong_before_asking(error: Exception, location: Location) -> MisconfiguredError | None:
+    """What boto3 finds wrong by itself; None where it asked somebody and got no answer."""
+    from botocore import exceptions
+
+    match error:
+        case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
+            return _wrong_credentials(location, "no credentials were found")
+        case exceptions.ProfileNotFound():
+            return MisconfiguredError(
+                "AWS_PROFILE", "there is no such profile in AWS's configuration", "correct it, or unset it"
+            )
+        case exceptions.ConfigParseError() | exceptions.ConfigNotFound():
+            return MisconfiguredError("AWS_CONFIG_FILE", "AWS's configuration can't be read", "correct that file")
+        case exceptions.NoRegionError() | exceptions.InvalidRegionError():
+            return MisconfiguredError("S3_REGION", "it is no region", "name one, such as us-east-1")
+        case exceptions.ParamValidationError():
+            return wrong_bucket_name(location)
+    return None
 
 
 def _by_answer(status: int | None, code: str | None, location: Location, action: Action) -> ExrPipelineError:

@@ -401,3 +401,42 @@ def test_half_a_configuration_names_the_other_half(
         with pytest.raises(MisconfiguredError) as caught:
             call()
         assert caught.value.setting == setting
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "setting"),
+    [("AWS_PROFILE", "tpyo", "AWS_PROFILE"), ("AWS_CONFIG_FILE", "{folder}/config", "AWS_CONFIG_FILE")],
+)
+def test_a_wrong_setting_of_aws_is_named_and_no_outage(
+    bucket: Location, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str, setting: str
+) -> None:
+    (tmp_path / "config").write_text("[default\nregion")
+    monkeypatch.setenv(variable, value.format(folder=tmp_path))
+    storage = ObjectStorage(Settings(_env_file=None))
+    for call in (
+        lambda: storage.head(bucket.child("x.exr")),
+        lambda: put(storage, bucket.child("x.exr")),
+        lambda: storage.list_page(bucket, after=None, limit=1),
+    ):
+        with pytest.raises(MisconfiguredError) as caught:
+            call()
+        assert caught.value.setting == setting
+
+
+def test_a_region_that_is_none_is_a_wrong_setting(s3_settings: Settings, bucket: Location) -> None:
+    storage = ObjectStorage(s3_settings.model_copy(update={"s3_region": "eu west!"}))
+    with pytest.raises(MisconfiguredError, match="S3_REGION"):
+        storage.list_page(bucket, after=None, limit=1)
+
+
+@pytest.mark.parametrize("name", ["show renders", "show%20renders", "shów"])
+def test_a_bucket_that_cannot_have_its_name_is_a_wrong_setting(storage: ObjectStorage, name: str) -> None:
+    bucket = Location("s3", name, "")
+    for call in (
+        lambda: storage.head(bucket.child("x.exr")),
+        lambda: put(storage, bucket.child("x.exr")),
+        lambda: storage.list_page(bucket, after=None, limit=1),
+    ):
+        with pytest.raises(MisconfiguredError, match="EXR_PIPELINE_SOURCES") as caught:
+            call()
+        assert name in caught.value.problem
