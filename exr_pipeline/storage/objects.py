@@ -29,7 +29,8 @@ __all__ = ["ObjectInfo", "ObjectStorage", "Page"]
 
 _CONNECT_SECONDS: Final = 5
 _STALL_SECONDS: Final = 30
-_REQUEST_SECONDS: Final = 600
+# It includes all of the answer, and a large movie may flow for hours: what has to end soon is a stall.
+_REQUEST_SECONDS: Final = 86_400
 _RETRIES: Final = 4
 _LIST_REQUEST: Final = 1000
 _CHUNK: Final = 4 << 20

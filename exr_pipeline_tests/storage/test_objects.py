@@ -3,9 +3,11 @@
 import asyncio
 import random
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import boto3
@@ -16,7 +18,7 @@ from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredEr
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.storage.objects import ObjectStorage
+from exr_pipeline.storage.objects import _REQUEST_SECONDS, ObjectStorage
 from exr_pipeline_tests.conftest import STRANGER
 
 ODD = [
@@ -359,6 +361,45 @@ def test_a_server_that_breaks_off_in_the_middle_leaves_nothing_behind(
         listener.shutdown(socket.SHUT_RDWR)
         serving.result()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_slow_download_goes_on_for_as_long_as_bytes_arrive_and_a_stalled_one_ends(
+    s3_settings: Settings, bucket: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Time runs 600 times as fast: the two seconds and more of the slow one stand for twenty minutes.
+    monkeypatch.setattr("exr_pipeline.storage.objects._REQUEST_SECONDS", _REQUEST_SECONDS / 600)
+    monkeypatch.setattr("exr_pipeline.storage.objects._STALL_SECONDS", 1)
+    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
+    stalls = Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+
+        def trickle() -> None:
+            for stalled in (False, True):
+                connection, _ = listener.accept()
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(
+                        b'HTTP/1.1 200 OK\r\nContent-Length: 24\r\nETag: "1"\r\n'
+                        b"Last-Modified: Sat, 02 May 2026 10:00:00 GMT\r\nConnection: close\r\n\r\n"
+                    )
+                    for _ in range(12 if stalled else 24):
+                        time.sleep(0.1)
+                        connection.sendall(b"x")
+                    if stalled:
+                        stalls.wait(60)
+
+        listener.settimeout(20)
+        serving = threads.submit(trickle)
+        slow = ObjectStorage(
+            s3_settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{listener.getsockname()[1]}"})
+        )
+        try:
+            assert slow.download(bucket.child("x.mov"), tmp_path / "copy").size == 24
+            with pytest.raises(RetryableError):
+                slow.download(bucket.child("x.mov"), tmp_path / "copy")
+        finally:
+            stalls.set()
+        serving.result()
 
 
 def test_keys_of_the_settings_are_used_alone_whatever_the_environment_says(
