@@ -6,6 +6,7 @@ Belongs here: how a run's process is watched. Not here: what a run does.
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType
@@ -14,6 +15,11 @@ from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, Wor
 
 class HealthCheckedRunLauncher(DefaultRunLauncher):
     """Dagster's default launcher plus a health check by process id, for runs on this host."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # The workers that were found alive: process id and start since boot, which no step of the clock changes.
+        self._workers: dict[str, tuple[int, int]] = {}
 
     @property
     def supports_check_run_worker_health(self) -> bool:
@@ -27,22 +33,40 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         entry = started[0].event_log_entry
         pid = entry.get_dagster_event().pid
-        if pid is None or _is_running(pid, started_before=entry.timestamp):
+        if pid is None or self._is_running(run.run_id, pid, started_before=entry.timestamp):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, f"worker process {pid} is gone")
 
+    def _is_running(self, run_id: str, pid: int, *, started_before: float) -> bool:
+        if not Path("/proc/self/stat").exists():
+            return _answers(pid)
+        start = _start_since_boot(pid)
+        if start is None:
+            return False
+        known = self._workers.get(run_id)
+        if known is not None and known[0] == pid:
+            return known[1] == start
+        if not _is_older(start, started_before):
+            return False
+        living = {run: worker for run, worker in self._workers.items() if _start_since_boot(worker[0]) == worker[1]}
+        self._workers = living | {run_id: (pid, start)}
+        return True
 
-def _is_running(pid: int, *, started_before: float) -> bool:
+
+def _start_since_boot(pid: int) -> int | None:
+    """When a process was started, in clock ticks since boot; None if it is gone."""
     try:
-        # Field 3 is the state, field 22 the start time in clock ticks since boot (proc(5)); the name may hold spaces.
+        # Field 3 is the state, field 22 the start time (proc(5)); the name may hold spaces.
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
     except (FileNotFoundError, ProcessLookupError):
-        return not Path("/proc/self/stat").exists() and _answers(pid)
-    if fields[0] == "Z":
-        return False
-    age = uptime - int(fields[19]) / os.sysconf("SC_CLK_TCK")
-    return time.time() - age <= started_before + 1.0
+        return None
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _is_older(start: int, moment: float) -> bool:
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    age = uptime - start / os.sysconf("SC_CLK_TCK")
+    return time.time() - age <= moment + 1.0
 
 
 def _answers(pid: int) -> bool:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -18,6 +19,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
+from exr_pipeline.orchestration import run_launcher
 from exr_pipeline.orchestration.run_launcher import HealthCheckedRunLauncher
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at
 
@@ -251,6 +253,21 @@ def test_a_younger_process_with_the_same_id_is_not_the_worker(instance: dg.Dagst
         assert health(instance, process.pid, now - 60) == WorkerStatus.FAILED
         process.communicate(b"\n")
     assert health(instance, process.pid, now) == WorkerStatus.FAILED
+
+
+def test_a_step_of_the_clock_does_not_make_a_known_worker_another_process(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    check = instance.run_launcher.check_run_worker_health
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        run = started_run(instance, process.pid, time.time())
+        assert check(run).status == WorkerStatus.RUNNING
+        # The clock of the machine is not ours to set.
+        monkeypatch.setattr(run_launcher, "time", SimpleNamespace(time=lambda: time.time() + 3600))
+        assert check(run).status == WorkerStatus.RUNNING
+        process.communicate(b"\n")
+    assert check(run).status == WorkerStatus.FAILED
+    instance.delete_run(run.run_id)
 
 
 def test_a_process_that_ended_and_that_nobody_has_waited_for_is_gone(instance: dg.DagsterInstance) -> None:
