@@ -23,6 +23,15 @@ from exr_pipeline.orchestration.event_batching import EVENTS_PER_WRITE, BatchedE
 # Any number that nobody else uses: "exr events" in ASCII, shortened to 63 bits.
 _WRITERS_LOCK = int.from_bytes(b"exrevent", "big") >> 1
 
+# A writer that was stopped in mid-batch is ended by the server long before the others give up.
+_IDLE_SECONDS = 60
+_LOCK_WAIT_SECONDS = 300
+
+_LOCK_WRITERS = db.text(
+    """SELECT set_config('lock_timeout', :wait, true), set_config('idle_in_transaction_session_timeout', :idle, true),
+    pg_advisory_xact_lock(:lock)"""
+)
+
 _NEW_IDS = db.text("SELECT nextval(pg_get_serial_sequence('event_logs', 'id')) FROM generate_series(1, :count)")
 
 _NEW_PARTITIONS = db.text(
@@ -88,7 +97,8 @@ class BatchingPostgresEventLogStorage(BatchedEvents, PostgresEventLogStorage):
         with self.index_transaction() as connection:
             # Dagster remembers up to which id it has counted an asset's partitions. Were two writers to commit in
             # another order than that of their ids, what came late would never be counted.
-            connection.execute(db.select(db.func.pg_advisory_xact_lock(_WRITERS_LOCK)))
+            limits = {"wait": f"{_LOCK_WAIT_SECONDS}s", "idle": f"{_IDLE_SECONDS}s"}
+            connection.execute(_LOCK_WRITERS, {"lock": _WRITERS_LOCK, **limits})
             if self._remembered("lz4", lambda: bool(connection.execute(_HAS_LZ4).scalar())):
                 connection.execute(_USE_LZ4)
             ids = [int(event_id) for event_id in connection.execute(_NEW_IDS, {"count": len(rows)}).scalars()]

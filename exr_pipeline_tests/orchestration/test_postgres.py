@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKey
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster_postgres import PostgresEventLogStorage
 
+from exr_pipeline.orchestration import postgres_storage
 from exr_pipeline.orchestration.event_batching import BatchedEvents, is_outage, log_asset_events
 from exr_pipeline.orchestration.postgres_storage import BatchingPostgresEventLogStorage, BatchingPostgresStorage
 from exr_pipeline_tests.orchestration.batched_steps import (
@@ -219,6 +221,53 @@ def test_writers_commit_in_the_order_of_their_ids(
     for thread in (first, *others):
         thread.join(60)
     assert ended == ["first", "later", "later"]
+
+
+@pytest.mark.parametrize(("owner", "name"), [(postgres_storage, "_copied"), (BatchedEvents, "_store_about_assets")])
+def test_a_writer_that_stands_still_is_ended_and_the_others_go_on(
+    postgres_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    storage = postgres_instance.event_log_storage
+    assert isinstance(storage, BatchingPostgresEventLogStorage)
+    run_id = run_over(postgres_instance, named("still", 2)).run_id
+    events = asset_events(postgres_instance, run_id)
+    monkeypatch.setattr(postgres_storage, "_IDLE_SECONDS", 1)
+    has_lock, goes_on = threading.Event(), threading.Event()
+    whole = getattr(owner, name)
+
+    def stopped(*arguments: Any) -> Any:
+        if threading.current_thread().name.startswith("stopped"):
+            has_lock.set()
+            goes_on.wait(60)
+        return whole(*arguments)
+
+    monkeypatch.setattr(owner, name, stopped)
+    with ThreadPoolExecutor(1, thread_name_prefix="stopped") as pool:
+        writing = pool.submit(storage.store_event_batch, events)
+        assert has_lock.wait(60)
+        before = len(storage.get_logs_for_run(run_id))
+        storage.store_event_batch(events)
+        goes_on.set()
+        error = writing.exception(60)
+
+    assert len(storage.get_logs_for_run(run_id)) == before + len(events)
+    assert error is not None
+    assert is_outage(error), repr(error)
+
+
+def test_a_lock_that_is_never_let_go_is_an_outage(
+    postgres_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = postgres_instance.event_log_storage
+    assert isinstance(storage, BatchingPostgresEventLogStorage)
+    events = asset_events(postgres_instance, run_over(postgres_instance, named("held", 1)).run_id)
+    monkeypatch.setattr(postgres_storage, "_LOCK_WAIT_SECONDS", 1)
+    with sqlalchemy.create_engine(storage.postgres_url).begin() as other:
+        other.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(postgres_storage._WRITERS_LOCK)))
+        with pytest.raises(sqlalchemy.exc.OperationalError) as late:
+            storage.store_event_batch(events)
+    assert is_outage(late.value)
+    storage.store_event_batch(events)
 
 
 def test_a_batch_that_fails_leaves_nothing_and_its_events_are_then_stored_one_by_one(
