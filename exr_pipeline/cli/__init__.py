@@ -4,13 +4,13 @@ Belongs here: the application and how errors become one line and an exit status.
 """
 
 import sys
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 
 from exr_pipeline import __version__
 from exr_pipeline.cli import archive, demo, doctor, files, ingest, probe, reconcile, sequences, similar, tables, ui
-from exr_pipeline.cli.console import fail
+from exr_pipeline.cli.console import INTERRUPTED, fail
 from exr_pipeline.errors import ExrPipelineError
 
 app = typer.Typer(
@@ -20,9 +20,6 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-# What typer makes of Ctrl-C.
-_INTERRUPTED: Final = 130
 
 app.command("sample")(demo.sample)
 app.command("inspect")(files.inspect)
@@ -70,6 +67,6 @@ def main() -> None:
         fail(str(error))
     except typer.TyperException as error:
         fail(f"{error.format_message()} (what there is: exr-pipeline --help)", status=2)
-    if status == _INTERRUPTED:
+    if status == INTERRUPTED:
         fail("interrupted", status=status)
     sys.exit(status)

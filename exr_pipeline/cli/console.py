@@ -26,6 +26,8 @@ stdout = Console(width=None if sys.stdout.isatty() else 1000)
 stderr = Console(stderr=True)
 
 SECONDS_BETWEEN_LINES: Final = 3.0
+# The status after Ctrl-C; what typer makes of it.
+INTERRUPTED: Final = 130
 
 
 def fail(message: str, *, status: int = 1) -> NoReturn:

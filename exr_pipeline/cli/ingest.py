@@ -5,20 +5,21 @@ Belongs here: arguments, the progress bar, the summary. Not here: runs (`orchest
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from exr_pipeline.cli.console import fail, load_settings, progress_line, stdout
+from exr_pipeline.cli.console import INTERRUPTED, fail, load_settings, progress_line, stdout
 from exr_pipeline.cli.places import existing, url_prefix
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.storage.locations import is_source
 from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from exr_pipeline.ingest.chunk import Progress as ChunkProgress
     from exr_pipeline.movies.sequence_movie import MovieProgress
@@ -87,7 +88,7 @@ def sequences_with_progress(source: Location, settings: Settings) -> dict[str, i
     """Make what is outdated of the sequences under a source behind a progress bar; how many ended in which state."""
     from exr_pipeline.orchestration.run_now import make_sequences
 
-    with progress_line() as line:
+    with _interruption_told(), progress_line() as line:
         total = 0
         finished: set[Location] = set()
 
@@ -107,7 +108,7 @@ def with_progress(work: Callable[[IngestListener], IngestReport]) -> IngestRepor
     """Do an ingest behind a progress bar."""
     from exr_pipeline.orchestration.run_now import IngestListener
 
-    with progress_line() as line:
+    with _interruption_told(), progress_line() as line:
         ended = total = 0
 
         def found(files: int) -> None:
@@ -125,6 +126,16 @@ def with_progress(work: Callable[[IngestListener], IngestReport]) -> IngestRepor
                 on_listed=lambda count: line.update("listing", count), on_found=found, on_progress=progressed
             )
         )
+
+
+@contextmanager
+def _interruption_told() -> Iterator[None]:
+    from exr_pipeline.orchestration.run_now import RunInterruptedError
+
+    try:
+        yield
+    except RunInterruptedError as error:
+        fail(str(error), status=INTERRUPTED)
 
 
 def summarise(report: IngestReport) -> None:

@@ -6,8 +6,10 @@ Belongs here: starting runs without a daemon. Not here: printing (`cli`), the se
 from __future__ import annotations
 
 import re
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +22,7 @@ from exr_pipeline.tables.schema import RETRYABLE
 
 if TYPE_CHECKING:
     import dagster as dg
+    from dagster._core.storage.compute_log_manager import CapturedLogContext
 
     from exr_pipeline.ingest.chunk import Progress
     from exr_pipeline.movies.sequence_movie import MovieProgress
@@ -30,6 +33,17 @@ if TYPE_CHECKING:
 
 class RunFailedError(RetryableError):
     """A run ended before all that it was to do had ended; the message has its reason."""
+
+
+class RunInterruptedError(RetryableError):
+    """Somebody pressed Ctrl-C; `done` files or sequences had ended by then, and the same call does the others."""
+
+    def __init__(self, done: int) -> None:
+        super().__init__(f"interrupted; {done} done, the same command goes on")
+        self.done = done
+
+    def __reduce__(self) -> tuple[type[RunInterruptedError], tuple[int]]:
+        return type(self), (self.done,)
 
 
 @dataclass
@@ -52,6 +66,7 @@ class _Ended:
 
     run_id: str
     reason: str | None
+    interrupted: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,7 +79,10 @@ class IngestListener:
 
 
 def ingest_source(source: Location, settings: Settings, listener: IngestListener | None = None) -> IngestReport:
-    """Bring every new, changed or retryable file under a source into the tables, in runs of this process."""
+    """Bring every new, changed or retryable file under a source into the tables, in runs of this process.
+
+    Raises `RunInterruptedError` after Ctrl-C.
+    """
     from exr_pipeline.orchestration.resources import Pipeline
 
     listener = listener or IngestListener()
@@ -97,7 +115,10 @@ def _objects(source: Location, pipeline: Pipeline) -> Iterator[ObjectInfo]:
 
 
 def retry_failed(settings: Settings, url_prefix: str = "", listener: IngestListener | None = None) -> IngestReport:
-    """Try again every known file that is rejected, retryable, not finished or shown as failed, in one run."""
+    """Try again every known file that is rejected, retryable, not finished or shown as failed, in one run.
+
+    Raises `RunInterruptedError` after Ctrl-C.
+    """
     from exr_pipeline.orchestration.jobs import FAILED_STATES, RETRY_JOB, Selection, select_partitions
     from exr_pipeline.orchestration.partitions import locations_of
     from exr_pipeline.orchestration.resources import Pipeline
@@ -136,6 +157,8 @@ class _Counter:
 
 def _conclude(report: IngestReport, runs: Sequence[_Ended], counter: _Counter) -> None:
     report.run_ids = [run.run_id for run in runs]
+    if any(run.interrupted for run in runs):
+        raise RunInterruptedError(min(counter.ended, report.worked_on))
     if counter.ended < report.worked_on:
         report.problem = _first_reason(runs)
 
@@ -153,7 +176,7 @@ def make_sequences(
     """Make the media of every sequence under a source that the tables know and whose media are not up to date.
 
     Runs in this process, without waiting for quiet. Returns how many sequences ended in which state. Raises
-    `RunFailedError` if some did not come so far.
+    `RunFailedError` if some did not come so far, `RunInterruptedError` after Ctrl-C.
     """
     from exr_pipeline.ingest.sequence_watch import outdated, sequences_in
     from exr_pipeline.orchestration.partitions import SEQUENCES
@@ -177,10 +200,11 @@ def make_sequences(
         new = [key for key in keys if key not in known]
         if new:
             instance.add_dynamic_partitions(SEQUENCES, new)
-        runs = [
+        wanted = requests(new, [key for key in keys if key in known])
+        runs = _until_interrupted(
             _execute(str(request.job_name), instance, pipeline, {}, request.tags, request.partition_key)
-            for request in requests(new, [key for key in keys if key in known])
-        ]
+            for request in wanted
+        )
     rows = pipeline.tables.read(
         "sequence_outputs",
         columns=["state", "generated_timestamp"],
@@ -188,6 +212,8 @@ def make_sequences(
     ).to_pylist()
     # A row from before is of other frames.
     states = [row["state"] for row in rows if datetime.fromisoformat(row["generated_timestamp"]) >= started]
+    if any(run.interrupted for run in runs):
+        raise RunInterruptedError(len(states))
     if len(states) < len(due):
         raise RunFailedError(f"{len(due) - len(states)} of {len(due)} sequences were not made: {_first_reason(runs)}")
     return dict(Counter(states))
@@ -202,10 +228,19 @@ def _ingest(candidates: Iterable[Candidate], pipeline: Pipeline) -> list[_Ended]
         known = existing_partitions(instance, [candidate.info.location.partition_key for candidate in ordered])
         added, requests = run_requests(ordered, known, pipeline.settings)
         instance.add_dynamic_partitions(FILES, added)
-        return [
+        return _until_interrupted(
             _execute(str(request.job_name), instance, pipeline, dict(request.run_config), request.tags)
             for request in requests
-        ]
+        )
+
+
+def _until_interrupted(runs: Iterator[_Ended]) -> list[_Ended]:
+    ended: list[_Ended] = []
+    for run in runs:
+        ended.append(run)
+        if run.interrupted:
+            break
+    return ended
 
 
 def _execute(
@@ -220,14 +255,55 @@ def _execute(
 
     defs = build_defs(settings=pipeline.settings, resource_overrides={"pipeline": pipeline})
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    result = defs.resolve_job_def(job_name).execute_in_process(
-        run_config={**run_config, **quiet},
-        instance=instance,
-        tags=tags,
-        partition_key=partition_key,
-        raise_on_error=False,
+    with _log_capture_unaware_of_interrupts(instance):
+        result = defs.resolve_job_def(job_name).execute_in_process(
+            run_config={**run_config, **quiet},
+            instance=instance,
+            tags=tags,
+            partition_key=partition_key,
+            raise_on_error=False,
+        )
+    return _Ended(result.run_id, None if result.success else _reason(result), _was_interrupted(result))
+
+
+@contextmanager
+def _log_capture_unaware_of_interrupts(instance: dg.DagsterInstance) -> Iterator[None]:
+    """Have Ctrl-C reach only this process, not the programs that Dagster starts to capture a step's output.
+
+    They would print tracebacks of their own, and what a step says while it ends would be lost. Dagster ends them.
+    """
+    manager = instance.compute_log_manager
+    capture = manager.capture_logs
+
+    @contextmanager
+    def unaware(log_key: Sequence[str]) -> Iterator[CapturedLogContext]:
+        with ExitStack() as captured:
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                context = captured.enter_context(capture(log_key))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield context
+
+    manager.capture_logs = unaware  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        manager.capture_logs = capture  # type: ignore[method-assign]
+
+
+def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+    from dagster._core.events import RunFailureReason
+    from dagster._core.execution.plan.objects import ErrorSource
+
+    if result.success:
+        return False
+    steps = (event.step_failure_data for event in result.get_step_failure_events())
+    reason = result.get_run_failure_event().job_failure_data.failure_reason
+    # The latter where Ctrl-C came between two attempts of a step.
+    return any(step.error_source == ErrorSource.INTERRUPT for step in steps) or (
+        reason == RunFailureReason.UNEXPECTED_TERMINATION
     )
-    return _Ended(result.run_id, None if result.success else _reason(result))
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:

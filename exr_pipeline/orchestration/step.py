@@ -6,10 +6,12 @@ Why one step, and why it fails when a file fails: docs/decisions/0002-one-step-p
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from typing import Concatenate, ParamSpec
 
@@ -118,14 +120,15 @@ def ingest_step(
     try:
         with workers as pool:
             ingest = ChunkIngest(pipeline.settings, pipeline.storage, media=media_io, rows=table_io, pool=pool)
-            ingest.run(
-                locations,
-                wanted,
-                on_written=written,
-                on_progress=progressed,
-                finished_elsewhere=finished_by_others(context, pipeline, wanted),
-                on_finished_elsewhere=skipped,
-            )
+            with _interrupted_between_tasks():
+                ingest.run(
+                    locations,
+                    wanted,
+                    on_written=written,
+                    on_progress=progressed,
+                    finished_elsewhere=finished_by_others(context, pipeline, wanted),
+                    on_finished_elsewhere=skipped,
+                )
     except MisconfiguredError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:
@@ -133,6 +136,22 @@ def ingest_step(
             raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS) from error
         raise dg.Failure(f"The tables could not be written: {error}", allow_retries=False) from error
     _raise_for(context, failed, len(partition_keys))
+
+
+@contextmanager
+def _interrupted_between_tasks() -> Iterator[None]:
+    """Have asyncio deal with Ctrl-C, which it does only in place of Python's own handler.
+
+    Dagster's raises wherever the program is: in a callback of the loop that is lost, with a lock held it waits forever.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _without_finished(

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, Ingested, run_process, small_exr, write_shot
+from exr_pipeline_tests.cli.conftest import (
+    ODD_NAME,
+    Cli,
+    Ingested,
+    Result,
+    bare_environment,
+    run_process,
+    small_exr,
+    write_shot,
+)
 
 if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
@@ -145,6 +159,45 @@ def test_the_reason_is_said_when_a_run_of_files_fails_as_a_whole(
     assert said.status == 1
     assert said.out == "5 of 5 files: 0 ready, 0 rejected, 5 retryable\n"
     assert said.error.startswith("EXR_PIPELINE_PICTURE_RULES: ")
+
+
+@pytest.mark.parametrize("command", ["ingest", "retry"])
+def test_an_interrupted_command_says_how_far_it_came_and_goes_on_when_repeated(home: Path, command: str) -> None:
+    folder = home / "renders"
+    folder.mkdir()
+    for frame in range(1, 61):
+        (folder / f"a.{frame:04}.exr").write_bytes(b"not yet" if command == "retry" else small_exr())
+    if command == "retry":
+        run_process("ingest", "renders", cwd=home)
+        for path in folder.glob("*.exr"):
+            path.write_bytes(small_exr())
+    arguments = [] if command == "retry" else ["renders"]
+    program = str(Path(sys.executable).with_name("exr-pipeline"))
+    # As at a terminal: Ctrl-C reaches every process of the group.
+    running = subprocess.Popen(
+        [program, command, *arguments],
+        cwd=home,
+        env=bare_environment(EXR_PIPELINE_WORKERS="1"),
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not media(folder) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(running.pid, signal.SIGINT)
+    try:
+        out, err = running.communicate(timeout=60)
+    finally:
+        if running.poll() is None:
+            os.killpg(running.pid, signal.SIGKILL)
+    assert (running.returncode, out) == (130, "")
+    assert re.fullmatch(r"interrupted; \d+ done, the same command goes on", Result(130, out, err).error)
+    again = run_process(command, *arguments, cwd=home)
+    assert again.status == 0
+    assert " ready, 0 rejected, 0 retryable" in again.out
+    assert json.loads(run_process("status", "--json", cwd=home).out)["states"] == {"ready": 60}
 
 
 def test_sequences_that_a_failed_run_did_not_come_to_are_no_success(
