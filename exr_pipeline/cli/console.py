@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -26,6 +27,8 @@ stdout = Console(width=None if sys.stdout.isatty() else 1000)
 stderr = Console(stderr=True)
 
 SECONDS_BETWEEN_LINES: Final = 3.0
+# Wider than any table.
+_UNBOUNDED: Final = 1_000_000
 # The status after Ctrl-C; what typer makes of it.
 INTERRUPTED: Final = 130
 
@@ -68,6 +71,19 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
     for row in rows:
         made.add_row(*("" if cell is None else str(cell) for cell in row))
     return made
+
+
+def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print a table of texts with markup; where it is too wide for the terminal, each row as lines `column: value`."""
+    made = table(columns, rows)
+    if Measurement.get(stdout, stdout.options.update(max_width=_UNBOUNDED), made).maximum <= stdout.width:
+        stdout.print(made)
+        return
+    for number, row in enumerate(rows):
+        if number:
+            stdout.print()
+        for column, cell in zip(columns, row, strict=True):
+            stdout.print(f"{escape(column)}: {cell}", soft_wrap=True)
 
 
 class ProgressLine:

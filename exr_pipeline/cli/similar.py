@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from exr_pipeline.cli.console import load_settings, stdout, table
+from exr_pipeline.cli.console import load_settings, show, stdout
 from exr_pipeline.cli.places import existing, url_prefix
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.storage.locations import Location
@@ -60,7 +60,7 @@ def similar(
         sys.stdout.write("\n")
     elif found:
         rows = [(escape(f["uri"]), f"{f['distance']:.4f}", f["resolution"], f["compression"]) for f in found]
-        stdout.print(table(("uri", "distance", "resolution", "compression"), rows))
+        show(("uri", "distance", "resolution", "compression"), rows)
     else:
         stdout.print("No other file in the tables to compare with.")
 

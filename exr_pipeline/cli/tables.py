@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from exr_pipeline.cli.console import load_settings, stdout, table
+from exr_pipeline.cli.console import load_settings, show, stdout
 from exr_pipeline.cli.places import url_prefix
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.tables.schema import READY
@@ -86,7 +86,7 @@ def _quoted(text: str) -> str:
 
 def _print(result: pa.Table) -> None:
     rows: list[list[Any]] = [[escape(_cell(cell)) for cell in row.values()] for row in result.to_pylist()]
-    stdout.print(table(result.column_names, rows))
+    show(result.column_names, rows)
     if result.num_rows > 20:
         stdout.print(f"{result.num_rows} rows")
 

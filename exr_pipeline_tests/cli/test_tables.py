@@ -108,3 +108,16 @@ def test_before_any_ingest_status_says_what_to_do_and_sql_finds_nothing(cli: Cli
     said = cli("status")
     assert (said.status, said.out) == (0, "No files yet. Ingest some: exr-pipeline ingest SOURCE\n")
     assert json.loads(cli("sql", "--json", "FROM files").out) == []
+
+
+def test_a_table_too_wide_for_the_terminal_is_a_line_per_field_with_whole_values(
+    in_ingested: Cli, ingested: Ingested, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exr_pipeline.cli.console.stdout.width", 60)
+    folder = (ingested.home / "renders/shot_010").as_uri()
+    lines = in_ingested("sql", "SELECT uri, state, reason FROM latest_files ORDER BY uri LIMIT 2").out.splitlines()
+    assert lines[:4] == [f"uri: {folder}/beauty.1001.exr", "state: ready", "reason: ", ""]
+    assert lines[4] == f"uri: {folder}/beauty.1002.exr"
+    assert f"uri: {folder}/notes.1004.exr\n" in in_ingested("status").out
+    assert f"uri: {folder}/beauty.1002.exr\n" in in_ingested("similar", "renders/shot_010/beauty.1001.exr").out
+    assert "┃" in in_ingested("sql", "SELECT state FROM latest_files LIMIT 1").out
