@@ -52,6 +52,8 @@ def instance_summary() -> str:
 
 
 def dev_command(host: str, port: int) -> list[str]:
-    """Arguments of Python that serve the page with daemon and sensor, in a folder with a workspace.yaml."""
+    """Arguments of Python that serve the page with daemon and sensor, by the workspace.yaml here if there is one."""
     quiet = ["-W", "ignore:Function `dev_command` is superseded"]  # its successor comes with a development tool
-    return [*quiet, "-m", "dagster", "dev", "--workspace", "workspace.yaml", "--host", host, "--port", str(port)]
+    here = Path("workspace.yaml").exists()
+    code = ["--workspace", "workspace.yaml"] if here else ["--module-name", "exr_pipeline.definitions"]
+    return [*quiet, "-m", "dagster", "dev", *code, "--host", host, "--port", str(port)]

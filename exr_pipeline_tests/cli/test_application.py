@@ -9,6 +9,7 @@ import typer
 
 from exr_pipeline import __version__
 from exr_pipeline.cli import app
+from exr_pipeline.orchestration.instance import dev_command
 from exr_pipeline_tests.cli.conftest import Cli, bare_environment, run_process
 
 COMMANDS = sorted(typer.main.get_group(app).commands)
@@ -86,3 +87,9 @@ def test_a_reader_that_goes_away_is_no_reason_for_a_traceback(home: Path) -> Non
         ["bash", "-c", command], cwd=home, env=bare_environment(), capture_output=True, text=True, check=True
     )
     assert (said.stdout, said.stderr) == ("range,x\n", "")
+
+
+def test_the_page_is_of_this_project_where_no_workspace_is_described(home: Path) -> None:
+    assert "exr_pipeline.definitions" in dev_command("127.0.0.1", 3000)
+    (home / "workspace.yaml").write_text("load_from: []")
+    assert "workspace.yaml" in dev_command("127.0.0.1", 3000)
