@@ -5,8 +5,10 @@ Belongs here: starting and ending them. Not here: what they show (`orchestration
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import nullcontext
@@ -17,6 +19,7 @@ from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, stdout
 from exr_pipeline.cli.demo import SHOW, embedded_store
+from exr_pipeline.errors import MisconfiguredError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +37,7 @@ def ui(
     Watches EXR_PIPELINE_SOURCES; without it, the demonstration's embedded store.
     """
     settings = load_settings()
+    _check_free(host, port)
     with nullcontext() if settings.sources else embedded_store() as embedded:
         from exr_pipeline.orchestration.instance import dev_command, prepare_instance
 
@@ -52,6 +56,18 @@ def ui(
         stdout.print(f"Dagster: http://{host}:{port}  (Ctrl-C ends it)", highlight=False)
         status = _serve([sys.executable, *dev_command(host, port)])
     raise typer.Exit(status)
+
+
+def _check_free(host: str, port: int) -> None:
+    """Raise `MisconfiguredError` if nothing can listen there: Dagster would stay up without its page."""
+    try:
+        # As Dagster's page does it: a port whose last user has just ended is free.
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise MisconfiguredError("--port", f"{port} is taken", "choose another one") from None
+        raise MisconfiguredError("--host", f"{host}: {error.strerror}", "name an address of this machine") from None
 
 
 def _serve(command: Sequence[str]) -> int:

@@ -1,5 +1,6 @@
 """The application around the commands: help, usage errors, settings, exit statuses."""
 
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -87,6 +88,14 @@ def test_a_reader_that_goes_away_is_no_reason_for_a_traceback(home: Path) -> Non
         ["bash", "-c", command], cwd=home, env=bare_environment(), capture_output=True, text=True, check=True
     )
     assert (said.stdout, said.stderr) == ("range,x\n", "")
+
+
+def test_the_page_is_not_served_on_a_port_that_is_taken(cli: Cli) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = cli("ui", "--port", str(port))
+    assert (said.status, said.out) == (1, "")
+    assert said.error == f"--port: {port} is taken. Fix: choose another one"
 
 
 def test_the_page_is_of_this_project_where_no_workspace_is_described(home: Path) -> None:
