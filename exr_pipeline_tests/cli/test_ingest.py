@@ -203,6 +203,8 @@ def test_an_interrupted_command_says_how_far_it_came_and_goes_on_when_repeated(h
 def test_sequences_that_a_failed_run_did_not_come_to_are_no_success(
     cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Workers left by other tests are in another folder.
+    monkeypatch.setenv("EXR_PIPELINE_STATE_DIR", str(home / ".state"))
     write_shot(home / "renders")
     assert cli("ingest", "renders").status == 0
     monkeypatch.setenv("EXR_PIPELINE_MOVIE_PRESET", "foo")
