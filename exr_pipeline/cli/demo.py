@@ -43,19 +43,22 @@ SELECT (SELECT count(*) FROM latest_files) AS files,
        (SELECT count(*) FROM attributes JOIN latest_files USING (file_id)) AS attributes,
        (SELECT count(thumbnail_s3_key) FROM proxy_outputs WHERE superseded_at IS NULL) AS thumbnails,
        (SELECT count(proxy_s3_key) FROM proxy_outputs WHERE superseded_at IS NULL) AS proxies,
-       (SELECT count(movie_s3_key) FROM sequence_outputs) AS movies
+       (SELECT count(movie_s3_key) FROM sequence_outputs) AS "sequence movies"
 """
-_FINDINGS: Final = """
-SELECT uri, state AS finding, reason AS detail FROM latest_files WHERE state <> 'ready'
+# Somebody may have ingested files of their own beside the show.
+_FINDINGS: Final = f"""
+WITH mine AS (SELECT * FROM latest_files WHERE starts_with(uri, '{SHOW.url}'))
+SELECT uri, state AS finding, reason AS detail FROM mine WHERE state <> 'ready'
 UNION ALL
-SELECT uri, 'black', 'every pixel is black' FROM proxy_outputs JOIN latest_files USING (file_id) WHERE is_black
+SELECT uri, 'black', 'every pixel is black' FROM proxy_outputs JOIN mine USING (file_id) WHERE is_black
 UNION ALL
 SELECT uri, 'NaN, Inf', nan_pixels || ' pixels with NaN, ' || inf_pixels || ' with infinity'
-FROM proxy_outputs JOIN latest_files USING (file_id) WHERE nan_pixels + inf_pixels > 0
+FROM proxy_outputs JOIN mine USING (file_id) WHERE nan_pixels + inf_pixels > 0
 UNION ALL
 SELECT sequence, 'missing', 'frames ' || first_missing || ' to ' || last_missing FROM sequence_gaps
+WHERE bucket = '{SHOW.bucket}' AND starts_with(sequence, '{SHOW.key}')
 ORDER BY 2 DESC, 1
-"""
+"""  # noqa: S608 - our own names
 
 
 def sample(

@@ -49,8 +49,19 @@ def _checks(settings: Settings) -> Iterator[Check]:
         yield "output root", lambda: _output_root(settings)
     yield "tables", lambda: _tables(settings)
     yield "colour", lambda: _colour(settings)
+    yield "sequences", lambda: _sequences(settings)
     yield "picture workers", lambda: _workers(settings)
     yield "Dagster", _dagster
+
+
+def _sequences(settings: Settings) -> str:
+    from exr_pipeline.movies.presets import find_preset, load_presets
+    from exr_pipeline.sequences import find_sequences
+
+    find_sequences([], udim=settings.udim_hint)
+    presets = load_presets(settings.movie_presets)
+    preset = find_preset(settings.movie_preset, presets, setting="EXR_PIPELINE_MOVIE_PRESET")
+    return f"movies by preset {preset.name} of {len(presets)}"
 
 
 def _source(url: str, settings: Settings) -> str:

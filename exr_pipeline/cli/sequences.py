@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 import tempfile
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, cast, get_args
 
@@ -31,6 +32,8 @@ from exr_pipeline.cli.places import place, sequence_place
 from exr_pipeline.errors import MisconfiguredError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from exr_pipeline.movies.burn_in import BurnInField
     from exr_pipeline.movies.segments import MissingPolicy
     from exr_pipeline.movies.sheets import Sheet
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.objects import ObjectStorage
 
+_FRAMES_NAMED: Final = 20
 _SIZE: Final = re.compile(r"(\d{1,5})x(\d{1,5})")
 _RATE: Final = re.compile(r"\d{1,7}(?:/\d{1,7}|\.\d{1,6})?")
 # What people write for the rates of the trade, and what they mean by it.
@@ -121,6 +125,7 @@ def movie(
             storage.write(goal, file, content_type=chosen.content_type, tags=media_tags("sequence_movie"))
     for warning in made.warnings:
         warn(warning)
+    _warn_of_frames(made.not_shown)
     gone = f", {len(made.not_shown)} of them not shown" if made.not_shown else ""
     code = f", time code {made.time_code}" if made.time_code else ""
     stdout.print(
@@ -211,14 +216,20 @@ def _write(target: str, sheet: Sheet, media_type: str, storage: ObjectStorage) -
     storage.write(place(target), sheet.jpeg, content_type="image/jpeg", tags=media_tags(media_type))
     for warning in sheet.warnings:
         warn(warning)
-    for number, reason in sheet.not_shown.items():
-        warn(f"frame {number} is not shown: {reason}")
+    _warn_of_frames(sheet.not_shown)
     stdout.print(
         f"{escape(target)}: {sheet.width}x{sheet.height}, {sheet.columns}x{sheet.rows} frames of "
         f"{sheet.frame_size.width}x{sheet.frame_size.height}, {escape(sheet.layer)} from "
         f"{escape(sheet.source_colour_space)} ({escape(sheet.colour_rule)}) to {escape(sheet.view)}",
         highlight=False,
     )
+
+
+def _warn_of_frames(not_shown: Mapping[str, str]) -> None:
+    for number, reason in islice(not_shown.items(), _FRAMES_NAMED):
+        warn(f"frame {number} is not shown: {reason}")
+    if len(not_shown) > _FRAMES_NAMED:
+        warn(f"{len(not_shown) - _FRAMES_NAMED} more frames are not shown")
 
 
 def _policy(missing: str) -> MissingPolicy:

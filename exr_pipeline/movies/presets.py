@@ -109,10 +109,10 @@ def load_presets(more: Path | None = None) -> dict[str, MoviePreset]:
     return presets
 
 
-def find_preset(name: str, presets: Mapping[str, MoviePreset]) -> MoviePreset:
-    """The preset of this name. Raises `MisconfiguredError` that lists what there is."""
+def find_preset(name: str, presets: Mapping[str, MoviePreset], *, setting: str = "preset") -> MoviePreset:
+    """The preset of this name. Raises `MisconfiguredError` that lists what there is, and names where to change it."""
     if name not in presets:
-        raise MisconfiguredError("preset", f"there is no preset {name!r}", f"choose one of {', '.join(presets)}")
+        raise MisconfiguredError(setting, f"there is no preset {name!r}", f"choose one of {', '.join(presets)}")
     return presets[name]
 
 

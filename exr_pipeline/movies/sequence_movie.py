@@ -159,7 +159,9 @@ def _refuse_gaps(sequence: Sequence) -> None:
     if gaps:
         listed = ", ".join(str(number) for number, _ in zip(sequence.missing(), range(10), strict=False))
         more = f" and {gaps - 10} more" if gaps > 10 else ""
-        raise BadInputError(sequence.url, f"{gaps} frames are missing: {listed}{more}")
+        raise BadInputError(
+            sequence.url, f"{gaps} frames are missing: {listed}{more}; `hold` or `black` make the movie"
+        )
 
 
 def _digest(values: Any) -> str:

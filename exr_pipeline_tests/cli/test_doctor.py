@@ -113,6 +113,24 @@ def test_a_colour_space_that_the_config_lacks_is_named(cli: Cli, home: Path, mon
     assert any(finding.startswith("EXR_PIPELINE_DEFAULT_COLOR_SPACE: ") for finding in failed(cli("doctor")).values())
 
 
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("EXR_PIPELINE_MOVIE_PRESET", "foo"),
+        ("EXR_PIPELINE_MOVIE_PRESETS", "/nope.yaml"),
+        ("EXR_PIPELINE_UDIM_HINT", "("),
+    ],
+)
+def test_a_wrong_setting_of_sequences_is_named(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch, setting: str, value: str
+) -> None:
+    monkeypatch.setenv(setting, value)
+    monkeypatch.setenv("EXR_PIPELINE_WORKERS", "1")
+    finding = failed(cli("doctor"))["sequences"]
+    assert finding.startswith(f"{setting}: ")
+    assert "Fix: " in finding
+
+
 def test_a_home_of_dagster_without_its_configuration_is_named(
     cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -25,6 +25,7 @@ def test_a_pattern_becomes_a_movie(cli: Cli, tmp_path: Path):
     said = cli("movie", f"{tmp_path}/f/shot.%04d.exr", "made.mov", "--preset", "prores", "--fps", "23.976")
     assert said.status == 0, said.err
     assert "made.mov: 4 frames, 1 of them not shown, 64x36, 24000/1001 frames/s" in said.out
+    assert "Warning: frame 1003 is not shown: missing\n" in said.err
     assert re.search(r"encoding frames: 4/4.* [0-9.]+ frames/s", said.err)
     assert [number_of(frame) for frame in decoded(Path("made.mov"))] == [0, 1, 1, 3]
 
@@ -70,7 +71,7 @@ def test_folders_become_sheets_and_strips(cli: Cli, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (("movie", "f", "a.mp4", "--missing", "error"), "1 frames are missing: 1003"),
+        (("movie", "f", "a.mp4", "--missing", "error"), "1 frames are missing: 1003; `hold` or `black` make the movie"),
         (("movie", "f", "a.mp4", "--missing", "guess"), "--missing: 'guess' is no policy"),
         (("movie", "f", "a.mp4", "--fps", "0"), "--fps: '0' is no frame rate"),
         (("movie", "f", "a.mp4", "--fps", "24/0"), "--fps: '24/0' is no frame rate"),

@@ -236,9 +236,9 @@ def test_a_writer_that_stands_still_is_ended_and_the_others_go_on(
     whole = getattr(owner, name)
 
     def stopped(*arguments: Any) -> Any:
-        if threading.current_thread().name.startswith("stopped"):
+        if threading.current_thread().name.startswith("stopped") and not has_lock.is_set():
             has_lock.set()
-            goes_on.wait(60)
+            goes_on.wait(20)
         return whole(*arguments)
 
     monkeypatch.setattr(owner, name, stopped)
