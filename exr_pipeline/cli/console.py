@@ -10,17 +10,19 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from exr_pipeline.settings import Settings
 
 # Elsewhere than on a terminal nothing is cut to a width that nobody chose.
 stdout = Console(width=None if sys.stdout.isatty() else 1000)
@@ -55,6 +57,10 @@ def _say(what: str, message: str) -> None:
 
 def load_settings() -> Settings:
     """The settings of the environment. Raises `MisconfiguredError` that names the first wrong one."""
+    from pydantic import ValidationError
+
+    from exr_pipeline.settings import Settings
+
     try:
         return Settings()
     except ValidationError as error:
@@ -111,6 +117,8 @@ def progress_line() -> Iterator[ProgressLine]:
     if not stderr.is_terminal:
         yield ProgressLine(None)
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
     with Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),

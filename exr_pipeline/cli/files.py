@@ -5,7 +5,6 @@ Belongs here: arguments and output. Not here: reading headers (`ingest.read_head
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import sys
@@ -58,12 +57,16 @@ def inspect(
 
     Values longer than a line or two are cut short; --json has them whole.
     """
+    import asyncio
+
     failed = asyncio.run(_inspect(files, as_json=as_json))
     if failed:
         raise typer.Exit(1)
 
 
 async def _inspect(files: Sequence[str], *, as_json: bool) -> int:
+    import asyncio
+
     from exr_pipeline.ingest.media_files import is_media
     from exr_pipeline.ingest.read_header import HeaderReader, headers_at_once
     from exr_pipeline.inspection import inspection_json, rejection_json

@@ -5,7 +5,6 @@ Belongs here: arguments and output. Not here: the query (`tables.similar`) or th
 
 from __future__ import annotations
 
-import asyncio
 import json
 import sys
 from pathlib import Path
@@ -77,6 +76,8 @@ def _stored(store: TableStore, key: str, location: Location) -> tuple[Sequence[f
 
 
 def _read(key: str, settings: Settings) -> tuple[Sequence[float], int]:
+    import asyncio
+
     from exr_pipeline.ingest.read_header import HeaderReader
     from exr_pipeline.inspection import EMBEDDING_VERSION, Inspection, metadata_embeddings
     from exr_pipeline.storage.objects import ObjectStorage

@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
 from exr_pipeline.exr import encode_text
 from exr_pipeline.exr.values import COMPRESSIONS
 from exr_pipeline.inspection.identity import split_frame
@@ -33,6 +31,7 @@ from exr_pipeline.tables.schema import CHANNEL_FINGERPRINT_DIMENSIONS, METADATA_
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from exr_pipeline.exr import Attribute
@@ -178,6 +177,8 @@ class _Writer:
 
 def _unit_rows(rows: list[list[float]], blocks: Sequence[Block]) -> NDArray[np.float64]:
     """Each block scaled to the square root of its weight; each row to length 1."""
+    import numpy as np
+
     values = np.array(rows, np.float64).reshape(len(rows), sum(block.size for block in blocks))
     starts = np.cumsum([0] + [block.size for block in blocks[:-1]])
     lengths = np.sqrt(np.add.reduceat(values**2, starts, axis=1))
@@ -188,11 +189,15 @@ def _unit_rows(rows: list[list[float]], blocks: Sequence[Block]) -> NDArray[np.f
 
 def channel_fingerprints(inspections: Sequence[Inspection]) -> NDArray[np.float32]:
     """Channel layouts, shape (files, 128), float32, each of length 1; see `FINGERPRINT_BLOCKS`."""
+    import numpy as np
+
     return _unit_rows([_layout(inspection) for inspection in inspections], FINGERPRINT_BLOCKS).astype(np.float32)
 
 
 def metadata_embeddings(inspections: Sequence[Inspection]) -> NDArray[np.float32]:
     """Metadata of files, shape (files, 384), float32, each of length 1; see `METADATA_BLOCKS`."""
+    import numpy as np
+
     values = np.array([_metadata(inspection) for inspection in inspections], np.float64)
     values = values.reshape(len(inspections), METADATA_EMBEDDING_DIMENSIONS)
     layouts = _unit_rows([_layout(inspection) for inspection in inspections], FINGERPRINT_BLOCKS)

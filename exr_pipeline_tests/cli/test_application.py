@@ -10,8 +10,9 @@ import typer
 
 from exr_pipeline import __version__
 from exr_pipeline.cli import app
+from exr_pipeline.cli.commands import GROUPS
 from exr_pipeline.orchestration.instance import dev_command
-from exr_pipeline_tests.cli.conftest import Cli, bare_environment, run_process
+from exr_pipeline_tests.cli.conftest import Cli, bare_environment, run_process, small_exr
 
 COMMANDS = sorted(typer.main.get_group(app).commands)
 
@@ -29,6 +30,40 @@ def test_without_arguments_it_lists_the_commands(cli: Cli) -> None:
     said = cli()
     assert said.status == 0
     assert all(f" {command} " in said.out for command in COMMANDS)
+
+
+def modules_loaded_by(*arguments: str, cwd: Path) -> set[str]:
+    """Every module that the command has loaded by its end, in a process of its own."""
+    code = "import sys; from exr_pipeline.cli import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
+    command = [sys.executable, "-c", code, *arguments]
+    ended = subprocess.run(command, cwd=cwd, env=bare_environment(), capture_output=True, text=True, check=True)
+    return set(ended.stderr.split())
+
+
+# What takes most of the time of a start, wherever it is loaded.
+SLOW = {"pydantic", "pydantic_settings", "asyncio", "numpy", "rich.progress", "exr_pipeline.settings"}
+
+
+def test_help_is_shown_without_loading_what_the_commands_need(home: Path) -> None:
+    assert modules_loaded_by("--help", cwd=home) & SLOW == set()
+
+
+def test_a_command_loads_neither_the_other_commands_nor_what_it_does_not_need(home: Path) -> None:
+    (home / "ramp.exr").write_bytes(small_exr())
+    loaded = modules_loaded_by("inspect", "ramp.exr", cwd=home)
+    assert loaded & {"numpy", "rich.progress", "rich.markdown"} == set()
+    assert "exr_pipeline.cli.files" in loaded
+    assert loaded & {f"exr_pipeline.cli.{name}" for name in ("demo", "doctor", "ingest", "tables", "ui")} == set()
+
+
+def test_help_shows_the_commands_in_groups(cli: Cli) -> None:
+    said = cli("--help").out
+    heading = "\n╭─ {} ─"
+    places = [said.index(heading.format(group)) for group in GROUPS]
+    assert places == sorted(places)
+    for group, following in zip(GROUPS, [*places[1:], len(said)], strict=True):
+        for command in GROUPS[group]:
+            assert said.index(heading.format(group)) < said.index(f"│ {command} ") < following
 
 
 def test_the_version_is_printed(cli: Cli) -> None:

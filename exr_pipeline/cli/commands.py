@@ -1,0 +1,66 @@
+"""Which commands there are, in the groups that `--help` shows. A command's module is imported when it is asked for.
+
+Belongs here: names, groups, and where a command's function is. Not here: what a command does (the modules beside this).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+import typer
+from typer.core import TyperGroup
+from typer.main import get_command
+
+if TYPE_CHECKING:
+    from typer._click.core import Command
+
+# Group, command, module. The function is called like its command, with underscores.
+GROUPS: Final[dict[str, dict[str, str]]] = {
+    "Start here": {"doctor": "doctor", "ui": "ui", "demo": "demo", "sample": "demo"},
+    "Single files, without tables or Dagster": {
+        "inspect": "files",
+        "probe": "probe",
+        "thumbnail": "files",
+        "proxy": "files",
+    },
+    "Sequences of frames, without tables or Dagster": {
+        "movie": "sequences",
+        "contact-sheet": "sequences",
+        "filmstrip": "sequences",
+    },
+    "Ingest through Dagster": {"ingest": "ingest", "retry": "ingest", "sequences": "ingest"},
+    "Ask the tables": {"status": "tables", "sql": "tables", "similar": "similar"},
+    "Clean up": {"reconcile": "reconcile", "archive": "archive", "unarchive": "archive"},
+}
+_PLACES: Final = {name: (group, module) for group, names in GROUPS.items() for name, module in names.items()}
+
+
+class _Commands(Mapping[str, "Command"]):
+    """Commands by name, each made when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, Command] = {}
+
+    def __getitem__(self, name: str) -> Command:
+        if name not in self._made:
+            group, module = _PLACES[name]
+            function = getattr(import_module(f"exr_pipeline.cli.{module}"), name.replace("-", "_"))
+            app = typer.Typer(add_completion=False)
+            app.command(name, rich_help_panel=group)(function)
+            self._made[name] = get_command(app)
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_PLACES)
+
+    def __len__(self) -> int:
+        return len(_PLACES)
+
+
+class CommandGroup(TyperGroup):
+    """The application's commands, so that starting one of them does not import all the others."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"commands": _Commands()})
