@@ -64,7 +64,9 @@ class Settings(BaseSettings):
         None, validation_alias="OCIO_CONFIG_PATH", description="The same, under the older name; wins over OCIO."
     )
     default_color_space: str = Field(
-        "scene_linear", description="Colour space or role of files that do not state one (see docs/colour.md)."
+        "lin_rec709_scene",
+        description="Color space, role or interop ID of EXR files that do not state one: linear Rec.709, as OpenEXR "
+        "says. `scene_linear` suits studios that render in ACEScg (see docs/colour.md).",
     )
 
     # What is ingested and where results go

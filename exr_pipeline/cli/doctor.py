@@ -109,10 +109,17 @@ def _tables(settings: Settings) -> str:
 
 def _colour(settings: Settings) -> str:
     from exr_pipeline.pictures import PictureSettings
-    from exr_pipeline.pictures.colour import load_config
+    from exr_pipeline.pictures.colour import LINEAR_REC709, load_config
 
     config = load_config(PictureSettings.from_settings(settings))
-    return f"{config.name}, hash {config.hash[:12]}"
+    default = settings.default_color_space
+    finding = f"{config.name}, hash {config.hash[:12]}; EXR files that state no color space are {default}"
+    if default == LINEAR_REC709 and config.default_space(default) not in {None, config.working_space}:
+        finding += (
+            f" (linear Rec.709): if your untagged renders are {config.working_space}, as in an ACES studio, set "
+            "EXR_PIPELINE_DEFAULT_COLOR_SPACE=scene_linear"
+        )
+    return finding
 
 
 def _workers(settings: Settings) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.pictures import interop_ids
 from exr_pipeline.pictures.picture_rules import SETTING as RULES_SETTING
 from exr_pipeline.pictures.picture_rules import UN_TONE_MAPPED, described
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 # Pinned: `ocio://default` means another config in each release of OCIO, and with it other pictures.
 BUILT_IN_CONFIG: Final = "ocio://studio-config-v2.2.0_aces-v1.3_ocio-v2.4"
+
+# The interop ID of what OpenEXR's documentation says that a file without chromaticities holds.
+LINEAR_REC709: Final = "lin_rec709_scene"
 
 Medium = Literal["still", "video"]
 # Of code values that no space of a config describes.
@@ -259,6 +263,8 @@ class ColourConfig:
         self.working_space = self._role("scene_linear")
         self._transforms: dict[View, DisplayTransform] = {}
         self._to_working: dict[tuple[str, tuple[float, ...] | None, Curve | None], Any] = {}
+        self._by_id: dict[str, interop_ids.IdentifiedSpace | None] = {}
+        self._built_in: set[str] = set()
 
     def _role(self, role: str) -> str:
         space = self._config.getColorSpace(role) if self._config.hasRole(role) else None
@@ -273,13 +279,52 @@ class ColourConfig:
         space = self._config.getColorSpace(name)
         return None if space is None else str(space.getName())
 
-    def require(self, name: str, setting: str, where: str = "") -> str:
-        """Like `resolve`; raises `MisconfiguredError`, naming `setting` and `where` in it, if there is none."""
-        space = self.resolve(name)
-        if space is None:
+    def by_interop_id(self, name: str) -> str | None:
+        """The space with this color interop ID, whatever the config calls it; None if there is none.
+
+        A space that the config lacks may be one of OCIO's own (`is_built_in`): this object's methods know it as well.
+        """
+        if name not in self._by_id:
+            found = self._by_id[name] = interop_ids.find_space(self._config, name)
+            if found is not None and found.is_built_in:
+                self._built_in.add(found.name)
+        found = self._by_id[name]
+        return None if found is None else found.name
+
+    def is_built_in(self, space: str) -> bool:
+        """Whether this space, found by its interop ID, is one of OCIO's own and none of the config."""
+        return space in self._built_in
+
+    def user_facing(self, space: str) -> str:
+        """What people call this space: its name in the config that has it."""
+        return str(self._space(space).getName())
+
+    def _space(self, name: str) -> Any:
+        return self._holding(name).getColorSpace(name)
+
+    def _holding(self, space: str) -> Any:
+        return interop_ids.built_in_config() if self.is_built_in(space) else self._config
+
+    def require(self, name: str, setting: str, where: str = "", *, is_own: bool = False) -> str:
+        """The space with this name, alias, role or interop ID; with `is_own`, none of OCIO's own.
+
+        Raises `MisconfiguredError`, naming `setting` and `where` in it, if there is none.
+        """
+        space = self.resolve(name) or self.by_interop_id(name)
+        if space is None or (is_own and self.is_built_in(space)):
             known = [*self._config.getColorSpaceNames(), *(role for role, _ in self._config.getRoles())]
             raise self._unknown(setting, where, "colour space or role", name, known)
         return space
+
+    def default_space(self, name: str) -> str | None:
+        """What the setting names for EXR files that state no space; None if it is Rec.709 and this config has no idea.
+
+        That is the setting's own default, which no config should be refused for. Raises `MisconfiguredError` if
+        another space is not there.
+        """
+        if name == LINEAR_REC709 and self.resolve(name) is None and self.by_interop_id(name) is None:
+            return None
+        return self.require(name, "EXR_PIPELINE_DEFAULT_COLOR_SPACE")
 
     def _unknown(self, setting: str, where: str, what: str, name: str, known: Iterable[str]) -> MisconfiguredError:
         return MisconfiguredError(
@@ -297,17 +342,17 @@ class ColourConfig:
         import PyOpenColorIO as Ocio
 
         reference = Ocio.REFERENCE_SPACE_DISPLAY if self.is_display_referred(space) else Ocio.REFERENCE_SPACE_SCENE
-        return bool(self._config.isColorSpaceLinear(space, reference))
+        return bool(self._holding(space).isColorSpaceLinear(space, reference))
 
     def is_display_referred(self, space: str) -> bool:
         """Whether this space describes a picture already made for a display."""
         import PyOpenColorIO as Ocio
 
-        return bool(self._config.getColorSpace(space).getReferenceSpaceType() == Ocio.REFERENCE_SPACE_DISPLAY)
+        return bool(self._space(space).getReferenceSpaceType() == Ocio.REFERENCE_SPACE_DISPLAY)
 
     def is_data(self, space: str) -> bool:
         """Whether this space is no colour at all (`Raw`)."""
-        found = self._config.getColorSpace(space)
+        found = self._space(space)
         return found is not None and bool(found.isData())
 
     def processor(self, transform: Any, *, eight_bit: bool = False) -> Any:
@@ -334,10 +379,18 @@ class ColourConfig:
         curve: Curve | None = None,
     ) -> NDArray[np.float32]:
         """Pixels (H, W, 3) of a space in the working space; before that a curve undone, a 3x3 `matrix`, if given."""
-        import PyOpenColorIO as Ocio
-
         if space == self.working_space and matrix is None and curve is None:
             return pixels
+        key = (space, matrix, curve)
+        if key not in self._to_working:
+            self._to_working[key] = self._working_processor(space, matrix, curve)
+        return _in_float(self._to_working[key], pixels)
+
+    def _working_processor(self, space: str, matrix: tuple[float, ...] | None, curve: Curve | None) -> Any:
+        import PyOpenColorIO as Ocio
+
+        if self.is_built_in(space):
+            return interop_ids.to_working(self._config, space, self.working_space)
         steps: list[Any] = []
         if curve is not None:
             steps.append(_cineon_to_linear() if curve == "cineon" else _rec1886_to_linear())
@@ -348,10 +401,7 @@ class ColourConfig:
             first.setMatrix(four.ravel().tolist())
             steps.append(first)
         steps.append(Ocio.ColorSpaceTransform(src=space, dst=self.working_space))
-        key = (space, matrix, curve)
-        if key not in self._to_working:
-            self._to_working[key] = self.processor(Ocio.GroupTransform(steps))
-        return _in_float(self._to_working[key], pixels)
+        return self.processor(Ocio.GroupTransform(steps))
 
     def display_space(self, display: str) -> str:
         """The colour space of a display's pixels."""
@@ -389,7 +439,7 @@ class ColourConfig:
                     setting or RULES_SETTING, f"{where}there is no LUT {look.lut}", "name a LUT file"
                 )
             chosen = look.lut_space or next((known for known in _LUT_SPACES if self.resolve(known)), "scene_linear")
-            space = self.require(chosen, setting or RULES_SETTING, where)
+            space = self.require(chosen, setting or RULES_SETTING, where, is_own=True)
             return View(display, look=look.look, lut=look.lut, lut_space=space), warning
         views = tuple(self._config.getViews(display))
         if look.view == UN_TONE_MAPPED:
@@ -454,7 +504,7 @@ def load_config(settings: PictureSettings) -> ColourConfig:
         config = _config("OCIO", settings.ocio)
     else:
         config = _config("OCIO_CONFIG_PATH", BUILT_IN_CONFIG)
-    config.require(settings.default_color_space, "EXR_PIPELINE_DEFAULT_COLOR_SPACE")
+    config.default_space(settings.default_color_space)
     _check_rules(config, settings)
     return config
 

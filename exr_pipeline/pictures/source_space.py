@@ -13,6 +13,7 @@ import numpy as np
 from exr_pipeline.exr import Part
 from exr_pipeline.inspection.color_space import stated_color_space, stated_dpx_color_space
 from exr_pipeline.pictures.chromaticities import EBU, REC709, SMPTE_C, XYZ, to_ap0
+from exr_pipeline.pictures.colour import LINEAR_REC709
 from exr_pipeline.pictures.picture_rules import SETTING as RULES_SETTING
 
 if TYPE_CHECKING:
@@ -24,21 +25,20 @@ if TYPE_CHECKING:
 
 # Spellings that programs write and configs do not know. Values: names to try in the config.
 _SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
-    "linear": ("scene_linear",),
-    "lin_rec709": ("lin_rec709_scene", "Linear Rec.709 (sRGB)"),
-    "lin_srgb": ("lin_rec709_scene", "Linear Rec.709 (sRGB)"),
-    "srgb": ("srgb_rec709_scene", "srgb_texture", "sRGB - Texture"),
+    "linear": (LINEAR_REC709,),
+    "lin_rec709": (LINEAR_REC709,),
+    "lin_srgb": (LINEAR_REC709,),
+    "srgb": ("srgb_rec709_scene",),
     "rec709": ("rec1886_rec709_display", "Rec.1886 Rec.709 - Display", "g24_rec709"),
     "logc": ("ARRI LogC3 (EI800)",),
     "logc3": ("ARRI LogC3 (EI800)",),
     "arri logc": ("ARRI LogC3 (EI800)",),
     "logc4": ("ARRI LogC4",),
-    "g24_rec709_display": ("rec1886_rec709_display", "Rec.1886 Rec.709 - Display"),
-    "srgb_rec709_display": ("srgb_display", "sRGB - Display"),
-    "srgb_p3d65_display": ("displayp3_display", "Display P3 - Display"),
 }
 # What `colorInteropID` says when it does not say anything.
 _SAYS_NOTHING: Final = frozenset({"", "unknown"})
+# What OpenImageIO called light in whatever primaries a studio works in.
+_LIGHT: Final = "linear"
 
 _TOLERANCE: Final = 2e-3
 
@@ -56,7 +56,7 @@ _DPX_PRIMARIES: Final = {
 _DPX_VIDEO: Final = ("rec1886_rec709_display", "Rec.1886 Rec.709 - Display", "g24_rec709", "Rec709", "rec709")
 _CINEON: Final = ("Cineon", "cineon")
 _CINEON_NAME: Final = "Cineon (printing density)"
-_LINEAR_REC709: Final = ("lin_rec709_scene", "Linear Rec.709 (sRGB)", "lin_rec709", "lin_srgb", "scene_linear")
+_LINEAR_REC709: Final = ("Linear Rec.709 (sRGB)", "lin_rec709", "lin_srgb", LINEAR_REC709, "scene_linear")
 _SRGB_DISPLAY: Final = ("srgb_display", "sRGB - Display", "srgb_rec709_scene", "sRGB - Texture", "sRGB", "srgb")
 
 # What readers call the space of a file that says nothing else.
@@ -99,9 +99,9 @@ def find_source_space(
     found: SourceSpace | None = None
     if forced:
         space = config.require(forced, "--source-space")
-        found = SourceSpace(space, space, f"forced ({forced})")
+        found = SourceSpace(config.user_facing(space), space, f"forced ({forced})")
     elif source.part is not None:
-        found = _stated_by_part(config, source.part, warnings)
+        found = _stated_by_part(config, source.part, default or global_default, warnings)
     elif source.dpx is not None:
         found = _stated_by_dpx(config, source.dpx, warnings)
     elif source.tags is not None:
@@ -110,23 +110,26 @@ def find_source_space(
         found = SourceSpace(by_path, by_path, "file rule of the OCIO config")
     if found is None and default:
         space = config.require(default, RULES_SETTING)
-        found = SourceSpace(space, space, f"default of the picture rule ({default})")
+        found = SourceSpace(config.user_facing(space), space, f"default of the picture rule ({default})")
     if found is None and source.dpx is not None:
         found = _first(config, _DPX_VIDEO, "default (DPX: Rec.709 video)", is_display_referred=True)
     if found is None and source.tags is not None:
         found = _of_image(config, source.tags)
     if found is None:
-        space = config.require(global_default, "EXR_PIPELINE_DEFAULT_COLOR_SPACE")
-        found = SourceSpace(space, space, f"default ({global_default})")
+        found = _by_default(config, global_default, warnings)
     for_display = found.is_display_referred or config.is_display_referred(found.space)
     return replace(found, is_display_referred=for_display, warnings=tuple(warnings))
 
 
-def _stated_by_part(config: ColourConfig, part: Part, warnings: list[str]) -> SourceSpace | None:
+def _stated_by_part(config: ColourConfig, part: Part, default: str, warnings: list[str]) -> SourceSpace | None:
     """The strongest statement of a part that the config understands; what it does not understand is a warning."""
+    chromaticities = part.typed("chromaticities", "chromaticities", None)
     while (stated := stated_color_space(part)) is not None:
-        if stated.name.lower() not in _SAYS_NOTHING:
-            found = _first(config, (stated.name, *_SPELLINGS.get(stated.name.lower(), ())), stated.rule)
+        word = stated.name.lower()
+        is_light_alone = word == _LIGHT and config.resolve(word) is None
+        if word not in _SAYS_NOTHING and not (is_light_alone and chromaticities is not None):
+            spellings = _light(config, default) if is_light_alone else _SPELLINGS.get(word, ())
+            found = _first(config, (stated.name, *spellings), stated.rule)
             if found is not None:
                 return found
             if stated.rule == "chromaticities":
@@ -134,16 +137,33 @@ def _stated_by_part(config: ColourConfig, part: Part, warnings: list[str]) -> So
             warnings.append(f"{stated.rule} {stated.name!r} is no colour space of the OCIO config: ignored")
         rest = tuple(attribute for attribute in part.attributes if attribute.name != stated.rule)
         part = Part(rest, part.implied_type)
-    chromaticities = part.typed("chromaticities", "chromaticities", None)
     return None if chromaticities is None else _by_matrix(config, chromaticities, warnings)
+
+
+def _light(config: ColourConfig, default: str) -> tuple[str, ...]:
+    """What light of unnamed primaries is: that of the files which state nothing, if that is light."""
+    space = config.default_space(default)
+    return (default, *_LINEAR_REC709) if space is not None and config.is_linear(space) else _LINEAR_REC709
+
+
+def _by_default(config: ColourConfig, name: str, warnings: list[str]) -> SourceSpace:
+    """What is meant where an EXR file says nothing."""
+    space = config.default_space(name)
+    if space is None:
+        warnings.append("the OCIO config does not say what Rec.709 is: read as its scene_linear")
+        return SourceSpace(config.working_space, config.working_space, "default (scene_linear)")
+    return SourceSpace(config.user_facing(space), space, f"default ({name})")
 
 
 def _first(
     config: ColourConfig, names: Sequence[str], rule: str, *, is_display_referred: bool = False
 ) -> SourceSpace | None:
-    spaces = (space for name in names if (space := config.resolve(name)) is not None)
+    """The first of these names that the config has, else the first that is an interop ID which OCIO knows."""
+    spaces = (space for find in (config.resolve, config.by_interop_id) for name in names if (space := find(name)))
     space = next(spaces, None)
-    return None if space is None else SourceSpace(space, space, rule, is_display_referred=is_display_referred)
+    if space is None:
+        return None
+    return SourceSpace(config.user_facing(space), space, rule, is_display_referred=is_display_referred)
 
 
 def _by_matrix(config: ColourConfig, chromaticities: Sequence[float], warnings: list[str]) -> SourceSpace | None:

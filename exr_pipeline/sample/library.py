@@ -243,7 +243,8 @@ def _aces_container() -> Made:
 
 
 def _untagged() -> Made:
-    return exr("library/color/untagged.exr", "untagged", [ExrPart(beauty_channels(_picture()), "zip")], "ACEScg", "")
+    part = ExrPart(beauty_channels(_picture()), "zip")
+    return exr("library/color/untagged.exr", "untagged", [part], "Linear Rec.709 (sRGB)", "")
 
 
 def _every_attribute() -> Made:

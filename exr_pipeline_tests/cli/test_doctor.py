@@ -51,9 +51,12 @@ def test_everything_right_is_said_to_be_right(cli: Cli, configured: None, home: 
 
 
 def test_without_sources_it_says_what_that_means(cli: Cli, home: Path) -> None:
-    state, finding = findings(cli("doctor"))["sources"]
+    found = findings(cli("doctor"))
+    state, finding = found["sources"]
     assert state == "ok"
     assert "EXR_PIPELINE_SOURCES" in finding
+    assert "if your untagged renders are ACEScg" in found["colour"][1]
+    assert found["colour"][1].endswith("set EXR_PIPELINE_DEFAULT_COLOR_SPACE=scene_linear")
 
 
 def test_a_wrong_key_of_s3_is_named_and_not_shown(
@@ -111,6 +114,9 @@ def test_a_colour_space_that_the_config_lacks_is_named(cli: Cli, home: Path, mon
     monkeypatch.setenv("EXR_PIPELINE_DEFAULT_COLOR_SPACE", "our own")
     monkeypatch.setenv("EXR_PIPELINE_WORKERS", "1")
     assert any(finding.startswith("EXR_PIPELINE_DEFAULT_COLOR_SPACE: ") for finding in failed(cli("doctor")).values())
+
+    monkeypatch.setenv("EXR_PIPELINE_DEFAULT_COLOR_SPACE", "scene_linear")
+    assert findings(cli("doctor"))["colour"][1].endswith("EXR files that state no color space are scene_linear")
 
 
 @pytest.mark.parametrize(

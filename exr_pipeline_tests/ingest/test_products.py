@@ -115,8 +115,8 @@ def test_the_row_of_outputs_says_how_they_were_made(tmp_path: Path) -> None:
     (row,) = store.read("proxy_outputs").to_pylist()
     stated = {
         "layer": "RGB",
-        "source_colorspace": "ACEScg",
-        "color_rule": "default (scene_linear)",
+        "source_colorspace": "Linear Rec.709 (sRGB)",
+        "color_rule": "default (lin_rec709_scene)",
         "still_view": "sRGB - Display / ACES 1.0 - SDR Video",
         "still_encoder": "libjpeg-turbo, quality 92, 4:4:4",
         "proxy_view": "Rec.1886 Rec.709 - Display / ACES 1.0 - SDR Video",

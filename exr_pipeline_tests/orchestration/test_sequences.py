@@ -153,7 +153,10 @@ def test_a_sequence_that_cannot_be_made_fails_alone_with_its_reason(shots: Shots
     assert "libx264" in made["encoder"]
     assert (row["movie_view"], row["encoder"]) == (None, None)
     for each in (row, made):
-        assert (each["source_colorspace"], each["color_rule"]) == ("ACEScg", "default (scene_linear)")
+        assert (each["source_colorspace"], each["color_rule"]) == (
+            "Linear Rec.709 (sRGB)",
+            "default (lin_rec709_scene)",
+        )
         assert each["still_view"] == "sRGB - Display / ACES 1.0 - SDR Video"
         assert each["contact_sheet_encoder"] == "libjpeg-turbo, quality 88, 4:4:4"
         assert each["filmstrip_encoder"] == "libjpeg-turbo, quality 85, 4:2:0"

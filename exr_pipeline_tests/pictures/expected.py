@@ -70,7 +70,7 @@ def viewed(space: str, display: str, values: np.ndarray) -> np.ndarray:
 # Attributes of a file, its values, the same colours in linear Rec.709, the space found, and the rule that found it.
 SOURCES: list[tuple[dict[str, Any], np.ndarray, np.ndarray, str, str]] = [
     ({"colorInteropID": "lin_ap1_scene"}, COLOURS, COLOURS @ AP1_TO_REC709.T, "ACEScg", "colorInteropID"),
-    ({}, COLOURS, COLOURS @ AP1_TO_REC709.T, "ACEScg", "default (scene_linear)"),
+    ({}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "default (lin_rec709_scene)"),
     ({"oiio:ColorSpace": "lin_rec709_scene"}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "oiio:ColorSpace"),
     ({"chromaticities": REC709}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "chromaticities"),
     ({"colorspace": "ARRI LogC3 (EI800)"}, logc3(COLOURS),

@@ -51,14 +51,18 @@ rules:
         picture = seen(path, name, settings)
         return picture.source_colour_space, picture.colour_rule, picture.view
 
-    assert of("s3://studio/show/shot/x.exr") == ("ACEScg", "default (scene_linear)", "sRGB - Display / Un-tone-mapped")
+    assert of("s3://studio/show/shot/x.exr") == (
+        "Linear Rec.709 (sRGB)",
+        "default (lin_rec709_scene)",
+        "sRGB - Display / Un-tone-mapped",
+    )
     assert of("s3://studio/show/x.exr") == ("ARRI LogC4", "forced (ARRI LogC4)", "sRGB - Display / Un-tone-mapped")
     assert of("s3://studio/x.exr") == (
         "Linear Rec.709 (sRGB)",
         "default of the picture rule (Linear Rec.709 (sRGB))",
         "sRGB - Display / ACES 1.0 - SDR Video",
     )
-    assert of("s3://elsewhere/x.exr")[1:] == ("default (scene_linear)", "sRGB - Display / ACES 1.0 - SDR Video")
+    assert of("s3://elsewhere/x.exr")[1:] == ("default (lin_rec709_scene)", "sRGB - Display / ACES 1.0 - SDR Video")
 
 
 def test_stills_and_videos_may_differ_and_the_global_views_hold_where_a_rule_is_silent(tmp_path):
@@ -96,7 +100,7 @@ def test_a_look_is_applied_in_the_working_space_before_the_view(tmp_path):
     (tmp_path / "config.ocio").write_text(config.serialize())
     settings = settings_with(tmp_path, "rules: [{look: Half}]", ocio=str(tmp_path / "config.ocio"))
 
-    picture = seen(write_rgb(tmp_path / "x.exr", patches(COLOURS)), "x", settings)
+    picture = seen(write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="ACEScg"), "x", settings)
 
     assert picture.view == "sRGB - Display / ACES 1.0 - SDR Video, look Half"
     expected = viewed("ACEScg", "sRGB - Display", COLOURS * 0.5)
@@ -122,7 +126,7 @@ def test_a_lut_takes_the_place_of_the_view(tmp_path, side):
 def test_exact_turns_the_baked_lut_off(tmp_path):
     random = np.random.default_rng(3)
     colours = random.uniform(0, 1, (600, 600, 3)).astype(np.float32)
-    path = write_rgb(tmp_path / "x.exr", colours)
+    path = write_rgb(tmp_path / "x.exr", colours, colorspace="ACEScg")
 
     def of(rules: str) -> np.ndarray:
         settings = settings_with(tmp_path, rules)

@@ -202,7 +202,7 @@ def test_a_dpx_whose_transfer_says_nothing_is_film_where_its_colorimetric_field_
 def test_an_unknown_colour_space_is_a_warning_not_a_failure(tmp_path):
     pictures = made(write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="made up"))
 
-    assert pictures.source_colour_space == "ACEScg"
+    assert pictures.source_colour_space == "Linear Rec.709 (sRGB)"
     assert pictures.warnings == ("colorspace 'made up' is no colour space of the OCIO config: ignored",)
 
 
