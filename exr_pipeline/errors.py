@@ -3,9 +3,17 @@
 Belongs here: the four kinds and nothing else. A package's own errors derive from one of these, in that package.
 """
 
+from exr_pipeline.untrusted_text import visible
+
 
 class ExrPipelineError(Exception):
-    """Base of every error that this project raises on purpose."""
+    """Base of every error that this project raises on purpose.
+
+    Its text may quote files, names and services, so it is made visible (`untrusted_text`) wherever it goes from here.
+    """
+
+    def __str__(self) -> str:
+        return visible(super().__str__())
 
 
 class BadInputError(ExrPipelineError):
@@ -17,7 +25,7 @@ class BadInputError(ExrPipelineError):
     def __init__(self, name: str, reason: str) -> None:
         super().__init__(f"{name}: {reason}")
         self.name = name
-        self.reason = reason
+        self.reason = visible(reason)
 
     def __reduce__(self) -> tuple[type["BadInputError"], tuple[str, str]]:
         return type(self), (self.name, self.reason)

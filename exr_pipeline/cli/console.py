@@ -5,28 +5,39 @@ Belongs here: output. Not here: anything that knows files or tables.
 
 from __future__ import annotations
 
-import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
+from rich.segment import Segment
 from rich.table import Table
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.untrusted_text import visible, visible_line
 
 if TYPE_CHECKING:
+    from rich.console import ConsoleOptions, RenderableType
     from rich.progress import Progress
 
     from exr_pipeline.settings import Settings
 
+
+class _VisibleConsole(Console):
+    """A console on which no text of a file or name can command the terminal, whoever prints it."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
 # Elsewhere than on a terminal nothing is cut to a width that nobody chose.
-stdout = Console(width=None if sys.stdout.isatty() else 1000)
-stderr = Console(stderr=True)
+stdout = _VisibleConsole(width=None if sys.stdout.isatty() else 1000)
+stderr = _VisibleConsole(stderr=True)
 
 SECONDS_BETWEEN_LINES: Final = 3.0
 # Wider than any table.
@@ -52,7 +63,7 @@ def warn(message: str) -> None:
 
 
 def _say(what: str, message: str) -> None:
-    sys.stderr.write(f"{what}: " + re.sub(r"\s*\n\s*", " ", message.strip()) + "\n")
+    sys.stderr.write(f"{what}: {visible_line(message)}\n")
 
 
 def load_settings() -> Settings:
@@ -75,7 +86,8 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: st
     """A table for the terminal."""
     made = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        made.add_row(*("" if cell is None else str(cell) for cell in row))
+        # Before the columns are measured, so that they stay aligned.
+        made.add_row(*("" if cell is None else visible(str(cell)) for cell in row))
     return made
 
 
@@ -107,7 +119,7 @@ class ProgressLine:
         elif done == total or time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
             self._told = time.monotonic()
             of = "" if total is None else f"/{total}"
-            sys.stderr.write(f"{what}: {done}{of} {detail}".rstrip() + "\n")
+            sys.stderr.write(visible_line(f"{what}: {done}{of} {detail}") + "\n")
             sys.stderr.flush()
 
 

@@ -17,6 +17,7 @@ from exr_pipeline.cli.console import load_settings, show, stdout
 from exr_pipeline.cli.places import url_prefix
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.tables.schema import READY
+from exr_pipeline.untrusted_text import visible
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,9 +47,15 @@ def sql(
     elif as_csv:
         writer = csv.writer(sys.stdout)
         writer.writerow(result.column_names)
-        writer.writerows(row.values() for row in result.to_pylist())
+        # Exact for programs. A terminal obeys control characters, so a person is shown them spelled out.
+        show_cell = _visible_cell if sys.stdout.isatty() else lambda value: value
+        writer.writerows(map(show_cell, row.values()) for row in result.to_pylist())
     else:
         _print(result)
+
+
+def _visible_cell(value: object) -> object:
+    return visible(value) if isinstance(value, str) else value
 
 
 def status(

@@ -19,6 +19,7 @@ from exr_pipeline.orchestration.sensor import Busy, RunsNow
 from exr_pipeline.orchestration.sequence_sensor import sequences_under_way
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
+from exr_pipeline.untrusted_text import markdown_code
 
 RECONCILE_JOB: Final = "reconcile"
 EVERY_NIGHT: Final = "0 2 * * *"
@@ -113,9 +114,9 @@ def markdown(reports: Sequence[SourceReport]) -> str:
     """The report as Dagster's page shows it: a table of each source, and the first names of each finding."""
     lines: list[str] = []
     for report in reports:
-        lines += [f"## {_code(report.source)}", ""]
+        lines += [f"## {markdown_code(report.source)}", ""]
         if report.error:
-            lines += [f"**Not complete:** {_escaped(report.error)}", ""]
+            lines += [f"**Not complete:** {markdown_code(report.error)}", ""]
         called = titles(report)
         found: dict[str, Found] = {called[name]: getattr(report, name) for name in FINDINGS}
         lines += [f"{report.listed} objects listed, {report.known} files in the tables.", ""]
@@ -133,15 +134,7 @@ def _names(title: str, found: Found) -> list[str]:
     if not found.count:
         return []
     more = [f"- … and {found.count - len(found.first)} more"] if found.count > len(found.first) else []
-    return [f"### {title[0].upper()}{title[1:]}", "", *(f"- {_code(name)}" for name in found.first), *more, ""]
-
-
-def _code(text: str) -> str:
-    return f"`{' '.join(text.replace('`', chr(39)).split())}`"
-
-
-def _escaped(text: str) -> str:
-    return " ".join(text.split()).replace("<", "&lt;")
+    return [f"### {title[0].upper()}{title[1:]}", "", *(f"- {markdown_code(name)}" for name in found.first), *more, ""]
 
 
 class Reconcile(dg.Config):

@@ -23,6 +23,7 @@ from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.step import Context, again_after_an_outage
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.schema import COLUMNS
+from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
     from exr_pipeline.ingest.sequence_products import SequenceProducts
@@ -128,8 +129,9 @@ class _Progress:
         if progress.done == progress.total or time.monotonic() - self._told >= SECONDS_BETWEEN_PROGRESS:
             self._told = time.monotonic()
             left = "" if progress.seconds_left is None else f", about {progress.seconds_left:.0f} s left"
+            name = visible_line(self._location.name)
             self._context.log.info(
-                f"{self._location.name}: {progress.done}/{progress.total} frames, {progress.rate:.1f} frames/s{left}"
+                f"{name}: {progress.done}/{progress.total} frames, {progress.rate:.1f} frames/s{left}"
             )
         if self._pipeline.on_movie_progress is not None:
             self._pipeline.on_movie_progress(self._location, progress)

@@ -29,6 +29,7 @@ from exr_pipeline.orchestration.partitions import locations_of
 from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.tables.schema import REJECTED, RETRYABLE
+from exr_pipeline.untrusted_text import visible_line
 
 RESUMED_TAG = "dagster/is_resume_retry"
 PARENT_TAG = "dagster/parent_run_id"
@@ -196,15 +197,17 @@ def _rejected(files: Sequence[FinishedFile]) -> list[FileProducts]:
 
 def _failure(failed: Sequence[FileProducts], total: int) -> dg.Failure:
     rejected = sum(products.state == REJECTED for products in failed)
-    table = "\n".join(
-        f"| {products.location.url} | {products.state} | {(products.reason or '').replace('|', '/')} |"
+    files = [
+        dg.TableRecord({"file": products.location.url, "state": products.state, "reason": products.reason or ""})
         for products in failed[:REASONS_SHOWN]
+    ]
+    more = {"files not listed": len(failed) - len(files)} if len(failed) > len(files) else {}
+    first = "; ".join(
+        visible_line(f"{products.location.name}: {products.reason}") for products in failed[:REASONS_IN_TITLE]
     )
-    more = f"\n\nand {len(failed) - REASONS_SHOWN} more" if len(failed) > REASONS_SHOWN else ""
-    first = "; ".join(f"{products.location.name}: {products.reason}" for products in failed[:REASONS_IN_TITLE])
     return dg.Failure(
         f"{rejected} of {total} files rejected, {len(failed) - rejected} retryable, the others are done: {first}"
         + ("; …" if len(failed) > REASONS_IN_TITLE else ""),
-        metadata={"files": dg.MetadataValue.md(f"| file | state | reason |\n|---|---|---|\n{table}{more}")},
+        metadata={"files": dg.MetadataValue.table(files), **more},
         allow_retries=False,
     )

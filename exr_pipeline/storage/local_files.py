@@ -19,6 +19,7 @@ from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableErro
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.object_info import ObjectInfo
 from exr_pipeline.storage.store_errors import MissingObjectError
+from exr_pipeline.untrusted_text import visible_line
 
 _LOG = logging.getLogger(__name__)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -118,7 +119,7 @@ def _walk(prefix: str, after: bytes, above: tuple[tuple[int, int], ...]) -> Iter
     except FileNotFoundError:
         return
     except OSError as error:
-        _LOG.warning("%s is not listed: %s", path, error.strerror)
+        _LOG.warning("%s is not listed: %s", visible_line(path), error.strerror)
         return
     for sortable, name in names:
         key = prefix + name
@@ -140,7 +141,7 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError as error:
         # A link in a circle, or into a folder that may not be entered: no reason to miss the others.
-        _LOG.warning("%s is not listed: %s", entry.path, error.strerror)
+        _LOG.warning("%s is not listed: %s", visible_line(entry.path), error.strerror)
         return False
 
 
