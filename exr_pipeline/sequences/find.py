@@ -21,6 +21,8 @@ from exr_pipeline.storage.object_info import ObjectInfo
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from fileseq.filesequence import FileSequence
+
     from exr_pipeline.settings import SourceKind
     from exr_pipeline.storage.objects import ObjectStorage
 
@@ -30,7 +32,10 @@ _UDIM_TILES: Final = range(1001, 2000)
 
 _STILLS: Final[tuple[SourceKind, ...]] = ("exr", "dpx", "image")
 
-_PATTERN: Final = re.compile(r"#|@|%\d*d|\$F\d*|<UDIM>|%\(UDIM\)d")
+# What stands for the frame number: of Nuke, of shells, of C, of Houdini, of Mari.
+_TOKEN: Final = re.compile(r"#+|@+|%\d*d|\$F\d*|<UDIM>|%\(UDIM\)d", re.ASCII)
+# Frames before it: 1001-1020, 1,3,5-9x2.
+_RANGE: Final = re.compile(r"-?\d[\d,xy:.\-]*$", re.ASCII)
 _VIEW: Final = re.compile(r"%[Vv]")
 _NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 _NAMED: Final = 20
@@ -118,15 +123,14 @@ def _with_shorter_negatives(by_padding: dict[int, tuple[Frame, ...]]) -> dict[in
 def resolve_sequence(place: Location, storage: ObjectStorage, *, udim: str = UDIM_HINT) -> Sequence:
     """The one sequence that a place means, with the etags of its frames.
 
-    A place is a pattern (`shot.####.exr`, `shot.%04d.exr`, `shot.@@@@.exr`, `shot.$F4.exr`, with a frame range
+    A place is the location of a sequence that `find_sequences` lists, whatever characters its name holds; else a
+    pattern (`shot.####.exr`, `shot.%04d.exr`, `shot.@@@@.exr`, `shot.$F4.exr`, with a frame range
     `shot.1001-1020####.exr`, with `%V` for a view), a folder, the beginning of names, or one file, which is then a
     sequence of one frame. A single `#` or `@` is a number of any width.
     Raises `BadInputError` if there is none, or if there are several, which it lists; and what listing raises.
     """
+    found = _found(place, storage, udim)
     name = place.url.replace("%23", "#")
-    path = storage.local_path(place)
-    is_pattern = _PATTERN.search(place.name) and not (path and path.exists())
-    found = _matching(place, storage) if is_pattern else _below(place, storage, udim)
     if not found:
         raise BadInputError(name, "no frames of a sequence found there")
     if len(found) > 1:
@@ -134,6 +138,21 @@ def resolve_sequence(place: Location, storage: ObjectStorage, *, udim: str = UDI
         more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
         raise BadInputError(name, f"there are {len(found)} sequences, name one of them: {listed}{more}")
     return found[0]
+
+
+def _found(place: Location, storage: ObjectStorage, udim: str) -> list[Sequence]:
+    if not _TOKEN.search(place.name):
+        return _below(place, storage, udim)
+    folder = place.folder
+    direct = [info for info in _objects(folder, storage) if "/" not in info.location.key[len(folder.key) :]]
+    listed = [one for one in find_sequences(direct, singles=True, udim="") if one.location == place]
+    if listed:
+        return listed
+    if any(info.location == place for info in direct):
+        return _below(place, storage, udim)
+    if _VIEW.search(place.key):
+        return _of_views(place, storage)
+    return _matching(place, folder, direct)
 
 
 def _objects(folder: Location, storage: ObjectStorage) -> Iterator[ObjectInfo]:
@@ -172,29 +191,57 @@ def _of_one(info: ObjectInfo) -> Sequence:
     return Sequence(folder, stem, 0, dot + extension, (Frame(Decimal(1), info.location, info.etag),))
 
 
-def _matching(pattern: Location, storage: ObjectStorage) -> list[Sequence]:
-    """The sequences that fit a pattern; several if it leaves the view or the padding open."""
+def _of_views(pattern: Location, storage: ObjectStorage) -> list[Sequence]:
+    """The sequences that fit a pattern whose name or folder leaves the view open."""
+    view = _VIEW.search(pattern.key)
+    until = view.start() if view else len(pattern.key)
+    folder = Location(pattern.scheme, pattern.bucket, pattern.key[: pattern.key.rfind("/", 0, until) + 1])
+    return _matching(pattern, folder, list(_objects(folder, storage)))
+
+
+def _matching(pattern: Location, folder: Location, objects: list[ObjectInfo]) -> list[Sequence]:
+    """The sequences among the objects of a folder that fit a pattern; several if it leaves view or padding open.
+
+    The last sign for a number is the number's. Digits before it are part of the name, unless no file is called so:
+    then they are a range of frames.
+    """
+    name = pattern.key[len(folder.key) :]
+    *_, token = _TOKEN.finditer(name)
+    before, after = name[: token.start()], name[token.end() :]
+    found = _fitting(folder, objects, before, after, _parsed("", token[0]))
+    digits = None if found else _RANGE.search(before)
+    if digits is None:
+        return found
+    parsed = _parsed(digits[0], token[0])
+    if parsed is None or parsed.frameSet() is None:
+        return []
+    # What fileseq leaves before the range belongs to the name: `v002.` of `v002.1001-1020`.
+    return _fitting(folder, objects, before[: digits.start()] + parsed.basename()[2:], after, parsed)
+
+
+def _parsed(frame_range: str, token: str) -> FileSequence | None:
+    """A range of frames and a padding as fileseq reads them; None for what is no range."""
     from fileseq.constants import PAD_STYLE_HASH1
     from fileseq.exceptions import FileSeqException
     from fileseq.filesequence import FileSequence
 
-    view = _VIEW.search(pattern.key)
-    until = view.start() if view else len(pattern.key)
-    folder = Location(pattern.scheme, pattern.bucket, pattern.key[: pattern.key.rfind("/", 0, until) + 1])
-    rest = pattern.key[len(folder.key) :]
     try:
-        parsed = FileSequence(rest, pad_style=PAD_STYLE_HASH1, allow_subframes=True)
-    except (FileSeqException, ValueError) as error:
-        raise BadInputError(pattern.url, f"not a pattern of a sequence: {' '.join(str(error).split())}") from None
-    if not parsed.padding():
-        raise BadInputError(pattern.url, "not a pattern of a sequence: write one # per digit where the number is")
-    before, after = f"{parsed.dirname()}{parsed.basename()}", parsed.extension()
+        return FileSequence(f"f.{frame_range}{token}.x", pad_style=PAD_STYLE_HASH1, allow_subframes=True)
+    except (FileSeqException, ValueError):
+        return None
+
+
+def _fitting(
+    folder: Location, objects: list[ObjectInfo], before: str, after: str, parsed: FileSequence | None
+) -> list[Sequence]:
+    if parsed is None:
+        return []
     expression = re.compile(
         f"({_views(before)})(?P<number>{_NUMBER.pattern})(?P<end>{_views(after)})", re.ASCII | re.DOTALL
     )
     groups: dict[tuple[str, str], list[_Member]] = defaultdict(list)
     asked = parsed.frameSet()
-    for info in _objects(folder, storage):
+    for info in objects:
         found = expression.fullmatch(info.location.key[len(folder.key) :])
         if found is None:
             continue
@@ -207,8 +254,7 @@ def _matching(pattern: Location, storage: ObjectStorage) -> list[Sequence]:
     for (start, end), members in groups.items():
         inner, slash, prefix = start.rpartition("/")
         place = folder.child(inner + slash) if slash else folder
-        paddings = _by_padding(members)
-        for padding, frames in paddings.items():
+        for padding, frames in _by_padding(members).items():
             sequences.append(Sequence(place, prefix, padding, end, frames))
     return sorted(sequences, key=lambda sequence: sequence.location)
 

@@ -1,9 +1,12 @@
 """Which files are a sequence, in which order, and which one somebody means."""
 
+import tempfile
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError
 from exr_pipeline.sequences import Sequence, find_sequences, resolve_sequence
@@ -179,3 +182,68 @@ def test_a_sequence_in_a_bucket_is_found_by_each_way_of_naming_it(storage: Objec
         sequence = resolve_sequence(bucket.child(key), storage)
         assert sequence.frame_range == "1001-1002"
         assert resolve_sequence(Location.from_partition_key(sequence.key), storage) == sequence
+
+
+# What other patterns, URLs, shells and regular expressions give a meaning to, and what they don't.
+ODD = st.one_of(
+    st.sampled_from(
+        "# ## @ @@ %d %04d %V %v $F $F4 <UDIM> %(UDIM)d %23 %2F % - -- 1- -1 1-2 1,2 9x 9: ( [ {0} \\".split()
+    ),
+    st.sampled_from("* + ? ^ $ | ~ ~~23 ' ; & é e\u0301 名 \U0001f3ac . .. _ v2 v002. r. a B".split(" ")),
+    st.sampled_from(" \t\n"),
+)
+PREFIXES = st.lists(ODD, min_size=1, max_size=5).map("".join)
+ENDS = st.sampled_from(["", ".", "_"])
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(prefixes=st.lists(st.tuples(PREFIXES, ENDS).map("".join), min_size=1, max_size=3, unique=True), data=st.data())
+def test_every_name_that_is_listed_resolves(prefixes: list[str], data: st.DataObject, tmp_path: Path):
+    folder = Path(tempfile.mkdtemp(dir=tmp_path))
+    padding = data.draw(st.integers(1, 5))
+    for prefix in prefixes:
+        for number in data.draw(st.lists(st.integers(0, 1200), min_size=2, max_size=3, unique=True)):
+            (folder / f"{prefix}{number:0{padding}}.exr").write_bytes(b"x")
+    storage = ObjectStorage(Settings(_env_file=None))
+    objects = storage.iter_objects(Location.from_url(folder.as_uri()).as_folder())
+
+    # Files whose name begins with a dot are hidden: no command lists them.
+    listed = find_sequences((info for info in objects if not info.location.name.startswith(".")), udim="")
+
+    for sequence in listed:
+        assert resolve_sequence(sequence.location, storage) == sequence
+        assert resolve_sequence(Location.from_url(sequence.url), storage) == sequence
+        assert resolve_sequence(Location.from_partition_key(sequence.key), storage) == sequence
+
+
+@pytest.mark.parametrize(
+    "prefix", ["take#2.", "a@b.", "100%d.", "x%04d_", "v2-", "shot-1-2.", "%V.", "$F4.", "<UDIM>."]
+)
+def test_a_pattern_of_another_spelling_means_the_number_behind_what_looks_like_one(tmp_path: Path, prefix: str):
+    for number in (1, 2):
+        (tmp_path / f"{prefix}{number:04}.exr").write_bytes(b"x")
+    storage = ObjectStorage(Settings(_env_file=None))
+
+    for token in ("@@@@", "%04d", "$F4", "#"):
+        if prefix != "%V.":  # Typed by hand, that is any view.
+            assert resolved(storage, tmp_path, f"{prefix}{token}.exr").frame_range == "1-2"
+
+
+def test_digits_before_the_pattern_are_a_range_only_if_no_file_is_called_so(tmp_path: Path):
+    for name in ("a_v2.1001.exr", "a_v2.1002.exr", "a_v2.1003.exr", "b.1-2.0007.exr", "b.1-2.0008.exr"):
+        (tmp_path / name).write_bytes(b"x")
+    storage = ObjectStorage(Settings(_env_file=None))
+
+    assert resolved(storage, tmp_path, "a_v2.1002-1003####.exr").frame_range == "1002-1003"
+    assert resolved(storage, tmp_path, "b.1-2.####.exr").frame_range == "7-8"
+
+
+@pytest.mark.parametrize("pattern", ["a.1-2-3####.exr", "v2-####.exr", "a.9x####.exr"])
+def test_a_pattern_that_nothing_fits_says_so_without_a_librarys_words(local: ObjectStorage, tmp_path: Path, pattern):
+    with pytest.raises(BadInputError, match=r"no frames of a sequence found there$"):
+        resolved(local, tmp_path, f"shot/{pattern}")
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_one_frame(storage: ObjectStorage, bucket: Location):
+    storage.write(bucket.child("x/take#2.exr"), b"x", content_type="image/x-exr", tags={})
+    assert resolve_sequence(bucket.child("x/take#2.exr"), storage).frame_range == "1"
