@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.media.opening import opened
+from exr_pipeline.media.opening import decoded, opened, packets
 from exr_pipeline.media.picture_graph import PictureGraph, kept_tags, shown_size
 
 if TYPE_CHECKING:
@@ -99,13 +99,8 @@ class _Reader:
             self._next = next(self._frames, None)
 
     def _decoded(self) -> Iterator[VideoFrame]:
-        import av
-
-        for packet in self._container.demux(self._stream):
-            try:
-                yield from packet.decode()
-            except (av.error.InvalidDataError, av.error.EOFError):
-                continue
+        for _, packet in packets(self._container, [self._stream]):
+            yield from decoded(packet) or ()
 
     def _picture(self, frame: VideoFrame) -> NDArray[np.uint8]:
         tags = kept_tags(self._stream.codec_context)

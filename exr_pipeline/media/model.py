@@ -72,8 +72,8 @@ class MediaProbe:
     streams: tuple[MediaStream, ...]
 
     def first(self, kind: str) -> MediaStream | None:
-        """The first stream of a type that is marked as default, else the first of that type."""
-        found = [stream for stream in self.streams if stream.type == kind]
+        """The first stream of a type that is marked as default, else the first of that type; of a known codec only."""
+        found = [stream for stream in self.streams if stream.type == kind and stream.codec]
         return next((stream for stream in found if stream.is_default), found[0] if found else None)
 
     @property

@@ -1,17 +1,19 @@
 """Opening a movie or sound that nobody vouches for.
 
-Belongs here: which containers are let in, and errors as ours. Not here: what is read of them.
+Belongs here: which containers are let in, decoding past damage, and errors as ours. Not here: what is read of them.
 """
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
+import errno
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, Final
 
-from exr_pipeline.errors import BadInputError
+from exr_pipeline.errors import BadInputError, RetryableError
+from exr_pipeline.media.channels import own_order
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from av.container import InputContainer
 
@@ -21,19 +23,73 @@ _CONTAINERS: Final = (
     *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mxf", "mxf_opatom", "mpeg", "mpegts"),
     *("asf", "flv", "ogg", "wav", "w64", "flac", "mp3", "aac", "aiff", "caf", "gxf"),
 )
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 
 @contextmanager
-def opened(path: str, name: str) -> Iterator[InputContainer]:
-    """The container in a local file; errors of libav within the block become `BadInputError` of `name`."""
+def opened(path: str, name: str, *, layouts: dict[int, str] | None = None) -> Iterator[InputContainer]:
+    """The container in a local file; errors of libav within the block become `BadInputError` of `name`.
+
+    Layouts of sound that list their channels are taken off the streams, and put into `layouts` by the stream's index.
+    A full disk is a `RetryableError`.
+    """
     import av
 
     options = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
     try:
         with av.open(path, options=options, metadata_errors="replace") as container:
+            taken = _take_listed_layouts(container)
+            if layouts is not None:
+                layouts.update(taken)
             yield container
+    except av.error.MemoryError:
+        raise
     except av.error.FFmpegError as error:
         reason = (error.strerror or type(error).__name__).lower()
+        if error.errno in _NO_ROOM:
+            raise RetryableError(f"{name}: {reason}") from error
         raise BadInputError(name, f"not a movie or sound that can be read: {reason}") from error
     except EOFError as error:
         raise BadInputError(name, "not a movie or sound that can be read: it ends too early") from error
+
+
+def packets(container: InputContainer, streams: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+    """The packets of some streams, each with its stream's index; at the end an empty one for each, for what is within.
+
+    The index that PyAV gives to those empty ones is always 0.
+    """
+    wanted = {stream.index for stream in streams}
+    # PyAV stumbles at the end if further streams came up while it read.
+    with suppress(IndexError):
+        for packet in container.demux(*streams):
+            if packet.stream.index in wanted:
+                yield packet.stream.index, packet
+
+
+def decoded(packet: Any) -> list[Any] | None:
+    """The frames that are ready once this packet is decoded; None if it is damaged."""
+    import av
+
+    try:
+        return list(packet.decode())
+    except av.error.MemoryError:
+        raise
+    except (av.error.FFmpegError, EOFError):
+        return None
+
+
+def _take_listed_layouts(container: InputContainer) -> dict[int, str]:
+    """Replace layouts that libav keeps as a list of channels by the number of channels.
+
+    PyAV copies such a list's address with each frame and frees it with each copy, which ends the process.
+    """
+    taken = {}
+    for stream in container.streams.audio:
+        # A stream of an unknown codec has none.
+        if stream.codec_context is not None:
+            layout = stream.codec_context.layout
+            listed = own_order(layout)
+            if listed is not None:
+                taken[stream.index] = listed
+                stream.codec_context.layout = f"{layout.nb_channels} channels"
+    return taken

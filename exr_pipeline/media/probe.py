@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.media import colour_tags
 from exr_pipeline.media.model import MediaProbe, MediaStream
-from exr_pipeline.media.opening import opened
+from exr_pipeline.media.opening import decoded, opened, packets
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -33,12 +33,16 @@ def probe(path: str, name: str) -> MediaProbe:
     """
     if not Path(path).stat().st_size:
         raise BadInputError(name, "the file is empty")
-    with opened(path, name) as container:
+    layouts: dict[int, str] = {}
+    with opened(path, name, layouts=layouts) as container:
         _check_whole(container, path, name)
         counts = _frame_counts(container, path)
         tags = _tags(container.metadata)
-        streams = tuple(_stream(stream, container, counts) for stream in container.streams)
-        if not any(stream.type in {"video", "audio"} for stream in streams):
+        streams = tuple(_stream(stream, container, counts, layouts) for stream in container.streams)
+        for stream in streams:
+            if stream.type == "video" and stream.codec is None:
+                raise BadInputError(name, f"the codec of stream {stream.index} is not known")
+        if not any(stream.type in {"video", "audio"} and stream.codec for stream in streams):
             raise BadInputError(name, "it has neither pictures nor sound")
         rotated = _with_rotations(path, name, streams)
         codes = [stream.time_code for stream in rotated if stream.time_code]
@@ -98,8 +102,8 @@ def _frame_counts(container: InputContainer, path: str) -> dict[int, int]:
     unknown = [stream for stream in videos if stream.index not in counts]
     if unknown and Path(path).stat().st_size <= COUNTED_UP_TO_BYTES:
         counts |= {stream.index: 0 for stream in unknown}
-        for packet in container.demux(unknown):
-            counts[packet.stream_index] += bool(packet.size)
+        for index, packet in packets(container, unknown):
+            counts[index] += bool(packet.size)
     return counts
 
 
@@ -117,7 +121,7 @@ def _type(stream: Any) -> str:
     return str(stream.type or "data")
 
 
-def _stream(stream: Any, container: InputContainer, counts: dict[int, int]) -> MediaStream:
+def _stream(stream: Any, container: InputContainer, counts: dict[int, int], layouts: dict[int, str]) -> MediaStream:
     from av.stream import Disposition
 
     context = stream.codec_context
@@ -137,13 +141,15 @@ def _stream(stream: Any, container: InputContainer, counts: dict[int, int]) -> M
         "is_default": bool(stream.disposition & Disposition.default),
         "tags": _tags(stream.metadata),
     }
+    if context is None:
+        return MediaStream(**facts)
     if stream.type == "video":
         facts |= _video_facts(stream) | {"frame_count": counts.get(stream.index)}
     elif stream.type == "audio":
         facts |= {
             "sample_rate": context.sample_rate or None,
             "channel_count": context.channels or None,
-            "channel_layout": _layout(context),
+            "channel_layout": layouts.get(stream.index) or _layout(context),
             "sample_format": context.format.name if context.format else None,
         }
     return MediaStream(**facts)
@@ -185,10 +191,11 @@ def _with_rotations(path: str, name: str, streams: tuple[MediaStream, ...]) -> t
     for position, stream in enumerate(streams):
         if stream.type == "video":
             with opened(path, name) as container:
-                frame = next(iter(container.decode(container.streams[stream.index])), None)
+                read = packets(container, [container.streams[stream.index]])
+                frame: Any = next((frame for _, packet in read for frame in decoded(packet) or ()), None)
                 if frame is None:
                     raise BadInputError(name, f"no frame of stream {stream.index} can be decoded")
-                turned[position] = replace(stream, rotation=round(frame.rotation) or None)  # type: ignore[union-attr]
+                turned[position] = replace(stream, rotation=round(frame.rotation) or None)
     return tuple(turned)
 
 

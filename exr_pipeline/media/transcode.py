@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.frame_rates import nominal_frame_rate
-from exr_pipeline.media.opening import opened
+from exr_pipeline.media.channels import StereoMixer, are_tracks
+from exr_pipeline.media.opening import decoded, opened, packets
 from exr_pipeline.media.picture_graph import PictureGraph, kept_tags, made_colour_space, shown_size
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ _BACK_SECONDS: Final = 2
 _TIME_CODE: Final = re.compile(r"\d\d:\d\d:\d\d[:;]\d\d")
 _MICROSECONDS: Final = 1_000_000
 _LIMITED: Final = 1
+_TRACKS: Final = "the sound has many channels without names: odd ones are heard left, even ones right"
 
 
 @dataclass
@@ -79,7 +81,7 @@ def transcode(path: str, name: str, media: MediaProbe, target: Path, box: Size) 
             start = Fraction(source.start_time or 0, _MICROSECONDS)
             video, audio = media.first("video"), media.first("audio")
             pictures = None if video is None else _Pictures(source, output, video, media, box, start)
-            sound = None if audio is None else _Sound(source, output, audio, start)
+            sound = None if audio is None else _Sound(name, output, audio, start)
             tracks: dict[int, _Pictures | _Sound] = {
                 track.index: track for track in (pictures, sound) if track is not None
             }
@@ -88,8 +90,8 @@ def transcode(path: str, name: str, media: MediaProbe, target: Path, box: Size) 
             raise BadInputError(name, f"no frame of stream {pictures.index} can be decoded")
         if pictures is None and sound is not None and not sound.samples:
             raise BadInputError(name, f"no sound of stream {sound.index} can be decoded")
-    if pictures is not None:
-        warnings += pictures.warnings
+    for track in tracks.values():
+        warnings += track.warnings
     seconds = float(pictures.count / pictures.rate) if pictures is not None else sound.seconds if sound else 0.0
     stated = media.duration_seconds or 0.0
     if seconds < 0.9 * stated - 1:
@@ -106,18 +108,12 @@ def transcode(path: str, name: str, media: MediaProbe, target: Path, box: Size) 
 
 
 def _run(source: InputContainer, output: OutputContainer, tracks: dict[int, Any]) -> list[str]:
-    import av
-
     damaged = 0
-    streams = [source.streams[index] for index in tracks]
-    for packet in source.demux(streams):
-        try:
-            frames = packet.decode()
-        except (av.error.InvalidDataError, av.error.EOFError):
-            damaged += 1
-            continue
-        for frame in frames:
-            for made in tracks[packet.stream_index].take(frame):
+    for index, packet in packets(source, [source.streams[index] for index in tracks]):
+        frames = decoded(packet)
+        damaged += frames is None
+        for frame in frames or ():
+            for made in tracks[index].take(frame):
                 output.mux(made)
     for track in tracks.values():
         for made in track.finish():
@@ -195,13 +191,14 @@ class _Pictures:
 class _Sound:
     """The sound of a proxy."""
 
-    def __init__(self, source: InputContainer, output: OutputContainer, facts: MediaStream, start: Fraction) -> None:
-
+    def __init__(self, name: str, output: OutputContainer, facts: MediaStream, start: Fraction) -> None:
         self.index = facts.index
         self.samples = 0
         self._rate = facts.sample_rate if facts.sample_rate in _AUDIO_RATES else 48_000
         self._layout = "mono" if facts.channel_count == 1 else "stereo"
         self._start = start
+        self.warnings = [_TRACKS] if are_tracks(facts.channel_layout, facts.channel_count) else []
+        self._mixer = StereoMixer(name, facts.channel_layout)
         self._graph: Any = None
         self._key: tuple[object, ...] = ()
         self._stream: Any = output.add_stream("aac", rate=self._rate, layout=self._layout)
@@ -215,6 +212,7 @@ class _Sound:
         return self.samples / self._rate
 
     def take(self, frame: Any) -> Iterator[Any]:
+        frame = self._mixer.mixed(frame)
         key = (frame.sample_rate, frame.format.name, frame.layout.name, frame.time_base)
         if self._graph is not None and key != self._key:
             yield from self._drain()

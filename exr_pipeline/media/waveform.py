@@ -6,12 +6,13 @@ Belongs here: measuring and drawing. Not here: encoding the picture.
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.media.opening import opened
+from exr_pipeline.media.channels import Interleaver
+from exr_pipeline.media.opening import decoded, opened, packets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -52,21 +53,13 @@ class Peaks:
 
 def measured(path: str, name: str, stream: MediaStream) -> Peaks:
     """The peaks of an audio stream over all its channels. Raises `BadInputError` if nothing can be decoded."""
-    import av
-
     peaks = Peaks()
     with opened(path, name) as container:
-        source: Any = container.streams[stream.index]
-        resampler = av.AudioResampler(format="fltp")
-        for packet in container.demux(source):
-            try:
-                frames = packet.decode()
-            except (av.error.InvalidDataError, av.error.EOFError):
-                continue
-            for frame in frames:
-                for converted in resampler.resample(frame):
-                    values = np.nan_to_num(converted.to_ndarray(), nan=0.0, posinf=1.0, neginf=-1.0)
-                    peaks.add(np.abs(values).max(axis=0))
+        interleaver = Interleaver(name)
+        for _, packet in packets(container, [container.streams[stream.index]]):
+            for frame in decoded(packet) or ():
+                values = np.nan_to_num(interleaver.samples(frame), nan=0.0, posinf=1.0, neginf=-1.0)
+                peaks.add(np.abs(values).max(axis=1))
     if not peaks.samples:
         raise BadInputError(name, f"no sound of stream {stream.index} can be decoded")
     return peaks

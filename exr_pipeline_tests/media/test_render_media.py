@@ -254,3 +254,21 @@ def test_memory_does_not_grow_with_the_length_of_a_movie(tmp_path: Path) -> None
         used.append(json.loads(ended.stdout))
     assert [seconds for seconds, _ in used] == [1.0, 10.0]
     assert used[1][1] - used[0][1] < 20_000, "kilobytes"
+
+
+def test_a_movie_whose_sound_comes_first_keeps_its_last_frames(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        sound_stream: Any = container.add_stream("aac", rate=48_000, layout="stereo")
+        stream: Any = container.add_stream("libx264", rate=24, options={"bf": "3"})
+        stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+        silence = av.AudioFrame.from_ndarray(np.zeros((2, 24_000), np.float32), format="fltp", layout="stereo")
+        silence.sample_rate, silence.pts, silence.time_base = 48_000, 0, Fraction(1, 48_000)
+        container.mux(sound_stream.encode(silence))
+        for index in range(12):
+            frame = av.VideoFrame.from_ndarray(numbered(index, (160, 96)), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 24)
+            container.mux(stream.encode(frame))
+        container.mux([*sound_stream.encode(None), *stream.encode(None)])
+    _, target = rendered(path)
+    assert [number_of(frame) for frame in decoded(target)] == list(range(12))
