@@ -219,7 +219,7 @@ def _provenance(pictures: RenderedPictures, view: str) -> str:
 
 
 def _render(source: str, settings: Settings, chosen: PictureSettings, *, thumbnail: bool) -> RenderedPictures:
-    from exr_pipeline.pictures.render import render
+    from exr_pipeline.pictures import PicturePool
     from exr_pipeline.storage.objects import ObjectStorage
 
     location = existing(source)
@@ -229,7 +229,8 @@ def _render(source: str, settings: Settings, chosen: PictureSettings, *, thumbna
         if path is None:
             path = Path(folder) / "source"
             storage.download(location, path)
-        return render(str(path), location.url, thumbnail=thumbnail, proxy=not thumbnail, settings=chosen)
+        with PicturePool(replace(chosen, workers=1)) as pool:
+            return pool.submit(str(path), location.url, thumbnail=thumbnail, proxy=not thumbnail).result()
 
 
 def _write(target: str, data: bytes, content_type: str, media_type: str, settings: Settings) -> None:

@@ -155,8 +155,10 @@ def _provenance(pictures: RenderedPictures) -> str:
 @contextmanager
 def _rendered(source: str, settings: Settings, chosen: PictureSettings, *, proxy: bool) -> Iterator[RenderedPictures]:
     """The pictures of a movie or sound, whose proxy is a file for as long as the block runs."""
+    from exr_pipeline.ingest.media_files import render_timeout
     from exr_pipeline.media.probe import probe as probed
     from exr_pipeline.media.render import render_media
+    from exr_pipeline.pictures.pool import WorkerPool
     from exr_pipeline.storage.objects import ObjectStorage
 
     with (
@@ -165,8 +167,20 @@ def _rendered(source: str, settings: Settings, chosen: PictureSettings, *, proxy
     ):
         name = info.location.url
         target = str(Path(folder) / "proxy.mp4") if proxy else None
-        media = probed(str(path), name)
-        yield render_media(str(path), name, media, thumbnail=not proxy, proxy_path=target, settings=chosen)
+        with WorkerPool(workers=1, memory_mb=chosen.worker_memory_mb) as pool:
+            media = pool.call(probed, name, chosen.worker_timeout_seconds, str(path), name).result()
+            pictures = pool.call(
+                render_media,
+                name,
+                render_timeout(media, settings),
+                str(path),
+                name,
+                media,
+                thumbnail=not proxy,
+                proxy_path=target,
+                settings=chosen,
+            ).result()
+        yield pictures
 
 
 def _write(target: str, data: bytes | Path, content_type: str, media_type: str, settings: Settings) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.inspection.json import printable
 from exr_pipeline.pictures import interop_ids
 from exr_pipeline.pictures.picture_rules import SETTING as RULES_SETTING
 from exr_pipeline.pictures.picture_rules import UN_TONE_MAPPED, described
@@ -276,7 +277,8 @@ class ColourConfig:
 
     def resolve(self, name: str) -> str | None:
         """The config's own name of the colour space with this name, alias or role; None if there is none."""
-        space = self._config.getColorSpace(name)
+        # Names in files may hold bytes that are not text, which OCIO does not take.
+        space = self._config.getColorSpace(printable(name))
         return None if space is None else str(space.getName())
 
     def by_interop_id(self, name: str) -> str | None:
@@ -284,6 +286,7 @@ class ColourConfig:
 
         A space that the config lacks may be one of OCIO's own (`is_built_in`): this object's methods know it as well.
         """
+        name = printable(name)
         if name not in self._by_id:
             found = self._by_id[name] = interop_ids.find_space(self._config, name)
             if found is not None and found.is_built_in:
@@ -333,6 +336,7 @@ class ColourConfig:
 
     def by_file_rule(self, path: str) -> str | None:
         """The colour space that the config's file rules give to this path; None if only the default rule fits."""
+        path = printable(path)
         if self._config.filepathOnlyMatchesDefaultRule(path):
             return None
         return self.resolve(self._config.getColorSpaceFromFilepath(path)[0])

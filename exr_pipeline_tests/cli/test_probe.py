@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 import simplejpeg
 
@@ -51,9 +53,6 @@ def test_a_bad_file_among_good_ones_is_one_line_and_a_status(cli: Cli, home: Pat
 
 
 def test_a_still_is_probed_as_inspect_shows_renders(cli: Cli, home: Path) -> None:
-    import cv2
-    import numpy as np
-
     cv2.imwrite(str(home / "a.png"), np.zeros((36, 64, 3), np.uint8))
     facts = json.loads(cli("probe", "--json", "a.png").out)
     assert (facts["parts"][0]["width"], [channel["name"] for channel in facts["channels"]]) == (64, ["R", "G", "B"])
@@ -89,3 +88,32 @@ def test_movies_in_a_bucket_are_probed_and_rendered_there(
     info, data = storage.read(bucket.child("out/cut.mp4"))
     assert data[4:8] == b"ftyp"
     assert info.size > 1000
+
+
+@pytest.mark.usefixtures("cut")
+def test_thumbnail_proxy_and_probe_decode_in_workers_within_their_limits(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "a.exr").write_bytes(small_exr())
+    monkeypatch.setenv("EXR_PIPELINE_WORKER_TIMEOUT_SECONDS", "0.001")
+    for command in (("probe", "cut.mov"), ("proxy", "cut.mov", "out.mp4"), ("thumbnail", "a.exr", "out.jpg")):
+        result = cli(*command)
+        assert (result.status, result.out) == (1, "")
+        assert "took longer than 0.001 s" in result.error
+    assert not list(home.glob("out.*"))
+
+
+def test_damage_ends_a_command_with_one_line(cli: Cli, home: Path) -> None:
+    data = movie(home / "a.mp4", audio=None, frames=2).read_bytes()
+    (home / "a.mp4").write_bytes(data.replace(b"avc1", b"\xffvc1"))
+    for command in (("probe", "a.mp4"), ("thumbnail", "a.mp4", "out.jpg")):
+        result = cli(*command)
+        assert (result.status, result.out) == (1, "")
+        assert result.error.endswith("a.mp4: the codec of stream 0 is not known")
+
+
+def test_a_name_of_a_colour_space_that_is_not_text_is_no_reason_against_a_file(cli: Cli, home: Path) -> None:
+    data = small_exr(**{"oiio:ColorSpace": "AR____"})
+    (home / "a.exr").write_bytes(data.replace(b"AR____", b"AR\xff\xff\xff\xff"))
+    result = cli("thumbnail", "a.exr", "a.jpg")
+    assert result.status == 0, result.err
