@@ -1,0 +1,166 @@
+"""Damaged movies, sounds and pictures in bulk: `python -m fuzz.media [--mutations N] [--seed N] [--only NAME]`.
+
+Belongs here: whole files of each container, their damage, and what must hold: pictures, or a rejection with a reason
+of ours, within the limits of a worker. Not here: headers of OpenEXR and DPX (`campaign`), the changes themselves
+(`mutations`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import re
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from exr_pipeline.errors import BadInputError
+from exr_pipeline.media.probe import probe
+from exr_pipeline.media.render import render_media
+from exr_pipeline.pictures import PictureSettings
+from exr_pipeline.pictures.pool import PicturePool
+from exr_pipeline.sample.writers import ExrPart, exr_bytes, rgb_channels
+from exr_pipeline.settings import Settings
+from exr_pipeline.storage.locations import source_kind
+from exr_pipeline_tests.media.made import movie
+from fuzz.mutations import mutated
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Reasons that are not about the file but about what happened to the worker.
+UNTYPED: Final = re.compile(r"no picture could be made: |worker process died|worker processes died|took longer")
+_SMALL: Final[dict[str, Any]] = {"frames": 6, "rate": Fraction(24), "size": (64, 48)}
+_MOVIES: Final[dict[str, dict[str, Any]]] = {
+    "h264.mp4": {"time_code": "01:00:00:00", "rotation": 90},
+    "prores.mov": {"video": "prores_ks", "pixel_format": "yuv422p10le", "audio": "pcm_s16le"},
+    "animation.mov": {"video": "qtrle", "pixel_format": "rgb24", "audio": None},
+    "png.mov": {"video": "png", "pixel_format": "rgb24", "audio": None},
+    "ffv1.mkv": {"video": "ffv1", "audio": "flac"},
+    "vp9.webm": {"video": "libvpx-vp9", "audio": "libopus", "options": {"cpu-used": "8", "deadline": "realtime"}},
+    "mpeg4.avi": {"video": "mpeg4", "audio": "libmp3lame"},
+    "mpeg2.mxf": {"video": "mpeg2video", "pixel_format": "yuv422p", "audio": "pcm_s16le", "rate": Fraction(25)},
+    "h264.ts": {},
+    "mpeg2.mpg": {"video": "mpeg2video", "audio": "mp2", "rate": Fraction(25)},
+    "wmv.wmv": {"video": "wmv2", "audio": None},
+    "flv.flv": {"video": "flv", "audio": "aac"},
+}
+_SOUNDS: Final = {
+    "pcm.wav": "pcm_s24le",
+    "flac.flac": "flac",
+    "mp3.mp3": "libmp3lame",
+    "aac.m4a": "aac",
+    "opus.ogg": "libopus",
+    "pcm.aif": "pcm_s16be",
+    "pcm.caf": "pcm_s16be",
+}
+
+
+def whole_files(folder: Path) -> dict[str, bytes]:
+    """A small valid file of each container and kind of picture, by name."""
+    files = {}
+    for name, options in _MOVIES.items():
+        files[name] = movie(folder / name, **{**_SMALL, **options}).read_bytes()
+    for name, codec in _SOUNDS.items():
+        files[name] = movie(folder / name, **{**_SMALL, "video": None, "audio": codec}).read_bytes()
+    return files | _stills()
+
+
+def _stills() -> dict[str, bytes]:
+    import cv2
+
+    y, x = np.mgrid[0:48, 0:64].astype(np.float32)
+    rgb = np.stack([x / 64, y / 48, np.full_like(x, 0.2)], axis=-1)
+    small = (rgb * 255).astype(np.uint8)
+    files = {
+        name: cv2.imencode(name[name.index(".") :], pixels)[1].tobytes()
+        for name, pixels in {
+            "a.png": np.dstack([small, small[:, :, 0]]),
+            "deep.png": small.astype(np.uint16) * 257,
+            "a.jpg": small,
+            "a.tif": small,
+            "float.tif": rgb,
+        }.items()
+    }
+    for compression in ("none", "zip", "piz", "dwaa", "b44"):
+        part = ExrPart(
+            rgb_channels(rgb), attributes={"framesPerSecond": Fraction(24), "comments": "x"}, compression=compression
+        )
+        files[f"{compression}.exr"] = exr_bytes([part])
+    return files
+
+
+def mutations(files: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """`count` damaged copies of each file: half of them damaged near the start, half anywhere, some cut."""
+    for name, data in sorted(files.items()):
+        generator = random.Random(f"{seed} {name}")  # noqa: S311 - repeatable, not secret
+        for index in range(count):
+            damaged = mutated(data, generator, reach=512 if index % 2 else len(data))
+            if index % 8 == 7:
+                damaged = damaged[: generator.randrange(1, len(damaged) + 1)]
+            yield f"{index}.{name}", damaged
+
+
+def examine(pool: PicturePool, path: Path, settings: PictureSettings, data: bytes) -> str:
+    """How a file of these bytes at `path` is taken: `accepted`, or the reason of its rejection."""
+    path.write_bytes(data)
+    timeout = settings.worker_timeout_seconds
+    try:
+        if source_kind(path.name) in {"movie", "audio"}:
+            media = pool.call(probe, path.name, timeout, str(path), path.name).result()
+            target = str(path.with_suffix(".proxy"))
+            kwargs = {"thumbnail": True, "proxy_path": target, "settings": settings}
+            pool.call(render_media, path.name, timeout, str(path), path.name, media, **kwargs).result()
+        else:
+            pool.submit(str(path), path.name).result()
+    except BadInputError as error:
+        return error.reason
+    finally:
+        path.unlink()
+        path.with_suffix(".proxy").unlink(missing_ok=True)
+    return "accepted"
+
+
+def main() -> None:
+    """Judge what the command asks for; print the findings, and how many were taken how."""
+    parser = argparse.ArgumentParser(description="Judge damaged movies, sounds and pictures.")
+    parser.add_argument("--mutations", type=int, default=50, help="how many damaged copies of each file")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--only", default="", help="files whose names hold this text")
+    parser.add_argument("--keep", type=Path, help="a folder for the files of the findings")
+    arguments = parser.parse_args()
+    settings = PictureSettings.from_settings(Settings(workers=2, worker_timeout_seconds=60))
+    started = time.perf_counter()
+    outcomes: Counter[str] = Counter()
+    with tempfile.TemporaryDirectory() as folder, PicturePool(settings) as pool, ThreadPoolExecutor(2) as threads:
+        whole = Path(folder) / "whole"
+        whole.mkdir()
+        files = {name: data for name, data in whole_files(whole).items() if arguments.only in name}
+
+        def judge(case: tuple[str, bytes]) -> None:
+            name, data = case
+            path = Path(folder) / name
+            reason = examine(pool, path, settings, data)
+            if UNTYPED.search(reason):
+                sys.stdout.write(f"{name}: {reason}\n")
+                sys.stdout.flush()
+                if arguments.keep:
+                    (arguments.keep / name).write_bytes(data)
+                outcomes["findings"] += 1
+            outcomes["accepted" if reason == "accepted" else "rejected"] += 1
+
+        for _ in threads.map(judge, mutations(files, arguments.mutations, arguments.seed)):
+            pass
+    sys.stdout.write(json.dumps({**outcomes, "seconds": round(time.perf_counter() - started, 1)}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
