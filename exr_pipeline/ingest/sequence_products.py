@@ -23,7 +23,8 @@ from exr_pipeline.storage.locations import Location, output_location
 from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
+    from decimal import Decimal
     from types import TracebackType
 
     from exr_pipeline.movies.sequence_movie import MovieProgress, MovieResult
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from exr_pipeline.tables.store import TableStore
 
 
-_MISSING_LISTED: Final = 10_000
+_FRAMES_LISTED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,17 @@ class Wanted:
     movie: bool = True
     contact_sheet: bool = True
     filmstrip: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PixelFindings:
+    """What is wrong with pixels of a sequence, by the numbers of its frames, as their own ingest found it.
+
+    Frames without a row, or without pictures, are in neither.
+    """
+
+    black: tuple[Decimal, ...] = ()
+    nonfinite: tuple[Decimal, ...] = ()
 
 
 @dataclass(slots=True)
@@ -57,6 +69,7 @@ class SequenceProducts:
     state: str = RETRYABLE
     reason: str | None = None
     sequence: Sequence | None = None
+    pixels: PixelFindings = PixelFindings()
     movie: MovieResult | None = None
     movie_at: Location | None = None
     movie_bytes: int = 0
@@ -117,10 +130,22 @@ class SequenceMaker:
         except RetryableError as error:
             products.reason = str(error)
         else:
+            products.pixels = self._pixel_findings(products.sequence)
             self._make_all(products, products.sequence, wanted, on_progress)
         products.seconds = time.monotonic() - started
         self._write_row(products, wanted)
         return products
+
+    def _pixel_findings(self, sequence: Sequence) -> PixelFindings:
+        columns = ("s3_key", "nan_pixels", "inf_pixels", "is_black")
+        locations = [frame.location for frame in sequence.frames]
+        rows = self._tables.read("proxy_outputs", columns=columns, locations=locations).to_pylist()
+        row_of = {row["s3_key"]: row for row in rows}
+        found = [(frame.number, row) for frame in sequence.frames if (row := row_of.get(frame.location.key))]
+        return PixelFindings(
+            black=tuple(number for number, row in found if row["is_black"]),
+            nonfinite=tuple(number for number, row in found if row["nan_pixels"] or row["inf_pixels"]),
+        )
 
     def _make_all(
         self,
@@ -227,7 +252,9 @@ def sequence_row(
         "first_frame": str(sequence.first),
         "last_frame": str(sequence.last),
         "frame_count": len(sequence),
-        "missing_frames": _ranges(sequence) or None,
+        "missing_frames": _ranges(sequence.missing()) or None,
+        "black_frames": _ranges(products.pixels.black) or None,
+        "nonfinite_frames": _ranges(products.pixels.nonfinite) or None,
     }
     if wanted.movie:
         row |= _movie_columns(products, movie)
@@ -291,11 +318,11 @@ def _movie_columns(products: SequenceProducts, movie: MovieResult | None) -> dic
     }
 
 
-def _ranges(sequence: Sequence) -> str:
-    """The missing frames as ranges: `1005-1007,1010`."""
+def _ranges(numbers: Iterable[Decimal | int]) -> str:
+    """Frame numbers as ranges: `1005-1007,1010`."""
     import fileseq
 
     # A stray number may leave millions missing.
-    missing = list(islice(sequence.missing(), _MISSING_LISTED + 1))
-    text = str(fileseq.FrameSet(missing[:_MISSING_LISTED]).frange) if missing else ""
-    return f"{text},…" if len(missing) > _MISSING_LISTED else text
+    listed = list(islice(numbers, _FRAMES_LISTED + 1))
+    text = str(fileseq.FrameSet(listed[:_FRAMES_LISTED]).frange) if listed else ""
+    return f"{text},…" if len(listed) > _FRAMES_LISTED else text

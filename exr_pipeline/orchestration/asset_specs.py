@@ -16,6 +16,7 @@ CHANNEL_FINGERPRINT: Final = dg.AssetKey("channel_fingerprint")
 THUMBNAIL: Final = dg.AssetKey("thumbnail")
 PROXY_MP4: Final = dg.AssetKey("proxy_mp4")
 PROXY_OUTPUTS: Final = dg.AssetKey("proxy_outputs")
+SEQUENCE_MP4: Final = dg.AssetKey("sequence_mp4")
 
 TABLE_IO: Final = "table_io"
 MEDIA_IO: Final = "media_io"

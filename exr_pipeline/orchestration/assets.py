@@ -7,6 +7,7 @@ import dagster as dg
 
 from exr_pipeline.orchestration.asset_specs import FILE_SPECS, MEDIA_IO, TABLE_IO
 from exr_pipeline.orchestration.sequence_assets import SEQUENCE_SPECS, SEQUENCES_PER_RUN, sequences_step
+from exr_pipeline.orchestration.sequence_checks import SEQUENCE_CHECK_SPECS
 from exr_pipeline.orchestration.step import ingest_step
 
 
@@ -41,6 +42,7 @@ def build_sequence_assets() -> dg.AssetsDefinition:
     @dg.multi_asset(
         name="make_sequences",
         specs=list(SEQUENCE_SPECS),
+        check_specs=list(SEQUENCE_CHECK_SPECS),
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=SEQUENCES_PER_RUN),
         required_resource_keys={"pipeline"},

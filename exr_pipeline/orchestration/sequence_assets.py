@@ -15,11 +15,12 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from exr_pipeline import __version__
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.ingest.sequence_watch import frames_hash
-from exr_pipeline.orchestration.asset_specs import SOURCE_FILE
+from exr_pipeline.orchestration.asset_specs import SEQUENCE_MP4, SOURCE_FILE
 from exr_pipeline.orchestration.event_batching import AssetEvent, announce, log_asset_events
 from exr_pipeline.orchestration.file_events import picture
 from exr_pipeline.orchestration.partitions import sequences_partitions
 from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
+from exr_pipeline.orchestration.sequence_checks import evaluate_sequence_checks
 from exr_pipeline.orchestration.step import Context, again_after_an_outage
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.schema import COLUMNS
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from exr_pipeline.movies.sheets import Sheet
     from exr_pipeline.orchestration.resources import Pipeline
 
-SEQUENCE_MP4: Final = dg.AssetKey("sequence_mp4")
 CONTACT_SHEET: Final = dg.AssetKey("contact_sheet")
 FILMSTRIP: Final = dg.AssetKey("filmstrip")
 SEQUENCE_ASSETS: Final = (SEQUENCE_MP4, CONTACT_SHEET, FILMSTRIP)
@@ -106,10 +106,13 @@ def sequences_step(
                     failed.append(products)
                     context.log.warning(f"{products.state}: {products.url}: {products.reason}")
                 context.log.info(f"{number}/{len(partition_keys)} sequences, the latest in {products.seconds:.1f} s")
+        if SEQUENCE_MP4 in assets:
+            for evaluation in evaluate_sequence_checks(pipeline.tables):
+                context.log_event(evaluation)  # type: ignore[arg-type]  # it takes them, its annotation lags behind
     except MisconfiguredError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:
-        raise dg.Failure(f"The tables could not be written: {error}", allow_retries=False) from error
+        raise dg.Failure(f"The tables could not be written or read: {error}", allow_retries=False) from error
     if failed:
         first = "; ".join(f"{products.url}: {products.reason}" for products in failed[:3])
         raise dg.Failure(

@@ -259,6 +259,8 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("still_view", "string", "Display and view of contact sheet and filmstrip"),
         Column("contact_sheet_encoder", "string", "Encoder of the contact sheet and its settings"),
         Column("filmstrip_encoder", "string", "Encoder of the filmstrip and its settings"),
+        Column("black_frames", "string", "Frames that are black all over, by their own rows, such as 1005-1007,1010"),
+        Column("nonfinite_frames", "string", "Frames with NaN or infinite pixels, by their own rows"),
     ),
 }
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import av
 import dagster as dg
+import numpy as np
 import pytest
 import simplejpeg
 import sqlalchemy as db
@@ -19,9 +20,11 @@ from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.partitions import SEQUENCES, sequences_partitions
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.run_now import make_sequences
+from exr_pipeline.orchestration.sequence_checks import SEQUENCE_CHECKS
 from exr_pipeline.orchestration.sequence_sensor import tick
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
 from exr_pipeline_tests.pictures.files import flat, write_rgb
+from exr_pipeline_tests.renders import with_bad_pixels
 from exr_pipeline_tests.services.processes import free_port
 
 
@@ -36,10 +39,16 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 class Shots(Workshop):
     """A workshop with ingested frames."""
 
-    def ingest(self, files: dict[str, bytes]) -> None:
+    def ingest(self, files: dict[str, bytes], asset: str = "exr_header") -> None:
         keys = self.put(files)
-        config = {"ops": {"ingest_selected_files": {"config": {"partitions": keys, "assets": ["exr_header"]}}}}
-        assert self.run("ingest_selection", run_config=config).success
+        config = {"ops": {"ingest_selected_files": {"config": {"partitions": keys, "assets": [asset]}}}}
+        self.run("ingest_selection", run_config=config)
+
+    def checks(self) -> dict[str, dg.AssetCheckEvaluation]:
+        """The latest evaluation of each check of sequence_mp4."""
+        keys = [dg.AssetCheckKey(dg.AssetKey("sequence_mp4"), check.name) for check in SEQUENCE_CHECKS]
+        records = self.instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+        return {key.name: record.event.dagster_event.asset_check_evaluation_data for key, record in records.items()}
 
     def tick(self, cursor: str | None = None, *, later: float = 60) -> Any:
         return tick(self.instance, self.pipeline, cursor, now=datetime.now(UTC) + timedelta(seconds=later))
@@ -239,6 +248,39 @@ def test_making_one_medium_again_keeps_what_the_row_says_of_the_others(shots: Sh
     assert len(shots.materializations("filmstrip")[key]) == 2
     assert len(shots.materializations("sequence_mp4")[key]) == 1
     assert make_sequences(shots.bucket, shots.pipeline.settings) == {}
+
+
+def test_gaps_and_bad_frames_are_asset_checks_that_pass_once_they_are_mended(
+    shots: Shots, frames: list[bytes], tmp_path: Path
+) -> None:
+    pixels = flat(64, 36, (0.2, 0.2, 0.2))
+    pixels[3, 4] = (np.nan, 0.2, np.inf)
+    black = write_rgb(tmp_path / "black.exr", flat(64, 36, (0, 0, 0))).read_bytes()
+    nonfinite = write_rgb(tmp_path / "nan.exr", pixels).read_bytes()
+    bad = {"a.1.exr": frames[0], "a.3.exr": black, "a.4.exr": nonfinite, "a.5.exr": with_bad_pixels()}
+    good = {"good/b.1.exr": frames[0], "good/b.2.exr": frames[1]}
+    shots.ingest(
+        {f"bad/{name}": data for name, data in bad.items()} | good,
+        "thumbnail",
+    )
+    make_sequences(shots.bucket, shots.pipeline.settings)
+
+    row = shots.rows()["a.#.exr"]
+    assert (row["missing_frames"], row["black_frames"], row["nonfinite_frames"]) == ("2", "3", "4")
+    found = shots.checks()
+    assert {name: (check.passed, check.severity.value) for name, check in found.items()} == {
+        "no_missing_frames": (False, "WARN"),
+        "frames_are_readable": (False, "ERROR"),
+        "no_black_frames": (False, "WARN"),
+        "pixels_are_finite": (False, "ERROR"),
+    }
+    assert found["no_black_frames"].description == "1 of 2 sequences"
+    (listed,) = found["no_black_frames"].metadata["sequences"].records
+    assert listed.data == {"uri": row["uri"], "frames": "3"}
+
+    shots.ingest({f"bad/a.{number}.exr": frames[number] for number in range(1, 6)}, "thumbnail")
+    make_sequences(shots.bucket, shots.pipeline.settings)
+    assert all(check.passed for check in shots.checks().values())
 
 
 def test_a_sequence_that_changes_while_a_run_is_at_it_is_looked_at_again(shots: Shots, frames: list[bytes]) -> None:
