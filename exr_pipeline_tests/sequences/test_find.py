@@ -185,13 +185,9 @@ def test_a_sequence_in_a_bucket_is_found_by_each_way_of_naming_it(storage: Objec
 
 
 # What other patterns, URLs, shells and regular expressions give a meaning to, and what they don't.
-ODD = st.one_of(
-    st.sampled_from(
-        "# ## @ @@ %d %04d %V %v $F $F4 <UDIM> %(UDIM)d %23 %2F % - -- 1- -1 1-2 1,2 9x 9: ( [ {0} \\".split()
-    ),
-    st.sampled_from("* + ? ^ $ | ~ ~~23 ' ; & é e\u0301 名 \U0001f3ac . .. _ v2 v002. r. a B".split(" ")),
-    st.sampled_from(" \t\n"),
-)
+PATTERN_LIKE = "# ## @ @@ %d %04d %V %v $F $F4 <UDIM> %(UDIM)d %23 %2F % - -- 1- -1 1-2 1,2 9x 9: ( [ {0} \\"
+SPECIAL = "* + ? ^ $ | ~ ~~23 ' ; & é e\u0301 名 \U0001f3ac . .. _ v2 v002. r. a B"
+ODD = st.sampled_from([*PATTERN_LIKE.split(), *SPECIAL.split(), " ", "\t", "\n"])
 PREFIXES = st.lists(ODD, min_size=1, max_size=5).map("".join)
 ENDS = st.sampled_from(["", ".", "_"])
 
