@@ -122,7 +122,9 @@ class Settings(BaseSettings):
         default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Picture worker processes per run."
     )
     worker_memory_mb: int = Field(4096, ge=1024, description="Address space a picture worker may use, in MiB.")
-    worker_timeout_seconds: float = Field(120.0, gt=0, description="Seconds a picture worker may spend on one file.")
+    worker_timeout_seconds: float = Field(
+        120.0, gt=0, description="Seconds of processor time a picture worker may spend on one file."
+    )
     movie_timeout_factor: float = Field(
         20.0, ge=0, description="Further seconds that a worker may spend on a movie for each second of its length."
     )

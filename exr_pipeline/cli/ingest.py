@@ -52,12 +52,22 @@ def ingest(
 
 def retry(
     prefix: Annotated[str, typer.Argument(help="Only files below this URL prefix or local folder.")] = "",
+    *,
+    doubtful: Annotated[
+        bool,
+        typer.Option(
+            "--doubtful",
+            help="Only files that an earlier version rejected when a worker was killed or suspended, the clock jumped, "
+            "or a disk was full.",
+        ),
+    ] = False,
 ) -> None:
     """Try again every file that is rejected, retryable, not finished or shown as failed, in one run."""
     from exr_pipeline.orchestration.run_now import retry_failed
 
     settings = load_settings()
-    report = with_progress(lambda listener: retry_failed(settings, url_prefix(prefix) if prefix else "", listener))
+    folder = url_prefix(prefix) if prefix else ""
+    report = with_progress(lambda listener: retry_failed(settings, folder, listener, doubtful=doubtful))
     if report.worked_on:
         summarise(report)
     else:

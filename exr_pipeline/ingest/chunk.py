@@ -21,8 +21,11 @@ from exr_pipeline.ingest.in_flight import InFlight
 from exr_pipeline.ingest.media_files import is_media, make_media
 from exr_pipeline.ingest.products import FileProducts, MediaWriter, delete_media, last_known, rows_of, write_media
 from exr_pipeline.ingest.read_header import HeaderReader, headers_at_once, inspect_local, source_file
+from exr_pipeline.pictures.pool import WorkerLostError
 from exr_pipeline.storage.locations import output_locations
+from exr_pipeline.storage.machine_errors import machine_trouble
 from exr_pipeline.storage.store_errors import MissingObjectError
+from exr_pipeline.storage.verify import verify_copy
 from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
@@ -267,7 +270,7 @@ class ChunkIngest:
             try:
                 while not stopped and (location := await queue.take()) is not None:
                     products = await self._file(location, wanted, spool, headers)
-                    if products.state == RETRYABLE and not last:
+                    if products.state == RETRYABLE and not last and not products.was_tried_alone:
                         again.append(location)
                         continue
                     finished.append(products)
@@ -306,9 +309,10 @@ class ChunkIngest:
             products.is_gone = isinstance(error, MissingObjectError)
         except RetryableError as error:
             products.state, products.reason = RETRYABLE, str(error).removeprefix(f"{location.url}: ")
+            products.was_tried_alone = isinstance(error, WorkerLostError)
         except OSError as error:
             # This machine's disk is full, or a local file went away while it was read.
-            products.state, products.reason = RETRYABLE, f"not read: {error.strerror}"
+            products.state, products.reason = RETRYABLE, machine_trouble(error) or f"not read: {error.strerror}"
         return products
 
     async def _with_pixels(self, products: FileProducts, wanted: Wanted, spool: Path) -> None:
@@ -325,14 +329,12 @@ class ChunkIngest:
             else:
                 info = await self._storage.head_async(location)
             products.source = source_file(info)
-            with self._in_flight.at_workers():
-                if is_media(location):
-                    await make_media(products, path, proxy_path, wanted, self._pool, self._settings)
-                else:
-                    products.inspection = await asyncio.to_thread(inspect_local, path, products.source)
-                    products.pictures = await asyncio.wrap_future(
-                        self._pool.submit(str(path), location.url, thumbnail=wanted.thumbnail, proxy=wanted.proxy)
-                    )
+            try:
+                with self._in_flight.at_workers():
+                    await self._inspect_and_render(products, path, proxy_path, wanted)
+            except BadInputError:
+                await asyncio.to_thread(verify_copy, self._storage, info, path)
+                raise
             if spooled is None and (await self._storage.head_async(location)).etag != info.etag:
                 raise RetryableError(f"{location.url}: changed while it was read")
             if products.pictures is not None:
@@ -344,6 +346,17 @@ class ChunkIngest:
                 spooled.unlink(missing_ok=True)
             if is_media(location):
                 proxy_path.unlink(missing_ok=True)
+
+    async def _inspect_and_render(self, products: FileProducts, path: Path, proxy_path: Path, wanted: Wanted) -> None:
+        assert self._pool is not None
+        assert products.source is not None
+        if is_media(products.location):
+            await make_media(products, path, proxy_path, wanted, self._pool, self._settings)
+            return
+        products.inspection = await asyncio.to_thread(inspect_local, path, products.source)
+        products.pictures = await asyncio.wrap_future(
+            self._pool.submit(str(path), products.location.url, thumbnail=wanted.thumbnail, proxy=wanted.proxy)
+        )
 
     async def _write_rows(self, batch: Sequence[FileProducts]) -> set[Location]:
         """Write the rows; returns files whose media another run made of a newer version before these were stored."""

@@ -41,7 +41,8 @@ class FileProducts:
 
     `source` is the version that was met (None if the file could not be looked up). `inspection` is what is known of a
     picture, `media` of a movie or sound; both are None if it could not be read.
-    `pictures` and `outputs` are None if none were wanted or made. `is_gone` says that there is no such file.
+    `pictures` and `outputs` are None if none were wanted or made. `is_gone` says that there is no such file,
+    `was_tried_alone` that its worker was lost a second time when no other was at work: there is no use in a third now.
     """
 
     location: Location
@@ -53,6 +54,7 @@ class FileProducts:
     outputs: OutputLocations | None = None
     media: MediaProbe | None = None
     is_gone: bool = False
+    was_tried_alone: bool = False
 
 
 class MediaWriter(Protocol):

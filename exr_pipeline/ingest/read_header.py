@@ -10,9 +10,10 @@ import resource
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from exr_pipeline.errors import RetryableError
+from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.exr import NeedMoreBytes
 from exr_pipeline.inspection import SourceFile, inspect_bytes
+from exr_pipeline.storage.verify import verify_start
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,18 +68,23 @@ class HeaderReader:
     async def inspect(self, source: SourceFile, data: bytes) -> Inspection:
         """Inspect a file of which the first bytes are here, reading on as far as the header goes and no further.
 
-        Raises `BadInputError`, and `RetryableError` if the file changes in the meantime.
+        Raises `BadInputError` once it is sure that these are the file's bytes, `RetryableError` if they are not, or
+        if the file changes in the meantime.
         """
         try:
             return inspect_bytes(data, source)
         except NeedMoreBytes as error:
             async with self._long:
                 return await self._inspect_long(source, data, error)
+        except BadInputError:
+            await self._verify(source, data)
+            raise
 
     async def _inspect_long(self, source: SourceFile, data: bytes, error: NeedMoreBytes) -> Inspection:
         while True:
             missing = min(max(error.needed, len(data) + FIRST_READ_BYTES), source.size_bytes) - len(data)
             if missing <= 0:
+                await self._verify(source, data)
                 raise error
             info, more = await self._storage.read_range_async(source.location, len(data), missing)
             if info.etag != source.etag:
@@ -88,6 +94,12 @@ class HeaderReader:
                 return inspect_bytes(data, source)
             except NeedMoreBytes as again:
                 error = again
+            except BadInputError:
+                await self._verify(source, data)
+                raise
+
+    async def _verify(self, source: SourceFile, data: bytes) -> None:
+        await verify_start(self._storage, source.location, source.etag, source.size_bytes, data)
 
 
 def inspect_local(path: Path, source: SourceFile) -> Inspection:

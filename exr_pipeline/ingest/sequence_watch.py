@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from exr_pipeline.ingest.doubtful import DOUBTFUL
 from exr_pipeline.sequences.find import find_sequences
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.object_info import ObjectInfo
@@ -85,15 +86,22 @@ def sequences_in(tables: TableStore, folder: Location, *, udim: str) -> list[Seq
 
 
 def outdated(tables: TableStore, sequences: list[Sequence]) -> list[Sequence]:
-    """Those of the sequences whose media are not made, are of other frames, or could not be made for lack of access."""
+    """Those of the sequences whose media are not made, are of other frames, or could not be made for lack of access.
+
+    So are those that lack frames, or were rejected, for a reason that is no evidence against a file.
+    """
     if not sequences:
         return []
     rows = tables.read(
         "sequence_outputs",
-        columns=("bucket", "sequence_path", "frames_hash", "state"),
+        columns=("bucket", "sequence_path", "frames_hash", "state", "reason", "unreadable_frames"),
         locations=[sequence.location for sequence in sequences],
     ).to_pylist()
-    made = {(row["bucket"], row["sequence_path"]): row["frames_hash"] for row in rows if row["state"] != RETRYABLE}
+    made = {
+        (row["bucket"], row["sequence_path"]): row["frames_hash"]
+        for row in rows
+        if row["state"] != RETRYABLE and not DOUBTFUL.search(f"{row['reason']} {row['unreadable_frames']}")
+    }
     return [
         sequence
         for sequence in sequences

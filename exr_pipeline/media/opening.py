@@ -5,12 +5,12 @@ Belongs here: which containers are let in, decoding past damage, and errors as o
 
 from __future__ import annotations
 
-import errno
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.media.channels import own_order
+from exr_pipeline.storage.machine_errors import machine_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +23,6 @@ _CONTAINERS: Final = (
     *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mxf", "mxf_opatom", "mpeg", "mpegts"),
     *("asf", "flv", "ogg", "wav", "w64", "flac", "mp3", "aac", "aiff", "caf", "gxf"),
 )
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 
 
 @contextmanager
@@ -31,7 +30,7 @@ def opened(path: str, name: str, *, layouts: dict[int, str] | None = None) -> It
     """The container in a local file; errors of libav within the block become `BadInputError` of `name`.
 
     Layouts of sound that list their channels are taken off the streams, and put into `layouts` by the stream's index.
-    A full disk is a `RetryableError`.
+    A full disk and the like are `RetryableError`, and memory that it does not get `MemoryError`.
     """
     import av
 
@@ -45,9 +44,9 @@ def opened(path: str, name: str, *, layouts: dict[int, str] | None = None) -> It
     except av.error.MemoryError:
         raise
     except av.error.FFmpegError as error:
+        if trouble := machine_trouble(error):
+            raise RetryableError(f"{name}: {trouble}") from error
         reason = (error.strerror or type(error).__name__).lower()
-        if error.errno in _NO_ROOM:
-            raise RetryableError(f"{name}: {reason}") from error
         raise BadInputError(name, f"not a movie or sound that can be read: {reason}") from error
     except EOFError as error:
         raise BadInputError(name, "not a movie or sound that can be read: it ends too early") from error

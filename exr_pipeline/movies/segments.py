@@ -21,7 +21,10 @@ from exr_pipeline.errors import BadInputError, ExrPipelineError, RetryableError
 from exr_pipeline.movies.burn_in import with_burn_in, with_mark
 from exr_pipeline.movies.encoder import MovieWriter
 from exr_pipeline.movies.time_code import to_text
+from exr_pipeline.pictures.pool import processor_limit
 from exr_pipeline.pictures.still import Size
+from exr_pipeline.storage.machine_errors import machine_trouble
+from exr_pipeline.storage.verify import verify_copy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -37,13 +40,14 @@ if TYPE_CHECKING:
     from exr_pipeline.pictures.picture_settings import PictureSettings
     from exr_pipeline.pictures.shown import ShownPicture
     from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.object_info import ObjectInfo
     from exr_pipeline.storage.objects import ObjectStorage
 
 MissingPolicy = Literal["error", "hold", "black"]
 
 _FETCHED_AHEAD: Final = 4
 _DECODED_AHEAD: Final = 2
-_PROGRESS: Final = struct.Struct("<qq")
+_PROGRESS: Final = struct.Struct("<qqq")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,13 +111,14 @@ class SegmentReport:
 
 
 class Progress(NamedTuple):
-    """How far a worker is: frames encoded, and the place of the frame it is decoding (None while it fetches).
+    """How far a worker is: frames encoded, the place of the frame it is decoding (None while it fetches), its process.
 
-    Places count the frames of `before` first.
+    Places count the frames of `before` first. The process id is 0 while none has begun.
     """
 
     done: int
     decoding: int | None
+    worker: int = 0
 
 
 class ProgressFile:
@@ -140,7 +145,7 @@ class ProgressFile:
         os.close(self._file)
 
     def _write(self) -> None:
-        os.pwrite(self._file, _PROGRESS.pack(self._done, self._decoding), 0)
+        os.pwrite(self._file, _PROGRESS.pack(self._done, self._decoding, os.getpid()), 0)
 
     @staticmethod
     def read(path: Path) -> Progress:
@@ -151,8 +156,8 @@ class ProgressFile:
             data = b""
         if len(data) != _PROGRESS.size:
             return Progress(0, None)
-        done, decoding = _PROGRESS.unpack(data)
-        return Progress(done, decoding if decoding >= 0 else None)
+        done, decoding, worker = _PROGRESS.unpack(data)
+        return Progress(done, decoding if decoding >= 0 else None, worker)
 
 
 _opened: list[tuple[Settings, ObjectStorage]] = []
@@ -176,6 +181,7 @@ class FrameFiles:
         self._storage = storage
         self._threads = ThreadPoolExecutor(_FETCHED_AHEAD, thread_name_prefix="fetch")
         self._fetching: dict[int, Future[Path]] = {}
+        self._fetched: dict[int, ObjectInfo] = {}
         self._next = 0
 
     def __enter__(self) -> Self:
@@ -216,14 +222,25 @@ class FrameFiles:
         if frame.etag and self._storage.local_path(frame.location) is not None:
             self._compare(frame, self._storage.head(frame.location).etag)
 
+    def verify(self, place: int) -> None:
+        """Raises `RetryableError` unless the bytes of a frame that was read are the file's own."""
+        frame = self._frames[place]
+        assert frame.location is not None
+        local = self._storage.local_path(frame.location)
+        if local is not None:
+            verify_copy(self._storage, self._storage.head(frame.location), local)
+        elif place in self._fetched:
+            verify_copy(self._storage, self._fetched[place], self._spool / str(place))
+
     def _fetch(self, place: int) -> None:
         frame = self._frames[place]
         if frame.location is not None and not frame.problem:
-            self._fetching[place] = self._threads.submit(self._download, frame, self._spool / str(place))
+            self._fetching[place] = self._threads.submit(self._download, place, frame, self._spool / str(place))
 
-    def _download(self, frame: PlannedFrame, path: Path) -> Path:
+    def _download(self, place: int, frame: PlannedFrame, path: Path) -> Path:
         assert frame.location is not None
-        self._compare(frame, self._storage.download(frame.location, path).etag)
+        info = self._fetched[place] = self._storage.download(frame.location, path)
+        self._compare(frame, info.etag)
         return path
 
     @staticmethod
@@ -244,9 +261,15 @@ def show_frame(files: FrameFiles, place: int, frame: PlannedFrame, reading: Read
         how = {"medium": "video", "even_sides": True, "with_alpha": reading.with_alpha, **how}
         shown = show(str(path), name, box=reading.box, settings=reading.pictures, **how)
         files.check(place)
+    except BadInputError:
+        files.verify(place)
+        raise
     except ExrPipelineError:
         raise
     except Exception as error:
+        if trouble := machine_trouble(error):
+            raise RetryableError(f"{name}: {trouble}") from error
+        files.verify(place)
         # Whatever a library says of one file, its neighbours go on.
         reason = " ".join(str(error).split())
         raise BadInputError(name, f"no picture could be made: {type(error).__name__}: {reason}") from error
@@ -370,7 +393,9 @@ class _Encoding:
             try:
                 self._files.path(place)
                 self._progress.decoding(place)
-                return show_frame(self._files, place, frame, self._segment.reading)
+                reading = self._segment.reading
+                with processor_limit(reading.pictures.worker_timeout_seconds):
+                    return show_frame(self._files, place, frame, reading)
             except BadInputError as error:
                 return error
             finally:

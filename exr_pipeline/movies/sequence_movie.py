@@ -25,6 +25,7 @@ from exr_pipeline.movies.encoder import join
 from exr_pipeline.movies.planned import PlannedFrame, planned_frames
 from exr_pipeline.movies.segments import (
     MissingPolicy,
+    Progress,
     ProgressFile,
     Reading,
     Reference,
@@ -37,7 +38,14 @@ from exr_pipeline.movies.segments import (
 from exr_pipeline.movies.time_code import can_drop, counted_rate, to_frames, to_text
 from exr_pipeline.pictures.movie import DEFAULT_RATE
 from exr_pipeline.pictures.picture_settings import PictureSettings
-from exr_pipeline.pictures.pool import WorkerEndedError, WorkerPool, given_or_own
+from exr_pipeline.pictures.pool import (
+    AwakeClock,
+    WorkerEndedError,
+    WorkerLostError,
+    WorkerPool,
+    clock_limit,
+    given_or_own,
+)
 from exr_pipeline.pictures.still import Size
 
 if TYPE_CHECKING:
@@ -59,6 +67,7 @@ _BEFORE: Final = 8
 _LOOK_SECONDS: Final = 0.05
 _UNEXPLAINED: Final = 3
 _KEPT_SECONDS: Final = 7 * 86400.0
+_UNSEEN: Final = Progress(0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,9 +225,10 @@ class _Job:
     report: SegmentReport | None = None
     segment: Segment | None = None
     future: Future[SegmentReport] | None = None
-    seen: tuple[int, int | None] = (0, None)
+    seen: Progress = _UNSEEN
     seen_at: float = 0.0
     reason: str = ""
+    stood_still: int = 0
     unexplained: int = 0
 
 
@@ -247,6 +257,7 @@ class _Making:
         self._spools = 0
         self._told = -1
         self._frame_seconds = reading.pictures.worker_timeout_seconds
+        self._clock = AwakeClock()
 
     def movie(self, frames: list[PlannedFrame], rate: Fraction | None, out: Path, started: float) -> MovieResult:
         from exr_pipeline.pictures.render import library_versions
@@ -422,33 +433,38 @@ class _Making:
             drop_frame=plan.drop_frame,
             threads=plan.threads,
         )
-        job.seen, job.seen_at = (0, None), time.monotonic()
+        job.seen, job.seen_at = _UNSEEN, self._clock()
         job.future = self._pool.call(encode_segment, self._sequence.url, None, job.segment)
 
     def _watch(self, job: _Job) -> None:
-        """End a worker that has been at one frame for too long. Fetching has time limits of its own."""
+        """End a worker that stands still at one frame. Fetching, and the processor time of a frame, have own limits."""
         assert job.segment is not None
         assert job.future is not None
         seen = ProgressFile.read(job.segment.progress)
-        now = time.monotonic()
-        if seen != job.seen or seen.decoding is None:
+        now = self._clock()
+        # One that died is waiting for its second attempt.
+        if seen != job.seen or seen.decoding is None or not _is_alive(seen.worker):
             job.seen, job.seen_at = seen, now
-        elif now - job.seen_at > self._frame_seconds:
-            job.reason = f"took longer than {self._frame_seconds:g} s"
+        elif now - job.seen_at > clock_limit(self._frame_seconds):
             job.future.cancel()
 
     def _ended(self, frames: list[PlannedFrame], job: _Job) -> bool:
         """Keep what a worker made: True; note which frame it died of: False, the segment is to be begun again."""
         assert job.segment is not None
         assert job.future is not None
-        if not job.future.cancelled():
-            try:
-                report = job.future.result()
-            except WorkerEndedError as error:
-                job.reason = error.reason
-            else:
-                self._keep(job, report)
-                return True
+        if job.future.cancelled():
+            shutil.rmtree(job.segment.spool, ignore_errors=True)
+            job.stood_still += 1
+            if job.stood_still > 1:
+                raise WorkerLostError(self._sequence.url, "a worker process stood still at one frame, twice")
+            return False
+        try:
+            report = job.future.result()
+        except WorkerEndedError as error:
+            job.reason = error.reason
+        else:
+            self._keep(job, report)
+            return True
         place = ProgressFile.read(job.segment.progress).decoding
         shutil.rmtree(job.segment.spool, ignore_errors=True)
         reason = job.reason
@@ -476,7 +492,7 @@ class _Making:
     def _tell(self, jobs: list[_Job], found: int, began: float) -> None:
         if self._on_progress is None:
             return
-        done = sum(job.frames if job.report is not None else job.seen[0] for job in jobs)
+        done = sum(job.frames if job.report is not None else job.seen.done for job in jobs)
         total = sum(job.frames for job in jobs)
         if done == self._told:
             return
@@ -495,6 +511,14 @@ class _Making:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 @dataclass(frozen=True, slots=True)

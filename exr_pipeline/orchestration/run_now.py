@@ -15,10 +15,11 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from exr_pipeline.errors import RetryableError
+from exr_pipeline.ingest.doubtful import DOUBTFUL_SQL
 from exr_pipeline.ingest.watch import Candidate, needs_work
 from exr_pipeline.orchestration.instance import open_instance
 from exr_pipeline.storage.locations import Location, SourceRule
-from exr_pipeline.tables.schema import RETRYABLE
+from exr_pipeline.tables.schema import REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -114,9 +115,12 @@ def _objects(source: Location, pipeline: Pipeline) -> Iterator[ObjectInfo]:
             yield info
 
 
-def retry_failed(settings: Settings, url_prefix: str = "", listener: IngestListener | None = None) -> IngestReport:
+def retry_failed(
+    settings: Settings, url_prefix: str = "", listener: IngestListener | None = None, *, doubtful: bool = False
+) -> IngestReport:
     """Try again every known file that is rejected, retryable, not finished or shown as failed, in one run.
 
+    If `doubtful`, only files that were rejected for what is no evidence against them, as earlier versions did.
     Raises `RunInterruptedError` after Ctrl-C.
     """
     from exr_pipeline.orchestration.jobs import FAILED_STATES, RETRY_JOB, Selection, select_partitions
@@ -127,7 +131,11 @@ def retry_failed(settings: Settings, url_prefix: str = "", listener: IngestListe
     counter = _Counter(listener.on_progress)
     pipeline = Pipeline(settings, on_progress=counter)
     with open_instance() as instance:
-        selection = Selection(states=FAILED_STATES, url_prefix=url_prefix)
+        selection = Selection(
+            states=[REJECTED] if doubtful else FAILED_STATES,
+            where=DOUBTFUL_SQL if doubtful else "",
+            url_prefix=url_prefix,
+        )
         keys = select_partitions(selection, pipeline, instance)
         listener.on_found(len(keys))
         report = IngestReport(listed=len(keys), worked_on=len(keys))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
 from exr_pipeline.dpx import MAGICS, parse_dpx_header
-from exr_pipeline.errors import BadInputError
+from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.exr import MAGIC, Header, NeedMoreBytes, parse_header, refuse, validate, validate_chunk_offsets
 from exr_pipeline.pictures.decode_dpx import open_dpx
 from exr_pipeline.pictures.decode_exr import open_exr
@@ -29,14 +29,17 @@ def open_source(path: str, name: str, *, max_image_mb: int, with_alpha: bool = F
     """The picture of the file at `path`, called `name` in errors; its pixels are read later, in blocks of lines.
 
     `layer` names what is shown of an EXR (see `choose_layer`). Images of more than `max_image_mb` MiB are refused
-    before any memory is taken. Raises `BadInputError` for a file that cannot be read; reading the lines does so too.
+    before any memory is taken. Raises `BadInputError` for a file that is damaged or none of these, and `RetryableError`
+    if the system does not let it be read; reading the lines does so too.
     """
     try:
         size = Path(path).stat().st_size
         with Path(path).open("rb") as file:
             start = file.read(_FIRST_READ)
-    except OSError as error:
+    except (FileNotFoundError, PermissionError) as error:
         raise BadInputError(name, f"cannot be read: {error.strerror}") from error
+    except OSError as error:
+        raise RetryableError(f"{name}: not read: {error.strerror}") from error
     oiio().attribute("limits:imagesize_MB", max_image_mb)
     if start.startswith(MAGIC):
         header = _read_header(path, name, start, size)

@@ -2,6 +2,9 @@
 
 Belongs here: processes, limits, and what their ends mean. Not here: rendering. Imports nothing heavy, so that a worker
 can set its limits before anything heavy is loaded.
+
+A file is blamed only for what its worker did by itself: using up its processor time or memory, or crashing, the latter
+two also when it is tried again alone in a fresh process. Whatever stops or kills a worker from outside is no evidence.
 """
 
 from __future__ import annotations
@@ -10,13 +13,15 @@ import contextlib
 import os
 import signal
 import threading
+import time
+from collections import deque
 from concurrent.futures import CancelledError, Future, wait
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
-from exr_pipeline.errors import BadInputError, ExrPipelineError
+from exr_pipeline.errors import BadInputError, ExrPipelineError, RetryableError
+from exr_pipeline.storage.machine_errors import machine_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +33,13 @@ if TYPE_CHECKING:
 # Every worker is one thread; the libraries would otherwise start one per processor each.
 _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 _ATTEMPTS: Final = 3
+# Signals that a process raises by what it does. Any other comes from outside, as of the kernel that lacks memory.
+_CRASHES: Final = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"})
+# A busy machine gives a worker a fraction of a processor. One that needs longer by the clock than this is not working.
+_CLOCK_FACTOR: Final = 5
+_CLOCK_SECONDS: Final = 600.0
+_TICK_SECONDS: Final = 0.2
+_LONGEST_STEP: Final = 1.0
 
 
 P = ParamSpec("P")
@@ -35,16 +47,74 @@ T = TypeVar("T")
 
 
 class WorkerEndedError(BadInputError):
-    """The worker was killed, ran out of memory or time, or died, with this input; the reason says which."""
+    """The worker crashed, or reached its limit of memory or processor time, with this input; the reason says which."""
 
 
-@dataclass(frozen=True, slots=True)
+class WorkerLostError(RetryableError):
+    """The worker was killed or stopped by something else than its input, twice; `reason` is one line without a name."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        super().__init__(f"{name}: {reason}")
+        self.name = name
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[WorkerLostError], tuple[str, str]]:
+        return type(self), (self.name, self.reason)
+
+
+class AwakeClock:
+    """Seconds that this process has been running and looking.
+
+    No step of the system's clock changes them. Time for which the process or the machine was suspended is left out.
+    """
+
+    def __init__(self) -> None:
+        self._seconds = 0.0
+        self._looked = time.monotonic()
+
+    def __call__(self) -> float:
+        """The seconds so far. They only grow by the time since the last look, and at most by a second."""
+        now = time.monotonic()
+        self._seconds += min(now - self._looked, _LONGEST_STEP)
+        self._looked = now
+        return self._seconds
+
+
+def clock_limit(processor_seconds: float) -> float:
+    """How long a worker with this limit of processor time may take by the clock."""
+    return min(_CLOCK_FACTOR * processor_seconds, processor_seconds + _CLOCK_SECONDS)
+
+
+@contextlib.contextmanager
+def processor_limit(seconds: float | None) -> Iterator[None]:
+    """Have the system end this process if it uses more seconds of processor time within the block.
+
+    Not the clock's: a process that is stopped, or waits for the processor or a disk, uses none.
+    """
+    if seconds is None:
+        yield
+        return
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+@dataclass(eq=False, slots=True)
 class _Call:
+    """What a worker is asked to do. It is `alone` at its second attempt; `began` once a worker has it."""
+
     function: Callable[..., Any]
     name: str
     timeout: float | None
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    answer: Future[Any]
+    attempts: int = _ATTEMPTS
+    alone: bool = False
+    began: float | None = None
+    stood_still: bool = False
 
 
 class WorkerPool:
@@ -57,13 +127,21 @@ class WorkerPool:
     def __init__(self, *, workers: int, memory_mb: int) -> None:
         self._workers = workers
         self._memory_mb = memory_mb
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         # The last one is in use; those before it are broken.
         self._pools: list[Any] = []
+        self._single: list[Any] = []
         self._unfinished: set[Future[Any]] = set()
+        self._working: dict[_Call, Any] = {}
+        # Calls that cost a worker wait until no other is at work, and others wait while one of them is.
+        self._suspects: deque[_Call] = deque()
+        self._held: deque[_Call] = deque()
+        self._over = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="watch workers", daemon=True)
 
     def __enter__(self) -> Self:
         self._add_pool()
+        self._watcher.start()
         return self
 
     def __exit__(
@@ -73,7 +151,9 @@ class WorkerPool:
             if error is None:
                 wait(tuple(self._unfinished))
         finally:
-            for pool in self._pools:
+            self._over.set()
+            self._watcher.join()
+            for pool in (*self._pools, *self._single):
                 pool.stop()
                 pool.join()
 
@@ -82,77 +162,138 @@ class WorkerPool:
     ) -> Future[T]:
         """Call a function of a module in some worker; `name` is the input's, for errors.
 
-        The future raises `WorkerEndedError` if the worker is killed, takes longer than `timeout` seconds or needs too
-        much memory, `BadInputError` for what the function did not expect, else what it raises. Cancelling the future
-        ends the work, by killing its worker if need be.
+        The function may use `timeout` seconds of processor time. If its worker dies, stands still or lacks memory, it
+        is called once more, in a fresh process while no other worker is at work.
+
+        The future raises `WorkerEndedError` if the worker crashes or reaches a limit, `WorkerLostError` if it is
+        killed or stopped from outside, `RetryableError` for a full disk and the like, `BadInputError` for what the
+        function did not expect, else what it raises. Cancelling the future ends the work, by killing its worker if need
+        be.
         """
         answer: Future[T] = Future()
         self._unfinished.add(answer)
         answer.add_done_callback(self._unfinished.discard)
-        self._start(_Call(function, name, timeout, args, kwargs), answer, _ATTEMPTS)
+        self._start(_Call(function, name, timeout, args, kwargs, answer))
         return answer
 
     def _add_pool(self) -> None:
+        self._pools.append(self._new_pool(self._workers))
+
+    def _new_pool(self, workers: int, **options: Any) -> Any:
         import pebble
 
         from exr_pipeline.pictures.spawning import spawn_context
 
-        self._pools.append(
-            pebble.ProcessPool(
-                max_workers=self._workers,
-                initializer=_prepare_worker,
-                initargs=(self._memory_mb,),
-                context=spawn_context(),
-            )
+        return pebble.ProcessPool(
+            max_workers=workers,
+            initializer=_prepare_worker,
+            initargs=(self._memory_mb,),
+            context=spawn_context(),
+            **options,
         )
 
     def _schedule(self, call: _Call) -> Any:
+        arguments = (call.timeout, call.function, call.args, call.kwargs)
         with self._lock:
-            try:
-                return self._scheduled(call)
-            except RuntimeError:
+            pools = self._single if call.alone else self._pools
+            with contextlib.suppress(RuntimeError, IndexError):
+                return pools[-1].schedule(_work, args=arguments)
+            if call.alone:
+                self._single.append(self._new_pool(1, max_tasks=1))
+            else:
                 self._add_pool()
-                return self._scheduled(call)
+            return pools[-1].schedule(_work, args=arguments)
 
-    def _scheduled(self, call: _Call) -> Any:
-        return self._pools[-1].schedule(call.function, args=call.args, kwargs=call.kwargs, timeout=call.timeout)
+    def _start(self, call: _Call) -> None:
+        with self._lock:
+            if not call.alone and any(working.alone for working in self._working):
+                self._held.append(call)
+                return
+            work = self._working[call] = self._schedule(call)
 
-    def _start(self, call: _Call, answer: Future[Any], attempts: int) -> None:
-        work = self._schedule(call)
-
-        def cancelled(future: Future[Any]) -> None:
-            if future.cancelled():
+        def cancelled(answer: Future[Any]) -> None:
+            if answer.cancelled():
                 work.cancel()
 
-        def done(future: Any) -> None:
-            error = CancelledError() if future.cancelled() else future.exception()
-            # When a worker dies that had not yet said what it works on, the library gives up on all files.
-            if isinstance(error, BrokenProcessPool) and attempts > 1 and not answer.cancelled():
-                self._start(call, answer, attempts - 1)
-            elif not answer.set_running_or_notify_cancel():
-                return
-            elif error is None:
-                answer.set_result(future.result())
-            else:
-                answer.set_exception(self._outcome(call, error))
+        call.answer.add_done_callback(cancelled)
+        work.add_done_callback(lambda future: self._ended(call, future))
 
-        answer.add_done_callback(cancelled)
-        work.add_done_callback(done)
+    def _ended(self, call: _Call, future: Any) -> None:
+        with self._lock:
+            self._working.pop(call, None)
+        error = CancelledError() if future.cancelled() else future.exception()
+        try:
+            if call.answer.cancelled():
+                call.answer.set_running_or_notify_cancel()
+            elif self._begins_again(call, error) or not call.answer.set_running_or_notify_cancel():
+                pass
+            elif error is None:
+                call.answer.set_result(future.result())
+            else:
+                call.answer.set_exception(self._outcome(call, error))
+        finally:
+            self._go_on()
+
+    def _begins_again(self, call: _Call, error: BaseException | None) -> bool:
+        import pebble
+
+        call.began = None
+        # When a worker dies that had not yet said what it works on, the library gives up on all files.
+        if isinstance(error, BrokenProcessPool) and call.attempts > 1:
+            call.attempts -= 1
+            self._start(call)
+            return True
+        cost_a_worker = call.stood_still or isinstance(error, (pebble.ProcessExpired, BrokenProcessPool, MemoryError))
+        if error is None or call.alone or not cost_a_worker or _used_up_its_time(error):
+            return False
+        call.alone, call.stood_still, call.attempts = True, False, _ATTEMPTS
+        with self._lock:
+            self._suspects.append(call)
+        return True
+
+    def _go_on(self) -> None:
+        """Start what has waited for a call that has ended."""
+        with self._lock:
+            if self._working:
+                return
+            waiting = self._held
+            self._held = deque()
+            if not waiting and self._suspects:
+                waiting.append(self._suspects.popleft())
+        for call in waiting:
+            self._start(call)
+
+    def _watch(self) -> None:
+        """End workers that take far longer than the processor time that they may use: they are stopped, or wait."""
+        clock = AwakeClock()
+        while not self._over.wait(_TICK_SECONDS):
+            now = clock()
+            with self._lock:
+                working = list(self._working.items())
+            for call, work in working:
+                if call.timeout is None or not work.running():
+                    continue
+                call.began = now if call.began is None else call.began
+                if now - call.began > clock_limit(call.timeout):
+                    call.stood_still = True
+                    work.cancel()
 
     def _outcome(self, call: _Call, error: BaseException) -> BaseException:
         import pebble
 
         name = call.name
+        if call.stood_still and call.timeout is not None:
+            return WorkerLostError(name, f"its worker process stood still for {clock_limit(call.timeout):g} s, twice")
         if isinstance(error, (ExrPipelineError, CancelledError)):
             return error
-        if isinstance(error, FutureTimeoutError):
-            return WorkerEndedError(name, f"took longer than {call.timeout:g} s")
         if isinstance(error, MemoryError):
             return WorkerEndedError(name, f"needs more than {self._memory_mb} MiB of memory")
         if isinstance(error, pebble.ProcessExpired):
-            return WorkerEndedError(name, f"its worker process died ({_cause_of_death(error.exitcode)})")
+            return _meaning_of_death(call, error.exitcode)
         if isinstance(error, BrokenProcessPool):
-            return WorkerEndedError(name, f"worker processes died {_ATTEMPTS} times before it was done")
+            return WorkerLostError(name, "worker processes died again and again before they began with it")
+        if trouble := machine_trouble(error):
+            return RetryableError(f"{name}: {trouble}")
         reason = " ".join(str(error).split())
         return BadInputError(name, f"no picture could be made: {type(error).__name__}: {reason}")
 
@@ -186,11 +327,38 @@ class PicturePool(WorkerPool):
         return self.call(_render, name, timeout, path, name, thumbnail, proxy, self._settings)
 
 
-def _cause_of_death(exit_code: int) -> str:
-    if exit_code < 0:
-        with contextlib.suppress(ValueError):
-            return f"killed by {signal.Signals(-exit_code).name}"
-    return f"exit status {exit_code}"
+def _signal_of(exit_code: int) -> str:
+    with contextlib.suppress(ValueError):
+        return signal.Signals(-exit_code).name
+    return ""
+
+
+def _used_up_its_time(error: BaseException | None) -> bool:
+    return _signal_of(getattr(error, "exitcode", 0)) == "SIGPROF"
+
+
+def _meaning_of_death(call: _Call, exit_code: int) -> ExrPipelineError:
+    killed_by = _signal_of(exit_code)
+    if killed_by == "SIGPROF":
+        limit = "too much" if call.timeout is None else f"more than {call.timeout:g} s of"
+        return WorkerEndedError(call.name, f"took {limit} processor time")
+    # A worker that is asked to end by SIGTERM ends with its number as its status.
+    if exit_code == signal.SIGTERM:
+        killed_by = "SIGTERM"
+    if killed_by and killed_by not in _CRASHES:
+        hint = ": is there enough memory?" if killed_by == "SIGKILL" else ""
+        return WorkerLostError(call.name, f"its worker process was killed from outside twice ({killed_by}){hint}")
+    return WorkerEndedError(
+        call.name, f"its worker process died ({f'killed by {killed_by}' if killed_by else f'exit status {exit_code}'})"
+    )
+
+
+def _work(
+    processor_seconds: float | None, function: Callable[..., T], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> T:
+    """What a worker does with a call."""
+    with processor_limit(processor_seconds):
+        return function(*args, **kwargs)
 
 
 def _prepare_worker(memory_mb: int) -> None:
@@ -204,6 +372,7 @@ def _prepare_worker(memory_mb: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     _share_freed_memory()
     parent = multiprocessing.parent_process()
     assert parent is not None

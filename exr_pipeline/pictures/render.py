@@ -9,7 +9,6 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING
 
-from exr_pipeline.errors import BadInputError
 from exr_pipeline.pictures import movie, still
 from exr_pipeline.pictures.results import Proxy, RenderedPictures, Thumbnail
 from exr_pipeline.pictures.shown import Made, Picture
@@ -23,22 +22,19 @@ def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: Pict
     """The thumbnail and the proxy, as far as wanted, of the file at the local `path`; at least one of them.
 
     `name` is the file's URL or path as the user knows it, for errors and rules.
-    Raises `BadInputError` for a file at fault and `MisconfiguredError` for a bad colour setting.
+    Raises `BadInputError` for a file at fault, `MisconfiguredError` for a bad colour setting, and `MemoryError`.
     """
     started = time.perf_counter()
     still_box = Size(settings.thumbnail_size, settings.thumbnail_size)
     proxy_box = Size(settings.proxy_width, settings.proxy_height)
     box = proxy_box if proxy else still_box
-    try:
-        picture = Picture(path, name, box=box, settings=settings, even_sides=proxy)
-        of_proxy = picture.made("video", proxy_box, even_sides=True) if proxy else None
-        of_still = picture.made("still", still_box) if thumbnail else None
-        made = [one for one in (of_proxy, of_still) if one is not None]
-        made_proxy = None if of_proxy is None else _proxy(picture, of_proxy, settings)
-        made_thumbnail = None if of_still is None else _thumbnail(of_still)
-        preview, icon = still.preview(made[-1].rgb), still.icon(made[-1].rgb)
-    except MemoryError as error:
-        raise BadInputError(name, "needs more memory than there is") from error
+    picture = Picture(path, name, box=box, settings=settings, even_sides=proxy)
+    of_proxy = picture.made("video", proxy_box, even_sides=True) if proxy else None
+    of_still = picture.made("still", still_box) if thumbnail else None
+    made = [one for one in (of_proxy, of_still) if one is not None]
+    made_proxy = None if of_proxy is None else _proxy(picture, of_proxy, settings)
+    made_thumbnail = None if of_still is None else _thumbnail(of_still)
+    preview, icon = still.preview(made[-1].rgb), still.icon(made[-1].rgb)
     return RenderedPictures(
         thumbnail=made_thumbnail,
         proxy=made_proxy,

@@ -53,6 +53,15 @@ def copy_to(location: Location, path: Path) -> ObjectInfo:
         return info
 
 
+def read_through(location: Location) -> ObjectInfo:
+    """Read all of a file for no other purpose than to see that it can be read. Raises as `copy_to` does."""
+    with _opened(location) as (file, info):
+        while file.read(1 << 20):
+            pass
+        _check_unchanged(file, info)
+        return info
+
+
 def write(location: Location, data: bytes | Path) -> None:
     """Put a file in place in one step: readers see the old or the new one, and a crash leaves no half of it."""
     path = path_of(location)

@@ -82,6 +82,37 @@ def test_a_second_ingest_has_nothing_to_do_and_a_changed_file_is_ingested_again(
     assert states(cli) == {"ready": 2}
 
 
+def test_what_earlier_versions_rejected_for_trouble_of_the_machine_is_tried_again_by_one_command(
+    cli: Cli, home: Path
+) -> None:
+    import duckdb
+
+    folder = home / "renders"
+    folder.mkdir()
+    reasons = {
+        "clock": "took longer than 120 s",
+        "killed": "its worker process died (killed by SIGKILL)",
+        "broken": "worker processes died 3 times before it was done",
+        "full": "no picture could be made: OSError: [Errno 28] No space left on device",
+        "crashed": "its worker process died (killed by SIGSEGV)",
+        "damaged": "damaged pixels: it took longer than it should",
+    }
+    for name in reasons:
+        (folder / f"{name}.exr").write_bytes(small_exr())
+    assert cli("ingest", "renders").status == 0
+    with duckdb.connect(str(home / ".state/tables.duckdb")) as tables:
+        for name, reason in reasons.items():
+            update = "UPDATE files SET state = 'rejected', reason = ? WHERE file_path LIKE ?"
+            tables.execute(update, [reason, f"%/{name}.exr"])
+    assert states(cli) == {"rejected": 6}
+
+    assert cli("retry", "--doubtful").out == "4 of 4 files: 4 ready, 0 rejected, 0 retryable\n"
+
+    left = json.loads(cli("status", "--json").out)["files"]
+    assert sorted(Path(file["uri"]).stem for file in left) == ["crashed", "damaged"]
+    assert cli("retry", "--doubtful").out == "Nothing to retry.\n"
+
+
 def test_one_file_can_be_named(cli: Cli, home: Path) -> None:
     folder = home / "renders"
     folder.mkdir()

@@ -153,5 +153,11 @@ def test_a_sequence_is_outdated_until_its_row_tells_the_same_frames(tables: Tabl
     assert patterns() == ["a.####.exr"]
     written(frames_hash=frames_hash(sequence), state="rejected")
     assert patterns() == []
+    written(frames_hash=frames_hash(sequence), state="rejected", reason="3 workers ended: killed by SIGKILL)")
+    assert patterns() == ["a.####.exr"], "that was no fault of a frame"
+    written(frames_hash=frames_hash(sequence), state="ready", unreadable_frames='{"2": "took longer than 120 s"}')
+    assert patterns() == ["a.####.exr"], "nor was that"
+    written(frames_hash=frames_hash(sequence), state="ready", unreadable_frames='{"2": "damaged pixels"}')
+    assert patterns() == []
     put(tables, "shot/a.0002.exr", mtime=at(60), etag="etag-2")
     assert patterns() == ["a.####.exr"]

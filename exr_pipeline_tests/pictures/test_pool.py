@@ -1,4 +1,5 @@
 import ctypes
+import errno
 import os
 import signal
 import subprocess
@@ -11,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from exr_pipeline.errors import BadInputError, MisconfiguredError
+from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.pictures import PicturePool
+from exr_pipeline.pictures.pool import AwakeClock, WorkerEndedError, WorkerLostError, WorkerPool
 from exr_pipeline_tests.pictures.files import (
     flat,
     picture_settings,
@@ -71,21 +73,99 @@ def test_files_are_rendered_beside_a_bad_one(tmp_path):
     assert not children_of(os.getpid())
 
 
-def test_a_killed_worker_costs_one_file_and_is_replaced(tmp_path, slow):
+def busy_worker() -> int:
+    """The worker that has been given something to do, once it has had time to say so."""
+    worker = children_of(os.getpid())[0]
+    wait_until(lambda: not is_idle(worker))
+    time.sleep(0.5)  # Long enough for the worker's acknowledgement, much shorter than the slow file.
+    return worker
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+def test_a_file_whose_worker_is_killed_is_tried_once_more_by_itself_and_costs_its_neighbours_nothing(
+    tmp_path, slow, by
+):
     good = [write_rgb(tmp_path / f"{index}.exr", flat(64, 32, (0.5, 0.5, 0.5))) for index in range(4)]
 
     with PicturePool(picture_settings(workers=1)) as pool:
         pool.submit(str(good[0]), "warm-up").result()
         future = pool.submit(str(slow), "slow.exr")
         rest = [pool.submit(str(path), path.name) for path in good]
-        worker = children_of(os.getpid())[0]
-        wait_until(lambda: not is_idle(worker))
-        time.sleep(0.5)  # Long enough for the worker's acknowledgement, much shorter than the slow file.
-        os.kill(worker, signal.SIGKILL)
+        worker = busy_worker()
+        os.kill(worker, by)
 
-        assert str(future.exception()) == "slow.exr: its worker process died (killed by SIGKILL)"
         assert [result.result().thumbnail.width for result in rest] == [64] * 4
+        assert future.result().thumbnail.width == 256
         assert worker not in children_of(os.getpid())
+
+
+def end_by(number: int, tries: str) -> None:
+    """Die, in a worker, after noting the process in a file."""
+    with Path(tries).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    os.kill(os.getpid(), number)
+    time.sleep(60)
+
+
+@pytest.mark.parametrize(
+    ("by", "kind", "reason"),
+    [
+        (signal.SIGKILL, WorkerLostError, "its worker process was killed from outside twice (SIGKILL)"),
+        (signal.SIGUSR1, WorkerLostError, "its worker process was killed from outside twice (SIGUSR1)"),
+        (signal.SIGSEGV, WorkerEndedError, "its worker process died (killed by SIGSEGV)"),
+        (signal.SIGABRT, WorkerEndedError, "its worker process died (killed by SIGABRT)"),
+    ],
+)
+def test_only_a_crash_that_happens_again_in_a_fresh_process_is_evidence_against_a_file(tmp_path, by, kind, reason):
+    tries = tmp_path / "tries"
+
+    with WorkerPool(workers=1, memory_mb=1024) as pool:
+        error = pool.call(end_by, "it.exr", 60.0, by, str(tries)).exception()
+
+    assert type(error) is kind
+    assert isinstance(error, RetryableError) is (kind is WorkerLostError)
+    assert str(error).startswith(f"it.exr: {reason}")
+    assert len(set(tries.read_text().split())) == 2
+
+
+def test_calls_wait_while_one_is_tried_alone(tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+
+    with WorkerPool(workers=2, memory_mb=1024) as pool:
+        lost = pool.call(die_then_watch, "lost", 60.0, str(first), str(second))
+        pool.call(time.sleep, "long", 60.0, 1.0)
+        wait_until(first.exists)
+        wait_until(second.exists)
+        meanwhile = pool.call(Path.exists, "meanwhile", 60.0, tmp_path / "ended")
+
+        assert lost.result() == []
+        assert meanwhile.result(), "it began after the one that was alone had ended"
+
+
+def die_then_watch(first: str, second: str) -> list[str]:
+    """Die the first time, in a worker; the second time tell what else is called within a second."""
+    if not Path(first).exists():
+        Path(first).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path(second).touch()
+    time.sleep(1)
+    Path(second).with_name("ended").touch()
+    return []
+
+
+def test_a_cancelled_call_that_waits_for_its_second_attempt_is_not_made_again(tmp_path):
+    tries = tmp_path / "tries"
+
+    with WorkerPool(workers=2, memory_mb=1024) as pool:
+        other = pool.call(time.sleep, "other", 60.0, 2.0)
+        future = pool.call(end_by, "it.exr", 60.0, signal.SIGKILL, str(tries))
+        wait_until(tries.exists)
+        time.sleep(0.5)
+        assert future.cancel()
+        other.result()
+        assert pool.call(abs, "next", 60.0, -3).result() == 3
+
+    assert len(tries.read_text().split()) == 1
 
 
 def test_workers_killed_while_idle_cost_nothing(tmp_path):
@@ -105,13 +185,74 @@ def is_idle(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
-def test_a_file_that_takes_too_long_is_given_up(tmp_path, slow):
+def test_a_file_that_takes_too_much_processor_time_is_given_up(tmp_path, slow):
     good = write_rgb(tmp_path / "good.exr", flat(64, 32, (0.5, 0.5, 0.5)))
 
     with PicturePool(picture_settings(workers=1, worker_timeout_seconds=0.05)) as pool:
-        assert str(pool.submit(str(slow), "slow.exr").exception()) == "slow.exr: took longer than 0.05 s"
+        error = pool.submit(str(slow), "slow.exr").exception()
+    assert isinstance(error, WorkerEndedError)
+    assert str(error) == "slow.exr: took more than 0.05 s of processor time"
     with PicturePool(picture_settings(workers=1)) as pool:
         assert pool.submit(str(good), "good.exr").result().thumbnail.width == 64
+
+
+def spin(seconds: float, begun: str) -> int:
+    """Use processor time, in a worker; returns its process."""
+    Path(begun).touch()
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+    return os.getpid()
+
+
+def test_a_worker_that_was_stopped_for_longer_than_its_limit_goes_on_where_it_was(tmp_path):
+    begun = tmp_path / "begun"
+
+    with WorkerPool(workers=1, memory_mb=1024) as pool:
+        future = pool.call(spin, "it.exr", 1.0, 0.5, str(begun))
+        wait_until(begun.exists)
+        worker = children_of(os.getpid())[0]
+        os.kill(worker, signal.SIGSTOP)
+        time.sleep(1.5)
+        os.kill(worker, signal.SIGCONT)
+        assert future.result() == worker
+
+
+def test_a_worker_that_stands_still_is_ended_and_its_file_may_be_tried_later():
+    with WorkerPool(workers=1, memory_mb=1024) as pool:
+        error = pool.call(time.sleep, "hung.exr", 0.1, 3600.0).exception()
+
+    assert isinstance(error, WorkerLostError)
+    assert str(error) == "hung.exr: its worker process stood still for 0.5 s, twice"
+
+
+def test_a_jump_of_a_clock_or_a_suspended_process_is_no_time_in_which_a_worker_stood_still(monkeypatch):
+    clock = AwakeClock()
+    before = clock()
+    # Neither can be suspended here without suspending the test.
+    later = time.monotonic() + 3600
+    monkeypatch.setattr(time, "monotonic", lambda: later)
+    assert clock() - before <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), RetryableError),
+        (OSError(errno.EMFILE, "Too many open files"), RetryableError),
+        (OSError(errno.EIO, "Input/output error"), RetryableError),
+        (OSError(errno.ESTALE, "Stale file handle"), RetryableError),
+        (ValueError("odd"), BadInputError),
+        (TypeError("odd"), BadInputError),
+    ],
+)
+def test_trouble_of_the_machine_in_a_worker_is_not_the_files_fault(error, kind):
+    with WorkerPool(workers=1, memory_mb=1024) as pool:
+        assert type(pool.call(raise_it, "it.exr", 60.0, error).exception()) is kind
+
+
+def raise_it(error: Exception) -> None:
+    raise error
 
 
 def test_a_file_that_needs_too_much_memory_is_bad_input_and_the_next_one_is_not(tmp_path):

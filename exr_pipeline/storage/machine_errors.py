@@ -1,0 +1,37 @@
+"""Errors of the operating system that are trouble of this machine, whatever file was worked on.
+
+Belongs here: telling them apart and naming them. Not here: answers of stores (`store_errors`).
+"""
+
+import errno
+import os
+import tempfile
+from typing import Final
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+# EIO is not among them: libraries also say so of damaged files.
+_TROUBLES: Final = _FULL | {
+    errno.EAGAIN,
+    errno.EMFILE,
+    errno.ENFILE,
+    errno.ENOBUFS,
+    errno.ENODEV,
+    errno.ENOLCK,
+    errno.ENOTCONN,
+    errno.EROFS,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+}
+
+
+def machine_trouble(error: BaseException) -> str | None:
+    """What is wrong with this machine, in one line; None if the error may be about the file."""
+    number = getattr(error, "errno", None)
+    if number in _FULL:
+        return f"no room in the temporary folder {tempfile.gettempdir()}: make room there, or set TMPDIR"
+    if number in _TROUBLES:
+        return f"this machine is in trouble: {os.strerror(number)}"
+    # An error of Python's own file functions, not of a library that uses its numbers in its own way.
+    if type(error).__module__ == "builtins" and isinstance(error, OSError) and number is not None:
+        return f"this machine is in trouble: {os.strerror(number)}"
+    return None

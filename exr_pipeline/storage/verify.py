@@ -1,0 +1,69 @@
+"""Whether bytes that arrived are those that the store holds: asked before a file is called damaged.
+
+Belongs here: comparing a copy with its object. Not here: requests (`storage.objects`), or what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import re
+from typing import TYPE_CHECKING, Final
+
+from exr_pipeline.errors import RetryableError
+from exr_pipeline.storage import local_files
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from exr_pipeline.storage.locations import Location
+    from exr_pipeline.storage.object_info import ObjectInfo
+    from exr_pipeline.storage.objects import ObjectStorage
+
+# Of an object that was written in one part, unless it is encrypted with a key of KMS. Then it is just as many digits.
+_MD5: Final = re.compile(r"[0-9a-f]{32}")
+
+
+def verify_copy(storage: ObjectStorage, info: ObjectInfo, copy: Path) -> None:
+    """Raise `RetryableError` unless the file `copy` holds the bytes of the object that `info` describes.
+
+    Its entity tag tells where it is an MD5 sum. Else the object is fetched once more and compared. A local file that
+    was read in place, so that `copy` is the file itself, is read through: it must be unchanged and without an error.
+    """
+    location = info.location
+    if location.scheme == "file":
+        _check_version(location, info.etag, local_files.read_through(location).etag)
+        return
+    with copy.open("rb") as file:
+        if _is_sum(info.etag, hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()):
+            return
+    second = copy.with_name(f"{copy.name}.again")
+    try:
+        _check_version(location, info.etag, storage.download(location, second).etag)
+        if not filecmp.cmp(copy, second, shallow=False):
+            raise _differs(location)
+    finally:
+        second.unlink(missing_ok=True)
+
+
+async def verify_start(storage: ObjectStorage, location: Location, etag: str | None, size: int, start: bytes) -> None:
+    """Raise `RetryableError` unless `start` holds the first bytes of the object of this entity tag and size."""
+    if len(start) == size and etag and _is_sum(etag, hashlib.md5(start, usedforsecurity=False).hexdigest()):
+        return
+    info, again = await storage.read_range_async(location, 0, max(len(start), 1))
+    _check_version(location, etag, info.etag)
+    if again[: max(len(start), 1)] != start:
+        raise _differs(location)
+
+
+def _is_sum(etag: str, digest: str) -> bool:
+    return _MD5.fullmatch(etag) is not None and etag == digest
+
+
+def _check_version(location: Location, etag: str | None, now: str) -> None:
+    if now != etag:
+        raise RetryableError(f"{location.url}: changed while it was read")
+
+
+def _differs(location: Location) -> RetryableError:
+    return RetryableError(f"{location.url}: damaged on its way: other bytes came when it was fetched once more")
