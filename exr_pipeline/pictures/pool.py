@@ -36,7 +36,7 @@ _ATTEMPTS: Final = 3
 # Signals that a process raises by what it does. Any other comes from outside, as of the kernel that lacks memory.
 _CRASHES: Final = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV", "SIGSYS", "SIGTRAP"})
 # A busy machine gives a worker a fraction of a processor. One that needs longer by the clock than this is not working.
-_CLOCK_FACTOR: Final = 5
+_CLOCK_FACTOR: Final = 10
 _CLOCK_SECONDS: Final = 600.0
 _TICK_SECONDS: Final = 0.2
 _LONGEST_STEP: Final = 1.0

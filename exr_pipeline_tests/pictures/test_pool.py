@@ -188,10 +188,10 @@ def is_idle(pid: int) -> bool:
 def test_a_file_that_takes_too_much_processor_time_is_given_up(tmp_path, slow):
     good = write_rgb(tmp_path / "good.exr", flat(64, 32, (0.5, 0.5, 0.5)))
 
-    with PicturePool(picture_settings(workers=1, worker_timeout_seconds=0.05)) as pool:
+    with PicturePool(picture_settings(workers=1, worker_timeout_seconds=2.0)) as pool:
         error = pool.submit(str(slow), "slow.exr").exception()
     assert isinstance(error, WorkerEndedError)
-    assert str(error) == "slow.exr: took more than 0.05 s of processor time"
+    assert str(error) == "slow.exr: took more than 2 s of processor time"
     with PicturePool(picture_settings(workers=1)) as pool:
         assert pool.submit(str(good), "good.exr").result().thumbnail.width == 64
 
@@ -223,7 +223,7 @@ def test_a_worker_that_stands_still_is_ended_and_its_file_may_be_tried_later():
         error = pool.call(time.sleep, "hung.exr", 0.1, 3600.0).exception()
 
     assert isinstance(error, WorkerLostError)
-    assert str(error) == "hung.exr: its worker process stood still for 0.5 s, twice"
+    assert str(error) == "hung.exr: its worker process stood still for 1 s, twice"
 
 
 def test_a_jump_of_a_clock_or_a_suspended_process_is_no_time_in_which_a_worker_stood_still(monkeypatch):
