@@ -32,6 +32,7 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
     },
     "Ingest through Dagster": {"ingest": "ingest", "retry": "ingest", "sequences": "ingest"},
     "Ask the tables": {"status": "tables", "sql": "tables", "similar": "similar"},
+    "Keep safe": {"backup": "backup"},
     "Clean up": {"reconcile": "reconcile", "archive": "archive", "unarchive": "archive"},
 }
 _PLACES: Final = {name: (group, module) for group, names in GROUPS.items() for name, module in names.items()}

@@ -406,6 +406,12 @@ class BatchingSqliteStorage(DagsterSqliteStorage):
         return cls(base_dir=config_value["base_dir"], inst_data=inst_data)
 
 
+def history_folder(instance: dg.DagsterInstance) -> Path | None:
+    """The folder of the instance's databases if they are SQLite's, Dagster's own storage or ours; else None."""
+    log = instance.event_log_storage
+    return Path(log._base_dir).parents[1] if isinstance(log, SqliteEventLogStorage) else None
+
+
 AssetEvent = dg.AssetMaterialization | dg.AssetObservation
 
 

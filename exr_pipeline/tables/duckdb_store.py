@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import threading
 import time
 from contextlib import contextmanager
@@ -167,6 +168,20 @@ class DuckDBStore:
         """See `TableStore`."""
         with self._with_tables(read_only=True) as connection:
             return run_select(connection, query)
+
+    def copy_to(self, target: Path) -> None:
+        """Copy the database to a new file, as it is between two writes; writers wait as long as that takes.
+
+        Raises `MisconfiguredError` if there is no database.
+        """
+        if not self._exists():
+            raise MisconfiguredError(_SETTING, f"{self._path} is not there", "name the database, or ingest something")
+        log = self._path.with_name(f"{self._path.name}.wal")
+        # Open for reading, DuckDB's lock keeps writers out and nothing is changed.
+        with self._open(read_only=True):
+            if log.exists():
+                shutil.copyfile(log, target.with_name(f"{target.name}.wal"))
+            shutil.copyfile(self._path, target)
 
     def _exists(self) -> bool:
         log = self._path.with_name(f"{self._path.name}.wal")
