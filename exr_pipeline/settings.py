@@ -232,6 +232,11 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
 
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """The environment variable that a setting is read from."""
+        return str(cls.model_fields[field].validation_alias or f"EXR_PIPELINE_{field.upper()}")
+
     @cached_property
     def database_path(self) -> Path:
         """The embedded database's file."""

@@ -25,7 +25,15 @@ hypothesis.settings.load_profile("patient")
 STRANGER = {"access_key": "stranger", "secret_key": "stranger-secret"}
 
 # Begun first: else one of them would go on when all the others have ended.
-LONGEST = ["test_demo.py", "test_page.py", "test_kills.py", "test_celery.py", "test_benchmarks.py", "test_runs.py"]
+LONGEST = [
+    "test_demo.py",
+    "test_page.py",
+    "test_kills.py",
+    "test_celery.py",
+    "test_benchmarks.py",
+    "test_runs.py",
+    "test_wheel.py",
+]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -76,9 +76,9 @@ def load_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
+        # The location is the variable's name where it is not made of the field's.
         name = str(first["loc"][0])
-        field = Settings.model_fields.get(name)
-        setting = str(field.validation_alias) if field and field.validation_alias else f"EXR_PIPELINE_{name.upper()}"
+        setting = Settings.variable(name) if name in Settings.model_fields else name
         raise MisconfiguredError(setting, str(first["msg"]), "see docs/settings.md") from None
 
 

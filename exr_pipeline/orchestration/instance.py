@@ -6,28 +6,74 @@ Belongs here: DAGSTER_HOME and what depends on it. Not here: definitions or runs
 from __future__ import annotations
 
 import os
+from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     import dagster as dg
 
+# What comes with the package for a home of Dagster.
+HOME_FILES: Final = ("dagster.yaml", "workspace.yaml")
+_HISTORY: Final = ".state/dagster"
+_HEADER: Final = """\
+# Written by exr-pipeline, which writes it again when its defaults change. To have your own: exr-pipeline init
+"""
+
+
+def write_home(folder: Path) -> list[str]:
+    """Give a folder the `HOME_FILES` that it lacks, and return their names."""
+    missing = [name for name in HOME_FILES if not (folder / name).exists()]
+    for name in missing:
+        (folder / name).write_text(_shipped(name), encoding="utf-8")
+    return missing
+
+
+def _shipped(name: str) -> str:
+    return resources.files("exr_pipeline.orchestration").joinpath("home", name).read_text("utf-8")
+
 
 def dagster_home() -> Path:
-    """The folder that DAGSTER_HOME names; if unset, the working folder, which then is set for this process.
+    """The folder that holds the dagster.yaml to use. DAGSTER_HOME names it afterwards, for child processes too.
 
-    Raises `MisconfiguredError` if there is no dagster.yaml in it.
+    It is the folder that DAGSTER_HOME names, else the working folder. If that holds no dagster.yaml, it is a folder in
+    the state folder, with the package's own one. With the default state folder, history lies where it does with the one
+    that `write_home` writes, so that nothing is lost by writing one later.
+
+    Raises `MisconfiguredError` if the folder that DAGSTER_HOME names holds no dagster.yaml, or if none can be written.
     """
-    home = Path(os.environ.get("DAGSTER_HOME") or ".").resolve()
+    named = os.environ.get("DAGSTER_HOME")
+    home = Path(named or ".").resolve()
     if not (home / "dagster.yaml").exists():
-        raise MisconfiguredError(
-            "DAGSTER_HOME",
-            f"{home} holds no dagster.yaml",
-            "set it to a folder that does, or run in a clone of the project",
-        )
+        if named:
+            raise MisconfiguredError(
+                "DAGSTER_HOME", f"{home} holds no dagster.yaml", f"unset it, or write one: exr-pipeline init {home}"
+            )
+        home = _default_home()
     os.environ["DAGSTER_HOME"] = str(home)
+    return home
+
+
+def _default_home() -> Path:
+    import yaml
+
+    home = Settings().state_dir.resolve() / "dagster"
+    config = yaml.safe_load(_shipped("dagster.yaml"))
+    for block in (config["storage"]["custom"], config["local_artifact_storage"], config["compute_logs"]):
+        block["config"]["base_dir"] = block["config"]["base_dir"].replace(_HISTORY, str(home), 1)
+    text = _HEADER + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+    path, temporary = home / "dagster.yaml", home / f".dagster.yaml.{os.getpid()}"
+    try:
+        if not path.exists() or path.read_text("utf-8") != text:
+            home.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(text, encoding="utf-8")
+            temporary.replace(path)
+    except OSError as error:
+        problem = f"{home} can't be written to: {error.strerror}"
+        raise MisconfiguredError("EXR_PIPELINE_STATE_DIR", problem, "name a folder that can") from error
     return home
 
 

@@ -143,15 +143,7 @@ def test_a_home_of_dagster_without_its_configuration_is_named(
     monkeypatch.setenv("DAGSTER_HOME", str(tmp_path / "nowhere"))
     finding = failed(cli("doctor"))["Dagster"]
     assert finding.startswith("DAGSTER_HOME: ")
-    assert "dagster.yaml" in finding
-
-
-def test_a_folder_that_is_no_clone_is_told_to_set_a_home(
-    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", "")
-    monkeypatch.chdir(tmp_path)
-    assert failed(cli("doctor"))["Dagster"].startswith("DAGSTER_HOME: ")
+    assert f"exr-pipeline init {tmp_path / 'nowhere'}" in finding
 
 
 def test_a_database_that_is_none_is_named(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

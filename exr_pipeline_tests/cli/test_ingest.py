@@ -263,15 +263,3 @@ def test_a_wrong_key_is_said_in_one_line_and_not_shown(
     assert (said.status, said.out) == (1, "")
     assert said.error.startswith("S3_ACCESS_KEY: ")
     assert "wrong-and-secret" not in said.err
-
-
-def test_without_a_home_of_dagster_it_says_what_to_do(
-    cli: Cli, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("DAGSTER_HOME", "")
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "renders").mkdir()
-    (tmp_path / "renders/a.exr").write_bytes(small_exr())
-    said = cli("ingest", "renders")
-    assert (said.status, said.out) == (1, "")
-    assert said.error.startswith("DAGSTER_HOME: ")

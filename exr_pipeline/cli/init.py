@@ -1,0 +1,73 @@
+"""The `init` command: sets up a folder to run the pipeline in.
+
+Belongs here: what is written there and printed. Not here: Dagster's own files (`orchestration.instance`).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.markup import escape
+
+from exr_pipeline.cli.console import stdout, warn
+from exr_pipeline.errors import MisconfiguredError
+
+# The settings that a first .env file offers; `exr-pipeline settings` shows the others.
+_OFFERED: Final = ("sources", "output_root", "s3_endpoint", "s3_access_key", "s3_secret_key", "s3_region")
+_HEADER: Final = """\
+# Settings of the exr-pipeline commands that run in this folder. Variables of the environment win over them.
+# To set one, remove the # before its name. All of them, and what is in force: exr-pipeline settings
+"""
+
+
+def init(
+    folder: Annotated[Path, typer.Argument(help="Folder to set up. It is created if it is missing.")] = Path(),
+) -> None:
+    """Set up a folder to run the pipeline in: Dagster's configuration, and a file for your settings.
+
+    Writes dagster.yaml, workspace.yaml and .env. Files that exist are kept. Commands work without them too, with the
+    same defaults: this is for changing them.
+    """
+    from exr_pipeline.orchestration.instance import HOME_FILES, write_home
+
+    names = (*HOME_FILES, ".env")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [*write_home(folder), *_write_env(folder)]
+    except OSError as error:
+        problem = f"{folder} can't be set up: {error.strerror}"
+        raise MisconfiguredError("FOLDER", problem, "name a folder that can be written to") from error
+    if written:
+        stdout.print(f"Wrote {', '.join(written)} in {escape(str(folder.resolve()))}", highlight=False, soft_wrap=True)
+    if kept := [name for name in names if name not in written]:
+        stdout.print(f"Kept {', '.join(kept)}: already there", highlight=False)
+    home = os.environ.get("DAGSTER_HOME")
+    if home and Path(home).resolve() != folder.resolve():
+        warn(f"DAGSTER_HOME is {home}: commands use the dagster.yaml there, not this one")
+    enter = "" if folder.resolve() == Path.cwd() else f"  cd {escape(str(folder))}\n"
+    stdout.print(
+        f"Next:\n{enter}"
+        "  edit .env                       where your renders are, and the keys to them\n"
+        "  exr-pipeline doctor             check it\n"
+        "  exr-pipeline ingest SOURCE      a folder, or a URL such as s3://renders/show/\n"
+        "  exr-pipeline ui                 the page, with the sensor running",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _write_env(folder: Path) -> list[str]:
+    from exr_pipeline.settings import Settings
+
+    lines = [f"\n# {Settings.model_fields[field].description}\n#{Settings.variable(field)}=\n" for field in _OFFERED]
+    try:
+        # It is there for keys, so nobody else may read it.
+        handle = os.open(folder / ".env", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return []
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        file.write(_HEADER + "".join(lines))
+    return [".env"]
