@@ -118,13 +118,13 @@ class Channel(NamedTuple):
 
     @property
     def layer(self) -> str:
-        """The name before its last dot; empty if there is none."""
-        return self.name.rpartition(".")[0]
+        """The name before its last dot; empty if there is none. Dots that end the name count for nothing."""
+        return self.name.rstrip(".").rpartition(".")[0]
 
     @property
     def component(self) -> str:
-        """The name after its last dot."""
-        return self.name.rpartition(".")[2]
+        """The name after its last dot: `R` of `diffuse.R`, of `R`, and of `R.`, which is in no layer."""
+        return self.name.rstrip(".").rpartition(".")[2] or self.name
 
 
 class Chromaticities(NamedTuple):

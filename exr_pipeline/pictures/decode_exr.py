@@ -39,7 +39,7 @@ from exr_pipeline.pictures.sources import (
 from exr_pipeline.pictures.still import Size
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
@@ -55,6 +55,7 @@ _NEEDED: Final = frozenset(
 )
 _SORTED_STATES: Final = (1, 3)  # deepImageState: sorted, tidy
 _DWAB_LINES: Final = 256
+_INTEGER_BITS: Final = (1, 8, 16, 32)
 _MIP_MAP: Final = 1  # Of the tile description's level modes.
 
 
@@ -74,12 +75,20 @@ def open_exr(path: str, name: str, header: Header, *, max_image_mb: int, with_al
     # OpenImageIO refuses subsampled channels and does not combine luminance and chroma.
     through_library = shown.kind == "luminance-chroma" or _is_subsampled(part)
 
-    def rows(level: int) -> Iterator[Rows]:
+    def stored(level: int) -> Iterator[Rows]:
         if through_library:
             return _luminance_chroma_rows(path, name, header, read)
         if part.is_deep:
             return _flattened(path, name, read, part)
         return _flat_rows(path, name, header, read, level)
+
+    types = {channel.name: channel.type for channel in part.channels}
+    integers = [index for index, channel in enumerate(read.channels) if types[channel] == "UINT"]
+
+    def rows(level: int) -> Iterator[Rows]:
+        return (
+            _from_0_to_1(lambda: stored(level), integers, source) if integers and shown.kind == "rgb" else stored(level)
+        )
 
     source = Source(
         name, shown, display, rows, _levels(part, through_library=through_library), has_alpha=has_alpha, part=part
@@ -101,6 +110,20 @@ def open_exr(path: str, name: str, header: Header, *, max_image_mb: int, with_al
     code = part.typed("timeCode", "timecode", None)
     source.time_code = None if code is None else code.to_text()
     return source
+
+
+def _from_0_to_1(stored: Callable[[], Iterator[Rows]], integers: list[int], source: Source) -> Iterator[Rows]:
+    """Colours whose channels at `integers` hold whole numbers, of as many bits as the highest of them needs.
+
+    OpenEXR does not say what integers mean, so that the file is read twice: to find the highest, and to show them.
+    """
+    highest = max((rows.pixels[:, :, integers].max(initial=0) for rows in stored()), default=0)
+    bits = next(bits for bits in _INTEGER_BITS if highest < 2**bits or bits == _INTEGER_BITS[-1])
+    source.warnings.append(f"integers, shown as colours of {bits} bits")
+    for y, x, pixels in stored():
+        shown = np.array(pixels, np.float32)
+        shown[:, :, integers] /= 2**bits - 1
+        yield Rows(y, x, shown)
 
 
 def _is_subsampled(part: Part) -> bool:

@@ -16,15 +16,29 @@ if TYPE_CHECKING:
 
 Kind = Literal["rgb", "luminance-chroma", "luminance", "depth", "id", "data"]
 
-_MAIN_NAMES: Final = frozenset({"", "rgb", "rgba", "main", "beauty", "combined", "color", "colour", "c", "final"})
-_BEAUTY: Final = re.compile(r"beauty|combined|composite|final", re.IGNORECASE)
-_IS_BEAUTY: Final = re.compile(r"(beauty|combined|composite|final)$", re.IGNORECASE)
-# RGB triples that hold directions, places or hashes: shown only if there is no picture.
+# What a layer, or the part of its name behind the last dot, is called if it is the picture. docs/colour.md has a table
+# of what renderers write; each name in it is tested.
+_MAIN_NAMES: Final = frozenset(
+    {"", "rgb", "rgba", "main", "beauty", "combined", "color", "colour", "c", "ci", "final", "composite"}
+)
+# One of them as a word of a longer name; `C` and the like are too short to mean it there.
+_BEAUTY_WORDS: Final = frozenset({"rgba", "beauty", "combined", "composite", "final"})
+_BEAUTY: Final = re.compile(r"beauty", re.IGNORECASE)
+_WORD: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+# RGB triples that hold directions, places, distances, counts or hashes: shown only if there is no picture. Of names
+# without spaces and underscores.
 _NOT_A_PICTURE: Final = re.compile(
-    r"crypto|normal|(?<!com)position|pworld|(?<!e)motion|velocity|vector|(?<![a-z])uv|uv(?![a-z])|\b[NPT]\b|\bst\b",
+    r"crypto|normal|nworld|(?<!com)position|pworld|(?<!e)motion|velocity|vector|wirecolor|multimatte|puzzlematte"
+    r"|zdepth|dpdtime|dpcameradtime|mtlid|renderid|(object|material)(index|id)|index(ob|ma)|samplecount|raycount|cputime"
+    r"|^(w?[pn]ref|hitp|hitn|hituv|hitpz|z|pz|zfiltered|depth|mist|id|st|forward|backward|coverage|opacity|volumeopacity|of|af)$"
+    r"|(?<![a-z])uv|uv(?![a-z])|^([npt]n?|vn)$|(mse|var)$",
     re.IGNORECASE,
 )
-_ID: Final = re.compile(r"crypto|(^|[._])(object|instance|material|asset|prim)?_?id\d*$", re.IGNORECASE)
+_ID: Final = re.compile(
+    r"crypto|(^|[._])(object|instance|material|asset|prim|mtl|vraymtl|raw)?[ _]?id\d*$|index(ob|ma)$"
+    r"|(object|material)[ _]index$",
+    re.IGNORECASE,
+)
 _DEPTH_NAMES: Final = frozenset({"z", "depth", "zdepth"})
 _COMPONENTS: Final = {"red": "r", "green": "g", "blue": "b", "alpha": "a"}
 
@@ -33,6 +47,8 @@ COVERED: Final = frozenset({"rgb", "luminance-chroma", "luminance"})
 
 _LEFT: Final = frozenset({"left", "l"})
 _RIGHT: Final = frozenset({"right", "r"})
+# What a part of a channel's name is that names a view where the file declares none.
+_VIEWS: Final = frozenset({"left", "right"})
 
 
 class UnknownLayerError(BadInputError):
@@ -77,7 +93,15 @@ class _Group:
         if self.layer or self.part.implied_type is not None:
             return self.layer
         name = self.part.name or ""
-        return re.sub(rf"[._-]?{re.escape(self.view)}$", "", name, flags=re.IGNORECASE) if self.view else name
+        if not self.view:
+            return name
+        view = re.escape(self.view)
+        return re.sub(rf"[._-]?{view}$|^{view}([._-]|$)", "", name, flags=re.IGNORECASE)
+
+    @property
+    def own_name(self) -> str:
+        """The layer's name without what it is in: `Combined` of `ViewLayer.Combined`."""
+        return self.named.rpartition(".")[2]
 
     def shown(self, kind: Kind, *components: str) -> ShownLayer:
         names = tuple(self.channels[component].name for component in components)
@@ -100,8 +124,9 @@ class _Group:
 def choose_layer(header: Header, *, name: str, wanted: str = "") -> ShownLayer:
     """The layer to show: a colour picture before luminance before depth before anything else.
 
-    Among colour pictures: the main RGB (or luminance-chroma) of the file, else a layer named like beauty, else the
-    first triple; flat parts before deep ones, left before right, then file order.
+    Among colour pictures: the main RGB (or luminance-chroma) of the file, else a layer called exactly as one that is
+    the picture (`rgba`, `C`), else one with such a word in its name, else the first triple; flat parts before deep
+    ones, left before right, then file order.
     `wanted` is the name of a layer, part, view or channel (in any case): only that is considered.
     Raises `BadInputError` for a file, called `name`, without channels, `UnknownLayerError` without what is wanted.
     """
@@ -128,22 +153,28 @@ def _groups(header: Header) -> list[_Group]:
     for index, part in enumerate(header.parts):
         views = tuple(part.typed("multiView", "stringvector", ()))
         for channel in part.channels:
-            layer, view = _layer_and_view(channel, views)
+            layer, view, component = _layer_view_component(channel, views)
             view = view or part.view or ""
             group = groups.setdefault((index, layer, view), _Group(index, part, layer, view))
-            component = channel.component.lower()
+            component = component.lower()
             group.channels.setdefault(_COMPONENTS.get(component, component), channel)
     return list(groups.values())
 
 
-def _layer_and_view(channel: Channel, views: tuple[str, ...]) -> tuple[str, str]:
-    """In a multi-view part, the first view has no name in its channels; others have it just before the component."""
-    if not views:
-        return channel.layer, ""
+def _layer_view_component(channel: Channel, views: tuple[str, ...]) -> tuple[str, str, str]:
+    """The parts of a channel's name: `diffuse.left.R`, `left.diffuse.R` or `diffuse.R.left`.
+
+    In a multi-view part, the first view has no name in its channels; others have it just before the component.
+    Programs that declare no views write them there, first, or behind the component.
+    """
     words = channel.layer.split(".") if channel.layer else []
-    if words and words[-1] in views:
-        return ".".join(words[:-1]), words[-1]
-    return channel.layer, views[0] if not words or len(views) == 1 else ""
+    component = channel.component
+    for place in (len(words) - 1, 0) if words else ():
+        if words[place] in views or (not views and words[place].lower() in _VIEWS):
+            return ".".join(words[:place] + words[place + 1 :]), words[place], component
+    if words and (component in views or (not views and component.lower() in _VIEWS)):
+        return ".".join(words[:-1]), component, words[-1]
+    return channel.layer, views[0] if views and (not words or len(views) == 1) else "", component
 
 
 def _view_rank(view: str) -> int:
@@ -155,26 +186,44 @@ def _view_rank(view: str) -> int:
 
 def _judge(group: _Group) -> tuple[int, ShownLayer]:
     colour = _colour(group)
-    is_other = _NOT_A_PICTURE.search(group.named) or _ID.search(group.named)
-    if colour is not None and (not is_other or _IS_BEAUTY.search(group.named)):
-        if group.named.lower() in _MAIN_NAMES and not group.layer:
-            return 0, colour
-        is_beauty = group.named.lower() in _MAIN_NAMES or _BEAUTY.search(group.named)
-        return (1 if is_beauty else 2), colour
-    if _ID.search(group.named):
-        return 6, group.shown("id", next(iter(_id_components(group))))
+    if colour is not None and (rank := _rank(group)) is not None:
+        return rank, colour
+    if _ID.search(group.named) or (colour is not None and _is_integer(group)):
+        return 8, group.shown("id", next(iter(_id_components(group))))
     if colour is not None:
-        return 3, colour
+        return 5, colour
     if group.has("y") and not group.has("x"):
-        return 4, group.shown("luminance", "y")
+        return 6, group.shown("luminance", "y")
     if group.has("z") and not group.has("x"):
-        return 5, group.shown("depth", "z")
+        return 7, group.shown("depth", "z")
     component, channel = min(group.channels.items(), key=lambda named: (named[0] == "a", named[0] != "r"))
-    if component in _DEPTH_NAMES or group.named.lower() in _DEPTH_NAMES:
-        return 5, group.shown("depth", component)
+    if component in _DEPTH_NAMES or group.own_name.lower() in _DEPTH_NAMES:
+        return 7, group.shown("depth", component)
     if channel.type == "UINT" or _ID.search(channel.name):
-        return 6, group.shown("id", component)
-    return 7, group.shown("data", component)
+        return 8, group.shown("id", component)
+    return 9, group.shown("data", component)
+
+
+def _rank(group: _Group) -> int | None:
+    """How sure a triple is to be the picture, 0 most; None if it is none, or integers that nothing says are one."""
+    own = group.own_name.lower()
+    if own in _MAIN_NAMES and not group.layer:
+        return 0
+    if own in _MAIN_NAMES:
+        return 1
+    words = [word.lower() for word in _WORD.findall(group.own_name)]
+    is_last_word = bool(words) and words[-1] in _BEAUTY_WORDS
+    names = re.sub(r"[ _]", "", group.named).split(".")
+    is_other = _ID.search(group.named) or any(_NOT_A_PICTURE.search(name) for name in names)
+    if _is_integer(group) or (is_other and not is_last_word):
+        return None
+    if is_last_word or not _BEAUTY_WORDS.isdisjoint(words):
+        return 2
+    return 3 if _BEAUTY.search(group.own_name) else 4
+
+
+def _is_integer(group: _Group) -> bool:
+    return any(group.channels[component].type == "UINT" for component in "rgb" if group.has(component))
 
 
 def _channel(group: _Group, name: str) -> ShownLayer | None:
@@ -193,8 +242,6 @@ def _id_components(group: _Group) -> list[str]:
 
 def _colour(group: _Group) -> ShownLayer | None:
     if group.has("r", "g", "b"):
-        if group.channels["r"].type == "UINT":
-            return None
         return group.shown("rgb", "r", "g", "b")
     if group.has("y", "ry", "by"):
         return group.shown("luminance-chroma", "y", "ry", "by")

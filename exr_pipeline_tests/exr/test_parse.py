@@ -252,3 +252,11 @@ def test_every_sample_image_comes_back_byte_for_byte_without_an_error():
         findings = validate(parsed, file_size=len(data))
         findings += validate_chunk_offsets(parsed, data, file_size=len(data))
         assert [finding for finding in findings if finding.severity == "error"] == [], path
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "component"),
+    [("R", "", "R"), ("R.", "", "R"), ("a.b.R", "a.b", "R"), ("a.R.", "a", "R"), (".R", "", "R"), ("..", "", "..")],
+)
+def test_a_dot_at_the_end_of_a_channels_name_makes_no_layer(name, layer, component):
+    assert (Channel(name, "HALF").layer, Channel(name, "HALF").component) == (layer, component)

@@ -1,3 +1,6 @@
+import re
+from pathlib import Path
+
 import pytest
 
 from exr_pipeline.errors import BadInputError
@@ -39,7 +42,18 @@ def header(*parts: tuple[str, str], deep: tuple[int, ...] = (), multi_view: tupl
         ([("", "N.X N.Y N.Z depth.Z")], 0, "depth", "depth.Z"),
         ([("", "N.X N.Y N.Z")], 0, "data", "N.X"),
         ([("", "id:UINT")], 0, "id", "id"),
-        ([("", "A B:UINT G:UINT R:UINT")], 0, "id", "R"),
+        ([("", "A B:UINT G:UINT R:UINT")], 0, "rgb", "R G B"),
+        ([("", "rgba.B:UINT rgba.G:UINT rgba.R:UINT")], 0, "rgb", "rgba.R rgba.G rgba.B"),
+        ([("", "Z mask.B:UINT mask.G:UINT mask.R:UINT")], 0, "depth", "Z"),
+        ([("", "combineddiffuse.B combineddiffuse.G combineddiffuse.R rgba.B rgba.G rgba.R")], 0, "rgb",
+         "rgba.R rgba.G rgba.B"),
+        ([("", "beauty_left_light.B beauty_left_light.G beauty_left_light.R main.B main.G main.R")], 0, "rgb",
+         "main.R main.G main.B"),
+        ([("", "beautyunshadowed.B beautyunshadowed.G beautyunshadowed.R z_beauty.B z_beauty.G z_beauty.R")], 0, "rgb",
+         "z_beauty.R z_beauty.G z_beauty.B"),
+        ([("", "alb.B alb.G alb.R finalgather.B finalgather.G finalgather.R")], 0, "rgb", "alb.R alb.G alb.B"),
+        ([("", "combineddiffuse.B combineddiffuse.G combineddiffuse.R"), ("C", "B G R")], 1, "rgb", "R G B"),
+        ([("", "B. G. R. diffuse.B diffuse.G diffuse.R")], 0, "rgb", "R. G. B."),
         ([("", "albedo.B albedo.G albedo.R motionblur_beauty.B motionblur_beauty.G motionblur_beauty.R")], 0, "rgb",
          "motionblur_beauty.R motionblur_beauty.G motionblur_beauty.B"),
         ([("", "composition.B composition.G composition.R specular.B specular.G specular.R")], 0, "rgb",
@@ -69,6 +83,67 @@ def test_the_left_view_of_a_single_part_stereo_file_is_shown_even_if_the_right_i
     shown = choose_layer(header(("", "B G R left.B left.G left.R"), multi_view=("right", "left")), name="x.exr")
 
     assert (shown.channels, shown.view) == (("left.R", "left.G", "left.B"), "left")
+
+
+@pytest.mark.parametrize(
+    ("channels", "layer", "shown_channels"),
+    [
+        ("left.B left.G left.R right.B right.G right.R", "", "left.R left.G left.B"),
+        ("B.left B.right G.left G.right R.left R.right", "", "R.left G.left B.left"),
+        ("left.diffuse.B left.diffuse.G left.diffuse.R right.diffuse.B right.diffuse.G right.diffuse.R", "diffuse",
+         "left.diffuse.R left.diffuse.G left.diffuse.B"),
+        ("diffuse.left.B diffuse.left.G diffuse.left.R diffuse.right.B diffuse.right.G diffuse.right.R", "diffuse",
+         "diffuse.left.R diffuse.left.G diffuse.left.B"),
+        ("diffuse.B.left diffuse.G.left diffuse.R.left", "diffuse", "diffuse.R.left diffuse.G.left diffuse.B.left"),
+        ("Left.rgba.B Left.rgba.G Left.rgba.R aov.B aov.G aov.R", "rgba", "Left.rgba.R Left.rgba.G Left.rgba.B"),
+    ],
+)  # fmt: skip
+def test_views_that_nothing_declares_are_known_wherever_they_stand(channels, layer, shown_channels):
+    shown = choose_layer(header(("", channels)), name="x.exr")
+
+    assert (shown.layer, shown.view.lower(), shown.channels) == (layer, "left", tuple(shown_channels.split()))
+    assert shown.kind == "rgb"
+
+
+@pytest.mark.parametrize("part", ["rgba.left", "rgba_left", "left.rgba", "left_rgba"])
+def test_the_view_in_a_parts_name_is_no_part_of_the_layers(part):
+    assert choose_layer(header((f"{part}@left", "B G R"), ("x@left", "B G R")), name="x.exr").layer == "rgba"
+
+
+def table() -> list[tuple[str, list[str], list[str], list[str]]]:
+    """The renderers of docs/colour.md, with the names of their pictures, of other color, and of what is no picture."""
+    text = (Path(__file__).parents[2] / "docs" / "colour.md").read_text(encoding="utf-8")
+    lines = text.partition("| renderer |")[2].partition("\n\n")[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [(renderer, *(re.findall("`([^`]+)`", names) for names in rest)) for renderer, *rest in cells]  # type: ignore[misc]
+
+
+def triples(*layers: str) -> Header:
+    """One part with each layer as RGB, in the order of the format: by name."""
+    channels = sorted(f"{layer}.{component}" for layer in layers for component in "BGR")
+    attributes = [
+        Attribute.of("channels", "chlist", tuple(Channel(channel, "HALF") for channel in channels)),
+        Attribute.of("type", "string", "scanlineimage"),
+    ]
+    return Header.build([attributes])
+
+
+@pytest.mark.parametrize(("renderer", "pictures", "colors", "others"), table(), ids=[row[0] for row in table()])
+def test_what_renderers_write_is_told_apart_as_documented(renderer, pictures, colors, others):
+    assert pictures
+    assert colors
+    assert others
+    for picture in pictures:
+        assert choose_layer(triples(picture, *colors, *others), name=renderer).layer == picture
+    for color in colors:
+        assert choose_layer(triples(color, *others), name=renderer).layer == color
+    for other in others:
+        shown = choose_layer(triples(other, "zzz"), name=renderer)
+        assert shown.layer == "zzz", f"{other} is no picture"
+
+
+def test_the_documented_table_names_the_renderers():
+    assert [row[0] for row in table()] == ["Arnold", "Karma", "RenderMan", "V-Ray", "Redshift", "Blender", "Mantra"]
 
 
 def test_a_flat_picture_is_preferred_to_a_deep_one_of_the_same_rank():

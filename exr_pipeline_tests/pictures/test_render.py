@@ -443,3 +443,17 @@ def test_a_truncated_file_makes_nothing(tmp_path):
 
     with pytest.raises(BadInputError, match=r"^x\.exr: truncated"):
         made(path)
+
+
+@pytest.mark.parametrize(("highest", "bits"), [(1, 1), (255, 8), (40_000, 16), (2**32 - 1, 32)])
+def test_rgb_stored_as_integers_is_shown_by_the_bits_that_it_needs(tmp_path, highest, bits):
+    whole = 2**bits - 1
+    columns = np.array([[0, highest // 2, highest]], np.uint32).repeat(8, axis=0).repeat(8, axis=1)
+    channels = {"R": columns, "G": columns, "B": columns, "A": np.ones(columns.shape, np.float16)}
+    path = write_exr(tmp_path / "x.exr", channels)
+
+    pictures = made(path, still_view="un-tone-mapped")
+
+    expected = srgb(np.array([0, highest // 2, highest]) / whole)
+    assert np.abs(patch_means(still(pictures), 3) - expected[:, np.newaxis]).max() <= 2
+    assert pictures.warnings == (f"integers, shown as colours of {bits} bits",)
