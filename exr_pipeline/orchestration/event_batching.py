@@ -24,6 +24,7 @@ import sqlalchemy as db
 from dagster import AssetKey, DagsterEventType, EventLogEntry
 from dagster._core.definitions.metadata import normalize_metadata_value
 from dagster._core.definitions.partitions.subset import DefaultPartitionsSubset
+from dagster._core.event_api import EventHandlerFn
 from dagster._core.events import (
     AssetMaterializationPlannedData,
     AssetObservationData,
@@ -33,6 +34,7 @@ from dagster._core.events import (
 )
 from dagster._core.execution.context.system import StepExecutionContext
 from dagster._core.storage.event_log import SqliteEventLogStorage
+from dagster._core.storage.event_log.base import EventLogConnection
 from dagster._core.storage.event_log.schema import (
     AssetEventTagsTable,
     DynamicPartitionsTable,
@@ -47,6 +49,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from exr_pipeline.orchestration.event_texts import subject_of, texts_of
+from exr_pipeline.orchestration.live_events import LiveEvents
 
 _BATCHABLE: Final = {
     kind.value
@@ -158,6 +161,32 @@ class BatchedEvents(SqlEventLogStorage):
                         table.c.partitions_def_name == partitions_def_name, table.c.partition.in_(some)
                     )
                 )
+
+    def watch(self, run_id: str, cursor: str | None, callback: EventHandlerFn) -> None:
+        """Call `callback` with every event of a run after `cursor`, soon after it is stored, by whatever process."""
+        self._live_events.watch(run_id, cursor, callback)
+
+    def end_watch(self, run_id: str, handler: EventHandlerFn) -> None:
+        """Stop calling `handler`."""
+        self._live_events.end_watch(run_id, handler)
+
+    def dispose(self) -> None:
+        """End all watchers."""
+        self._live_events.close()
+        super().dispose()
+
+    @cached_property
+    def _live_events(self) -> LiveEvents:
+        return LiveEvents(self._next_events)
+
+    def _next_events(self, run_id: str, cursor: str | None) -> EventLogConnection | None:
+        """A page of a run's events after a cursor; None while the database is away."""
+        try:
+            return self.get_records_for_run(run_id, cursor, limit=_EVENTS_PER_READ)
+        except Exception as error:
+            if is_outage(error):
+                return None
+            raise
 
     @staticmethod
     def _are_batchable(events: Sequence[EventLogEntry]) -> bool:
@@ -353,6 +382,10 @@ class BatchingSqliteEventLogStorage(BatchedEvents, SqliteEventLogStorage):
         while self._engines:
             (process, _), engine = self._engines.popitem()
             engine.dispose(close=process == os.getpid())
+
+    def _next_events(self, run_id: str, cursor: str | None) -> EventLogConnection | None:
+        # A run that was deleted has no database, and to read from it would make one.
+        return super()._next_events(run_id, cursor) if Path(self.path_for_shard(run_id)).exists() else None
 
     def _store_asset_events(self, events: Sequence[EventLogEntry]) -> None:
         rows = self._rows(events)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ import dagster as dg
 import pytest
 import sqlalchemy
 from dagster import DagsterEventType
+from dagster._core.event_api import EventLogCursor
 from dagster._core.instance.ref import InstanceRef
 from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKeyTable, SqlEventLogStorageTable
@@ -22,7 +24,13 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster_postgres import PostgresEventLogStorage
 
 from exr_pipeline.orchestration import postgres_storage
-from exr_pipeline.orchestration.event_batching import BatchedEvents, is_outage, log_asset_events
+from exr_pipeline.orchestration.event_batching import (
+    BatchedEvents,
+    BatchingSqliteEventLogStorage,
+    is_outage,
+    log_asset_events,
+)
+from exr_pipeline.orchestration.live_events import SECONDS_BETWEEN_LOOKS
 from exr_pipeline.orchestration.postgres_storage import BatchingPostgresEventLogStorage, BatchingPostgresStorage
 from exr_pipeline_tests.orchestration.batched_steps import (
     ASSETS,
@@ -348,3 +356,59 @@ def test_observations_of_scattered_files_are_found(postgres_instance: dg.Dagster
 
     found = postgres_instance.all_logs(run_id, of_type=DagsterEventType.ASSET_OBSERVATION)
     assert [entry.asset_observation.partition for entry in found if entry.asset_observation] == keys
+
+
+def test_whoever_watches_a_run_gets_each_event_after_a_cursor_once_until_told_to_stop(
+    instance: dg.DagsterInstance,
+) -> None:
+    run = run_over(instance, named("watched", 3))
+    first, *others = instance.get_records_for_run(run.run_id).records
+    seen: list[str] = []
+    all_seen = threading.Event()
+
+    def handler(_event: dg.EventLogEntry, cursor: str) -> None:
+        seen.append(cursor)
+        if len(seen) == len(others) + 1:
+            all_seen.set()
+
+    watchers = threading.active_count()
+    with dg.DagsterInstance.get() as watching:
+        watching.watch_event_logs(run.run_id, str(EventLogCursor.from_storage_id(first.storage_id)), handler)
+        instance.report_engine_event("something more", run.dagster_run)
+        assert all_seen.wait(60)
+        later = instance.get_records_for_run(run.run_id).records[-1]
+        expected = [str(EventLogCursor.from_storage_id(each.storage_id)) for each in (*others, later)]
+        assert seen == expected
+        watching.end_watch_event_logs(run.run_id, handler)
+        # Whoever watches next sees it, who no longer does will not.
+        instance.report_engine_event("and more", run.dagster_run)
+        again = threading.Event()
+        watching.watch_event_logs(run.run_id, seen[-1], lambda *_: again.set())
+        assert again.wait(60)
+    assert seen == expected
+    assert threading.active_count() == watchers
+
+
+def test_a_watched_run_goes_on_after_its_database_was_away(
+    postgres_instance: dg.DagsterInstance, postgres_server: PostgresServer
+) -> None:
+    run = run_over(postgres_instance, named("outage", 1))
+    cursor = postgres_instance.get_records_for_run(run.run_id).cursor
+    heard = threading.Event()
+    postgres_server.stop()
+    postgres_instance.watch_event_logs(run.run_id, cursor, lambda *_: heard.set())
+    time.sleep(2 * SECONDS_BETWEEN_LOOKS)
+    postgres_server.start()
+
+    postgres_instance.report_engine_event("back again", run.dagster_run)
+
+    assert heard.wait(60)
+
+
+def test_to_watch_a_run_that_was_deleted_makes_no_database_for_it(tmp_path: Path) -> None:
+    with instance_at(tmp_path / "home") as instance:
+        storage = instance.event_log_storage
+        assert isinstance(storage, BatchingSqliteEventLogStorage)
+        instance.watch_event_logs("gone", None, lambda *_: None)
+        time.sleep(2 * SECONDS_BETWEEN_LOOKS)
+        assert not Path(storage.path_for_shard("gone")).exists()
