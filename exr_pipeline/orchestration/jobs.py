@@ -102,7 +102,7 @@ def _shown_as_failed(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[s
 
 def _files_where(condition: str, pipeline: Pipeline) -> set[str]:
     # The condition is the operator's own SQL, and the tables open read-only for it.
-    rows = pipeline.tables.sql(f"SELECT uri FROM latest_files WHERE {condition}")  # noqa: S608
+    rows = pipeline.tables.sql(f"SELECT uri FROM latest_files WHERE ({condition}\n)")  # noqa: S608
     return {Location.from_url(uri).partition_key for uri in rows.column("uri").to_pylist()}
 
 

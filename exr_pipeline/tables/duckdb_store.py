@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.tables.conform import cast_columns
-from exr_pipeline.tables.queries import run_select, table_statements, view_statements
+from exr_pipeline.tables.queries import LOCKED, one_select, run_select, table_statements, view_statements
 from exr_pipeline.tables.schema import TableName, arrow_schema
 from exr_pipeline.tables.upsert import (
     CHILD_TABLES,
@@ -166,8 +166,9 @@ class DuckDBStore:
 
     def sql(self, query: str) -> pa.Table:
         """See `TableStore`."""
-        with self._with_tables(read_only=True) as connection:
-            return run_select(connection, query)
+        select = one_select(query)
+        with self._with_tables(read_only=True, locked=True) as connection:
+            return run_select(connection, select)
 
     def copy_to(self, target: Path) -> None:
         """Copy the database to a new file, as it is between two writes; writers wait as long as that takes.
@@ -225,16 +226,19 @@ class DuckDBStore:
         return True
 
     @contextmanager
-    def _with_tables(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _with_tables(self, *, read_only: bool, locked: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         if not (self._has_tables and self._exists()):
             self.create_tables()
             self._has_tables = True
-        with self._open(read_only=read_only) as connection:
+        with self._open(read_only=read_only, locked=locked) as connection:
             yield connection
 
     @contextmanager
-    def _open(self, *, read_only: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-        """The file, alone in this process, waiting while another process has it. What DuckDB raises is typed here."""
+    def _open(self, *, read_only: bool, locked: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        """The file, alone in this process, waiting while another process has it. What DuckDB raises is typed here.
+
+        `locked` is for SQL of users.
+        """
         import duckdb
 
         deadline = time.monotonic() + self._lock_wait_seconds
@@ -242,7 +246,7 @@ class DuckDBStore:
         if not lock.acquire(timeout=self._lock_wait_seconds):
             raise RetryableError(f"{self._path}: another thread of this process has the database")
         try:
-            connection = self._connect(deadline, read_only=read_only)
+            connection = self._connect(deadline, read_only=read_only, locked=locked)
             try:
                 yield connection
             finally:
@@ -254,13 +258,13 @@ class DuckDBStore:
         finally:
             lock.release()
 
-    def _connect(self, deadline: float, *, read_only: bool) -> duckdb.DuckDBPyConnection:
+    def _connect(self, deadline: float, *, read_only: bool, locked: bool) -> duckdb.DuckDBPyConnection:
         import duckdb
 
         pause = 0.005
         while True:
             try:
-                return duckdb.connect(self._path, read_only=read_only)
+                return duckdb.connect(self._path, read_only=read_only, config=LOCKED if locked else {})
             except duckdb.ConnectionException as error:
                 # A connection of this process that is not ours, such as a notebook's.
                 reason, cause = f"this process ({os.getpid()}) has the database open by itself", error

@@ -1,11 +1,17 @@
-"""Reading SQL on a DuckDB connection: one SELECT, nothing else, with errors that say what is wrong with it.
+"""A user's SQL on a DuckDB connection: one SELECT over the tables, which reaches no file, network or Python variable.
 
-Belongs here: what both stores do with a user's SQL, and the DDL of tables and views in DuckDB. Not here: connections.
+Belongs here: what both stores do with a user's SQL, and the DDL of tables and views in DuckDB. Not here: the database
+file and its lock (`duckdb_store`), or where VAST's rows come from (`vast_store`).
 """
 
 from __future__ import annotations
 
 import json
+import os
+import re
+from contextlib import contextmanager
+from functools import cache
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.tables.schema import COLUMNS, TABLE_NAMES, TableName
@@ -17,6 +23,31 @@ if TYPE_CHECKING:
 
     import duckdb
     import pyarrow as pa
+
+# The configuration of a connection that a user's SQL runs on. It is given on connecting, so that it holds before
+# anything of the SQL is parsed: even an error of the planner can quote a file.
+LOCKED: Final[dict[str, str | bool]] = {
+    "enable_external_access": False,
+    "python_enable_replacements": False,
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+    "allow_persistent_secrets": False,
+    "lock_configuration": True,
+}
+
+# External access or not, DuckDB lets a query read and write the files of its own database and COPY inside a SELECT.
+# So a query may consist only of these nodes, call only these table functions (they make rows of the query's own values,
+# or describe the tables), and name only tables.
+_NODES: Final = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+_TABLE_FUNCTIONS: Final = frozenset(
+    {
+        *("generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "unnest"),
+        *("duckdb_columns", "duckdb_functions", "duckdb_tables", "duckdb_types", "duckdb_views", "pragma_table_info"),
+    }
+)
+_SCHEMAS: Final = frozenset({"", "main", "information_schema", "pg_catalog"})
+_NOT_OF_TABLES: Final = re.compile(r"[./\\:*?\[]")
 
 _SQL_TYPES: Final = {
     "string": "VARCHAR",
@@ -35,12 +66,18 @@ def sql_type(notation: str) -> str:
 
 def table_statements() -> list[str]:
     """DDL that makes the tables, or adds the columns that older ones lack."""
-    statements = []
-    for table in TABLE_NAMES:
-        columns = [f'"{c.name}" {sql_type(c.type)}' for c in COLUMNS[table]]
-        statements.append(f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(columns)})")
-        statements += [f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}" for column in columns]
-    return statements
+    added = [
+        f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}" for table in TABLE_NAMES for column in _columns(table)
+    ]
+    return [*_create_statements(), *added]
+
+
+def _create_statements() -> list[str]:
+    return [f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(_columns(table))})" for table in TABLE_NAMES]
+
+
+def _columns(table: TableName) -> list[str]:
+    return [f'"{c.name}" {sql_type(c.type)}' for c in COLUMNS[table]]
 
 
 def view_statements() -> list[str]:
@@ -48,25 +85,86 @@ def view_statements() -> list[str]:
     return [f"CREATE OR REPLACE VIEW {view.name} AS {view.query}" for view in VIEWS]
 
 
-def run_select(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
-    """The result of one SELECT. The connection is left unable to reach files or the network.
+@contextmanager
+def in_memory(**configuration: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A locked connection to empty tables and the views in memory. What outgrows memory spills to a private folder."""
+    import duckdb
+
+    with (
+        TemporaryDirectory(prefix="exr-pipeline-sql-") as folder,
+        duckdb.connect(config={**LOCKED, "temp_directory": folder, **configuration}) as connection,
+    ):
+        connection.execute(";".join([*_create_statements(), *view_statements()]))
+        yield connection
+
+
+def run_select(connection: duckdb.DuckDBPyConnection, select: str) -> pa.Table:
+    """The result of one SELECT, as `one_select` gives it, on a connection that is `LOCKED`. Raises `BadQueryError`."""
+    import duckdb
+
+    try:
+        return connection.sql(select).to_arrow_table()
+    except (duckdb.OutOfMemoryException, duckdb.InternalException, duckdb.FatalException):
+        raise
+    except duckdb.Error as error:
+        raise BadQueryError("SQL", _first_lines(error)) from error
+
+
+def one_select(query: str) -> str:
+    """The query, if it is one SELECT that reads nothing but the tables. It is parsed here, and nothing is looked up.
 
     Raises `BadQueryError`.
     """
     import duckdb
 
+    with _parser(os.getpid()).cursor() as connection:
+        try:
+            statements = connection.extract_statements(query)
+            if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
+                raise BadQueryError("SQL", "only one SELECT statement at a time may be run")
+            select = str(statements[0].query)
+            row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [select]).fetchone()
+        except duckdb.Error as error:
+            raise BadQueryError("SQL", _first_lines(error)) from error
+    assert row is not None
     try:
-        statements = connection.extract_statements(query)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise BadQueryError("SQL", "only one SELECT statement at a time may be run")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET python_enable_replacements = false")
-        connection.execute("SET lock_configuration = true")
-        return connection.sql(statements[0].query).to_arrow_table()
-    except (duckdb.OutOfMemoryException, duckdb.InternalException, duckdb.FatalException):
-        raise
-    except duckdb.Error as error:
-        raise BadQueryError("SQL", _first_lines(error)) from error
+        _check_nodes(json.loads(row[0]))
+    except RecursionError:
+        raise BadQueryError("SQL", "the query is nested too deeply") from None
+    return select
+
+
+@cache
+def _parser(pid: int) -> duckdb.DuckDBPyConnection:
+    """A connection to nothing, of this process: it must not be used in a fork, hence the argument."""
+    import duckdb
+
+    return duckdb.connect(config={**LOCKED, "threads": "1", "temp_directory": ""})
+
+
+def _check_nodes(tree: dict[str, Any]) -> None:
+    """Raises `BadQueryError` for anything in a syntax tree of DuckDB that is not known to read the tables only."""
+    if tree["error"]:
+        raise BadQueryError("SQL", str(tree["error_message"]))
+    pending: list[Any] = [tree]
+    while pending:
+        node = pending.pop()
+        if isinstance(node, list):
+            pending += node
+        if not isinstance(node, dict):
+            continue
+        pending += node.values()
+        kind = node.get("type")
+        if isinstance(kind, str) and kind.endswith("_NODE") and kind not in _NODES:
+            raise BadQueryError("SQL", f"a query may only read, {kind.partition('_')[0]} is not allowed in it")
+        if kind == "TABLE_FUNCTION":
+            name = node["function"]["function_name"]
+            if name.lower() not in _TABLE_FUNCTIONS:
+                raise BadQueryError("SQL", f"a query reads the tables only, {name}() is not allowed in it")
+        if kind == "BASE_TABLE":
+            path = [name for name in (node["catalog_name"], node["schema_name"], node["table_name"]) if name]
+            if node["catalog_name"] or node["schema_name"] not in _SCHEMAS or _NOT_OF_TABLES.search(node["table_name"]):
+                raise BadQueryError("SQL", f"a query reads the tables only, {'.'.join(path)!r} is not one of them")
 
 
 def _first_lines(error: Exception) -> str:
@@ -74,26 +172,22 @@ def _first_lines(error: Exception) -> str:
     return " ".join(str(error).partition("\nLINE ")[0].split())
 
 
-def needed_columns(connection: duckdb.DuckDBPyConnection, query: str) -> dict[TableName, list[str]]:
-    """The columns of each table that a SELECT reads, views included, found by DuckDB's own planner.
+def needed_columns(select: str) -> dict[TableName, list[str]]:
+    """The columns of each table that a SELECT of `one_select` reads, views included, found by DuckDB's own planner.
 
-    `connection` has the tables and views, and may be empty of rows. Raises `BadQueryError`.
+    Raises `BadQueryError`.
     """
     import duckdb
 
-    names = [name for (name,) in connection.execute("SELECT name FROM duckdb_optimizers()").fetchall()]
+    with _parser(os.getpid()).cursor() as connection:
+        optimizers = [name for (name,) in connection.execute("SELECT name FROM duckdb_optimizers()").fetchall()]
     # Any other optimizer might drop what cannot matter to tables without rows.
-    others = ",".join(name for name in names if name != "unused_columns")
-    connection.execute(f"SET disabled_optimizers = '{others}'")
-    try:
-        statements = connection.extract_statements(query)
-        if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-            raise BadQueryError("SQL", "only one SELECT statement at a time may be run")
-        row = connection.execute(f"EXPLAIN (FORMAT json) {statements[0].query}").fetchone()
-    except duckdb.Error as error:
-        raise BadQueryError("SQL", _first_lines(error)) from error
-    finally:
-        connection.execute("RESET disabled_optimizers")
+    others = ",".join(name for name in optimizers if name != "unused_columns")
+    with in_memory(disabled_optimizers=others) as connection:
+        try:
+            row = connection.execute(f"EXPLAIN (FORMAT json) {select}").fetchone()
+        except duckdb.Error as error:
+            raise BadQueryError("SQL", _first_lines(error)) from error
     assert row is not None
     needed: dict[TableName, list[str]] = {}
     for scan in _scans(json.loads(row[1])):

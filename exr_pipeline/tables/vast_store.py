@@ -26,7 +26,7 @@ from exr_pipeline.tables.long_values import (
     take_out,
     texts_by_reference,
 )
-from exr_pipeline.tables.queries import needed_columns, run_select, table_statements, view_statements
+from exr_pipeline.tables.queries import in_memory, needed_columns, one_select, run_select
 from exr_pipeline.tables.schema import TABLE_NAMES, TableName, arrow_schema
 from exr_pipeline.tables.upsert import (
     CHILD_TABLES,
@@ -234,12 +234,9 @@ class VastStore:
 
         Long texts are fetched once each and put in by DuckDB, only where the query wants them.
         """
-        import duckdb
-
-        with duckdb.connect() as connection:
-            for statement in (*table_statements(), *view_statements()):
-                connection.execute(statement)
-            needed = needed_columns(connection, query)
+        select = one_select(query)
+        needed = needed_columns(select)
+        with in_memory() as connection:
             if needed:
                 self._tables()
                 with self._connection.transaction() as transaction:
@@ -251,7 +248,7 @@ class VastStore:
                         connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM fetched")  # noqa: S608 - our names
                         connection.unregister("fetched")
                         self._register_long_texts(transaction, connection, name, rows)
-            return run_select(connection, query)
+            return run_select(connection, select)
 
     # tables
 
