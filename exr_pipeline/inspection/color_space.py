@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 from exr_pipeline.exr import Chromaticities
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from exr_pipeline.dpx import DpxHeader
     from exr_pipeline.exr import Part
 
@@ -65,21 +67,29 @@ def named_chromaticities(chromaticities: Chromaticities) -> str | None:
     return None
 
 
-def stated_color_space(part: Part) -> StatedColorSpace | None:
-    """What an EXR part says about its colour space; None if it says nothing that has a name.
+def stated_color_space(part: Part, first: Part | None = None) -> StatedColorSpace | None:
+    """The strongest of `color_space_statements`; None if there is none."""
+    return next(color_space_statements(part, first), None)
 
-    In this order: `colorInteropID`, `colorspace`, `colorSpace`, `oiio:ColorSpace`, `acesImageContainerFlag` of 1, and
-    `chromaticities`. Empty names and attributes of another type say nothing.
+
+def color_space_statements(part: Part, first: Part | None = None) -> Iterator[StatedColorSpace]:
+    """What an EXR part says about its colour space, strongest first, as the Color Interop Forum recommends.
+
+    In this order: `acesImageContainerFlag` of 1, `colorInteropID`, `colorspace`, `colorSpace`, `oiio:ColorSpace`, and
+    `chromaticities` that have a name. Empty names and attributes of another type say nothing. `first`, the first part
+    of the file, speaks for those parts that do not.
     """
+    parts = (part,) if first is None else (part, first)
+    if any(one.typed("acesImageContainerFlag", "int", 0) == 1 for one in parts):
+        yield StatedColorSpace("ACES2065-1", "acesImageContainerFlag")
     for attribute in _NAMES:
-        name = str(part.typed(attribute, "string", "")).strip()
-        if name:
-            return StatedColorSpace(name, attribute)
-    if part.typed("acesImageContainerFlag", "int", 0) == 1:
-        return StatedColorSpace("ACES2065-1", "acesImageContainerFlag")
-    chromaticities = part.typed("chromaticities", "chromaticities", None)
-    named = None if chromaticities is None else named_chromaticities(chromaticities)
-    return None if named is None else StatedColorSpace(named, "chromaticities")
+        names = dict.fromkeys(str(one.typed(attribute, "string", "")).strip() for one in parts)
+        yield from (StatedColorSpace(name, attribute) for name in names if name)
+    for one in parts:
+        chromaticities = one.typed("chromaticities", "chromaticities", None)
+        named = None if chromaticities is None else named_chromaticities(chromaticities)
+        if named is not None:
+            yield StatedColorSpace(named, "chromaticities")
 
 
 def stated_dpx_color_space(header: DpxHeader) -> StatedColorSpace | None:

@@ -93,6 +93,7 @@ def open_exr(path: str, name: str, header: Header, *, max_image_mb: int, with_al
     source = Source(
         name, shown, display, rows, _levels(part, through_library=through_library), has_alpha=has_alpha, part=part
     )
+    source.first_part = header.parts[0]
     if part.is_deep and not alphas(shown, [channel.name for channel in part.channels]):
         why = " without alpha" if shown.kind in COVERED else ""
         source.warnings.append(f"deep samples{why}: of each pixel the nearest is shown")

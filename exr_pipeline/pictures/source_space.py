@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from exr_pipeline.exr import Part
-from exr_pipeline.inspection.color_space import stated_color_space, stated_dpx_color_space
+from exr_pipeline.inspection.color_space import color_space_statements, stated_dpx_color_space
 from exr_pipeline.pictures.chromaticities import EBU, REC709, SMPTE_C, XYZ, to_ap0
 from exr_pipeline.pictures.colour import LINEAR_REC709
 from exr_pipeline.pictures.picture_rules import SETTING as RULES_SETTING
@@ -101,7 +100,7 @@ def find_source_space(
         space = config.require(forced, "--source-space")
         found = SourceSpace(config.user_facing(space), space, f"forced ({forced})")
     elif source.part is not None:
-        found = _stated_by_part(config, source.part, default or global_default, warnings)
+        found = _stated_by_part(config, source, default or global_default, warnings)
     elif source.dpx is not None:
         found = _stated_by_dpx(config, source.dpx, warnings)
     elif source.tags is not None:
@@ -121,22 +120,25 @@ def find_source_space(
     return replace(found, is_display_referred=for_display, warnings=tuple(warnings))
 
 
-def _stated_by_part(config: ColourConfig, part: Part, default: str, warnings: list[str]) -> SourceSpace | None:
+def _stated_by_part(config: ColourConfig, source: Source, default: str, warnings: list[str]) -> SourceSpace | None:
     """The strongest statement of a part that the config understands; what it does not understand is a warning."""
-    chromaticities = part.typed("chromaticities", "chromaticities", None)
-    while (stated := stated_color_space(part)) is not None:
+    assert source.part is not None
+    parts = (source.part, source.first_part or source.part)
+    stated_primaries = (part.typed("chromaticities", "chromaticities", None) for part in parts)
+    chromaticities = next((primaries for primaries in stated_primaries if primaries is not None), None)
+    for stated in color_space_statements(*parts):
         word = stated.name.lower()
         is_light_alone = word == _LIGHT and config.resolve(word) is None
-        if word not in _SAYS_NOTHING and not (is_light_alone and chromaticities is not None):
-            spellings = _light(config, default) if is_light_alone else _SPELLINGS.get(word, ())
-            found = _first(config, (stated.name, *spellings), stated.rule)
-            if found is not None:
-                return found
-            if stated.rule == "chromaticities":
-                break
+        if word in _SAYS_NOTHING or (is_light_alone and chromaticities is not None):
+            continue
+        spellings = _light(config, default) if is_light_alone else _SPELLINGS.get(word, ())
+        found = _first(config, (stated.name, *spellings), stated.rule)
+        if found is not None:
+            if config.is_built_in(found.space):
+                warnings.append(f"the OCIO config has no {stated.name!r} ({stated.rule}): OCIO's own is used")
+            return found
+        if stated.rule != "chromaticities":
             warnings.append(f"{stated.rule} {stated.name!r} is no colour space of the OCIO config: ignored")
-        rest = tuple(attribute for attribute in part.attributes if attribute.name != stated.rule)
-        part = Part(rest, part.implied_type)
     return None if chromaticities is None else _by_matrix(config, chromaticities, warnings)
 
 

@@ -56,7 +56,8 @@ class Source:
 
     `display` is the window that is the picture. With `straight_alpha` the colour is not yet multiplied by alpha.
     `levels` are the sizes of the display window that can be read, full size first; `read` yields the lines of one,
-    in file order. The counts and warnings grow while lines are read.
+    in file order. Of an EXR, `part` is the part that is shown and `first_part` the one that speaks for the whole file.
+    The counts and warnings grow while lines are read.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Source:
     frame_rate: Fraction | None = None
     time_code: str | None = None
     part: Part | None = None
+    first_part: Part | None = None
     dpx: DpxHeader | None = None
     tags: ImageTags | None = None
     nan_pixels: int = 0

@@ -9,14 +9,14 @@ from exr_pipeline_tests.exr.headers import header
 
 AP1 = SPACES["ACEScg"]
 STATEMENTS = [
+    Attribute.of("acesImageContainerFlag", "int", 1),
     Attribute.of("colorInteropID", "string", "lin_ap0_scene"),
     Attribute.of("colorspace", "string", "one"),
     Attribute.of("colorSpace", "string", "two"),
     Attribute.of("oiio:ColorSpace", "string", "three"),
-    Attribute.of("acesImageContainerFlag", "int", 1),
     Attribute.of("chromaticities", "chromaticities", AP1),
 ]
-NAMES = ["lin_ap0_scene", "one", "two", "three", "ACES2065-1", "ACEScg"]
+NAMES = ["ACES2065-1", "lin_ap0_scene", "one", "two", "three", "ACEScg"]
 
 
 @pytest.mark.parametrize("first", range(6))
