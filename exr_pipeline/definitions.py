@@ -1,5 +1,11 @@
 """The code location that Dagster loads: wiring only, see `orchestration.build`."""
 
+import logging
+
 from exr_pipeline.orchestration.build import build_defs
+from exr_pipeline.settings import describe_unknown_variables
+
+for _text in describe_unknown_variables():
+    logging.getLogger(__name__).warning(_text)
 
 defs = build_defs()

@@ -1,15 +1,18 @@
 """Every setting of the project, in one typed class read from the environment (and a `.env` file).
 
-Belongs here: names, types, defaults, descriptions, and values derived from them. Not here: clients or connections.
+Belongs here: names, types, defaults, descriptions, values derived from them, and where a value comes from. Not here:
+clients or connections.
 """
 
 import os
+from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 # What a file is taken to be by its name; `storage.locations` knows the names.
 SourceKind = Literal["exr", "dpx", "image", "movie", "audio"]
@@ -241,3 +244,59 @@ class Settings(BaseSettings):
     def database_path(self) -> Path:
         """The embedded database's file."""
         return self.database or self.state_dir / "tables.duckdb"
+
+
+Origin = Literal["environment", ".env", "default"]
+
+# No other program has variables of these names.
+_OURS: Final = ("EXR_PIPELINE_", "VAST_DB_")
+_OF_THE_TESTS: Final = "EXR_PIPELINE_TEST_"
+
+
+def origins() -> dict[str, Origin]:
+    """Where the value of each setting comes from, by field."""
+    variables = _variables()
+    found: dict[str, Origin] = {}
+    for field in Settings.model_fields:
+        names = _names(field)
+        found[field] = next((origin for origin, values in variables.items() if names & values.keys()), "default")
+    return found
+
+
+def unknown_variables() -> dict[str, str | None]:
+    """Variables in the environment and in `.env` that are named as settings are but are none, such as misspelled ones.
+
+    Each with the name of the setting that it resembles, or None.
+    """
+    known = {name for field in Settings.model_fields for name in _names(field)}
+    ours = {name for values in _variables().values() for name in values if name.startswith(_OURS)}
+    unknown = sorted(name for name in ours - known if not name.startswith(_OF_THE_TESTS))
+    # What all names have in common says nothing about which one is meant.
+    proper = {_without_prefix(Settings.variable(field)): Settings.variable(field) for field in Settings.model_fields}
+    nearest = {name: get_close_matches(_without_prefix(name), proper, n=1) for name in unknown}
+    return {name: proper[found[0]] if found else None for name, found in nearest.items()}
+
+
+def _without_prefix(name: str) -> str:
+    return name.removeprefix("EXR_PIPELINE_").removeprefix("VAST_DB_")
+
+
+def describe_unknown_variables() -> list[str]:
+    """A sentence about each of `unknown_variables`."""
+    return [
+        f"{name} is not a setting" + (f"; did you mean {nearest}?" if nearest else "")
+        for name, nearest in unknown_variables().items()
+    ]
+
+
+def _variables() -> dict[Origin, Mapping[str, str | None]]:
+    """What is set, in the order in which it wins; names in capitals, for their case makes no difference."""
+    sources: dict[Origin, EnvSettingsSource] = {
+        "environment": EnvSettingsSource(Settings),
+        ".env": DotEnvSettingsSource(Settings),
+    }
+    return {origin: {n.upper(): v for n, v in source.env_vars.items()} for origin, source in sources.items()}
+
+
+def _names(field: str) -> set[str]:
+    return {Settings.variable(field), f"EXR_PIPELINE_{field.upper()}"}

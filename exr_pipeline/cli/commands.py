@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
 # Group, command, module. The function is called like its command, with underscores.
 GROUPS: Final[dict[str, dict[str, str]]] = {
-    "Start here": {"init": "init", "doctor": "doctor", "ui": "ui", "demo": "demo", "sample": "demo"},
+    "Start here": {
+        "init": "init",
+        "doctor": "doctor",
+        "settings": "settings",
+        "ui": "ui",
+        "demo": "demo",
+        "sample": "demo",
+    },
     "Single files, without tables or Dagster": {
         "inspect": "files",
         "probe": "probe",

@@ -66,12 +66,18 @@ def _say(what: str, message: str) -> None:
     sys.stderr.write(f"{what}: {visible_line(message)}\n")
 
 
-def load_settings() -> Settings:
-    """The settings of the environment. Raises `MisconfiguredError` that names the first wrong one."""
+def load_settings(*, warn_of_unknown: bool = True) -> Settings:
+    """The settings of the environment, and a warning for each variable that is named like one but is none.
+
+    Raises `MisconfiguredError` that names the first wrong one.
+    """
     from pydantic import ValidationError
 
-    from exr_pipeline.settings import Settings
+    from exr_pipeline.settings import Settings, describe_unknown_variables
 
+    if warn_of_unknown:
+        for text in describe_unknown_variables():
+            warn(text)
     try:
         return Settings()
     except ValidationError as error:

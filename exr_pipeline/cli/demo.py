@@ -90,7 +90,7 @@ def write_sample(storage: ObjectStorage, folder: Location) -> None:
 def demo() -> None:
     """Write the sample show into an embedded S3 server, ingest it through Dagster, and say what came of it."""
     started = time.monotonic()
-    with embedded_store() as (settings, _):
+    with embedded_store(load_settings()) as (settings, _):
         from exr_pipeline.orchestration.run_now import ingest_source
         from exr_pipeline.storage.objects import ObjectStorage
         from exr_pipeline.tables import open_table_store
@@ -107,14 +107,14 @@ def demo() -> None:
 
 
 @contextmanager
-def embedded_store() -> Iterator[tuple[Settings, EmbeddedS3]]:
+def embedded_store(settings: Settings) -> Iterator[tuple[Settings, EmbeddedS3]]:
     """The demonstration's S3 server in the state folder, running, and this process's settings pointing at it."""
     from exr_pipeline.storage.embedded import EmbeddedS3
 
-    with EmbeddedS3(load_settings().state_dir.resolve() / "store") as server:
+    with EmbeddedS3(settings.state_dir.resolve() / "store") as server:
         server.create_bucket(BUCKET)
         os.environ.update(server.environment(), EXR_PIPELINE_SOURCES=SHOW.url)
-        yield load_settings(), server
+        yield load_settings(warn_of_unknown=False), server
 
 
 def _is_written(storage: ObjectStorage) -> bool:

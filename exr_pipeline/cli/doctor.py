@@ -26,7 +26,7 @@ Check = tuple[str, Callable[[], str]]
 
 def doctor() -> None:
     """Check settings, storage, tables, colour and Dagster, and say how to fix what is wrong."""
-    settings = load_settings()
+    settings = load_settings(warn_of_unknown=False)
     failed = 0
     rows: list[tuple[str, str, str]] = []
     for name, check in _checks(settings):
@@ -41,6 +41,7 @@ def doctor() -> None:
 
 
 def _checks(settings: Settings) -> Iterator[Check]:
+    yield "settings", _settings
     for url in settings.sources:
         yield f"source {url}", lambda url=url: _source(url, settings)  # type: ignore[misc]
     if not settings.sources:
@@ -52,6 +53,18 @@ def _checks(settings: Settings) -> Iterator[Check]:
     yield "sequences", lambda: _sequences(settings)
     yield "picture workers", lambda: _workers(settings)
     yield "Dagster", _dagster
+
+
+def _settings() -> str:
+    from exr_pipeline.settings import origins, unknown_variables
+
+    unknown = unknown_variables()
+    if unknown:
+        problem = "not a setting" if len(unknown) == 1 else "not settings"
+        fixes = (f"rename {name} to {nearest}" if nearest else f"unset {name}" for name, nearest in unknown.items())
+        raise MisconfiguredError(", ".join(unknown), problem, "; ".join(fixes))
+    chosen = sum(origin != "default" for origin in origins().values())
+    return f"{chosen} set, the others as by default: exr-pipeline settings"
 
 
 def _sequences(settings: Settings) -> str:

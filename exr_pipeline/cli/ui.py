@@ -38,7 +38,7 @@ def ui(
     """
     settings = load_settings()
     _check_free(host, port)
-    with nullcontext() if settings.sources else embedded_store() as embedded:
+    with nullcontext() if settings.sources else embedded_store(settings) as embedded:
         from exr_pipeline.orchestration.instance import dev_command, prepare_instance
 
         if embedded is not None:

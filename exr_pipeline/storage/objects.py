@@ -7,6 +7,7 @@ import asyncio
 import re
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from datetime import UTC, timedelta
 from functools import partial
 from itertools import islice
@@ -19,7 +20,7 @@ from exr_pipeline.settings import Settings
 from exr_pipeline.storage import local_files
 from exr_pipeline.storage.locations import Location, Scheme
 from exr_pipeline.storage.object_info import ObjectInfo, Page
-from exr_pipeline.storage.store_errors import http_status, typed_errors, wrong_bucket_name
+from exr_pipeline.storage.store_errors import Action, http_status, typed_errors, wrong_bucket_name
 
 if TYPE_CHECKING:
     from obstore import Bytes, GetResult, ObjectMeta
@@ -64,7 +65,7 @@ class ObjectStorage:
             return local_files.head(location)
         import obstore
 
-        with typed_errors(location, "read"):
+        with self._typed_errors(location, "read"):
             store, path = self._store(location), _path(location)
             try:
                 return _info(location, obstore.head(store, path))
@@ -80,7 +81,7 @@ class ObjectStorage:
             return local_files.read_range(location, 0, None)
         import obstore
 
-        with typed_errors(location, "read"):
+        with self._typed_errors(location, "read"):
             found = obstore.get(self._store(location), _path(location))
             return _info_and_bytes(location, found, found.bytes())
 
@@ -95,7 +96,7 @@ class ObjectStorage:
             return local_files.read_range(location, start, length)
         import obstore
 
-        with typed_errors(location, "read"):
+        with self._typed_errors(location, "read"):
             try:
                 found = obstore.get(self._store(location), _path(location), options={"range": (start, start + length)})
                 return _info_and_bytes(location, found, found.bytes())
@@ -114,7 +115,7 @@ class ObjectStorage:
                 return local_files.copy_to(location, path)
             import obstore
 
-            with typed_errors(location, "read"):
+            with self._typed_errors(location, "read"):
                 found = obstore.get(self._store(location), _path(location))
                 info = _info(location, found.meta)
                 with path.open("wb") as file:
@@ -137,7 +138,7 @@ class ObjectStorage:
         import obstore
 
         attributes = {"Content-Type": content_type} | (dict(tags) if location.scheme == "gs" else {})
-        with typed_errors(location, "write"):
+        with self._typed_errors(location, "write"):
             obstore.put(
                 self._store(location),
                 _path(location),
@@ -157,7 +158,7 @@ class ObjectStorage:
 
         path = _path(location)
         try:
-            with typed_errors(location, "delete"):
+            with self._typed_errors(location, "delete"):
                 obstore.delete(self._store(location), path)
         except BadInputError:
             # What the store would not take under this key isn't there.
@@ -210,7 +211,7 @@ class ObjectStorage:
             return await self._in_thread(self.read_range, location, start, length)
         import obstore
 
-        with typed_errors(location, "read"):
+        with self._typed_errors(location, "read"):
             try:
                 found = await obstore.get_async(
                     self._store(location), _path(location), options={"range": (start, start + length)}
@@ -244,7 +245,7 @@ class ObjectStorage:
             return
         import obstore
 
-        with typed_errors(prefix, "list"):
+        with self._typed_errors(prefix, "list"):
             for batch in obstore.list(
                 self._store(prefix), _path(prefix) or None, offset=after, chunk_size=_LIST_REQUEST
             ):
@@ -261,7 +262,7 @@ class ObjectStorage:
         folder = prefix.key if not prefix.key or prefix.key.endswith("/") else f"{prefix.key}/"
         position = {"StartAfter": after} if after else {}
         while limit is None or limit > 0:
-            with typed_errors(prefix, "list"):
+            with self._typed_errors(prefix, "list"):
                 answer = self._s3_lister().list_objects_v2(
                     Bucket=prefix.bucket,
                     Prefix=folder,
@@ -283,6 +284,9 @@ class ObjectStorage:
                 return
             position = {"ContinuationToken": answer["NextContinuationToken"]}
             limit = None if limit is None else limit - len(batch)
+
+    def _typed_errors(self, location: Location, action: Action) -> AbstractContextManager[None]:
+        return typed_errors(location, action, self._settings.s3_endpoint if location.scheme == "s3" else None)
 
     def _store(self, location: Location) -> "ObjectStore":
         key = (location.scheme, location.bucket)

@@ -63,10 +63,11 @@ class MissingObjectError(BadInputError):
 
 
 @contextmanager
-def typed_errors(location: Location, action: Action) -> Iterator[None]:
+def typed_errors(location: Location, action: Action, endpoint: str | None = None) -> Iterator[None]:
     """Replaces what obstore and boto3 raise inside by one of this project's errors.
 
-    The original is dropped, not chained: stores echo requests, and some put tokens into their URLs.
+    `endpoint` is the URL of the store, if a setting names one. The original is dropped, not chained: stores echo
+    requests, and some put tokens into their URLs.
     """
     from botocore.exceptions import BotoCoreError, ClientError
     from obstore.exceptions import BaseError
@@ -74,7 +75,7 @@ def typed_errors(location: Location, action: Action) -> Iterator[None]:
     try:
         yield
     except (BaseError, BotoCoreError, ClientError, FileNotFoundError) as error:
-        raise _typed(error, location, action) from None
+        raise _typed(error, location, action, endpoint) from None
 
 
 def error_code(error: Exception, location: Location) -> str | None:
@@ -94,27 +95,49 @@ def _text(error: Exception, location: Location) -> str:
     return str(error).replace(location.key, "") if location.key else str(error)
 
 
-def _typed(error: Exception, location: Location, action: Action) -> ExrPipelineError:
-    from botocore.exceptions import BotoCoreError, ClientError
-    from obstore import exceptions
+def _typed(error: Exception, location: Location, action: Action, endpoint: str | None) -> ExrPipelineError:
+    from botocore.exceptions import BotoCoreError
 
-    status: int | None
-    if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        return _by_answer(status, error.response.get("Error", {}).get("Code"), location, action)
     if isinstance(error, BotoCoreError) and (wrong := _wrong_before_asking(error, location)):
         return wrong
-    if isinstance(error, FileNotFoundError):
-        status = 404
-    elif isinstance(error, exceptions.PermissionDeniedError):
-        status = 403
-    elif isinstance(error, exceptions.UnauthenticatedError):
-        status = 401
-    elif isinstance(error, exceptions.PreconditionError):
-        status = 412
+    status, code = _answer(error, location)
+    if status is None:
+        return _no_answer(location, action, endpoint)
+    return _by_answer(status, code, location, action)
+
+
+def _answer(error: Exception, location: Location) -> tuple[int | None, str | None]:
+    """The HTTP status and the store's code; no status if nobody answered."""
+    from botocore.exceptions import ClientError
+    from obstore import exceptions
+
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+        return status, error.response.get("Error", {}).get("Code")
+    statuses: dict[type[Exception], int] = {
+        FileNotFoundError: 404,
+        exceptions.PermissionDeniedError: 403,
+        exceptions.UnauthenticatedError: 401,
+        exceptions.PreconditionError: 412,
+    }
+    known = next((status for kind, status in statuses.items() if isinstance(error, kind)), None)
+    return known or http_status(error, location), error_code(error, location)
+
+
+def _no_answer(location: Location, action: Action, endpoint: str | None) -> RetryableError:
+    if endpoint is not None:
+        fix = f"see that a store answers at {_without_credentials(endpoint)}, or correct S3_ENDPOINT"
+    elif location.scheme == "s3":
+        fix = "see that AWS can be reached, set HTTPS_PROXY if it takes a proxy, or set S3_ENDPOINT for another store"
     else:
-        status = http_status(error, location)
-    return _by_answer(status, error_code(error, location), location, action)
+        fix = "see that the store can be reached, or set HTTPS_PROXY if it takes a proxy"
+    return RetryableError(f"{location.url}: {action} failed: no answer from the store. Fix: {fix}")
+
+
+def _without_credentials(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    authority, slash, path = rest.partition("/")
+    return scheme + separator + authority.rpartition("@")[2] + slash + path
 
 
 def wrong_bucket_name(location: Location) -> MisconfiguredError:
@@ -146,11 +169,11 @@ def _wrong_before_asking(error: Exception, location: Location) -> MisconfiguredE
     return None
 
 
-def _by_answer(status: int | None, code: str | None, location: Location, action: Action) -> ExrPipelineError:
+def _by_answer(status: int, code: str | None, location: Location, action: Action) -> ExrPipelineError:
     if setting := _wrong_setting(status, code, location):
         return setting
-    answer = "no answer from the store" if status is None else f"HTTP {status} {code or ''}".rstrip()
-    if status is None or status in _PASSING or status >= 500:
+    answer = f"HTTP {status} {code or ''}".rstrip()
+    if status in _PASSING or status >= 500:
         return RetryableError(f"{location.url}: {action} failed: {answer}")
     if action in {"write", "delete"} and (code in _WRONG_OBJECT or status in _WRONG_OBJECT_STATUS):
         return BadInputError(location.url, f"not written: the store takes no such object ({answer})")

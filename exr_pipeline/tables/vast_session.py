@@ -138,7 +138,7 @@ class VastConnection:
         except (errors.HttpError, errors.ConnectionError, errors.MissingTransaction) as error:
             raise self._by_answer(error) from error
         except requests.exceptions.Timeout as error:
-            raise RetryableError(f"VAST DataBase at {self.endpoint} did not answer in time") from error
+            raise self._no_answer("did not answer in time") from error
         except (
             requests.exceptions.InvalidURL,
             requests.exceptions.InvalidSchema,
@@ -146,7 +146,7 @@ class VastConnection:
         ) as error:
             raise self._wrong_endpoint("it is not a URL") from error
         except requests.exceptions.RequestException as error:
-            raise RetryableError(f"VAST DataBase at {self.endpoint}: {type(error).__name__}") from error
+            raise self._no_answer(f"cannot be asked ({type(error).__name__})") from error
         except NotImplementedError as error:
             raise self._wrong_endpoint("no VAST DataBase that this client can talk to answers there") from error
         except ValueError as error:
@@ -162,7 +162,7 @@ class VastConnection:
         if isinstance(error, errors.ConnectionError):
             if isinstance(error.cause, requests.exceptions.SSLError):
                 return self._wrong_endpoint("its certificate is not trusted")
-            return RetryableError(f"VAST DataBase at {self.endpoint} cannot be reached or closed the connection")
+            return self._no_answer("cannot be reached or closed the connection")
         if isinstance(error, errors.Forbidden):
             return MisconfiguredError(
                 "VAST_DB_ACCESS_KEY",
@@ -181,6 +181,10 @@ class VastConnection:
             f"answered {error.status} {error.code}" if isinstance(error, errors.HttpError) else "lost a transaction"
         )
         return RetryableError(f"VAST DataBase at {self.endpoint} {answer}")
+
+    def _no_answer(self, problem: str) -> RetryableError:
+        fix = "see that it runs and can be reached, or correct VAST_DB_ENDPOINT (S3_ENDPOINT if that is not set)"
+        return RetryableError(f"VAST DataBase at {self.endpoint} {problem}. Fix: {fix}")
 
     def _no_bucket(self) -> MisconfiguredError:
         return MisconfiguredError(

@@ -43,6 +43,7 @@ def test_everything_right_is_said_to_be_right(cli: Cli, configured: None, home: 
     assert failed(said) == {}
     found = findings(said)
     assert found[f"source s3://{bucket.bucket}/show/"] == ("ok", "readable, and empty")
+    assert found["settings"] == ("ok", "6 set, the others as by default: exr-pipeline settings")
     assert found["output root"][1] == f"s3://{bucket.bucket}/media is writable"
     assert found["tables"][1].endswith("tables.duckdb: 0 files")
     assert "studio-config" in found["colour"][1]
@@ -79,6 +80,43 @@ def test_keys_without_permission_are_told_from_wrong_ones(
     monkeypatch.setenv("S3_ACCESS_KEY", STRANGER["access_key"])
     monkeypatch.setenv("S3_SECRET_KEY", STRANGER["secret_key"])
     assert "list is refused" in failed(cli("doctor"))[f"source s3://{bucket.bucket}/show/"]
+
+
+def test_an_endpoint_that_does_not_answer_is_named_with_a_fix_and_without_its_password(
+    cli: Cli, configured: None, bucket: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
+    monkeypatch.setenv("S3_ENDPOINT", "http://me:hush-hush@127.0.0.1:9")
+    said = cli("doctor")
+    bad = failed(said)
+    assert set(bad) == {f"source s3://{bucket.bucket}/show/", "output root"}
+    for finding in bad.values():
+        assert "no answer from the store. Fix: see that a store answers at http://127.0.0.1:9" in finding
+        assert "S3_ENDPOINT" in finding
+    assert "hush" not in said.out
+
+
+def test_a_database_endpoint_that_does_not_answer_is_named_with_a_fix(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("exr_pipeline.tables.vast_session.SDK_TRIES", 1)
+    keys = {"VAST_DB_ACCESS_KEY": "k", "VAST_DB_SECRET_KEY": "s", "EXR_PIPELINE_WORKERS": "1"}
+    for name, value in {"VAST_DB_ENDPOINT": "http://127.0.0.1:9", "VAST_DB_BUCKET": "renders", **keys}.items():
+        monkeypatch.setenv(name, value)
+    finding = failed(cli("doctor"))["tables"]
+    assert "VAST DataBase at http://127.0.0.1:9 cannot be reached" in finding
+    assert "Fix: see that it runs and can be reached, or correct VAST_DB_ENDPOINT" in finding
+
+
+def test_variables_that_are_no_settings_are_named_with_the_nearest_right_name(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXR_PIPELINE_SORCES", "s3://a/b")
+    (home / ".env").write_text("EXR_PIPELINE_XYZZY_QQ=1\nEXR_PIPELINE_WORKERS=1\n")
+    assert failed(cli("doctor"))["settings"] == (
+        "EXR_PIPELINE_SORCES, EXR_PIPELINE_XYZZY_QQ: not settings. "
+        "Fix: rename EXR_PIPELINE_SORCES to EXR_PIPELINE_SOURCES; unset EXR_PIPELINE_XYZZY_QQ"
+    )
 
 
 def test_each_source_that_is_not_there_is_named(cli: Cli, configured: None, monkeypatch: pytest.MonkeyPatch) -> None:
