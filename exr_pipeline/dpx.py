@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any, Final, Literal
 
 from exr_pipeline.exr import HeaderError, NeedMoreBytes, TimeCode
-from exr_pipeline.frame_rates import nominal_frame_rate
+from exr_pipeline.frame_rates import ShownRate, nominal_frame_rate, shown_rate
 
 MAGICS: Final[dict[bytes, Literal["big", "little"]]] = {b"SDPX": "big", b"XPDS": "little"}
 # File information, image information and orientation; the two industry headers follow.
@@ -286,6 +286,13 @@ class DpxHeader:
             if value is not None and 0.001 <= value < 10_000:
                 return nominal_frame_rate(value)
         return None
+
+    @property
+    def shown_rate(self) -> ShownRate | None:
+        """The rate at which this frame is shown; None if neither header states one."""
+        values = (self.value(name) for name in ("frame_rate", "film_frame_rate"))
+        value = next((value for value in values if value), None)
+        return None if value is None else shown_rate(Fraction(value), text=str(value))
 
     @property
     def time_code(self) -> TimeCode | None:

@@ -163,7 +163,7 @@ class Settings(BaseSettings):
     thumbnail_size: int = Field(256, ge=16, le=4096, description="Longest side of a thumbnail, in pixels.")
     proxy_width: int = Field(1920, ge=16, le=8192, description="Largest width of a proxy, in pixels.")
     proxy_height: int = Field(1080, ge=16, le=8192, description="Largest height of a proxy, in pixels.")
-    proxy_seconds: float = Field(1.0, gt=0, description="Seconds that the proxy of a single frame lasts.")
+    proxy_seconds: float = Field(1.0, gt=0, le=3600, description="Seconds that the proxy of a single frame lasts.")
     still_view: Literal["view", "un-tone-mapped"] = Field(
         "view",
         description="View of thumbnails: `view` is the display's default one, `un-tone-mapped` the colorimetric one.",

@@ -45,13 +45,6 @@ if TYPE_CHECKING:
 _FRAMES_NAMED: Final = 20
 _SIZE: Final = re.compile(r"(\d{1,5})x(\d{1,5})")
 _RATE: Final = re.compile(r"\d{1,7}(?:/\d{1,7}|\.\d{1,6})?")
-# What people write for the rates of the trade, and what they mean by it.
-_RATES: Final = {
-    "23.976": Fraction(24000, 1001),
-    "23.98": Fraction(24000, 1001),
-    "29.97": Fraction(30000, 1001),
-    "59.94": Fraction(60000, 1001),
-}
 
 SequenceArgument = Annotated[
     str,
@@ -254,15 +247,19 @@ def _texts(burn_in: str) -> tuple[BurnInField, ...]:
 
 
 def _rate(fps: str) -> Fraction | None:
+    from exr_pipeline.frame_rates import FASTEST, SLOWEST, nominal_frame_rate
+
     if not fps:
         return None
-    if fps in _RATES:
-        return _RATES[fps]
     rate = Fraction(0)
-    if _RATE.fullmatch(fps) and not fps.endswith(("/0", "/00")):
-        rate = Fraction(fps)
-    if not 0 < rate <= 1000:
-        raise MisconfiguredError("--fps", f"{fps!r} is no frame rate", "write frames per second, as 24 or 24000/1001")
+    if _RATE.fullmatch(fps) and not re.search(r"/0+$", fps):
+        rate = Fraction(fps) if "/" in fps else nominal_frame_rate(float(fps))
+    if not SLOWEST <= rate <= FASTEST:
+        raise MisconfiguredError(
+            "--fps",
+            f"{fps!r} is no frame rate between {SLOWEST} and {FASTEST}",
+            "write frames per second, as 24 or 24000/1001",
+        )
     return rate
 
 

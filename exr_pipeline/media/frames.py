@@ -29,6 +29,7 @@ _WORTH_SEEKING_SECONDS: Final = 2.0
 _ROUNDING_SECONDS: Final = 0.002
 # Of 8-bit RGB. Black, as encoders leave it, is not quite 0 everywhere.
 _BLACK: Final = 24
+_LAST: Final = 2**63 - 1
 
 
 def frames_at(
@@ -87,7 +88,7 @@ class _Reader:
     def _seek(self, wanted: float) -> None:
         before = self._next.time or 0.0 if self._next is not None else 0.0
         base = float(self._stream.time_base)
-        self._container.seek(int(wanted / base), stream=self._stream, backward=True)
+        self._container.seek(min(int(wanted / base), _LAST), stream=self._stream, backward=True)
         self._frames = self._decoded()
         self._next = next(self._frames, None)
         if self._next is None or (self._next.time or 0.0) < before:

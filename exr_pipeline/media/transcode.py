@@ -8,17 +8,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.frame_rates import nominal_frame_rate
+from exr_pipeline.frame_rates import DEFAULT_RATE, MEASURED, ShownRate, shown_rate
 from exr_pipeline.media.channels import StereoMixer, are_tracks
 from exr_pipeline.media.opening import decoded, opened, packets
 from exr_pipeline.media.picture_graph import PictureGraph, kept_tags, made_colour_space, shown_size
+from exr_pipeline.movies.time_code import can_drop, counted_rate, to_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from av import VideoFrame
     from av.container import InputContainer, OutputContainer
@@ -28,18 +29,21 @@ if TYPE_CHECKING:
 
 VIDEO_ENCODER: Final = "libx264 veryfast crf 20, yuv420p limited range"
 AUDIO_ENCODER: Final = "aac 160 kb/s"
-FALLBACK_RATE: Final = Fraction(24)
-# Beyond this a stated rate is that of a clock rather than of frames.
-_FASTEST: Final = 120
 _X264: Final = "threads=1:open-gop=0"
 _AUDIO_BITS: Final = 160_000
 _AUDIO_RATES: Final = frozenset({44_100, 48_000})
 # Further apart than this, two frames in a row are of two clocks.
 _JUMP_SECONDS: Final = 600
 _BACK_SECONDS: Final = 2
-_TIME_CODE: Final = re.compile(r"\d\d:\d\d:\d\d[:;]\d\d")
+_TIME_CODE: Final = re.compile(r"\d\d:\d\d:\d\d[:;](\d\d)")
+# A small file may state times of years. No more is made of it than of any real file of that size, which needs more
+# bytes for a second than these.
+_BYTES_PER_SECOND: Final = 100
+_SECONDS_OF_ANY: Final = 900
+_LONGEST_SECONDS: Final = 24 * 3600
 _MICROSECONDS: Final = 1_000_000
 _LIMITED: Final = 1
+_JUMPS: Final = "the clock jumps"
 _TRACKS: Final = "the sound has many channels without names: odd ones are heard left, even ones right"
 
 
@@ -55,16 +59,35 @@ class Transcoded:
     warnings: list[str] = field(default_factory=list)
 
 
-def constant_rate(stream: MediaStream) -> Fraction:
+def constant_rate(stream: MediaStream) -> ShownRate:
     """The rate of frames that a proxy gets: the stream's own, or 24 where it states none that frames can have.
 
     One found from times that are rounded, to milliseconds as in Matroska, is the one that it stands for.
     """
-    rate = Fraction(stream.frame_rate) if stream.frame_rate else Fraction(0)
-    if not 0 < rate <= _FASTEST:
-        return FALLBACK_RATE
-    nominal = nominal_frame_rate(float(rate))
-    return nominal if abs(nominal - rate) < rate / 10_000 else rate
+    if not stream.frame_rate:
+        return ShownRate(DEFAULT_RATE)
+    return shown_rate(Fraction(stream.frame_rate), text=stream.frame_rate, within=MEASURED)
+
+
+def longest_proxy(file_bytes: int) -> int:
+    """Seconds of pictures or sound that are made of a file of this size at most, whatever times it states."""
+    return min(_SECONDS_OF_ANY + file_bytes // _BYTES_PER_SECOND, _LONGEST_SECONDS)
+
+
+def kept_time_code(text: str | None, rate: Fraction) -> tuple[str | None, str]:
+    """A movie's time code as its proxy gets it, and a warning if that is another or none."""
+    if not text:
+        return None, ""
+    match = _TIME_CODE.fullmatch(text)
+    is_possible = int(match[1]) < rate if match else False
+    if match and counted_rate(rate) is not None:
+        is_possible = to_frames(text, rate) is not None
+    if not is_possible:
+        return None, f"the time code {text} is impossible at {rate} frames per second: it is left out"
+    if ";" in text and not can_drop(rate):
+        kept = text.replace(";", ":")
+        return kept, f"the time code {text} drops numbers, which is impossible at {rate} frames per second: now {kept}"
+    return text, ""
 
 
 def transcode(path: str, name: str, media: MediaProbe, target: Path, box: Size) -> Transcoded:
@@ -72,7 +95,8 @@ def transcode(path: str, name: str, media: MediaProbe, target: Path, box: Size) 
 
     Pictures are upright, with square pixels, within `box`, at the stream's own constant rate: each frame is where its
     time says, one that is late is preceded by repetitions, one that is early is left out. Sound is stereo or mono,
-    in time with the pictures. Memory does not depend on the length. Raises `BadInputError` if nothing can be decoded.
+    in time with the pictures. Memory does not depend on the length, which is `longest_proxy` at most.
+    Raises `BadInputError` if nothing can be decoded.
     """
     import av
 
@@ -80,8 +104,9 @@ def transcode(path: str, name: str, media: MediaProbe, target: Path, box: Size) 
         with av.open(str(target), "w", format="mp4", options={"movflags": "+faststart"}) as output:
             start = Fraction(source.start_time or 0, _MICROSECONDS)
             video, audio = media.first("video"), media.first("audio")
-            pictures = None if video is None else _Pictures(source, output, video, media, box, start)
-            sound = None if audio is None else _Sound(name, output, audio, start)
+            longest = longest_proxy(Path(path).stat().st_size)
+            pictures = None if video is None else _Pictures(source, output, video, media, box, start, longest)
+            sound = None if audio is None else _Sound(name, output, audio, start, longest)
             tracks: dict[int, _Pictures | _Sound] = {
                 track.index: track for track in (pictures, sound) if track is not None
             }
@@ -94,7 +119,9 @@ def transcode(path: str, name: str, media: MediaProbe, target: Path, box: Size) 
         warnings += track.warnings
     seconds = float(pictures.count / pictures.rate) if pictures is not None else sound.seconds if sound else 0.0
     stated = media.duration_seconds or 0.0
-    if seconds < 0.9 * stated - 1:
+    if any(track.is_full for track in tracks.values()):
+        warnings.append(f"it ends after {seconds:.1f} seconds: no more is made of a file of this size")
+    elif seconds < 0.9 * stated - 1:
         warnings.append(f"it ends after {seconds:.1f} of {stated:.1f} seconds")
     encoders = [text for text, made in ((VIDEO_ENCODER, pictures), (AUDIO_ENCODER, sound)) if made is not None]
     return Transcoded(
@@ -115,6 +142,8 @@ def _run(source: InputContainer, output: OutputContainer, tracks: dict[int, Any]
         for frame in frames or ():
             for made in tracks[index].take(frame):
                 output.mux(made)
+        if tracks[index].is_full:
+            break
     for track in tracks.values():
         for made in track.finish():
             output.mux(made)
@@ -132,27 +161,34 @@ class _Pictures:
         media: MediaProbe,
         box: Size,
         start: Fraction,
+        longest: int,
     ) -> None:
         self.index = facts.index
-        self.rate = constant_rate(facts)
+        self.rate, *said = constant_rate(facts)
+        time_code, of_time_code = kept_time_code(media.time_code, self.rate)
         self.size = shown_size(facts, box, even_sides=True)
         self.count = 0
-        self.warnings: list[str] = []
+        self.warnings = [*filter(None, (*said, of_time_code))]
+        self._most = round(longest * self.rate)
         self._origin = start
         self._last: VideoFrame | None = None
         tags = kept_tags(source.streams[facts.index].codec_context)
         self.colour_space = made_colour_space(facts)
         self._graph = PictureGraph(facts, self.size, "yuv420p", tags=tags)
-        gop = round(self.rate)
+        gop = max(1, round(self.rate))
         options = {"preset": "veryfast", "crf": "20", "x264-params": f"{_X264}:keyint={gop}:min-keyint={gop}"}
         self._stream: Any = output.add_stream("libx264", rate=self.rate, options=options)
         self._stream.width, self._stream.height, self._stream.pix_fmt = *self.size, "yuv420p"
-        if media.time_code and _TIME_CODE.fullmatch(media.time_code):
-            self._stream.metadata["timecode"] = media.time_code
+        if time_code is not None:
+            self._stream.metadata["timecode"] = time_code
         context = self._stream.codec_context
         context.thread_count = 1
         context.color_primaries, context.color_trc, context.colorspace = tags.primaries, tags.transfer, tags.matrix
         context.color_range = _LIMITED
+
+    @property
+    def is_full(self) -> bool:
+        return self.count >= self._most
 
     def take(self, frame: VideoFrame) -> Iterator[Any]:
         for shown in self._graph.push(frame):
@@ -170,14 +206,14 @@ class _Pictures:
             time = frame.pts * frame.time_base
             place = round((time - self._origin) * self.rate)
             away = (place - self.count) / self.rate
-            if away > _JUMP_SECONDS or away < -_BACK_SECONDS:
-                self.warnings = [f"the clock jumps at {float(self.count / self.rate):.1f} s"]
+            if _is_jump(away):
+                _warn_of_jump(self.warnings, self.count / self.rate)
                 self._origin, place = time - self.count / self.rate, self.count
         # What shows before the first frame is that frame.
         held = self._last or frame
-        while self.count < place:
+        while self.count < place and not self.is_full:
             yield from self._encode(held)
-        if self.count == place:
+        if self.count == place and not self.is_full:
             yield from self._encode(frame)
         self._last = frame
 
@@ -188,12 +224,22 @@ class _Pictures:
         yield from self._stream.encode(frame)
 
 
+def _is_jump(seconds: Fraction) -> bool:
+    return seconds > _JUMP_SECONDS or seconds < -_BACK_SECONDS
+
+
+def _warn_of_jump(warnings: list[str], seconds: Fraction) -> None:
+    if not any(warning.startswith(_JUMPS) for warning in warnings):
+        warnings.append(f"{_JUMPS} at {float(seconds):.1f} s")
+
+
 class _Sound:
     """The sound of a proxy."""
 
-    def __init__(self, name: str, output: OutputContainer, facts: MediaStream, start: Fraction) -> None:
+    def __init__(self, name: str, output: OutputContainer, facts: MediaStream, start: Fraction, longest: int) -> None:
         self.index = facts.index
         self.samples = 0
+        self._longest = longest
         self._rate = facts.sample_rate if facts.sample_rate in _AUDIO_RATES else 48_000
         self._layout = "mono" if facts.channel_count == 1 else "stereo"
         self._start = start
@@ -211,8 +257,19 @@ class _Sound:
     def seconds(self) -> float:
         return self.samples / self._rate
 
+    @property
+    def is_full(self) -> bool:
+        return self.samples >= self._longest * self._rate
+
     def take(self, frame: Any) -> Iterator[Any]:
         frame = self._mixer.mixed(frame)
+        if frame.pts is not None and frame.time_base is not None:
+            away = frame.pts * frame.time_base - self._start - Fraction(self.samples, self._rate)
+            if _is_jump(away):
+                _warn_of_jump(self.warnings, Fraction(self.samples, self._rate))
+                if self._graph is not None:
+                    yield from self._drain()
+                self._start += away
         key = (frame.sample_rate, frame.format.name, frame.layout.name, frame.time_base)
         if self._graph is not None and key != self._key:
             yield from self._drain()

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from exr_pipeline.frame_rates import ShownRate
     from exr_pipeline.movies.burn_in import BurnInField
     from exr_pipeline.movies.planned import PlannedFrame
     from exr_pipeline.movies.presets import MoviePreset
@@ -73,7 +74,7 @@ class Reference:
     view: str
     ocio_config: str
     ocio_config_hash: str
-    rate: Fraction | None
+    shown_rate: ShownRate | None
     time_code: str | None
 
 
@@ -339,7 +340,7 @@ def _reference(shown: ShownPicture) -> Reference:
         view=shown.view,
         ocio_config=shown.ocio_config,
         ocio_config_hash=shown.ocio_config_hash,
-        rate=shown.frame_rate,
+        shown_rate=shown.shown_rate,
         time_code=shown.time_code,
     )
 

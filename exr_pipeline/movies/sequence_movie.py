@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
+from exr_pipeline.frame_rates import DEFAULT_RATE, FASTEST, SLOWEST, shown_rate
 from exr_pipeline.movies.encoder import join
 from exr_pipeline.movies.planned import PlannedFrame, planned_frames
 from exr_pipeline.movies.segments import (
@@ -36,7 +37,6 @@ from exr_pipeline.movies.segments import (
     look_at,
 )
 from exr_pipeline.movies.time_code import can_drop, counted_rate, to_frames, to_text
-from exr_pipeline.pictures.movie import DEFAULT_RATE
 from exr_pipeline.pictures.picture_settings import PictureSettings
 from exr_pipeline.pictures.pool import (
     AwakeClock,
@@ -141,9 +141,11 @@ def make_movie(
     same movie; `MisconfiguredError` for settings and presets that cannot be used.
     """
     started = time.monotonic()
-    if rate is not None and rate <= 0:
+    if rate is not None and not SLOWEST <= rate <= FASTEST:
         raise MisconfiguredError(
-            "frame rate", f"{rate} is not above zero", "write frames per second, as 24 or 24000/1001"
+            "frame rate",
+            f"{rate} is not between {SLOWEST} and {FASTEST}",
+            "write frames per second, as 24 or 24000/1001",
         )
     pictures = pictures or PictureSettings.from_settings(settings)
     if missing == "error":
@@ -263,9 +265,8 @@ class _Making:
         from exr_pipeline.pictures.render import library_versions
 
         first, reference = self._reference(frames)
-        rate_rule = "chosen" if rate else "framesPerSecond of the frames" if reference.rate else "default"
-        rate = rate or reference.rate or DEFAULT_RATE
-        code, drop, code_rule = self._time_code(reference, first, rate)
+        rate, rate_rule, rate_warnings = _rate(rate, reference)
+        code, drop, code_rule, code_warnings = self._time_code(reference, first, rate)
         versions = library_versions()
         plan = _Plan(reference, rate, code, drop, self._threads(len(frames)), versions)
         jobs = self._jobs(frames, plan)
@@ -301,7 +302,7 @@ class _Making:
             ocio_config=reference.ocio_config,
             ocio_config_hash=reference.ocio_config_hash,
             library_versions=versions,
-            warnings=in_words(warnings),
+            warnings=(*rate_warnings, *code_warnings, *in_words(warnings)),
             segments=len(jobs),
             reused_segments=len(reused),
             seconds=time.monotonic() - started,
@@ -331,15 +332,31 @@ class _Making:
         spool.mkdir(parents=True)
         return spool
 
-    def _time_code(self, reference: Reference, place: int, rate: Fraction) -> tuple[int | None, bool, str]:
-        """Frames since midnight at the movie's first frame, whether numbers are dropped, and where that comes from."""
+    def _time_code(
+        self, reference: Reference, place: int, rate: Fraction
+    ) -> tuple[int | None, bool, str, tuple[str, ...]]:
+        """Frames since midnight at the movie's first frame, whether numbers are dropped, where that comes from.
+
+        The last are warnings of a stated time code that is not kept as it is.
+        """
+        text = reference.time_code
         if counted_rate(rate) is None:
-            return None, False, f"none: time codes know no {rate} frames per second"
-        stated = reference.time_code and to_frames(reference.time_code, rate)
-        if reference.time_code and isinstance(stated, int):
-            drop = can_drop(rate) and reference.time_code[-3] in ";."
-            return stated - place, drop, "timeCode of the frames"
-        return int(self._sequence.first), False, "frame number"
+            rule = f"none: time codes know no {rate} frames per second"
+            return None, False, rule, (f"timeCode {text} is not kept: {rule}",) if text else ()
+        if not text:
+            return int(self._sequence.first), False, "frame number", ()
+        stated = to_frames(text, rate)
+        if stated is None:
+            said = f"timeCode {text} is impossible at {rate} frames per second: counted from the frame number instead"
+            return int(self._sequence.first), False, "frame number", (said,)
+        drops = text[-3] in ";."
+        said = f"timeCode {text} drops numbers, which is impossible at {rate} frames per second: counted without"
+        return (
+            stated - place,
+            drops and can_drop(rate),
+            "timeCode of the frames",
+            (said,) if drops and not can_drop(rate) else (),
+        )
 
     def _threads(self, frames: int) -> int:
         return max(1, self._reading.pictures.workers // -(-frames // self._length(frames)))
@@ -519,6 +536,15 @@ def _is_alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+def _rate(chosen: Fraction | None, reference: Reference) -> tuple[Fraction, str, tuple[str, ...]]:
+    """The movie's rate, where it comes from, and what is to be said about it."""
+    stated = reference.shown_rate if chosen is None else shown_rate(chosen)
+    if stated is None:
+        return DEFAULT_RATE, "default", ()
+    rule = "framesPerSecond of the frames" if chosen is None else "chosen"
+    return stated.rate, rule, (stated.warning,) if stated.warning else ()
 
 
 @dataclass(frozen=True, slots=True)

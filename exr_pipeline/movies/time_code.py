@@ -29,7 +29,7 @@ def can_drop(rate: Fraction) -> bool:
 def to_frames(text: str, rate: Fraction) -> int | None:
     """Frames since 00:00:00:00, of which `;` or `.` before the frames says that numbers were dropped.
 
-    None for what is no time code at this rate.
+    None for what is no time code at this rate: a rate that time codes don't know, and numbers that it does not have.
     """
     match = _TEXT.fullmatch(text)
     per_second = counted_rate(rate)
@@ -37,6 +37,8 @@ def to_frames(text: str, rate: Fraction) -> int | None:
         return None
     hours, minutes, seconds, frames = (int(match[group]) for group in (1, 2, 3, 5))
     if hours > 23 or minutes > 59 or seconds > 59 or frames >= per_second:
+        return None
+    if match[4] != ":" and seconds == 0 and minutes % 10 and frames < _DROPPING.get(rate, 0):
         return None
     count = (hours * 3600 + minutes * 60 + seconds) * per_second + frames
     if match[4] != ":" and rate in _DROPPING:

@@ -79,7 +79,7 @@ def open_dpx(path: str, name: str, header: DpxHeader, *, max_image_mb: int) -> S
         (Size(width, height),),
         pixel_aspect=valid_aspect(header.pixel_aspect_ratio),
         orientation=_ORIENTATIONS[header.orientation or 0],
-        frame_rate=header.frame_rate,
+        shown_rate=header.shown_rate,
         time_code=None if header.time_code is None else header.time_code.to_text(),
         dpx=header,
     )

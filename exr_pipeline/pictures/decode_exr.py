@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import io
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import Part, chunk_count, levels
-from exr_pipeline.frame_rates import frame_rate_of
+from exr_pipeline.frame_rates import shown_rate_of
 from exr_pipeline.pictures import decode_zip
 from exr_pipeline.pictures.chromaticities import REC709, rgb_to_xyz
 from exr_pipeline.pictures.data_pictures import FARTHEST
@@ -106,8 +105,7 @@ def open_exr(path: str, name: str, header: Header, *, max_image_mb: int, with_al
         source.warnings.append("the data window lies outside the display window: the picture is black")
     source.pixel_aspect = part.pixel_aspect_ratio
     source.orientation = valid_orientation(part.typed("Orientation", "int", 1))
-    rate = frame_rate_of(part)
-    source.frame_rate = None if rate is None else Fraction(rate.numerator, rate.denominator)
+    source.shown_rate = shown_rate_of(part)
     code = part.typed("timeCode", "timecode", None)
     source.time_code = None if code is None else code.to_text()
     return source

@@ -6,7 +6,6 @@ Belongs here: encoding 8-bit display RGB. Not here: how the RGB came about.
 from __future__ import annotations
 
 import tempfile
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -15,9 +14,9 @@ import numpy as np
 from exr_pipeline.pictures.skipped import RepeatedFrames
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from fractions import Fraction
 
-DEFAULT_RATE: Final = Fraction(24)
+    from numpy.typing import NDArray
 
 # A held frame is one intra frame of a constant, fine quantiser, and skipped blocks after it.
 # One thread: the same picture gives the same bytes.

@@ -9,6 +9,7 @@ import time
 from functools import cache
 from typing import TYPE_CHECKING
 
+from exr_pipeline.frame_rates import DEFAULT_RATE
 from exr_pipeline.pictures import movie, still
 from exr_pipeline.pictures.results import Proxy, RenderedPictures, Thumbnail
 from exr_pipeline.pictures.shown import Made, Picture
@@ -49,14 +50,14 @@ def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: Pict
         nan_pixels=picture.nan_pixels,
         inf_pixels=picture.inf_pixels,
         is_black=not any(one.rgb.any() for one in made),
-        warnings=picture.warnings,
+        warnings=(*picture.warnings, *_rate_warnings(picture)) if proxy else picture.warnings,
         seconds=time.perf_counter() - started,
         alpha_handling=picture.alpha_handling,
     )
 
 
 def _proxy(picture: Picture, made: Made, settings: PictureSettings) -> Proxy:
-    rate = picture.frame_rate or movie.DEFAULT_RATE
+    rate = picture.shown_rate.rate if picture.shown_rate else DEFAULT_RATE
     mp4, duration = movie.held_frame(made.rgb, rate=rate, seconds=settings.proxy_seconds)
     return Proxy(
         mp4=mp4,
@@ -68,6 +69,10 @@ def _proxy(picture: Picture, made: Made, settings: PictureSettings) -> Proxy:
         colour_space=made.colour_space,
         encoder=movie.ENCODER,
     )
+
+
+def _rate_warnings(picture: Picture) -> tuple[str, ...]:
+    return (picture.shown_rate.warning,) if picture.shown_rate and picture.shown_rate.warning else ()
 
 
 def _thumbnail(made: Made) -> Thumbnail:

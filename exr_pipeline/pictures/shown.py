@@ -22,10 +22,9 @@ from exr_pipeline.pictures.sources import BRIGHTEST
 from exr_pipeline.pictures.still import Size
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
     from numpy.typing import NDArray
 
+    from exr_pipeline.frame_rates import ShownRate
     from exr_pipeline.pictures.colour import Medium
     from exr_pipeline.pictures.picture_rules import PictureRule
     from exr_pipeline.pictures.picture_settings import PictureSettings
@@ -53,7 +52,7 @@ class ShownPicture:
     colour_rule: str
     ocio_config: str
     ocio_config_hash: str
-    frame_rate: Fraction | None
+    shown_rate: ShownRate | None
     time_code: str | None
     alpha_handling: str
     full_width: int
@@ -94,7 +93,7 @@ def show(
         colour_rule=picture.source.rule,
         ocio_config=picture.config.name,
         ocio_config_hash=picture.config.hash,
-        frame_rate=picture.frame_rate,
+        shown_rate=picture.shown_rate,
         time_code=picture.time_code,
         alpha_handling=picture.alpha_handling,
         full_width=picture.full_size.width,
@@ -138,7 +137,7 @@ class Picture:
         source, missing_layer = _open(path, name, settings, self._rule.layer, with_alpha=with_alpha)
         self.source = _source_space(self.config, source, self._rule, settings)
         self.layer = str(source.layer)
-        self.frame_rate, self.time_code = source.frame_rate, source.time_code
+        self.shown_rate, self.time_code = source.shown_rate, source.time_code
         self.full_size = source.levels[0]
         self.pixel_aspect = source.pixel_aspect
         self.alpha_handling = _alpha_handling(source, with_alpha)

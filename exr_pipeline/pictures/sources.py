@@ -16,12 +16,12 @@ from exr_pipeline.pictures.still import Size
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from fractions import Fraction
 
     from numpy.typing import NDArray
 
     from exr_pipeline.dpx import DpxHeader
     from exr_pipeline.exr import Box2i, Part
+    from exr_pipeline.frame_rates import ShownRate
     from exr_pipeline.pictures.layers import ShownLayer
 
 # What infinity becomes: the largest half, so that it stays the brightest of the picture.
@@ -57,7 +57,7 @@ class Source:
     `display` is the window that is the picture. With `straight_alpha` the colour is not yet multiplied by alpha.
     `levels` are the sizes of the display window that can be read, full size first; `read` yields the lines of one,
     in file order. Of an EXR, `part` is the part that is shown and `first_part` the one that speaks for the whole file.
-    The counts and warnings grow while lines are read.
+    `shown_rate` is that of its frames, if the file states one. The counts and warnings grow while lines are read.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Source:
     straight_alpha: bool = False
     pixel_aspect: float = 1.0
     orientation: int = 1
-    frame_rate: Fraction | None = None
+    shown_rate: ShownRate | None = None
     time_code: str | None = None
     part: Part | None = None
     first_part: Part | None = None

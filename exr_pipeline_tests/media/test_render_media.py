@@ -13,6 +13,7 @@ import simplejpeg
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.media.probe import probe
 from exr_pipeline.media.render import render_media
+from exr_pipeline.media.transcode import kept_time_code, longest_proxy
 from exr_pipeline.media.waveform import Peaks, drawn
 from exr_pipeline.pictures.still import Size
 from exr_pipeline_tests.media.made import BT709, decoded, ffprobe, movie, number_of, numbered, sound
@@ -272,3 +273,74 @@ def test_a_movie_whose_sound_comes_first_keeps_its_last_frames(tmp_path: Path) -
         container.mux([*sound_stream.encode(None), *stream.encode(None)])
     _, target = rendered(path)
     assert [number_of(frame) for frame in decoded(target)] == list(range(12))
+
+
+@pytest.mark.parametrize(
+    ("name", "stated", "shown", "warning"),
+    [
+        ("a.avi", Fraction(240), Fraction(24), "the frame rate 240/1 is not between 1/60 and 120: shown at 24"),
+        ("a.mov", Fraction(2997, 125), Fraction(24000, 1001), "the frame rate 2997/125 is rounded"),
+        ("a.mov", Fraction(2398, 100), Fraction(2398, 100), None),
+    ],
+)
+def test_the_rate_of_a_movie_follows_the_rule_for_all_rates(
+    tmp_path: Path, name: str, stated: Fraction, shown: Fraction, warning: str | None
+) -> None:
+    path = movie(tmp_path / name, video="mpeg4", audio=None, frames=10, rate=stated)
+    made, target = rendered(path)
+    assert made.proxy.rate == shown
+    assert Fraction(ffprobe(target)["streams"][0]["r_frame_rate"]) == shown
+    assert [text for text in made.warnings if warning and warning in text] == ([*made.warnings] if warning else [])
+
+
+@pytest.mark.parametrize(
+    ("rate", "stated", "kept", "warning"),
+    [
+        (Fraction(24), "01:00:00:23", "01:00:00:23", None),
+        (Fraction(24), "01:00:00:24", None, "01:00:00:24 is impossible at 24"),
+        (Fraction(24), "01:00:00;10", "01:00:00:10", "drops numbers"),
+        (Fraction(15), "01:00:00:14", "01:00:00:14", None),
+        (Fraction(30000, 1001), "00:01:00;00", None, "00:01:00;00 is impossible"),
+        (Fraction(24), "1 o'clock", None, "1 o'clock is impossible"),
+        (Fraction(24), None, None, None),
+    ],
+)
+def test_a_time_code_that_its_rate_lacks_is_said(
+    rate: Fraction, stated: str | None, kept: str | None, warning: str | None
+) -> None:
+    found, said = kept_time_code(stated, rate)
+    assert found == kept
+    assert bool(said) == bool(warning)
+    assert (warning or "") in said
+
+
+def spread(path: Path, seconds: list[float]) -> Path:
+    """A movie of a few small frames and bits of sound at these times."""
+    with av.open(str(path), "w") as container:
+        sound_stream: Any = container.add_stream("aac", rate=48_000, layout="mono")
+        stream: Any = container.add_stream("ffv1", rate=24)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index, second in enumerate(seconds):
+            frame = av.VideoFrame.from_ndarray(numbered(index, (64, 48)), format="rgb24")
+            frame.pts, frame.time_base = round(second * 24), Fraction(1, 24)
+            container.mux(stream.encode(frame))
+            block = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            block.sample_rate, block.pts, block.time_base = 48_000, round(second * 48_000), Fraction(1, 48_000)
+            container.mux(sound_stream.encode(block))
+        container.mux([*stream.encode(None), *sound_stream.encode(None)])
+    return path
+
+
+def test_times_of_years_do_not_make_a_proxy_of_years(tmp_path: Path) -> None:
+    made, _ = rendered(spread(tmp_path / "a.mkv", [0, 5_000_000, 9_000_000]))
+    assert made.proxy.duration < 1
+    assert [text for text in made.warnings if "the clock jumps" in text]
+
+
+def test_a_small_file_is_given_no_more_frames_than_a_real_one_of_its_size(tmp_path: Path) -> None:
+    path = spread(tmp_path / "a.mkv", [500.0 * index for index in range(9)])
+    assert longest_proxy(path.stat().st_size) < 2000
+    made, _ = rendered(path)
+    assert made.proxy.duration == pytest.approx(longest_proxy(path.stat().st_size), abs=1)
+    assert [text for text in made.warnings if "no more is made of a file of this size" in text]
+    assert longest_proxy(10 << 30) == 24 * 3600

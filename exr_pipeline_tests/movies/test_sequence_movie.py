@@ -233,6 +233,38 @@ def test_the_time_code_of_the_frames_is_kept_with_its_dropped_numbers(tmp_path: 
     assert probed(tmp_path / "a.mov")["tags"]["timecode"] == "00:00:59;27"
 
 
+@pytest.mark.usefixtures("inline")
+@pytest.mark.parametrize(
+    ("stated", "text", "rate", "kept", "rule", "warning"),
+    [
+        (Fraction(2997, 125), "01:00:00:10", Fraction(24000, 1001), "01:00:00:10", "timeCode of the frames", "rounded"),
+        (Fraction(2997, 100), "01:00:00;10", Fraction(30000, 1001), "01:00:00;10", "timeCode of the frames", "rounded"),
+        (Fraction(24), "01:00:00:24", Fraction(24), "00:00:41:17", "frame number", "01:00:00:24 is impossible at 24"),
+        (
+            Fraction(30000, 1001),
+            "00:01:00;00",
+            Fraction(30000, 1001),
+            "00:00:33:11",
+            "frame number",
+            "00:01:00;00 is impossible at 30000/1001",
+        ),
+        (Fraction(24), "01:00:00;10", Fraction(24), "01:00:00:10", "timeCode of the frames", "drops numbers"),
+        (Fraction(12), "01:00:00:10", Fraction(12), None, "none: time codes know no 12", "01:00:00:10 is not kept"),
+        (Fraction(24_000_000), "01:00:00:10", Fraction(24), "01:00:00:10", "timeCode of the frames", "shown at 24"),
+    ],
+)
+def test_a_rate_or_time_code_that_is_not_kept_as_stated_is_said(
+    tmp_path: Path, stated: Fraction, text: str, rate: Fraction, kept: str | None, rule: str, warning: str
+):
+    folder = write_frames(tmp_path / "f", range(2), framesPerSecond=stated)
+    with_time_code(folder / "shot.1001.exr", text)
+    result = make(folder, tmp_path / "a.mp4")
+    assert (result.rate, result.time_code) == (rate, kept)
+    assert result.time_code_rule.startswith(rule)
+    assert len(result.warnings) == 1
+    assert warning in result.warnings[0]
+
+
 def with_time_code(path: Path, text: str) -> None:
     """Write a frame again with a timeCode attribute, through the library."""
     hours, minutes, seconds, frame = (int(part) for part in text.replace(";", ":").split(":"))
@@ -459,6 +491,7 @@ def test_sub_frames_follow_each_other(tmp_path: Path):
     assert [number_of(frame) for frame in decoded(tmp_path / "a.mp4")] == [0, 1, 2, 3]
 
 
-def test_a_rate_of_nothing_is_misconfigured(tmp_path: Path):
-    with pytest.raises(MisconfiguredError, match="frame rate"):
-        make(write_frames(tmp_path / "f", range(2)), tmp_path / "a.mp4", rate=Fraction(0))
+@pytest.mark.parametrize("rate", [Fraction(0), Fraction(1000), Fraction(1, 1000)])
+def test_a_rate_out_of_bounds_is_misconfigured(tmp_path: Path, rate: Fraction):
+    with pytest.raises(MisconfiguredError, match=r"frame rate: .* is not between 1/60 and 120"):
+        make(write_frames(tmp_path / "f", range(2)), tmp_path / "a.mp4", rate=rate)

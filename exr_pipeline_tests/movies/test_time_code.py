@@ -46,3 +46,10 @@ def test_a_rate_that_time_codes_do_not_know_has_none():
     assert to_frames("00:00:00:01", Fraction(12)) is None
     with pytest.raises(ValueError, match="no time code"):
         to_text(1, Fraction(12), drop=False)
+
+
+@pytest.mark.parametrize("text", ["00:01:00;00", "00:01:00;01", "00:59:00;01"])
+def test_a_number_that_drop_frame_skips_is_none(text: str):
+    assert to_frames(text, NTSC) is None
+    assert to_frames(text.replace("00;0", "00;1"), NTSC) is not None
+    assert to_frames(text.replace(";", ":"), NTSC) is not None

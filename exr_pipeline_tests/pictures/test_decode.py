@@ -280,7 +280,10 @@ def test_luminance_and_chroma_in_mip_levels_are_those_of_the_full_size(tmp_path)
 
 
 def test_a_frame_rate_is_read_from_a_number_too(tmp_path):
-    assert read(write_rgb(tmp_path / "x.exr", RAMP, framesPerSecond=23.976)).source.frame_rate == Fraction(24000, 1001)
+    assert read(write_rgb(tmp_path / "x.exr", RAMP, framesPerSecond=23.976)).source.shown_rate == (
+        Fraction(24000, 1001),
+        "",
+    )
 
 
 def test_orientation_pixel_aspect_and_rate_come_from_the_header(tmp_path):
@@ -294,9 +297,9 @@ def test_orientation_pixel_aspect_and_rate_come_from_the_header(tmp_path):
 
     source = read(path).source
 
-    assert (source.pixel_aspect, source.frame_rate, source.orientation) == (
+    assert (source.pixel_aspect, source.shown_rate, source.orientation) == (
         2.0,
-        Fraction(24000, 1001),
+        (Fraction(24000, 1001), ""),
         6,
     )
 
@@ -307,7 +310,7 @@ def test_dpx_code_values_are_read_as_they_are(tmp_path):
     decoded = read(write_dpx(tmp_path / "x.dpx", picture, transfer=3, orientation=2, rate=23.976))
 
     assert np.allclose(decoded.pixels, picture, atol=1e-4)
-    assert (decoded.source.orientation, decoded.source.frame_rate) == (4, Fraction(24000, 1001))
+    assert (decoded.source.orientation, decoded.source.shown_rate) == (4, (Fraction(24000, 1001), ""))
 
 
 @pytest.mark.parametrize("keep", [0.02, 0.3, 0.9, 0.999])

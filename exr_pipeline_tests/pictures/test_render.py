@@ -408,6 +408,28 @@ def test_the_frame_rate_of_the_file_is_the_rate_of_the_proxy(tmp_path):
     pictures = made(path, proxy_seconds=1.0)
 
     assert (pictures.proxy.rate, pictures.proxy.duration) == (Fraction(24000, 1001), 1.001)
+    assert pictures.warnings == ()
+
+
+@pytest.mark.parametrize("stated", [Fraction(24_000_000), Fraction(1, 24_000), 1e9, 0.0, float("nan")])
+def test_an_absurd_frame_rate_is_shown_at_24_and_said(tmp_path, stated):
+    path = write_rgb(tmp_path / "x.exr", patches(COLOURS), framesPerSecond=stated)
+
+    pictures = made(path, proxy_seconds=1.0)
+
+    assert (pictures.proxy.rate, pictures.proxy.duration) == (24, 1.0)
+    assert [warning for warning in pictures.warnings if "shown at 24" in warning]
+    alone = render(str(path), path.name, thumbnail=True, proxy=False, settings=picture_settings())
+    assert alone.warnings == (), "a thumbnail has no rate"
+
+
+def test_an_absurd_frame_rate_of_a_dpx_is_shown_at_24_and_said(tmp_path):
+    path = write_dpx(tmp_path / "x.dpx", patches(COLOURS), transfer=2, rate=1e8)
+
+    pictures = made(path, proxy_seconds=1.0)
+
+    assert pictures.proxy.rate == 24
+    assert [warning for warning in pictures.warnings if "100000000.0 is not between" in warning]
 
 
 def test_the_result_is_reproducible_small_and_travels_between_processes(tmp_path):

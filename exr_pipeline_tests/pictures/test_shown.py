@@ -66,5 +66,5 @@ def test_a_picture_fits_its_box_with_even_sides_and_tells_size_aspect_and_time(t
 
     assert even.rgb.shape == (100, 320, 3)
     assert odd.rgb.shape == (101, 321, 3)
-    assert (even.full_width, even.full_height, even.pixel_aspect, even.frame_rate) == (641, 403, 2.0, None)
+    assert (even.full_width, even.full_height, even.pixel_aspect, even.shown_rate) == (641, 403, 2.0, None)
     assert even.time_code == "01:02:03:04"
