@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from exr_pipeline.errors import BadInputError
+from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.media.probe import probe
 from exr_pipeline.media.render import render_media
 from exr_pipeline.pictures import PictureSettings
@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 # Reasons that are not about the file but about what happened to the worker.
-UNTYPED: Final = re.compile(r"no picture could be made: |worker process died|worker processes died|took longer")
+RETRYABLE: Final = "to be tried again: "
+UNTYPED: Final = re.compile(rf"no picture could be made: |worker process died|processor time|{RETRYABLE}")
 _SMALL: Final[dict[str, Any]] = {"frames": 6, "rate": Fraction(24), "size": (64, 48)}
 _MOVIES: Final[dict[str, dict[str, Any]]] = {
     "h264.mp4": {"time_code": "01:00:00:00", "rotation": 90},
@@ -123,6 +124,8 @@ def examine(pool: PicturePool, path: Path, settings: PictureSettings, data: byte
             pool.submit(str(path), path.name).result()
     except BadInputError as error:
         return error.reason
+    except RetryableError as error:
+        return f"{RETRYABLE}{error}"
     finally:
         path.unlink()
         path.with_suffix(".proxy").unlink(missing_ok=True)
