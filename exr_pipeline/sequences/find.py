@@ -41,6 +41,18 @@ _NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 _NAMED: Final = 20
 
 
+# A number that nothing separates from the name. What a pattern could be read into stays out.
+_UNSEPARATED: Final = re.compile(r"(.*[^\d._#@%$])(\d{1,9})", re.ASCII | re.DOTALL)
+# So many files of one name and padding are evidence that their numbers are those of frames.
+_EVIDENCE: Final = 3
+# The last word before a number that makes it a version, also at the end of another word if it is `v` and few digits.
+_LAST_WORD: Final = re.compile(r"([A-Z]?[a-z]+|[A-Z]+)[^A-Za-z]*$", re.ASCII)
+_VERSION_WORDS: Final = frozenset(
+    {"v", "ver", "version", "rev", "revision", "take", "tk", "draft", "iter", "iteration"}
+)
+_VERSION_DIGITS: Final = 3
+
+
 class _Member(NamedTuple):
     text: str
     frame: Frame
@@ -51,9 +63,10 @@ def find_sequences(
 ) -> list[Sequence]:
     """The sequences among these files, in order of their location; files that are no still picture are left out.
 
-    Numbers of another padding or another stem are another sequence, so are those of another view. Files that lie in
-    1001 to 1999 and whose key matches the regular expression `udim` are tiles of a texture, no frames (an empty
-    expression turns that off). One file alone is no sequence unless `singles`.
+    Numbers of another padding or another stem are another sequence, so are those of another view. A number that nothing
+    separates from the name (`img0001.exr`) counts if three files of the same padding have one and no word before it
+    says that it is a version. Files that lie in 1001 to 1999 and whose key matches the regular expression `udim` are
+    tiles of a texture, no frames (an empty expression turns that off). One file alone is no sequence unless `singles`.
     Raises `MisconfiguredError` if `udim` is no regular expression.
     """
     try:
@@ -62,22 +75,42 @@ def find_sequences(
         raise MisconfiguredError(
             "EXR_PIPELINE_UDIM_HINT", f"{udim!r} is no regular expression: {error}", "correct it, or leave it empty"
         ) from None
-    groups: dict[tuple[Location, str, str], list[_Member]] = defaultdict(list)
+    separated: dict[tuple[Location, str, str], list[_Member]] = defaultdict(list)
+    unseparated: dict[tuple[Location, str, str], list[_Member]] = defaultdict(list)
     for file in files:
         location, etag = (file.location, file.etag) if isinstance(file, ObjectInfo) else (file, "")
-        stem, text = split_frame_text(location.key)
-        if text and source_kind(location.key) in _STILLS:
-            folder, _, prefix = stem.rpartition("/")
-            suffix = location.key[len(stem) + len(text) :]
-            home = Location(location.scheme, location.bucket, stem[: len(folder) + 1] if "/" in stem else "")
-            groups[home, prefix, suffix].append(_Member(text, Frame(Decimal(text), location, etag)))
+        if source_kind(location.key) not in _STILLS:
+            continue
+        name = location.name
+        stem, text = split_frame_text(name)
+        groups = separated
+        if not text and (text := _unseparated(stem)):
+            stem, groups = stem.removesuffix(text), unseparated
+        if text:
+            home = Location(location.scheme, location.bucket, location.key.removesuffix(name))
+            groups[home, stem, name[len(stem) + len(text) :]].append(
+                _Member(text, Frame(Decimal(text), location, etag))
+            )
     found = []
-    for (home, prefix, suffix), members in groups.items():
-        for padding, frames in _by_padding(members).items():
-            sequence = Sequence(home, prefix, padding, suffix, frames)
-            if (len(frames) > 1 or singles) and not (tiles and _are_tiles(sequence, tiles)):
-                found.append(sequence)
+    for groups, wanted in ((separated, 1 if singles else 2), (unseparated, _EVIDENCE)):
+        for (home, prefix, suffix), members in groups.items():
+            for padding, frames in _by_padding(members).items():
+                sequence = Sequence(home, prefix, padding, suffix, frames)
+                if len(frames) >= wanted and not (tiles and _are_tiles(sequence, tiles)):
+                    found.append(sequence)
     return sorted(found, key=lambda sequence: sequence.location)
+
+
+def _unseparated(stem: str) -> str:
+    """The digits that end a name and that nothing separates from it; empty if a word says that they are a version."""
+    found = _UNSEPARATED.fullmatch(stem)
+    if found is None:
+        return ""
+    before, digits = found.groups()
+    word = _LAST_WORD.search(before)
+    last = word[1].lower() if word else ""
+    is_version = last in _VERSION_WORDS or (last.endswith("v") and len(digits) <= _VERSION_DIGITS)
+    return "" if is_version else digits
 
 
 def _are_tiles(sequence: Sequence, hint: re.Pattern[str]) -> bool:

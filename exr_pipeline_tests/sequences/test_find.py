@@ -71,6 +71,45 @@ def test_a_version_before_the_number_is_no_part_of_it():
     assert patterns("sc_010.0050.exr", "sc_010.0051.exr") == [("sc_010.####.exr", "50-51")]
 
 
+@pytest.mark.parametrize(
+    "name", ["img{:04}.exr", "IMG{:04}.png", "beauty-{:04}.exr", "frame{}.exr", "mov{:04}.exr", "a (1) {:03}.tif"]
+)
+def test_a_number_without_a_separator_is_a_frames_if_three_files_say_so(name: str):
+    names = [name.format(number) for number in (8, 9, 10)]
+    (sequence,) = found(*names)
+    assert sequence.frame_range == "8-10"
+    assert [sequence.name_of(number) for number in (8, 9, 10)] == names
+    assert found(*names[:2]) == [], "two are no evidence"
+    assert found(*names[:2], singles=True) == []
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["img1.exr", "img02.exr", "img003.exr"],
+        ["img0001.exr", "img0002.exr", "pic0003.exr"],
+        ["comp_v001.exr", "comp_v002.exr", "comp_v003.exr"],
+        ["compv001.exr", "compv002.exr", "compv003.exr"],
+        ["compV0001.exr", "compV0002.exr", "compV0003.exr"],
+        ["x_take1.exr", "x_take2.exr", "x_take3.exr"],
+        ["version-1.exr", "version-2.exr", "version-3.exr"],
+        ["rev0001.png", "rev0002.png", "rev0003.png"],
+        ["a12345678901.exr", "a12345678902.exr", "a12345678903.exr"],
+        ["clip1.mov", "clip2.mov", "clip3.mov"],
+    ],
+)
+def test_numbers_of_several_paddings_names_versions_and_movies_are_no_frames(names: list[str]):
+    assert found(*names) == []
+
+
+def test_a_number_without_a_separator_is_of_the_padding_that_most_files_have():
+    names = [f"img{number:04}.exr" for number in (1, 2, 3)]
+    assert patterns(*names, "img7.exr", "img.0001.exr", "img.0002.exr") == [
+        ("img####.exr", "1-3"),
+        ("img.####.exr", "1-2"),
+    ]
+
+
 @pytest.mark.parametrize("name", ["wood_udim.{}.exr", "textures/wood.{}.exr", "tex/wood_{}.exr"])
 def test_tiles_of_a_texture_are_no_frames(name: str):
     tiles = [name.format(tile) for tile in (1001, 1002, 1011)]
@@ -193,13 +232,14 @@ ENDS = st.sampled_from(["", ".", "_"])
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(prefixes=st.lists(st.tuples(PREFIXES, ENDS).map("".join), min_size=1, max_size=3, unique=True), data=st.data())
+@given(prefixes=st.lists(PREFIXES, min_size=1, max_size=3, unique=True), data=st.data())
 def test_every_name_that_is_listed_resolves(prefixes: list[str], data: st.DataObject, tmp_path: Path):
     folder = Path(tempfile.mkdtemp(dir=tmp_path))
     padding = data.draw(st.integers(1, 5))
+    ends = data.draw(ENDS)
     for prefix in prefixes:
-        for number in data.draw(st.lists(st.integers(0, 1200), min_size=2, max_size=3, unique=True)):
-            (folder / f"{prefix}{number:0{padding}}.exr").write_bytes(b"x")
+        for number in data.draw(st.lists(st.integers(0, 1200), min_size=2, max_size=4, unique=True)):
+            (folder / f"{prefix}{ends}{number:0{padding}}.exr").write_bytes(b"x")
     storage = ObjectStorage(Settings(_env_file=None))
     objects = storage.iter_objects(Location.from_url(folder.as_uri()).as_folder())
 
