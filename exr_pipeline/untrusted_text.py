@@ -19,6 +19,8 @@ _INVISIBLE: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
     "\U000e0000-\U000e0fff\ud800-\udfff]"
 )
+# What `repr` makes of a byte that was not UTF-8, behind any number of whole escaped backslashes.
+_REPR_OF_BYTE: Final = re.compile(r"(?<!\\)((?:\\\\)*)\\udc([89a-f][0-9a-f])")
 _BYTE_SURROGATES: Final = range(0xDC80, 0xDD00)
 
 
@@ -31,6 +33,11 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return _INVISIBLE.sub(_spelled_out, text)
+
+
+def quoted(text: str) -> str:
+    r"""The text in quotation marks, with escapes as `repr` writes them, but a byte that was not UTF-8 as `\xdd`."""
+    return repr(text) if text.isascii() else _REPR_OF_BYTE.sub(r"\1\\x\2", repr(text))
 
 
 def visible_line(text: str) -> str:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from exr_pipeline.errors import BadInputError, ExrPipelineError, RetryableError
-from exr_pipeline.untrusted_text import markdown_code, visible, visible_line
+from exr_pipeline.untrusted_text import markdown_code, quoted, visible, visible_line
 
 TURNING = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 ANYTHING = st.text(st.characters(exclude_categories=()))
@@ -34,6 +34,21 @@ ANYTHING = st.text(st.characters(exclude_categories=()))
 )
 def test_what_a_terminal_would_obey_or_hide_is_spelled_out_and_all_else_stays(text: str, shown: str) -> None:
     assert visible(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "'plain'"),
+        (b"caf\xe9".decode("utf-8", "surrogateescape"), r"'caf\xe9'"),
+        (b"\\\xff\xfe".decode("utf-8", "surrogateescape"), r"'\\\xff\xfe'"),
+        (r"\udcdd says so é", r"'\\udcdd says so é'"),
+        ("two\nlines", r"'two\nlines'"),
+        ("\u202e\ud800", r"'\u202e\ud800'"),
+    ],
+)
+def test_quoted_text_spells_bytes_that_were_not_text_as_bytes(text: str, shown: str) -> None:
+    assert quoted(text) == shown
 
 
 @given(ANYTHING)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.untrusted_text import quoted
 
 if TYPE_CHECKING:
     from exr_pipeline.pictures import PictureSettings
@@ -35,7 +36,7 @@ def check_name(target: str, extensions: tuple[str, ...], made: str) -> None:
     """Raise `MisconfiguredError` if the name of a file to write promises another format than the one that is made."""
     extension = PurePosixPath(target).suffix.lower()
     if extension and extension not in extensions:
-        raise MisconfiguredError("OUT", f"{target!r} does not end in {extensions[0]}, but {made}", "rename it")
+        raise MisconfiguredError("OUT", f"{quoted(target)} does not end in {extensions[0]}, but {made}", "rename it")
 
 
 def picture_settings(

@@ -30,6 +30,7 @@ from exr_pipeline.cli.picture_options import (
 )
 from exr_pipeline.cli.places import place, sequence_place
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.untrusted_text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -87,7 +88,7 @@ def movie(
     chosen = find_preset(preset or settings.movie_preset, load_presets(settings.movie_presets))
     if not target.lower().endswith(chosen.extension):
         raise MisconfiguredError(
-            "OUT", f"{target!r} does not end in {chosen.extension}, which preset {chosen.name} makes", "rename it"
+            "OUT", f"{quoted(target)} does not end in {chosen.extension}, which preset {chosen.name} makes", "rename it"
         )
     policy, texts, rate, box = _policy(missing), _texts(burn_in), _rate(fps), _box(size)
     pictures = picture_settings(settings, display, view, look, source_space, layer, exact)

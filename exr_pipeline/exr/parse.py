@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from exr_pipeline.exr.codec import MAX_NAME_BYTES, DecodeError, ValueType, decode_text, new, value_type
 from exr_pipeline.exr.errors import HeaderError, NeedMoreBytes
 from exr_pipeline.exr.header import MAGIC, MULTIPART_FLAG, Attribute, Header, Part, implied_type
+from exr_pipeline.untrusted_text import quoted
 
 MAX_HEADER_BYTES: Final = 16 << 20
 MAX_PARTS: Final = 4096
@@ -177,7 +178,7 @@ class _Parser:
                     except UnicodeDecodeError:
                         value = decode_text(raw)
                     except DecodeError as error:
-                        problem = f"attribute {head.name!r}: {error.problem}"
+                        problem = f"attribute {quoted(head.name)}: {error.problem}"
                         raise HeaderError(self.name, problem, start + error.position) from None
                     items = len(value) if head.is_list else 0
                 attribute = new(Attribute, (head.name, head.type, value, raw))
@@ -210,20 +211,20 @@ class _Parser:
         """Why no attribute begins at this byte, and no part ends there."""
         try:
             name, type_start = self.text(position, "attribute name")
-            type_name, start = self.text(type_start, f"type of attribute {name!r}")
+            type_name, start = self.text(type_start, f"type of attribute {quoted(name)}")
         except HeaderError as error:
             return error
         if not type_name:
-            return HeaderError(self.name, f"attribute {name!r} has no type", type_start)
+            return HeaderError(self.name, f"attribute {quoted(name)} has no type", type_start)
         if start + 4 > len(self.data):
             return NeedMoreBytes(self.name, len(self.data), start + 5)
         size = int.from_bytes(self.data[start : start + 4], "little", signed=True)
-        problem = f"attribute {name!r} of type {type_name!r} declares {size} bytes"
+        problem = f"attribute {quoted(name)} of type {quoted(type_name)} declares {size} bytes"
         if size < 0 or value_type(type_name).size not in {None, size}:
             return HeaderError(self.name, problem, start)
         end = start + 4 + size
         if end >= MAX_HEADER_BYTES:
-            problem = f"attribute {name!r} of {size} bytes makes the header longer than {MAX_HEADER_BYTES} bytes"
+            problem = f"attribute {quoted(name)} of {size} bytes makes the header longer than {MAX_HEADER_BYTES} bytes"
             return HeaderError(self.name, problem, start)
         return NeedMoreBytes(self.name, len(self.data), end + 1)
 

@@ -17,6 +17,7 @@ from exr_pipeline.exr.codec import MAX_NAME_BYTES, encode_text
 from exr_pipeline.exr.errors import HeaderError
 from exr_pipeline.exr.header import KNOWN_FLAGS, SHORT_NAME_BYTES, Header, Part
 from exr_pipeline.exr.values import CODE_NAMES, PIXEL_BYTES, Box2i, Channel
+from exr_pipeline.untrusted_text import quoted
 
 Severity = Literal["error", "warning"]
 
@@ -154,11 +155,11 @@ def _presence(header: Header, part: Part) -> Iterator[Problem]:
     names = [attribute.name for attribute in part.attributes]
     for name, count in Counter(names).items() if len(set(names)) < len(names) else ():
         if count > 1:
-            yield "duplicate-attribute", "warning", f"attribute {name!r} is stored {count} times", name
+            yield "duplicate-attribute", "warning", f"attribute {quoted(name)} is stored {count} times", name
     for attribute in part.attributes:
         wanted = _STANDARD_TYPES.get(attribute.name)
         if wanted is not None and attribute.type != wanted:
-            message = f"attribute {attribute.name!r} has type {attribute.type!r} instead of {wanted!r}"
+            message = f"attribute {quoted(attribute.name)} has type {quoted(attribute.type)} instead of {wanted!r}"
             yield "wrong-type", "error", message, attribute.name
     needed = list(_NEEDED)
     if part.is_tiled:
@@ -169,10 +170,10 @@ def _presence(header: Header, part: Part) -> Iterator[Problem]:
         needed += ["type", "chunkCount"]
     for name in needed:
         if part.get(name) is None:
-            yield "missing-attribute", "error", f"required attribute {name!r} is missing", name
+            yield "missing-attribute", "error", f"required attribute {quoted(name)} is missing", name
     for name in _EXPECTED:
         if part.get(name) is None:
-            yield "missing-attribute", "warning", f"required attribute {name!r} is missing", name
+            yield "missing-attribute", "warning", f"required attribute {quoted(name)} is missing", name
 
 
 def _codes(header: Header, part: Part) -> Iterator[Problem]:
@@ -222,13 +223,18 @@ def _channels(header: Header, part: Part) -> Iterator[Problem]:
         yield "no-channels", "error", "a part without channels", "channels"
     if len(set(names)) < len(names):
         double = next(name for name, count in Counter(names).items() if count > 1)
-        yield "duplicate-channel", "error", f"channel {double.decode(errors='replace')!r} is listed twice", "channels"
+        yield (
+            "duplicate-channel",
+            "error",
+            f"channel {quoted(double.decode(errors='surrogateescape'))} is listed twice",
+            "channels",
+        )
     elif names != sorted(names):
         yield "channel-order", "warning", "channels are not in alphabetical order", "channels"
     for channel in part.channels:
         problem = _channel_problem(part, channel)
         if problem is not None:
-            yield problem[0], "error", f"channel {channel.name!r}: {problem[1]}", "channels"
+            yield problem[0], "error", f"channel {quoted(channel.name)}: {problem[1]}", "channels"
 
 
 def _channel_problem(part: Part, channel: Channel) -> tuple[str, str] | None:
@@ -272,7 +278,7 @@ def _names(header: Header, part: Part) -> Iterator[Problem]:
     long = [name for name in names if len(name if name.isascii() else encode_text(name)) > SHORT_NAME_BYTES]
     if long:
         message = f"names longer than {SHORT_NAME_BYTES} bytes in a file without the flag for them: {len(long)}, "
-        yield "long-name", "warning", f"{message}the first is {long[0]!r}", None
+        yield "long-name", "warning", f"{message}the first is {quoted(long[0])}", None
 
 
 def _parts_together(header: Header) -> Iterator[Finding]:

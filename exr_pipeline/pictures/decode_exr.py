@@ -36,6 +36,7 @@ from exr_pipeline.pictures.sources import (
     valid_orientation,
 )
 from exr_pipeline.pictures.still import Size
+from exr_pipeline.untrusted_text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -145,7 +146,7 @@ def _columns(spec: Any, layer: ShownLayer, name: str) -> tuple[int, int, list[in
     try:
         indices = [names.index(channel) for channel in layer.channels]
     except ValueError:
-        raise BadInputError(name, f"channel {layer.channels[0]!r} cannot be read") from None
+        raise BadInputError(name, f"channel {quoted(layer.channels[0])} cannot be read") from None
     low = min(indices)
     return low, max(indices) + 1, [index - low for index in indices]
 

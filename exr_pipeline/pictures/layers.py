@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.untrusted_text import quoted
 
 if TYPE_CHECKING:
     from exr_pipeline.exr import Channel, Header, Part
@@ -137,7 +138,7 @@ def choose_layer(header: Header, *, name: str, wanted: str = "") -> ShownLayer:
         candidates = named or [(0, shown) for group in groups if (shown := _channel(group, wanted)) is not None]
         if not candidates:
             what = ", ".join(dict.fromkeys(word for group in groups for word in group.words()))
-            raise UnknownLayerError(name, f"has no layer, part, view or channel {wanted!r}; it has {what}")
+            raise UnknownLayerError(name, f"has no layer, part, view or channel {quoted(wanted)}; it has {what}")
     if not candidates:
         raise BadInputError(name, "no channel that could be shown")
 

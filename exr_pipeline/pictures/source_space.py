@@ -14,6 +14,7 @@ from exr_pipeline.inspection.color_space import color_space_statements, stated_d
 from exr_pipeline.pictures.chromaticities import EBU, REC709, SMPTE_C, XYZ, to_ap0
 from exr_pipeline.pictures.colour import LINEAR_REC709
 from exr_pipeline.pictures.picture_rules import SETTING as RULES_SETTING
+from exr_pipeline.untrusted_text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -135,10 +136,10 @@ def _stated_by_part(config: ColourConfig, source: Source, default: str, warnings
         found = _first(config, (stated.name, *spellings), stated.rule)
         if found is not None:
             if config.is_built_in(found.space):
-                warnings.append(f"the OCIO config has no {stated.name!r} ({stated.rule}): OCIO's own is used")
+                warnings.append(f"the OCIO config has no {quoted(stated.name)} ({stated.rule}): OCIO's own is used")
             return found
         if stated.rule != "chromaticities":
-            warnings.append(f"{stated.rule} {stated.name!r} is no colour space of the OCIO config: ignored")
+            warnings.append(f"{stated.rule} {quoted(stated.name)} is no colour space of the OCIO config: ignored")
     return None if chromaticities is None else _by_matrix(config, chromaticities, warnings)
 
 
@@ -224,7 +225,7 @@ def _stated_by_image(config: ColourConfig, tags: ImageTags, warnings: list[str])
         for words, names in _ICC_PROFILES.items():
             if any(word in tags.icc.lower() for word in words):
                 return _first(config, names, f"ICC profile ({tags.icc})", is_display_referred=True)
-        warnings.append(f"the ICC profile {tags.icc!r} is not known: ignored")
+        warnings.append(f"the ICC profile {quoted(tags.icc)} is not known: ignored")
     if tags.colour_space.lower() in _PLAIN_SRGB:
         return None
     names = (tags.colour_space, *_SPELLINGS.get(tags.colour_space.lower(), ()))

@@ -260,3 +260,14 @@ def test_every_sample_image_comes_back_byte_for_byte_without_an_error():
 )
 def test_a_dot_at_the_end_of_a_channels_name_makes_no_layer(name, layer, component):
     assert (Channel(name, "HALF").layer, Channel(name, "HALF").component) == (layer, component)
+
+
+def test_odd_bytes_of_a_name_are_spelled_as_bytes_in_the_reason():
+    data = header().to_bytes()
+    start = data.index(b"pixelAspectRatio")
+    odd = data[:start] + b"caf\xdd\0float\0\xff\xff\xff\x7f" + data[start:]
+
+    with pytest.raises(BadInputError) as error:
+        parse_header(odd, name="x.exr")
+
+    assert r"attribute 'caf\xdd' of type 'float' declares 2147483647 bytes" in error.value.reason

@@ -70,6 +70,12 @@ def test_an_unknown_name_falls_through_to_the_next_rule_with_a_warning():
     assert source.warnings == ("colorspace 'studio secret log' is no colour space of the OCIO config: ignored",)
 
 
+def test_odd_bytes_of_a_name_are_spelled_as_bytes_in_its_warning():
+    source = found(text("colorspace", b"caf\xdd".decode("utf-8", "surrogateescape")))
+
+    assert source.warnings == (r"colorspace 'caf\xdd' is no colour space of the OCIO config: ignored",)
+
+
 def test_an_unknown_name_alone_falls_back_to_the_default_with_a_warning():
     source = found(text("colorInteropID", "nonsense"), default="lin_rec709")
 
