@@ -8,9 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -32,6 +30,7 @@ from exr_pipeline.cli.picture_options import (
 from exr_pipeline.cli.places import existing, place
 from exr_pipeline.cli.probe import media_proxy, media_thumbnail, moves_or_sounds
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
+from exr_pipeline.storage.spool import spool_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -224,10 +223,10 @@ def _render(source: str, settings: Settings, chosen: PictureSettings, *, thumbna
 
     location = existing(source)
     storage = ObjectStorage(settings)
-    with tempfile.TemporaryDirectory(prefix="exr_pipeline_") as folder:
+    with spool_folder() as folder:
         path = storage.local_path(location)
         if path is None:
-            path = Path(folder) / "source"
+            path = folder / "source"
             storage.download(location, path)
         with PicturePool(replace(chosen, workers=1)) as pool:
             return pool.submit(str(path), location.url, thumbnail=thumbnail, proxy=not thumbnail).result()

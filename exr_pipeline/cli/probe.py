@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +19,7 @@ from exr_pipeline.cli.console import load_settings, stdout, table, tell, warn
 from exr_pipeline.cli.places import existing, place
 from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.storage.locations import source_kind
+from exr_pipeline.storage.spool import spool_folder
 
 if TYPE_CHECKING:
     from exr_pipeline.media import MediaProbe
@@ -72,8 +72,8 @@ def _fetched(file: str, storage: ObjectStorage) -> Iterator[tuple[ObjectInfo, Pa
     if path is not None:
         yield storage.head(location), path
         return
-    with tempfile.TemporaryDirectory(prefix="exr_pipeline_") as folder:
-        path = Path(folder) / "source"
+    with spool_folder() as folder:
+        path = folder / "source"
         yield storage.download(location, path), path
 
 
@@ -162,11 +162,11 @@ def _rendered(source: str, settings: Settings, chosen: PictureSettings, *, proxy
     from exr_pipeline.storage.objects import ObjectStorage
 
     with (
-        tempfile.TemporaryDirectory(prefix="exr_pipeline_") as folder,
+        spool_folder() as folder,
         _fetched(source, ObjectStorage(settings)) as (info, path),
     ):
         name = info.location.url
-        target = str(Path(folder) / "proxy.mp4") if proxy else None
+        target = str(folder / "proxy.mp4") if proxy else None
         with WorkerPool(workers=1, memory_mb=chosen.worker_memory_mb) as pool:
             media = pool.call(probed, name, chosen.worker_timeout_seconds, str(path), name).result()
             pictures = pool.call(

@@ -6,10 +6,8 @@ Belongs here: arguments and output. Not here: finding sequences (`sequences`) or
 from __future__ import annotations
 
 import re
-import tempfile
 from fractions import Fraction
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, cast, get_args
 
 import typer
@@ -30,6 +28,7 @@ from exr_pipeline.cli.picture_options import (
 )
 from exr_pipeline.cli.places import place, sequence_place
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.storage.spool import spool_folder
 from exr_pipeline.untrusted_text import quoted
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def movie(
     storage, found = _resolved(sequence, settings)
     goal = place(target)
     path = storage.local_path(goal)
-    with tempfile.TemporaryDirectory(prefix="exr_pipeline_") as folder, progress_line() as line:
+    with spool_folder() as folder, progress_line() as line:
 
         def progressed(progress: MovieProgress) -> None:
             left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s to go"
@@ -104,7 +103,7 @@ def movie(
         made = make_movie(
             found,
             storage,
-            path or Path(folder) / f"movie{chosen.extension}",
+            path or folder / f"movie{chosen.extension}",
             settings=settings,
             preset=chosen,
             pictures=pictures,
@@ -115,7 +114,7 @@ def movie(
             on_progress=progressed,
         )
         if path is None:
-            file = Path(folder) / f"movie{chosen.extension}"
+            file = folder / f"movie{chosen.extension}"
             storage.write(goal, file, content_type=chosen.content_type, tags=media_tags("sequence_movie"))
     for warning in made.warnings:
         warn(warning)

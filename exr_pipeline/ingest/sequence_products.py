@@ -6,7 +6,6 @@ Belongs here: what is made, where it goes, and what a sequence ends as. Not here
 from __future__ import annotations
 
 import json
-import tempfile
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +19,7 @@ from exr_pipeline.ingest.products import media_tags
 from exr_pipeline.ingest.sequence_watch import frames_hash
 from exr_pipeline.sequences.find import resolve_sequence
 from exr_pipeline.storage.locations import Location, output_location
+from exr_pipeline.storage.spool import spool_folder
 from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
@@ -187,8 +187,8 @@ class SequenceMaker:
     ) -> None:
         from exr_pipeline.movies.sequence_movie import make_movie
 
-        with tempfile.TemporaryDirectory(prefix="exr_pipeline_") as folder:
-            out = Path(folder) / f"movie{self._preset.extension}"
+        with spool_folder() as folder:
+            out = folder / f"movie{self._preset.extension}"
             movie = make_movie(
                 sequence,
                 self._storage,

@@ -181,6 +181,7 @@ def _digest(values: Any) -> str:
 
 
 _LOCK: Final = "lock"
+_SPOOL: Final = "spool"
 
 
 @contextmanager
@@ -203,7 +204,7 @@ def _own_folder(work: Path, name: str) -> Iterator[Path]:
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
-        spool = folder / "spool"
+        spool = folder / _SPOOL
         try:
             yield folder
         finally:
@@ -213,8 +214,15 @@ def _own_folder(work: Path, name: str) -> Iterator[Path]:
 def _remove_old(work: Path, mine: Path) -> None:
     for folder in work.iterdir():
         with suppress(OSError):
-            if folder != mine and time.time() - folder.stat().st_mtime > _KEPT_SECONDS:
+            if folder == mine:
+                continue
+            if time.time() - folder.stat().st_mtime > _KEPT_SECONDS:
                 shutil.rmtree(folder)
+                continue
+            # Whole sources, if the process that fetched them was killed. One that has the lock is at work.
+            with (folder / _LOCK).open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder / _SPOOL, ignore_errors=True)
 
 
 @dataclass(slots=True)
@@ -328,7 +336,7 @@ class _Making:
 
     def _spool(self) -> Path:
         self._spools += 1
-        spool = self._folder / "spool" / str(self._spools)
+        spool = self._folder / _SPOOL / str(self._spools)
         spool.mkdir(parents=True)
         return spool
 

@@ -6,10 +6,8 @@ a filmstrip, which movies share (`pictures.filmstrip`).
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from math import ceil, sqrt
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -22,6 +20,7 @@ from exr_pipeline.pictures.filmstrip import FILMSTRIP_ENCODER, FILMSTRIP_FRAMES,
 from exr_pipeline.pictures.picture_settings import PictureSettings
 from exr_pipeline.pictures.pool import WorkerPool, given_or_own
 from exr_pipeline.pictures.still import Size, jpeg, jpeg_encoder, preview
+from exr_pipeline.storage.spool import spool_folder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -183,12 +182,12 @@ class _Stills:
         reading = Reading(settings, pictures, box, with_alpha=False)
         found: list[Still | None] = []
         with (
-            tempfile.TemporaryDirectory(prefix="exr_pipeline_") as folder,
+            spool_folder() as folder,
             given_or_own(pool, pictures) as workers,
         ):
             calls = []
             for index, frame in enumerate(self._planned):
-                spool = Path(folder) / str(index)
+                spool = folder / str(index)
                 spool.mkdir()
                 name = sequence.url if frame.location is None else frame.location.url
                 timeout = pictures.worker_timeout_seconds

@@ -24,11 +24,23 @@ _TROUBLES: Final = _FULL | {
 }
 
 
+def _temporary_folder() -> str:
+    # Looking for one writes into it.
+    return tempfile.tempdir or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108
+
+
+def no_room(error: BaseException) -> str | None:
+    """That the temporary folder is full, in one line; None if an error does not say so."""
+    if getattr(error, "errno", None) not in _FULL:
+        return None
+    return f"no room in the temporary folder {_temporary_folder()}: make room there, or set TMPDIR"
+
+
 def machine_trouble(error: BaseException) -> str | None:
     """What is wrong with this machine, in one line; None if the error may be about the file."""
     number = getattr(error, "errno", None)
-    if number in _FULL:
-        return f"no room in the temporary folder {tempfile.gettempdir()}: make room there, or set TMPDIR"
+    if full := no_room(error):
+        return full
     if number in _TROUBLES:
         return f"this machine is in trouble: {os.strerror(number)}"
     # An error of Python's own file functions, not of a library that uses its numbers in its own way.
