@@ -11,18 +11,19 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
-from exr_pipeline.errors import RetryableError
+from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.ingest.watch import Candidate, Sighting, in_chunks, needs_work, settled
 from exr_pipeline.orchestration.jobs import INGEST_JOB, RETRY_JOB, SELECTION_JOB, Selection
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
 from exr_pipeline.orchestration.sweep import HotFolder, hot_folders, list_sources
-from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.locations import Location, output_locations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -137,6 +138,10 @@ def tick(
     seen_now = {info.location.url for info in listed}
     kept = {url: seen for url, seen in cursor.sightings.items() if url not in seen_now}
     cursor.sightings = dict(list({**kept, **waiting}.items())[-SIGHTINGS_KEPT:])
+    ready, closed = with_writable_outputs(ready, pipeline)
+    for message in closed:
+        log.warning(message)
+    unavailable += closed
     known = existing_partitions(instance, [candidate.info.location.partition_key for candidate in ready])
     added, requests = run_requests(ready, known, settings, room=room)
     return dg.SensorResult(
@@ -147,6 +152,37 @@ def tick(
         if requests
         else "; ".join([f"{len(listed)} objects listed, {len(waiting)} not yet settled, nothing to do", *unavailable]),
     )
+
+
+def with_writable_outputs(ready: Sequence[Candidate], pipeline: Pipeline) -> tuple[list[Candidate], list[str]]:
+    """The candidates whose media can be stored, and what is wrong with the places of the others.
+
+    One place of each source is tried, or of each folder of outputs below a root. Without a look at it, files whose
+    media can't be stored would be asked for again and again. Raises what the first place is refused with, if all are.
+    """
+    settings = pipeline.settings
+    sources = [Location.from_url(url).as_folder() for url in settings.sources]
+    tried: set[Location] = set()
+    wrong: dict[Location, MisconfiguredError | RetryableError] = {}
+    kept = []
+    for candidate in ready:
+        location = candidate.info.location
+        source = max((each for each in sources if each.holds(location)), key=lambda each: len(each.key), default=None)
+        source = source or location.folder
+        if source not in tried:
+            outputs = output_locations(location, output_root=settings.output_root, sources=settings.sources)
+            # A name that the store does not take is the trouble of one file.
+            with suppress(BadInputError):
+                try:
+                    pipeline.storage.check_writable(outputs.thumbnail.folder)
+                except (MisconfiguredError, RetryableError) as error:
+                    wrong[source] = error
+                tried.add(source)
+        if source not in wrong:
+            kept.append(candidate)
+    if wrong and not kept:
+        raise next(iter(wrong.values()))
+    return kept, [f"{source.url} is passed over: {error}" for source, error in wrong.items()]
 
 
 def existing_partitions(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:

@@ -17,11 +17,14 @@ from typing import BinaryIO, Final
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.machine_errors import no_room
 from exr_pipeline.storage.object_info import ObjectInfo
-from exr_pipeline.storage.store_errors import MissingObjectError
+from exr_pipeline.storage.store_errors import MissingObjectError, not_writable
 from exr_pipeline.untrusted_text import visible_line
 
 _LOG = logging.getLogger(__name__)
+# A folder that is as it is until somebody changes it: on a read-only disk, closed, or no folder at all.
+_NOT_WRITABLE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ELOOP})
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -77,11 +80,9 @@ def write(location: Location, data: bytes | Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except PermissionError:
-        raise MisconfiguredError(
-            "EXR_PIPELINE_OUTPUT_ROOT", f"{path.parent} may not be written to", "choose a folder that may be"
-        ) from None
     except OSError as error:
+        if error.errno in _NOT_WRITABLE:
+            raise not_writable(path.parent.as_uri(), os.strerror(error.errno).lower()) from None
         if error.errno == errno.ENAMETOOLONG:
             raise BadInputError(location.url, "not written: its name is too long for this file system") from None
         raise RetryableError(f"{path}: not written: {error.strerror}") from error
@@ -95,8 +96,10 @@ def delete(location: Location) -> None:
     try:
         path_of(location).unlink(missing_ok=True)
     except OSError as error:
-        # Nothing can have a name that is too long.
-        if error.errno != errno.ENAMETOOLONG:
+        if error.errno in _NOT_WRITABLE - {errno.ENOTDIR}:
+            raise not_writable(location.folder.url, os.strerror(error.errno).lower()) from None
+        # Nothing can have a name that is too long, or lie in a file.
+        if error.errno not in {errno.ENAMETOOLONG, errno.ENOTDIR}:
             raise RetryableError(f"{location.url}: not deleted: {error.strerror}") from error
 
 
@@ -170,7 +173,7 @@ def _opened(location: Location) -> Iterator[tuple[BinaryIO, ObjectInfo]]:
     except ValueError:
         raise BadInputError(location.url, "not a file name of this machine") from None
     except OSError as error:
-        raise RetryableError(f"{location.url}: not read: {error.strerror}") from error
+        raise RetryableError(f"{location.url}: {no_room(error) or f'not read: {error.strerror}'}") from error
 
 
 def _check_unchanged(file: BinaryIO, info: ObjectInfo) -> None:

@@ -5,9 +5,10 @@ Belongs here: requests, and what they promise. Not here: what names mean (`stora
 
 import asyncio
 import re
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, timedelta
 from functools import partial
 from itertools import islice
@@ -163,6 +164,22 @@ class ObjectStorage:
         except BadInputError:
             # What the store would not take under this key isn't there.
             return
+
+    def check_writable(self, folder: Location) -> None:
+        """Write a small object into a folder and remove it. Raises what `write` and `delete` do.
+
+        A local folder that was made for it is removed too.
+        """
+        probe = folder.child(f".exr_pipeline_{secrets.token_hex(8)}")
+        made = self.local_path(folder)
+        is_new = made is not None and not made.exists()
+        try:
+            self.write(probe, b"", content_type="application/octet-stream", tags={})
+            self.delete(probe)
+        finally:
+            if is_new and made is not None:
+                with suppress(OSError):
+                    made.rmdir()
 
     def list_page(self, prefix: Location, *, after: str | None, limit: int) -> Page:
         """At most `limit` objects below a folder, behind the key `after` (a `last_key`, which need not exist any more).

@@ -149,6 +149,16 @@ def wrong_bucket_name(location: Location) -> MisconfiguredError:
     )
 
 
+def not_writable(folder: str, problem: str) -> MisconfiguredError:
+    """The error for a place that media can't be put into, as it is set up now."""
+    return MisconfiguredError(
+        "EXR_PIPELINE_OUTPUT_ROOT",
+        f"media cannot be stored in {folder}: {problem}",
+        "set it to a place that may be written to, such as s3://media/{source} or file:///media/{source}, or allow "
+        "writing there",
+    )
+
+
 def _wrong_before_asking(error: Exception, location: Location) -> MisconfiguredError | None:
     """What boto3 finds wrong by itself; None where it asked somebody and got no answer."""
     from botocore import exceptions
@@ -177,6 +187,8 @@ def _by_answer(status: int, code: str | None, location: Location, action: Action
         return RetryableError(f"{location.url}: {action} failed: {answer}")
     if action in {"write", "delete"} and (code in _WRONG_OBJECT or status in _WRONG_OBJECT_STATUS):
         return BadInputError(location.url, f"not written: the store takes no such object ({answer})")
+    if action in {"write", "delete"}:
+        return not_writable(location.folder.url, f"{action} is refused ({answer})")
     if action != "read":
         name, what = _CREDENTIALS[location.scheme]
         return MisconfiguredError(

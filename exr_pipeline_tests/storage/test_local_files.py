@@ -1,5 +1,6 @@
 """Local files behave as objects do."""
 
+import errno
 import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -120,6 +121,43 @@ def test_a_write_that_fails_leaves_nothing(local: ObjectStorage, folder: Locatio
     with pytest.raises(RetryableError):
         put(local, folder.child("x.jpg"))
     assert [path.name for path in tmp_path.iterdir()] == ["x.jpg"]
+
+
+def test_a_place_that_cannot_be_written_to_is_a_wrong_setting(
+    local: ObjectStorage, folder: Location, tmp_path: Path
+) -> None:
+    # Whoever runs this may be allowed to write everywhere; nobody can write into a file as if it were a folder.
+    (tmp_path / ".proxies").touch()
+    with pytest.raises(
+        MisconfiguredError, match=r"media cannot be stored in file://.*/\.proxies: .*\{source\}"
+    ) as caught:
+        put(local, folder.child(".proxies/x.jpg"))
+    assert caught.value.setting == "EXR_PIPELINE_OUTPUT_ROOT"
+    with pytest.raises(MisconfiguredError):
+        local.check_writable(folder.child(".proxies/"))
+    local.delete(folder.child(".proxies/x.jpg"))
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.EPERM])
+def test_a_read_only_or_closed_folder_is_a_wrong_setting(
+    local: ObjectStorage, folder: Location, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    # A read-only disk takes a superuser to mount, to whom no folder is closed.
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(MisconfiguredError, match=os.strerror(number).lower()) as caught:
+        put(local, folder.child(".proxies/x.jpg"))
+    assert caught.value.setting == "EXR_PIPELINE_OUTPUT_ROOT"
+
+
+def test_looking_whether_a_folder_can_be_written_to_leaves_nothing(
+    local: ObjectStorage, folder: Location, tmp_path: Path
+) -> None:
+    local.check_writable(folder.child(".proxies/"))
+    local.check_writable(folder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_that_is_too_long_is_at_fault_itself(local: ObjectStorage, folder: Location, tmp_path: Path) -> None:

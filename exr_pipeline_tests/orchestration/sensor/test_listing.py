@@ -242,6 +242,26 @@ def test_a_tick_whose_sources_are_all_unavailable_fails_as_that_of_one_does(make
         watch.tick()
 
 
+def test_files_whose_media_cannot_be_stored_are_not_asked_for_and_the_tick_says_why(
+    make_watch: MakeWatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("closed", "open"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.exr").write_bytes(b"")
+    (tmp_path / "closed/.proxies").touch()
+    closed = make_watch(sources=((tmp_path / "closed").as_uri(),))
+    with pytest.raises(MisconfiguredError, match="EXR_PIPELINE_OUTPUT_ROOT"):
+        closed.tick()
+
+    both = make_watch(sources=tuple((tmp_path / name).as_uri() for name in ("closed", "open")))
+    requested = both.tick()
+
+    assert [key.rpartition("~open~")[2] for key in both.files_of(requested.run_requests[0])] == ["a.exr"]
+    assert len(requested.run_requests) == 1
+    assert "EXR_PIPELINE_OUTPUT_ROOT" in caplog.text
+    assert [path.name for path in (tmp_path / "open").iterdir()] == ["a.exr"]
+
+
 @pytest.mark.usefixtures("sweep_only")
 def test_several_sources_are_walked_side_by_side(make_watch: MakeWatch, s3_server: EmbeddedS3) -> None:
     other = f"other-{uuid4().hex}"
