@@ -5,7 +5,6 @@ Belongs here: the checks, each by the code that the pipeline itself uses. Not he
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +15,7 @@ from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, stdout, table
 from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError, RetryableError
-from exr_pipeline.storage.locations import Location, SourceRule
+from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location, SourceRule
 
 if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
@@ -35,6 +34,10 @@ def doctor() -> None:
         except ExrPipelineError as error:
             failed += 1
             rows.append((escape(name), "[red]failed[/]", escape(str(error))))
+        except Exception as error:  # noqa: BLE001 - of all commands this one has to say what is wrong
+            failed += 1
+            first, _, _ = str(error).strip().partition("\n")
+            rows.append((escape(name), "[red]failed[/]", escape(f"{type(error).__name__}: {first}")))
     stdout.print(table(("check", "", "finding"), rows))
     if failed:
         raise typer.Exit(1)
@@ -80,10 +83,18 @@ def _sequences(settings: Settings) -> str:
 def _source(url: str, settings: Settings) -> str:
     from exr_pipeline.storage.objects import ObjectStorage
 
-    page = ObjectStorage(settings).list_page(
-        Location.from_url(url, setting="EXR_PIPELINE_SOURCES"), after=None, limit=1
-    )
-    return "readable" if page.objects else "readable, and empty"
+    storage = ObjectStorage(settings)
+    source = Location.from_url(url, setting="EXR_PIPELINE_SOURCES")
+    page = storage.list_page(source, after=None, limit=1)
+    readable = "readable" if page.objects else "readable, and empty"
+    if settings.output_root:
+        return readable
+    # Media go beside the files; the folder above them may well be closed.
+    folder = page.objects[0].location.folder if page.objects else source.as_folder()
+    if folder.key.split("/")[-2:-1] != [OUTPUT_FOLDER]:
+        folder = folder.child(f"{OUTPUT_FOLDER}/")
+    storage.check_writable(folder)
+    return f"{readable}; media can be stored beside the files"
 
 
 def _no_sources() -> str:
@@ -95,10 +106,7 @@ def _output_root(settings: Settings) -> str:
 
     SourceRule.of(settings.source_kinds, output_root=settings.output_root, sources=settings.sources)
     root = Location.from_url(str(settings.output_root).replace("{source}", ""), setting="EXR_PIPELINE_OUTPUT_ROOT")
-    storage = ObjectStorage(settings)
-    probe = root.child(f".exr_pipeline_doctor_{os.getpid()}")
-    storage.write(probe, b"", content_type="application/octet-stream", tags={})
-    storage.delete(probe)
+    ObjectStorage(settings).check_writable(root.as_folder())
     return f"{root.url} is writable"
 
 

@@ -119,17 +119,14 @@ def with_progress(work: Callable[[IngestListener], IngestReport]) -> IngestRepor
     from exr_pipeline.orchestration.run_now import IngestListener
 
     with _interruption_told(), progress_line() as line:
-        ended = total = 0
+        total = 0
 
         def found(files: int) -> None:
             nonlocal total
             total = files
 
-        def progressed(chunk: ChunkProgress) -> None:
-            nonlocal ended
-            line.update("ingesting", ended + chunk.done, total, chunk.summary())
-            if chunk.done == chunk.total:
-                ended += chunk.total
+        def progressed(ended: int, chunk: ChunkProgress) -> None:
+            line.update("ingesting", ended, total, chunk.summary())
 
         return work(
             IngestListener(

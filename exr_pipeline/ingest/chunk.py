@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import tempfile
 import time
 import uuid
 from collections import deque
@@ -24,6 +23,7 @@ from exr_pipeline.ingest.read_header import HeaderReader, headers_at_once, inspe
 from exr_pipeline.pictures.pool import WorkerLostError
 from exr_pipeline.storage.locations import output_locations
 from exr_pipeline.storage.machine_errors import machine_trouble
+from exr_pipeline.storage.spool import spool_folder
 from exr_pipeline.storage.store_errors import MissingObjectError
 from exr_pipeline.storage.verify import verify_copy
 from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
@@ -53,6 +53,9 @@ GROUP_OF_HEADERS = 500
 SECONDS_BETWEEN_WRITES = 5.0
 ATTEMPTS = 4
 FIRST_PAUSE_SECONDS = 1.0
+# Short outages are waited for, file by file. In a longer one each file would take minutes to fail.
+FAILURES_OF_AN_OUTAGE = 20
+PATIENCE_SECONDS = 30.0
 
 
 class RowStore(Protocol):
@@ -83,9 +86,14 @@ class Wanted:
 
 @dataclass(slots=True)
 class Progress:
-    """How far a chunk is."""
+    """How far a chunk is. `earlier` files of the same run were finished by an earlier attempt, and are not in `total`.
+
+    `trouble` says why nothing goes on at the moment.
+    """
 
     total: int
+    earlier: int = 0
+    trouble: str = ""
     ready: int = 0
     rejected: int = 0
     retryable: int = 0
@@ -104,7 +112,10 @@ class Progress:
         """How the files ended so far, how fast, and how long the rest will take."""
         rate = self.done / max(time.monotonic() - self.started, 1e-3)
         left = f", about {(self.total - self.done) / rate:.0f} s left" if 0 < self.done < self.total else ""
-        return f"({self.ready} ready, {self.rejected} rejected, {self.retryable} retryable), {rate:.1f} files/s{left}"
+        return (
+            f"({self.ready} ready, {self.rejected} rejected, {self.retryable} retryable), {rate:.1f} files/s{left}"
+            + (f"; {self.trouble}" if self.trouble else "")
+        )
 
     def __str__(self) -> str:
         return f"{self.done}/{self.total} files {self.summary()}"
@@ -116,6 +127,36 @@ class _OtherRuns:
 
     finished: Callable[[Sequence[Location]], Sequence[FinishedFile]]
     on_finished: Callable[[Sequence[FinishedFile]], None]
+
+
+class OutageError(RetryableError):
+    """Nothing at all could be read for a while: there is no use in going on with the other files."""
+
+
+class _Patience:
+    """Is over once many files in a row could not be read, and none has been for a while."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+        self._since = time.monotonic()
+        self.reason = ""
+
+    def saw(self, products: FileProducts) -> None:
+        """Count how a file ended."""
+        if products.state == RETRYABLE:
+            self._failures += 1
+            self.reason = products.reason or ""
+        else:
+            self._failures, self._since = 0, time.monotonic()
+
+    @property
+    def is_over(self) -> bool:
+        return self._failures >= FAILURES_OF_AN_OUTAGE and time.monotonic() - self._since >= PATIENCE_SECONDS
+
+    @property
+    def verdict(self) -> str:
+        seconds = time.monotonic() - self._since
+        return f"no file could be read for {seconds:.0f} s, the last {self._failures} in a row: {self.reason}"
 
 
 class _Queue:
@@ -177,6 +218,7 @@ class ChunkIngest:
         self._pool = pool
         self._media_at_once = asyncio.Semaphore()
         self._in_flight = InFlight(0)
+        self._patience = _Patience()
         # Files of which another run made a newer version's media before ours were stored: those are made once more.
         self._overtaken: set[Location] = set()
 
@@ -189,6 +231,7 @@ class ChunkIngest:
         on_progress: Callable[[Progress], None] = lambda _: None,
         finished_elsewhere: Callable[[Sequence[Location]], Sequence[FinishedFile]] = lambda _: (),
         on_finished_elsewhere: Callable[[Sequence[FinishedFile]], None] = lambda _: None,
+        finished_earlier: int = 0,
     ) -> Progress:
         """Ingest files; each ends as ready, rejected or retryable, and is reported once its rows are written.
 
@@ -198,33 +241,38 @@ class ChunkIngest:
         `on_written` is called in this thread with batches of files, after their media and rows are in place. Retryable
         failures are tried again within this call, with growing pauses, before a file ends as retryable.
 
-        Raises `RetryableError` or `StateUnknownError` if the tables can't be written, `MisconfiguredError` if a setting
-        is wrong: then files not yet reported have not ended.
+        Raises `OutageError` if no file at all could be read for a while, `RetryableError` or `StateUnknownError` if the
+        tables can't be written, `MisconfiguredError` if a setting is wrong: then files not yet reported have not ended.
         """
         others = _OtherRuns(finished_elsewhere, on_finished_elsewhere)
-        return asyncio.run(self._run(locations, wanted, others, on_written, on_progress))
+        progress = Progress(len(locations), finished_earlier)
+        return asyncio.run(self._run(locations, wanted, others, progress, on_written, on_progress))
 
     async def _run(
         self,
         locations: Sequence[Location],
         wanted: Wanted,
         others: _OtherRuns,
+        progress: Progress,
         on_written: Callable[[Sequence[FileProducts]], None],
         on_progress: Callable[[Progress], None],
     ) -> Progress:
-        progress = Progress(total=len(locations))
         # Each takes disk space of its own size while workers are at it.
         self._media_at_once = asyncio.Semaphore(self._settings.workers + 1)
-        with tempfile.TemporaryDirectory(prefix="exr_pipeline_") as spool:
+        self._patience = _Patience()
+        with spool_folder() as spool:
             left = list(locations)
             for attempt in range(ATTEMPTS):
                 last = attempt == ATTEMPTS - 1
-                left = await self._pass(left, wanted, others, Path(spool), progress, last, on_written, on_progress)
+                left = await self._pass(left, wanted, others, spool, progress, last, on_written, on_progress)
                 if not left:
                     break
                 pause = FIRST_PAUSE_SECONDS * 4**attempt
                 log.warning("%d files could not be reached or were overtaken; trying again in %.0f s", len(left), pause)
+                progress.trouble = f"{len(left)} not reached, tried again in {pause:.0f} s: {self._patience.reason}"
+                on_progress(progress)
                 await asyncio.sleep(pause)
+                progress.trouble = ""
         return progress
 
     async def _pass(
@@ -268,8 +316,9 @@ class ChunkIngest:
         async def work() -> None:
             nonlocal stopped, header_bytes
             try:
-                while not stopped and (location := await queue.take()) is not None:
+                while not (stopped or self._patience.is_over) and (location := await queue.take()) is not None:
                     products = await self._file(location, wanted, spool, headers)
+                    self._patience.saw(products)
                     if products.state == RETRYABLE and not last and not products.was_tried_alone:
                         again.append(location)
                         continue
@@ -290,6 +339,8 @@ class ChunkIngest:
         self._in_flight = InFlight(first)
         await self._in_flight.run(work, most=min(first + ahead, len(locations)))
         await flush()
+        if self._patience.is_over:
+            raise OutageError(self._patience.verdict)
         return again
 
     async def _file(self, location: Location, wanted: Wanted, spool: Path, headers: HeaderReader) -> FileProducts:

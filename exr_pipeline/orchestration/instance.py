@@ -10,7 +10,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,11 +78,18 @@ def _default_home() -> Path:
 
 
 def open_instance() -> dg.DagsterInstance:
-    """The instance of this process; a context manager."""
+    """The instance of this process; a context manager. Raises `RetryableError` if its database does not answer."""
     import dagster as dg
 
+    from exr_pipeline.orchestration.event_batching import is_outage
+
     dagster_home()
-    return dg.DagsterInstance.get()
+    try:
+        return dg.DagsterInstance.get()
+    except Exception as error:
+        if is_outage(error):
+            raise _no_answer(error) from error
+        raise
 
 
 def prepare_instance() -> None:
@@ -93,6 +100,24 @@ def prepare_instance() -> None:
 
 def instance_summary() -> str:
     """One line about the instance."""
+    from exr_pipeline.orchestration.event_batching import is_outage
+
+    try:
+        return _summary()
+    except Exception as error:
+        if is_outage(error):
+            raise _no_answer(error) from error
+        raise
+
+
+def _no_answer(error: Exception) -> RetryableError:
+    cause = str(getattr(error.__cause__ or error, "orig", error)).strip().partition("\n")[0]
+    return RetryableError(
+        f"Dagster's database does not answer: {cause}. Fix: start it, or correct `storage` in dagster.yaml"
+    )
+
+
+def _summary() -> str:
     with open_instance() as instance:
         return f"{dagster_home()}: {type(instance.event_log_storage).__name__}, {instance.get_runs_count()} runs"
 

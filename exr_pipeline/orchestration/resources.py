@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 class Pipeline:
     """Settings and clients of one process. Clients are made when first used, so that loading definitions stays quick.
 
-    `on_progress` is told how far a run in this process is, besides the run's own log, and `on_movie_progress` how far
-    the movie of which sequence is.
+    `on_progress` is told how far which run in this process is, by its id, besides the run's own log, and
+    `on_movie_progress` how far the movie of which sequence is.
     """
 
     def __init__(
         self,
         settings: Settings | None = None,
         *,
-        on_progress: Callable[[Progress], None] | None = None,
+        on_progress: Callable[[str, Progress], None] | None = None,
         on_movie_progress: Callable[[Location, MovieProgress], None] | None = None,
     ) -> None:
         self._settings = settings

@@ -68,15 +68,21 @@ class _Ended:
     run_id: str
     reason: str | None
     interrupted: bool = False
+    outage: bool = False
+
+    @property
+    def is_last(self) -> bool:
+        """Whether there is no use in another run now."""
+        return self.interrupted or self.outage
 
 
 @dataclass(frozen=True)
 class IngestListener:
-    """Who wants to know how an ingest goes: objects listed so far, how many files to do, each chunk's progress."""
+    """Who wants to know how an ingest goes: objects listed so far, files to do, files done and their run's progress."""
 
     on_listed: Callable[[int], None] = lambda _: None
     on_found: Callable[[int], None] = lambda _: None
-    on_progress: Callable[[Progress], None] = lambda _: None
+    on_progress: Callable[[int, Progress], None] = lambda *_: None
 
 
 def ingest_source(source: Location, settings: Settings, listener: IngestListener | None = None) -> IngestReport:
@@ -149,18 +155,18 @@ def retry_failed(
 class _Counter:
     """Hands progress on, and counts what has ended: nothing else tells a file of this run from its earlier row."""
 
-    def __init__(self, on_progress: Callable[[Progress], None]) -> None:
+    def __init__(self, on_progress: Callable[[int, Progress], None]) -> None:
         self._on_progress = on_progress
-        self._passes: list[Progress] = []
+        self._ended: dict[str, int] = {}
 
-    def __call__(self, progress: Progress) -> None:
-        if not self._passes or self._passes[-1] is not progress:
-            self._passes.append(progress)
-        self._on_progress(progress)
+    def __call__(self, run_id: str, progress: Progress) -> None:
+        # Another attempt of a run begins with what the one before has finished.
+        self._ended[run_id] = progress.earlier + progress.done
+        self._on_progress(self.ended, progress)
 
     @property
     def ended(self) -> int:
-        return sum(progress.done for progress in self._passes)
+        return sum(self._ended.values())
 
 
 def _conclude(report: IngestReport, runs: Sequence[_Ended], counter: _Counter) -> None:
@@ -209,7 +215,7 @@ def make_sequences(
         if new:
             instance.add_dynamic_partitions(SEQUENCES, new)
         wanted = requests(new, [key for key in keys if key in known])
-        runs = _until_interrupted(
+        runs = _until_the_last(
             _execute(str(request.job_name), instance, pipeline, {}, request.tags, request.partition_key)
             for request in wanted
         )
@@ -236,17 +242,17 @@ def _ingest(candidates: Iterable[Candidate], pipeline: Pipeline) -> list[_Ended]
         known = existing_partitions(instance, [candidate.info.location.partition_key for candidate in ordered])
         added, requests = run_requests(ordered, known, pipeline.settings)
         instance.add_dynamic_partitions(FILES, added)
-        return _until_interrupted(
+        return _until_the_last(
             _execute(str(request.job_name), instance, pipeline, dict(request.run_config), request.tags)
             for request in requests
         )
 
 
-def _until_interrupted(runs: Iterator[_Ended]) -> list[_Ended]:
+def _until_the_last(runs: Iterator[_Ended]) -> list[_Ended]:
     ended: list[_Ended] = []
     for run in runs:
         ended.append(run)
-        if run.interrupted:
+        if run.is_last:
             break
     return ended
 
@@ -271,7 +277,8 @@ def _execute(
             partition_key=partition_key,
             raise_on_error=False,
         )
-    return _Ended(result.run_id, None if result.success else _reason(result), _was_interrupted(result))
+    reason = None if result.success else _reason(result)
+    return _Ended(result.run_id, reason, _was_interrupted(result), _was_outage(result))
 
 
 @contextmanager
@@ -312,6 +319,13 @@ def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
     return any(step.error_source == ErrorSource.INTERRUPT for step in steps) or (
         reason == RunFailureReason.UNEXPECTED_TERMINATION
     )
+
+
+def _was_outage(result: dg.ExecuteInProcessResult) -> bool:
+    from exr_pipeline.orchestration.step import OUTAGE
+
+    failures = (event.step_failure_data.user_failure_data for event in result.get_step_failure_events())
+    return any(failure is not None and OUTAGE in (failure.metadata or {}) for failure in failures)
 
 
 def _reason(result: dg.ExecuteInProcessResult) -> str:

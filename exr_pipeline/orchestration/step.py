@@ -36,6 +36,8 @@ PARENT_TAG = "dagster/parent_run_id"
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
 _Rest = ParamSpec("_Rest")
 
+# In the metadata of a failure: no file could be read, so that there is no use in another run now.
+OUTAGE = "outage"
 STEP_RETRIES = 2
 STEP_RETRY_SECONDS = 30
 REASONS_SHOWN = 50
@@ -79,7 +81,7 @@ def ingest_step(
     become reachable, or when Dagster's database is away; what this run, or the failed run that it resumes, has already
     made is not made again.
     """
-    from exr_pipeline.ingest.chunk import ChunkIngest, Progress, Wanted
+    from exr_pipeline.ingest.chunk import ChunkIngest, OutageError, Progress, Wanted
     from exr_pipeline.ingest.media_files import needs_workers
     from exr_pipeline.pictures import PicturePool, PictureSettings
 
@@ -105,7 +107,7 @@ def ingest_step(
             last_told = time.monotonic()
             context.log.info(str(progress))
         if pipeline.on_progress is not None:
-            pipeline.on_progress(progress)
+            pipeline.on_progress(context.run.run_id, progress)
 
     def skipped(files: Sequence[FinishedFile]) -> None:
         log_asset_events(context, events_of_finished(context.instance, files, assets))
@@ -129,13 +131,15 @@ def ingest_step(
                     on_progress=progressed,
                     finished_elsewhere=finished_by_others(context, pipeline, wanted),
                     on_finished_elsewhere=skipped,
+                    finished_earlier=len(partition_keys) - len(left),
                 )
     except MisconfiguredError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:
         if context.retry_number < STEP_RETRIES:
             raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS) from error
-        raise dg.Failure(f"The tables could not be written: {error}", allow_retries=False) from error
+        metadata = {OUTAGE: True} if isinstance(error, OutageError) else None
+        raise dg.Failure(f"The run could not go on: {error}", metadata=metadata, allow_retries=False) from error
     _raise_for(context, failed, len(partition_keys))
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import pytest
 
 from exr_pipeline_tests.cli.conftest import Cli, Result
 from exr_pipeline_tests.conftest import STRANGER
+from exr_pipeline_tests.orchestration.dagster_homes import configure_postgres
 
 if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.embedded import EmbeddedS3
     from exr_pipeline.storage.locations import Location
+    from exr_pipeline.storage.objects import ObjectStorage
 
 
 def findings(said: Result) -> dict[str, tuple[str, str]]:
@@ -38,12 +43,15 @@ def configured(home: Path, bucket: Location, s3_settings: Settings, monkeypatch:
     monkeypatch.setenv("EXR_PIPELINE_WORKERS", "1")
 
 
-def test_everything_right_is_said_to_be_right(cli: Cli, configured: None, home: Path, bucket: Location) -> None:
+def test_everything_right_is_said_to_be_right(
+    cli: Cli, configured: None, home: Path, bucket: Location, storage: ObjectStorage
+) -> None:
     said = cli("doctor")
     assert failed(said) == {}
     found = findings(said)
     assert found[f"source s3://{bucket.bucket}/show/"] == ("ok", "readable, and empty")
     assert found["settings"] == ("ok", "6 set, the others as by default: exr-pipeline settings")
+    assert list(storage.iter_objects(bucket)) == []
     assert found["output root"][1] == f"s3://{bucket.bucket}/media is writable"
     assert found["tables"][1].endswith("tables.duckdb: 0 files")
     assert "studio-config" in found["colour"][1]
@@ -117,6 +125,46 @@ def test_variables_that_are_no_settings_are_named_with_the_nearest_right_name(
         "EXR_PIPELINE_SORCES, EXR_PIPELINE_XYZZY_QQ: not settings. "
         "Fix: rename EXR_PIPELINE_SORCES to EXR_PIPELINE_SOURCES; unset EXR_PIPELINE_XYZZY_QQ"
     )
+
+
+def test_a_source_beside_whose_files_nothing_can_be_stored_is_named(
+    cli: Cli, home: Path, s3_settings: Settings, s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readable = f"open-{uuid4().hex}"
+    s3_server.create_bucket(readable)
+    for name in ("closed", "open"):
+        (home / name).mkdir()
+        (home / name / "a.exr").write_bytes(b"")
+    (home / "closed/.proxies").touch()
+    sources = [f"s3://{readable}/", (home / "closed").as_uri(), (home / "open").as_uri()]
+    monkeypatch.setenv("EXR_PIPELINE_SOURCES", ",".join(sources))
+    monkeypatch.setenv("EXR_PIPELINE_WORKERS", "1")
+    monkeypatch.setenv("S3_ACCESS_KEY", STRANGER["access_key"])
+    monkeypatch.setenv("S3_SECRET_KEY", STRANGER["secret_key"])
+    said = cli("doctor")
+    bad = failed(said)
+    assert set(bad) == {f"source {source}" for source in sources[:2]}
+    for finding in bad.values():
+        assert finding.startswith("EXR_PIPELINE_OUTPUT_ROOT: ")
+        assert "Fix: " in finding
+    assert findings(said)[f"source {sources[2]}"] == ("ok", "readable; media can be stored beside the files")
+    assert [path.name for path in (home / "open").iterdir()] == ["a.exr"]
+
+
+def test_a_database_of_dagster_that_is_down_is_a_row_of_the_table(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    # Dagster's own storage, which would wait for half a minute, is replaced as it is in a deployment.
+    configure_postgres(home, f"postgresql://somebody:secret@127.0.0.1:{port}/dagster")
+    monkeypatch.setenv("EXR_PIPELINE_WORKERS", "1")
+    said = cli("doctor")
+    finding = failed(said)["Dagster"]
+    assert finding.startswith("Dagster's database does not answer: ")
+    assert "Fix: " in finding
+    assert "secret" not in said.out
 
 
 def test_each_source_that_is_not_there_is_named(cli: Cli, configured: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,6 +192,14 @@ def test_the_reason_is_said_when_a_run_of_files_fails_as_a_whole(
     assert said.error.startswith("EXR_PIPELINE_PICTURE_RULES: ")
 
 
+def test_a_source_beside_which_nothing_can_be_stored_ends_an_ingest_with_what_to_do(cli: Cli, home: Path) -> None:
+    write_shot(home / "renders")
+    (home / "renders/.proxies").touch()
+    said = cli("ingest", "renders")
+    assert said.status == 1
+    assert said.error.startswith("EXR_PIPELINE_OUTPUT_ROOT: media cannot be stored in file://")
+
+
 @pytest.mark.parametrize("command", ["ingest", "retry"])
 def test_an_interrupted_command_says_how_far_it_came_and_goes_on_when_repeated(
     cli: Cli, home: Path, command: str

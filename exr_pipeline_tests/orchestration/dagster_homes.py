@@ -24,6 +24,13 @@ def instance_at(home: Path) -> Iterator[dg.DagsterInstance]:
 @contextmanager
 def postgres_instance_at(home: Path, url: str) -> Iterator[dg.DagsterInstance]:
     """The same with its storage in a PostgreSQL database."""
+    configure_postgres(home, url)
+    with _opened(home) as instance:
+        yield instance
+
+
+def configure_postgres(home: Path, url: str) -> None:
+    """Write the repository's dagster.yaml into `home`, with its storage in a PostgreSQL database."""
     home.mkdir(parents=True, exist_ok=True)
     config = yaml.safe_load(DAGSTER_YAML.read_text(encoding="utf-8"))
     config["storage"] = {
@@ -34,8 +41,6 @@ def postgres_instance_at(home: Path, url: str) -> Iterator[dg.DagsterInstance]:
         }
     }
     (home / "dagster.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
-    with _opened(home) as instance:
-        yield instance
 
 
 @contextmanager

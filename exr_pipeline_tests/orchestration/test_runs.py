@@ -1,5 +1,10 @@
 """Runs over real files: what ends as what, in the UI's terms, in the tables and in the bucket."""
 
+import re
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
 import dagster as dg
 import pandas as pd
 import pyarrow as pa
@@ -7,10 +12,16 @@ import pytest
 from dagster import DagsterEventType
 from pydantic import SecretStr
 
+from exr_pipeline.errors import RetryableError
 from exr_pipeline.orchestration.asset_specs import FILE_ASSETS, MEDIA_IO
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.partitions import files_partitions
 from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.run_now import IngestListener, ingest_source
+from exr_pipeline.storage.embedded import EmbeddedS3
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.objects import ObjectInfo, ObjectStorage
+from exr_pipeline_tests.ingest.relay import Relay
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
 from exr_pipeline_tests.renders import render, truncated, with_bad_pixels
 from exr_pipeline_tests.vast_emulator.running import running_emulator
@@ -343,3 +354,52 @@ def test_rows_go_to_vast_when_it_is_configured(workshop: Workshop) -> None:
         assert len(emulator.rows("files", "exr_metadata")["rows"]) == 2
         assert len(emulator.rows("proxy_outputs", "exr_metadata")["rows"]) == 1
     assert workshop.statuses("exr_header") == {"failed": {keys[1]}, "in progress": set(), "materialized": {keys[0]}}
+
+
+class Unreachable(ObjectStorage):
+    """One file never answers."""
+
+    def download(self, location: Location, path: Path) -> ObjectInfo:
+        if location.name == "away.exr":
+            raise RetryableError(f"{location.url}: no answer")
+        return super().download(location, path)
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_attempts_of_a_step_never_count_a_file_twice(workshop: Workshop) -> None:
+    keys = workshop.put({"a.exr": render(), "away.exr": render(), "text.exr": b"no picture"})
+    told: list[tuple[str, int]] = []
+    pipeline = Pipeline(
+        workshop.pipeline.settings, on_progress=lambda run, one: told.append((run, one.earlier + one.done))
+    )
+    pipeline.__dict__["storage"] = Unreachable(pipeline.settings)
+    defs = build_defs(settings=pipeline.settings, resource_overrides={"pipeline": pipeline})
+
+    result = replace(workshop, pipeline=pipeline, defs=defs).run_range(keys)
+
+    assert not result.success
+    assert len([event for event in result.all_events if event.event_type == DagsterEventType.STEP_RESTARTED]) == 2
+    assert {run for run, _ in told} == {result.run_id}
+    assert max(done for _, done in told) == 3
+    assert told[-1] == (result.run_id, 3)
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_an_ingest_whose_store_goes_away_for_good_says_so_and_stops(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch, s3_server: EmbeddedS3
+) -> None:
+    monkeypatch.setattr("exr_pipeline.ingest.chunk.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
+    workshop.put({f"{number:03}.exr": b"" for number in range(120)})
+    server = urlsplit(s3_server.endpoint)
+    told: list[int] = []
+    with Relay((str(server.hostname), int(server.port or 0))) as relay:
+        settings = workshop.pipeline.settings.model_copy(update={"s3_endpoint": relay.endpoint, "chunk_size": 40})
+        listener = IngestListener(on_found=lambda _: relay.down(), on_progress=lambda done, _: told.append(done))
+        report = ingest_source(workshop.bucket, settings, listener)
+
+    assert len(report.run_ids) == 1, "another run would have had no better luck"
+    assert report.problem is not None
+    assert re.search("no file could be read .* in a row: .*no answer from the store", report.problem)
+    assert report.states == {"retryable": 120}
+    assert max(told, default=0) <= 120

@@ -20,7 +20,7 @@ import simplejpeg
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.ingest import chunk
-from exr_pipeline.ingest.chunk import ChunkIngest, Wanted
+from exr_pipeline.ingest.chunk import ChunkIngest, OutageError, Wanted
 from exr_pipeline.ingest.watch import needs_work
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
@@ -444,3 +444,74 @@ def test_a_full_disk_makes_a_file_retryable_and_leaves_its_neighbours_alone(benc
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
     assert bench.states() == {"large.exr": "retryable", "small.exr": "ready"}
+    (reason,) = [row["reason"] for row in bench.files() if row["state"] == "retryable"]
+    assert "no room in the temporary folder" in reason
+    assert "set TMPDIR" in reason
+
+
+class DeafStorage(WatchedStorage):
+    """A store that answers for no file but those named."""
+
+    def __init__(self, settings: Settings, answers: set[str]) -> None:
+        super().__init__(settings)
+        self.answers = answers
+        self.asked: list[str] = []
+
+    def download(self, location: Location, path: Path) -> ObjectInfo:
+        self.asked.append(location.name)
+        if location.name not in self.answers:
+            raise RetryableError(f"{location.url}: read failed: no answer from the store")
+        return super().download(location, path)
+
+
+def test_a_store_that_answers_nothing_at_all_ends_the_chunk_before_every_file_was_tried(
+    bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunk, "PATIENCE_SECONDS", 0.0)
+    locations = [bench.bucket.child(f"{number:03}.exr") for number in range(200)]
+    storage = bench.storage = DeafStorage(bench.settings, set())
+
+    with pytest.raises(OutageError, match=r"no file could be read for .* in a row: .*no answer from the store"):
+        bench.ingest(locations, THUMBNAILS)
+
+    assert len(storage.asked) < 100
+    assert bench.reported == []
+
+
+def test_what_ended_before_an_outage_is_in_the_tables(
+    bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunk, "PATIENCE_SECONDS", 0.0)
+    first = bench.put("000.exr", good)
+    bench.storage = DeafStorage(bench.settings, {"000.exr"})
+
+    with pytest.raises(OutageError):
+        bench.ingest([first, *(bench.bucket.child(f"{number:03}.exr") for number in range(1, 200))], THUMBNAILS)
+
+    assert bench.states() == {"000.exr": "ready"}
+    assert [products.location for products in bench.reported] == [first]
+
+
+def test_as_long_as_some_files_answer_the_others_are_tried_to_the_end(
+    bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunk, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr(chunk, "FAILURES_OF_AN_OUTAGE", 4)
+    monkeypatch.setattr(chunk, "ATTEMPTS", 1)
+    names = [f"{number:03}.exr" for number in range(12)]
+    answers = set(names[::3])
+    locations = [bench.put(name, good) if name in answers else bench.bucket.child(name) for name in names]
+    bench.storage = DeafStorage(bench.settings, answers)
+
+    progress = bench.ingest(locations, THUMBNAILS, workers=1, fetches=1)
+
+    assert (progress.ready, progress.retryable) == (4, 8)
+
+
+def test_no_usable_temporary_folder_is_said_with_what_to_do(
+    bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
+
+    with pytest.raises(RetryableError, match="no temporary folder can be made: "):
+        bench.ingest([bench.put("a.exr", good)], THUMBNAILS)
