@@ -55,8 +55,8 @@ UNION ALL
 SELECT uri, 'NaN, Inf', nan_pixels || ' pixels with NaN, ' || inf_pixels || ' with infinity'
 FROM proxy_outputs JOIN mine USING (file_id) WHERE nan_pixels + inf_pixels > 0
 UNION ALL
-SELECT sequence, 'missing', 'frames ' || first_missing || ' to ' || last_missing FROM sequence_gaps
-WHERE bucket = '{SHOW.bucket}' AND starts_with(sequence, '{SHOW.key}')
+SELECT sequence_path, 'missing', 'frames ' || first_missing || ' to ' || last_missing FROM sequence_gaps
+WHERE bucket = '{SHOW.bucket}' AND starts_with(sequence_path, '{SHOW.key}')
 ORDER BY 2 DESC, 1
 """  # noqa: S608 - our own names
 

@@ -236,6 +236,7 @@ def sequence_row(
         "bucket": products.location.bucket,
         "sequence_path": products.location.key,
         "uri": products.url,
+        "partition_key": products.location.partition_key,
         "state": products.state,
         "reason": products.reason,
         "processing_time_seconds": products.seconds,

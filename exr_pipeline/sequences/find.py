@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from decimal import Decimal
-from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError
@@ -123,24 +122,22 @@ def _are_tiles(sequence: Sequence, hint: re.Pattern[str]) -> bool:
 
 
 def _by_padding(members: list[_Member]) -> dict[int, tuple[Frame, ...]]:
-    """The frames by the padding that fits them, as fileseq tells it: 8, 9 and 10 are one sequence, 008 and 9 are two.
+    """The frames by the padding that fits them: 8, 9 and 10 are one sequence, 008 and 9 are two.
 
-    It counts a minus sign as a digit; programs that write -0001 before 0000 don't, nor those that write -001. So it
-    judges the numbers without their sign.
+    A number with leading zeros opens a padding of its own width, as does the shortest number; others belong to the
+    widest padding that is no wider than they are. A minus sign is no digit, as in -0001 before 0000. The view
+    `sequences` says the same in SQL (`tables.sequence_views`).
     """
-    from fileseq.constants import PAD_STYLE_HASH1
-    from fileseq.filesequence import FileSequence
-
-    by_number: dict[str, list[Frame]] = defaultdict(list)
-    for text, frame in members:
-        by_number[text.lstrip("-").partition(".")[0]].append(frame)
-    result: dict[int, tuple[Frame, ...]] = {}
-    names = [f"f.{digits}.x" for digits in by_number]
-    for found in FileSequence.yield_sequences_in_list(names, pad_style=PAD_STYLE_HASH1):
-        padding = found.zfill()
-        frames = list(chain.from_iterable(by_number[found.index(i).split(".")[1]] for i in range(len(found))))
-        result[padding] = tuple(sorted(frames, key=lambda frame: (frame.number, frame.location)))
-    return _with_shorter_negatives(result)
+    digits = [member.text.lstrip("-").partition(".")[0] for member in members]
+    paddings = {len(text) for text in digits if len(text) > 1 and text[0] == "0"} | {min(map(len, digits))}
+    result: dict[int, list[Frame]] = defaultdict(list)
+    for text, member in zip(digits, members, strict=True):
+        result[max(padding for padding in paddings if padding <= len(text))].append(member.frame)
+    by_location = {
+        padding: tuple(sorted(frames, key=lambda frame: (frame.number, frame.location)))
+        for padding, frames in result.items()
+    }
+    return _with_shorter_negatives(by_location)
 
 
 def _with_shorter_negatives(by_padding: dict[int, tuple[Frame, ...]]) -> dict[int, tuple[Frame, ...]]:

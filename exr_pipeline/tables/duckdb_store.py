@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.tables.conform import cast_columns
-from exr_pipeline.tables.queries import LOCKED, one_select, run_select, table_statements, view_statements
+from exr_pipeline.tables.queries import LOCKED, USE_UTC, one_select, run_select, table_statements, view_statements
 from exr_pipeline.tables.schema import TableName, arrow_schema
 from exr_pipeline.tables.upsert import (
     CHILD_TABLES,
@@ -168,6 +168,7 @@ class DuckDBStore:
         """See `TableStore`."""
         select = one_select(query)
         with self._with_tables(read_only=True, locked=True) as connection:
+            connection.execute(USE_UTC)
             return run_select(connection, select)
 
     def copy_to(self, target: Path) -> None:

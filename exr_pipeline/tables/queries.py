@@ -34,7 +34,11 @@ LOCKED: Final[dict[str, str | bool]] = {
     "allow_community_extensions": False,
     "allow_persistent_secrets": False,
     "lock_configuration": True,
+    # Set once connected: DuckDB knows no time zones before.
+    "allowed_configs": "['TimeZone']",
 }
+# What follows connecting, so that times read the same on every machine.
+USE_UTC: Final = "SET TimeZone = 'UTC'"
 
 # External access or not, DuckDB lets a query read and write the files of its own database and COPY inside a SELECT.
 # So a query may consist only of these nodes, call only these table functions (they make rows of the query's own values,
@@ -44,6 +48,7 @@ _TABLE_FUNCTIONS: Final = frozenset(
     {
         *("generate_series", "json_each", "json_tree", "range", "repeat", "repeat_row", "unnest"),
         *("duckdb_columns", "duckdb_functions", "duckdb_tables", "duckdb_types", "duckdb_views", "pragma_table_info"),
+        *(view.name for view in VIEWS if view.parameters),
     }
 )
 _SCHEMAS: Final = frozenset({"", "main", "information_schema", "pg_catalog"})
@@ -51,6 +56,8 @@ _NOT_OF_TABLES: Final = re.compile(r"[./\\:*?\[]")
 
 _SQL_TYPES: Final = {
     "string": "VARCHAR",
+    "timestamp": "VARCHAR",
+    "json": "VARCHAR",
     "int32": "INTEGER",
     "int64": "BIGINT",
     "float32": "FLOAT",
@@ -82,7 +89,7 @@ def _columns(table: TableName) -> list[str]:
 
 def view_statements() -> list[str]:
     """DDL that makes the views."""
-    return [f"CREATE OR REPLACE VIEW {view.name} AS {view.query}" for view in VIEWS]
+    return [view.statement for view in VIEWS]
 
 
 @contextmanager
@@ -94,7 +101,7 @@ def in_memory(**configuration: str) -> Iterator[duckdb.DuckDBPyConnection]:
         TemporaryDirectory(prefix="exr-pipeline-sql-") as folder,
         duckdb.connect(config={**LOCKED, "temp_directory": folder, **configuration}) as connection,
     ):
-        connection.execute(";".join([*_create_statements(), *view_statements()]))
+        connection.execute(";".join([USE_UTC, *_create_statements(), *view_statements()]))
         yield connection
 
 

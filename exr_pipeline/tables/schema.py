@@ -38,7 +38,11 @@ RETRYABLE: Final = "retryable"
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name, its type in the notation of `arrow_type`, and its meaning."""
+    """One column: its name, its type in the notation of `arrow_type`, and its meaning.
+
+    `timestamp` (ISO 8601 in UTC) and `json` are text in the tables, for VAST has no JSON and rows of existing
+    installations hold text; the views give them as TIMESTAMPTZ and JSON.
+    """
 
     name: str
     type: str
@@ -58,14 +62,14 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("file_path_normalized", "string", "The key in lower case with forward slashes"),
         Column("header_hash", "string", "SHA-256 of the header's structure; null if there is no header"),
         Column("size_bytes", "int64", "Size of the file"),
-        Column("mtime", "string", "Last modification, ISO 8601 in UTC"),
+        Column("mtime", "timestamp", "Last modification"),
         Column("multipart_count", "int32", "Number of parts"),
         Column("is_deep", "bool", "Whether any part holds deep data"),
         Column("metadata_embedding", f"vector[{METADATA_EMBEDDING_DIMENSIONS}]", "Metadata as a vector of unit length"),
         Column("frame_number", "int32", "Frame number in the file's name"),
-        Column("inspection_timestamp", "string", "First inspection of this version"),
+        Column("inspection_timestamp", "timestamp", "First inspection of this version"),
         Column("inspection_count", "int32", "How often this version was inspected"),
-        Column("last_inspected", "string", "Latest inspection of this version"),
+        Column("last_inspected", "timestamp", "Latest inspection of this version"),
         _BUCKET,
         Column("uri", "string", "URL of the file"),
         Column("etag", "string", "Entity tag of this version"),
@@ -77,12 +81,14 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         ),
         Column("state", "string", "ready, rejected or retryable"),
         Column("reason", "string", "Why the file is not ready, in one line"),
-        Column("superseded_at", "string", "When a later version replaced this one; null for the current version"),
+        Column("superseded_at", "timestamp", "When a later version replaced this one; null for the current version"),
         Column("embedding_version", "int32", "Version of the rules behind the vectors"),
-        Column("warnings", "string", "JSON list of findings that do not reject the file"),
-        Column("seen_at", "string", "When this version was last met in its store, ISO 8601 in UTC"),
-        Column("archived_at", "string", "When this version was archived (its partition retired); null if it is not"),
-        Column("deleted_at", "string", "When this version was found to be gone from its store; null while it is there"),
+        Column("warnings", "json", "List of findings that do not reject the file"),
+        Column("seen_at", "timestamp", "When this version was last met in its store"),
+        Column("archived_at", "timestamp", "When this version was archived (its partition retired); null if it is not"),
+        Column(
+            "deleted_at", "timestamp", "When this version was found to be gone from its store; null while it is there"
+        ),
     ),
     "parts": (
         *_ID,
@@ -96,8 +102,8 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("part_name", "string", "Name of the part"),
         Column("view_name", "string", "View of the part"),
         Column("multi_view", "bool", "Whether the file holds several views"),
-        Column("data_window", "string", "Data window as JSON"),
-        Column("display_window", "string", "Display window as JSON"),
+        Column("data_window", "json", "Data window"),
+        Column("display_window", "json", "Display window"),
         Column("pixel_aspect_ratio", "float32", "Width of a pixel over its height"),
         Column("line_order", "string", "Order of the lines in the file"),
         Column("compression", "string", "Compression, by its name in the OpenEXR specification in lower case"),
@@ -140,7 +146,7 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("part_index", "int32", "Index of the part, from 0"),
         Column("attr_name", "string", "Name of the attribute, exactly as stored"),
         Column("attr_type", "string", "Type of the attribute, exactly as stored"),
-        Column("value_json", "string", "The value, lossless, as JSON"),
+        Column("value_json", "json", "The value, lossless"),
         Column("value_text", "string", "The value of a text attribute"),
         Column("value_int", "int64", "The value of an integer attribute"),
         Column("value_float", "float64", "The value of a numeric attribute"),
@@ -164,9 +170,9 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("thumb_resolution", "string", "Size of the thumbnail, such as 256x144"),
         Column("proxy_resolution", "string", "Size of the proxy, such as 1920x1080"),
         Column("processing_time_seconds", "float64", "Time spent on the pictures of this file"),
-        Column("generated_timestamp", "string", "When the outputs were made"),
+        Column("generated_timestamp", "timestamp", "When the outputs were made"),
         Column("generator_version", "string", "Version of this program"),
-        Column("superseded_at", "string", "When a later version replaced this one; null for the current version"),
+        Column("superseded_at", "timestamp", "When a later version replaced this one; null for the current version"),
         Column("output_bucket", "string", "Bucket of the outputs"),
         Column("layer", "string", "Layer that the pictures show"),
         Column("color_rule", "string", "Rule that decided the source colour space"),
@@ -175,11 +181,11 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("ocio_config", "string", "Name of the OCIO config"),
         Column("ocio_config_hash", "string", "Hash of the OCIO config"),
         Column("encoder", "string", "Encoder and its settings"),
-        Column("library_versions", "string", "JSON object of the libraries' versions"),
+        Column("library_versions", "json", "Object of the libraries' versions"),
         Column("nan_pixels", "int64", "Pixels with a NaN, replaced before display"),
         Column("inf_pixels", "int64", "Pixels with an infinity, replaced before display"),
         Column("is_black", "bool", "Whether every pixel shown is black"),
-        Column("warnings", "string", "JSON list of what a viewer should know"),
+        Column("warnings", "json", "List of what a viewer should know"),
         Column("filmstrip_s3_key", "string", "Key of the filmstrip; null if none was made"),
         Column("filmstrip_size_bytes", "int64", "Size of the filmstrip"),
         Column("alpha_handling", "string", "What became of alpha: none, or premultiplied or straight, over black"),
@@ -213,16 +219,18 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("duration_seconds", "float64", "Length of the stream; of the file where the stream does not tell"),
         Column("language", "string", "Language as tagged, such as eng"),
         Column("is_default", "bool", "Whether the stream is marked as one to play by default"),
-        Column("tags_json", "string", "JSON object of all tags of the stream"),
+        Column("tags_json", "json", "Object of all tags of the stream"),
         Column("container_format", "string", "Names of the container's format in FFmpeg, such as mov,mp4,m4a,3gp"),
         Column("container_duration_seconds", "float64", "Length of the file"),
         Column("container_bit_rate", "int64", "Bits per second of the file"),
-        Column("container_tags_json", "string", "JSON object of all tags of the file"),
+        Column("container_tags_json", "json", "Object of all tags of the file"),
         _BUCKET,
     ),
     "sequence_outputs": (
         Column("bucket", "string", "Bucket of the frames; empty for local files"),
-        Column("sequence_path", "string", "Key of the frames with # for each digit of the frame number"),
+        Column(
+            "sequence_path", "string", "Key of the frames with # for each digit of the frame number, as in `sequences`"
+        ),
         Column("uri", "string", "The same as a URL"),
         Column("state", "string", "ready, rejected or retryable"),
         Column("reason", "string", "Why the sequence is not ready, in one line"),
@@ -231,7 +239,7 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("last_frame", "string", "Last frame number"),
         Column("frame_count", "int32", "Frames that there are"),
         Column("missing_frames", "string", "Frame numbers that are missing in between, such as 1005-1007,1010"),
-        Column("unreadable_frames", "string", "JSON list of the frames that could not be read"),
+        Column("unreadable_frames", "json", "Object of the frames that could not be read, and why"),
         Column("movie_frames", "int32", "Frames of the movie, those that fill gaps included"),
         Column("movie_s3_key", "string", "Key of the movie; null if none was made"),
         Column("movie_size_bytes", "int64", "Size of the movie"),
@@ -251,16 +259,17 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("movie_view", "string", "Display and view of the movie"),
         Column("ocio_config", "string", "Name of the OCIO config"),
         Column("ocio_config_hash", "string", "Hash of the OCIO config"),
-        Column("library_versions", "string", "JSON object of the libraries' versions"),
-        Column("warnings", "string", "JSON list of what a viewer should know"),
+        Column("library_versions", "json", "Object of the libraries' versions"),
+        Column("warnings", "json", "List of what a viewer should know"),
         Column("processing_time_seconds", "float64", "Time spent on this sequence"),
-        Column("generated_timestamp", "string", "When the outputs were made"),
+        Column("generated_timestamp", "timestamp", "When the outputs were made"),
         Column("generator_version", "string", "Version of this program"),
         Column("still_view", "string", "Display and view of contact sheet and filmstrip"),
         Column("contact_sheet_encoder", "string", "Encoder of the contact sheet and its settings"),
         Column("filmstrip_encoder", "string", "Encoder of the filmstrip and its settings"),
         Column("black_frames", "string", "Frames that are black all over, by their own rows, such as 1005-1007,1010"),
         Column("nonfinite_frames", "string", "Frames with NaN or infinite pixels, by their own rows"),
+        Column("partition_key", "string", "The sequence as Dagster's page writes it"),
     ),
 }
 
@@ -277,13 +286,14 @@ ROW_KEYS: Final[dict[TableName, tuple[str, ...]]] = {
 
 
 def arrow_type(notation: str) -> pa.DataType:
-    """The Arrow type of a column's notation (`string`, `int64`, …, `vector[N]` of float32)."""
+    """The Arrow type of a column's notation (`string`, `timestamp`, `json`, `int64`, …, `vector[N]` of float32)."""
     import pyarrow as pa
 
     if notation.startswith("vector["):
         # VAST takes vectors of non-nullable items only.
         return pa.list_(pa.field("item", pa.float32(), nullable=False), int(notation[7:-1]))
-    return {"bool": pa.bool_(), "string": pa.string()}.get(notation) or pa.type_for_alias(notation)
+    texts = dict.fromkeys(("string", "timestamp", "json"), pa.string())
+    return ({"bool": pa.bool_()} | texts).get(notation) or pa.type_for_alias(notation)
 
 
 @cache

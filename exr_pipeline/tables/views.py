@@ -1,19 +1,79 @@
 """The ready-made SQL views: their queries in DuckDB's dialect and what each one answers.
 
-Belongs here: SQL over the tables of `schema`. Not here: running it.
+Belongs here: SQL over the tables of `schema`. Not here: running it, or finding sequences in SQL (`sequence_views`).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from exr_pipeline.tables.schema import COLUMNS, FILE_TABLES, TableName
+from exr_pipeline.tables.sequence_views import FRAMES_OF_SEQUENCES
+
+_VIEW_TYPES: Final = {"timestamp": "TIMESTAMPTZ", "json": "JSON"}
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A view: its name, the question that it answers, and its query."""
+    """A view: its name, the question that it answers, and its query.
+
+    One with `parameters` is called like a function: `SELECT * FROM files_as_of('2026-04-02')`.
+    """
 
     name: str
     meaning: str
     query: str
+    parameters: Sequence[str] = ()
+
+    @property
+    def usage(self) -> str:
+        """What stands after FROM."""
+        return f"{self.name}({', '.join(self.parameters)})" if self.parameters else self.name
+
+    @property
+    def statement(self) -> str:
+        """DDL that makes the view, in place of an older one."""
+        if self.parameters:
+            return f"CREATE OR REPLACE MACRO {self.usage} AS TABLE {self.query}"
+        return f"CREATE OR REPLACE VIEW {self.name} AS {self.query}"
+
+
+def _typed(table: TableName, alias: str) -> str:
+    """All columns of a table in the types that views give them. What is no time or no JSON becomes null."""
+    cast = [
+        f"TRY_CAST({alias}.{c.name} AS {_VIEW_TYPES[c.type]}) AS {c.name}"
+        for c in COLUMNS[table]
+        if c.type in _VIEW_TYPES
+    ]
+    return f"{alias}.* REPLACE ({', '.join(cast)})" if cast else f"{alias}.*"
+
+
+def _of_files(table: TableName, files: str, *, more: str = "") -> str:
+    """The rows of a table that belong to the versions of files that another query gives."""
+    return f"""
+        SELECT {_typed(table, "t")}{more}
+        FROM {table} t JOIN {files} f ON t.file_id = f.file_id AND t.bucket IS NOT DISTINCT FROM f.bucket"""  # noqa: S608 - our names
+
+
+def _between(begin: str, *ends: str) -> str:
+    """Whether a version was there at a moment, given the columns with its beginning and its possible ends."""
+    over = [f" AND ({end} IS NULL OR TRY_CAST({end} AS TIMESTAMPTZ) > moment::TIMESTAMPTZ)" for end in ends]
+    return f"TRY_CAST({begin} AS TIMESTAMPTZ) <= moment::TIMESTAMPTZ{''.join(over)}"
+
+
+def _as_of(table: TableName) -> View:
+    if table == "files":
+        condition = _between("t.inspection_timestamp", "t.superseded_at", "t.deleted_at")
+        query = f"SELECT {_typed(table, 't')} FROM files t WHERE {condition}"  # noqa: S608 - our names
+        meaning = "The versions of files that were current at a moment, by what is known of them now"
+    elif table == "proxy_outputs":
+        condition = _between("t.generated_timestamp", "t.superseded_at")
+        query = f"SELECT {_typed(table, 't')} FROM proxy_outputs t WHERE {condition}"  # noqa: S608 - our names
+        meaning = "The outputs that were current at a moment"
+    else:
+        query = _of_files(table, "files_as_of(moment)")
+        meaning = f"The rows of `{table}` of the versions that were current at a moment"
+    return View(f"{table}_as_of", meaning, query, ("moment",))
 
 
 def _grouped(columns: str) -> str:
@@ -76,14 +136,14 @@ VIEWS: Final = (
     View(
         "latest_files",
         "The current version of each file that is in its store, as far as is known",
-        "SELECT * FROM files WHERE superseded_at IS NULL AND deleted_at IS NULL",
+        f"SELECT {_typed('files', 't')} FROM files t WHERE superseded_at IS NULL AND deleted_at IS NULL",  # noqa: S608
     ),
     View(
         "deleted_files",
         "The files that are gone from their store, and whether pictures of them are kept",
         """
-        SELECT f.bucket, f.file_path, f.deleted_at, f.state, f.size_bytes, f.mtime, o.proxy_id IS NOT NULL AS has_media,
-            f.uri, f.file_id
+        SELECT f.bucket, f.file_path, f.deleted_at::TIMESTAMPTZ AS deleted_at, f.state, f.size_bytes,
+            TRY_CAST(f.mtime AS TIMESTAMPTZ) AS mtime, o.proxy_id IS NOT NULL AS has_media, f.uri, f.file_id
         FROM files f
         LEFT JOIN proxy_outputs o ON o.file_id = f.file_id AND o.s3_bucket IS NOT DISTINCT FROM f.bucket
             AND o.superseded_at IS NULL
@@ -93,14 +153,25 @@ VIEWS: Final = (
     View(
         "latest_parts",
         "The parts of the current version of each file, with the file's size and URL",
-        """
-        SELECT p.*, f.uri, f.size_bytes, f.frame_number, f.format, f.state
-        FROM parts p JOIN latest_files f ON p.file_id = f.file_id AND p.bucket IS NOT DISTINCT FROM f.bucket""",
+        _of_files("parts", "latest_files", more=", f.uri, f.size_bytes, f.frame_number, f.format, f.state"),
+    ),
+    *(
+        View(
+            f"latest_{table}",
+            f"The rows of `{table}` of the current version of each file, with the file's URL",
+            _of_files(table, "latest_files", more=", f.uri"),
+        )
+        for table in ("channels", "attributes", "media_streams")
     ),
     View(
         "latest_proxy_outputs",
         "Thumbnail and proxy of the current version of each file",
-        "SELECT * FROM proxy_outputs WHERE superseded_at IS NULL",
+        f"SELECT {_typed('proxy_outputs', 't')} FROM proxy_outputs t WHERE superseded_at IS NULL",  # noqa: S608
+    ),
+    View(
+        "latest_sequence_outputs",
+        "Movie, contact sheet and filmstrip of each sequence; join `sequences` by `bucket` and `sequence_path`",
+        f"SELECT {_typed('sequence_outputs', 't')} FROM sequence_outputs t",  # noqa: S608
     ),
     View(
         "movies",
@@ -144,36 +215,34 @@ VIEWS: Final = (
     ),
     View(
         "sequence_frames",
-        "The current files that are frames: their sequence (`#` stands for the frame number) and the next frame of it",
-        r"""
-        SELECT bucket, sequence, frame_number, lead(frame_number) OVER frames AS next_frame, state, uri, file_id
-        FROM (
-            SELECT *, regexp_replace(file_path, '-?\d+(\.[^./]*)$', '#\1') AS sequence
-            FROM latest_files WHERE frame_number IS NOT NULL
-        )
-        WINDOW frames AS (PARTITION BY bucket, sequence ORDER BY frame_number)""",
+        "The current files that are frames: their sequence as in `sequence_outputs`, and the next frame of it",
+        f"""
+        SELECT bucket, sequence_path, frame_number, lead(frame_number) OVER frames AS next_frame, state, uri, file_id,
+            sequence_uri
+        FROM ({FRAMES_OF_SEQUENCES})
+        WINDOW frames AS (PARTITION BY bucket, sequence_path ORDER BY frame_number)""",  # noqa: S608
     ),
     View(
         "sequences",
-        "The sequences: first and last frame, frames that are there, missing, and not ready",
+        "The sequences, as in `sequence_outputs`: first and last frame, frames that are there, missing, and not ready",
         """
-        SELECT bucket, sequence, min(frame_number) AS first_frame, max(frame_number) AS last_frame,
+        SELECT bucket, sequence_path, min(frame_number) AS first_frame, max(frame_number) AS last_frame,
             count(DISTINCT frame_number) AS frames,
             max(frame_number) - min(frame_number) + 1 - count(DISTINCT frame_number) AS missing_frames,
-            count(*) FILTER (state <> 'ready') AS failed_frames
+            count(*) FILTER (state <> 'ready') AS failed_frames, min(sequence_uri) AS uri
         FROM sequence_frames
-        GROUP BY bucket, sequence
-        ORDER BY bucket, sequence""",
+        GROUP BY bucket, sequence_path
+        ORDER BY bucket, sequence_path""",
     ),
     View(
         "sequence_gaps",
         "The runs of missing frames in each sequence",
         """
-        SELECT bucket, sequence, frame_number + 1 AS first_missing, next_frame - 1 AS last_missing,
-            next_frame - frame_number - 1 AS missing_frames
+        SELECT bucket, sequence_path, frame_number + 1 AS first_missing, next_frame - 1 AS last_missing,
+            next_frame - frame_number - 1 AS missing_frames, sequence_uri AS uri
         FROM sequence_frames
         WHERE next_frame > frame_number + 1
-        ORDER BY bucket, sequence, first_missing""",
+        ORDER BY bucket, sequence_path, first_missing""",
     ),
     View(
         "cameras",
@@ -223,4 +292,5 @@ VIEWS: Final = (
         GROUP BY f.bucket, f.file_path, v.view_name, f.uri, f.file_id
         ORDER BY f.bucket, f.file_path, view_index""",
     ),
+    *(_as_of(table) for table in FILE_TABLES),
 )

@@ -20,7 +20,7 @@ def generated() -> str:
         lines += ["", f"### {table}", "", f"One row per {keys}.", "", "| column | type | meaning |", "|---|---|---|"]
         lines += [f"| `{column.name}` | {column.type} | {column.meaning} |" for column in columns]
     lines += ["", "### Views", "", "| view | what it answers |", "|---|---|"]
-    lines += [f"| `{view.name}` | {view.meaning} |" for view in VIEWS]
+    lines += [f"| `{view.usage}` | {view.meaning} |" for view in VIEWS]
     return "\n".join([*lines, "", ""])
 
 

@@ -1,3 +1,4 @@
+from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -50,15 +51,15 @@ def test_files_without_pictures_are_ready_files_without_current_outputs(view: An
 
 
 def test_sequence_gaps_are_the_runs_of_missing_frames(view: Any) -> None:
-    found = [(row["sequence"], row["first_missing"], row["last_missing"]) for row in view("sequence_gaps")]
-    assert found == [("s/a.#.exr", 1003, 1004), ("s/a.#.exr", 1006, 1006)]
+    found = [(row["sequence_path"], row["first_missing"], row["last_missing"]) for row in view("sequence_gaps")]
+    assert found == [("s/a.####.exr", 1003, 1004), ("s/a.####.exr", 1006, 1006)]
 
 
 def test_sequences_count_frames_missing_and_failed(view: Any) -> None:
-    names = ("sequence", "first_frame", "last_frame", "frames", "missing_frames", "failed_frames")
+    names = ("sequence_path", "first_frame", "last_frame", "frames", "missing_frames", "failed_frames")
     assert [tuple(row[name] for name in names) for row in view("sequences")] == [
-        ("s/a.#.exr", 1001, 1008, 5, 3, 1),
-        ("s/a_v2.#.exr", 1003, 1003, 1, 0, 0),
+        ("s/a.####.exr", 1001, 1008, 5, 3, 1),
+        ("s/a_v2.####.exr", 1003, 1003, 1, 0, 0),
     ]
 
 
@@ -73,3 +74,54 @@ def test_movies_shows_the_first_streams_of_current_movies(duckdb_file: StoreUnde
     (row,) = duckdb_file.store.sql("SELECT * FROM movies").to_pylist()
     assert (row["file_path"], row["duration_seconds"]) == ("cut.mov", 2.5)
     assert (row["video"]["codec"], row["audio"]["codec"]) == ("prores", "pcm_s24le")
+
+
+def test_views_give_times_and_json_in_their_types(tables: StoreUnderTest) -> None:
+    file = SampleFile()
+    written = rows_of(file)
+    for table, values in {
+        "files": {"warnings": '["odd"]', "archived_at": "yesterday"},
+        "parts": {"data_window": '{"min": {"x": 5, "y": 0}, "max": {"x": 9, "y": 9}}'},
+        "proxy_outputs": {"library_versions": '{"av": "15"}', "generated_timestamp": NOON.isoformat()},
+    }.items():
+        changed = [row | values for row in written[table].to_pylist()]  # type: ignore[index]
+        written[table] = pa.Table.from_pylist(changed, schema=arrow_schema(table))  # type: ignore[index,arg-type]
+    tables.store.write(written, now=NOON)
+    (row,) = tables.store.sql(
+        """SELECT f.mtime, f.warnings[0]->>'$' AS warning, f.archived_at, p.data_window.min.x::INT AS x,
+            o.library_versions->>'av' AS av, o.generated_timestamp = f.mtime AS same, a.value_json->>'$' AS value,
+            typeof(f.warnings) AS json, f.last_inspected >= '2026-04-02' AS since
+        FROM latest_files f JOIN latest_parts p USING (file_id) JOIN latest_proxy_outputs o USING (file_id)
+        JOIN latest_attributes a USING (file_id) WHERE a.attr_index = 0"""
+    ).to_pylist()
+    assert row == {
+        "mtime": NOON,
+        "warning": "odd",
+        "archived_at": None,
+        "x": 5,
+        "av": "15",
+        "same": True,
+        "value": "etag-1 value 0",
+        "json": "JSON",
+        "since": True,
+    }
+    assert tables.store.read("files", columns=["mtime"]).to_pylist() == [{"mtime": NOON.isoformat()}]
+
+
+def test_tables_can_be_asked_as_of_a_time(tables: StoreUnderTest) -> None:
+    first, other = SampleFile(), SampleFile(key="other.exr")
+    second = first.later(60)
+    tables.store.write(rows_of(first), now=NOON + timedelta(hours=1))
+    tables.store.write(rows_of(second, other), now=NOON + timedelta(hours=2))
+    tables.store.mark({other.location: other.file_id}, "deleted", now=NOON + timedelta(hours=3))
+
+    def at(hour: float) -> list[str]:
+        moment = (NOON + timedelta(hours=hour)).isoformat()
+        asked = tables.store.sql(f"SELECT etag FROM files_as_of('{moment}') ORDER BY file_path DESC")
+        etags: list[str] = asked.column("etag").to_pylist()
+        attributes = tables.store.sql(f"SELECT count(*) AS n FROM attributes_as_of('{moment}')").to_pylist()
+        assert attributes == [{"n": 6 * len(etags)}]
+        return etags
+
+    assert [at(0.5), at(1), at(1.5), at(2.5), at(3.5)] == [[], ["etag-1"], ["etag-1"], ["etag-2", "etag-1"], ["etag-2"]]
+    assert tables.store.sql("FROM files_as_of(now())").num_rows == 1
