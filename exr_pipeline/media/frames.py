@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.media.alpha import Decoder
 from exr_pipeline.media.opening import decoded, opened, packets
 from exr_pipeline.media.picture_graph import PictureGraph, kept_tags, shown_size
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from numpy.typing import NDArray
 
+    from exr_pipeline.media.alpha import OverBlack
     from exr_pipeline.media.model import MediaProbe, MediaStream
     from exr_pipeline.pictures.still import Size
 
@@ -33,7 +35,13 @@ _LAST: Final = 2**63 - 1
 
 
 def frames_at(
-    path: str, name: str, media: MediaProbe, stream: MediaStream, places: Sequence[float], box: Size
+    path: str,
+    name: str,
+    media: MediaProbe,
+    stream: MediaStream,
+    over_black: OverBlack,
+    places: Sequence[float],
+    box: Size,
 ) -> list[NDArray[np.uint8]]:
     """The frames that are shown at `places` (0 to 1 of the stream's length, ascending), as RGB (H, W, 3) within a box.
 
@@ -42,7 +50,7 @@ def frames_at(
     length = stream.duration_seconds or media.duration_seconds or 0.0
     found: list[NDArray[np.uint8]] = []
     with opened(path, name) as container:
-        reader = _Reader(container, stream, box)
+        reader = _Reader(container, stream, over_black, box)
         for place in places:
             picture = reader.at(place * length)
             if picture is not None:
@@ -65,11 +73,13 @@ def representative(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
 class _Reader:
     """A stream that is read forwards, with jumps."""
 
-    def __init__(self, container: InputContainer, stream: MediaStream, box: Size) -> None:
+    def __init__(self, container: InputContainer, stream: MediaStream, over_black: OverBlack, box: Size) -> None:
         self._container = container
         self._stream: Any = container.streams[stream.index]
         self._facts = stream
+        self._over_black = over_black
         self._box = box
+        self._decoder = Decoder(self._stream)
         self._frames: Iterator[VideoFrame] = self._decoded()
         self._frame: VideoFrame | None = None
         self._next: VideoFrame | None = next(self._frames, None)
@@ -100,11 +110,13 @@ class _Reader:
             self._next = next(self._frames, None)
 
     def _decoded(self) -> Iterator[VideoFrame]:
+        self._decoder.restart()
         for _, packet in packets(self._container, [self._stream]):
-            yield from decoded(packet) or ()
+            yield from decoded(packet, self._decoder) or ()
 
     def _picture(self, frame: VideoFrame) -> NDArray[np.uint8]:
         tags = kept_tags(self._stream.codec_context)
-        graph = PictureGraph(self._facts, shown_size(self._facts, self._box, even_sides=False), "rgb24", tags=tags)
+        size = shown_size(self._facts, self._box, even_sides=False)
+        graph = PictureGraph(self._facts, size, "rgb24", tags=tags, over_black=self._over_black)
         shown = [*graph.push(frame), *graph.flush()]
         return np.asarray(shown[0].to_ndarray(), np.uint8)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from av.container import InputContainer
 
+    from exr_pipeline.media.alpha import Decoder
+
 # Containers by the name of their demuxer. Playlists and lists of files are not among them: those name other files and
 # addresses, which would be read too.
 _CONTAINERS: Final = (
@@ -65,12 +67,12 @@ def packets(container: InputContainer, streams: Sequence[Any]) -> Iterator[tuple
                 yield packet.stream.index, packet
 
 
-def decoded(packet: Any) -> list[Any] | None:
-    """The frames that are ready once this packet is decoded; None if it is damaged."""
+def decoded(packet: Any, decoder: Decoder | None = None) -> list[Any] | None:
+    """The frames that are ready once this packet is decoded, by libav's decoder or this one; None if it is damaged."""
     import av
 
     try:
-        return list(packet.decode())
+        return list(packet.decode()) if decoder is None else decoder.frames(packet)
     except av.error.MemoryError:
         raise
     except (av.error.FFmpegError, EOFError):

@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
+from exr_pipeline.media.alpha import has_alpha
 from exr_pipeline.media.colour_tags import PRIMARIES, TRANSFERS, UNSPECIFIED
 from exr_pipeline.pictures.still import Size, even, fitted
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from av import VideoFrame
 
+    from exr_pipeline.media.alpha import OverBlack
     from exr_pipeline.media.model import MediaStream
 
 # H.273 matrix codes by the names that libswscale has for their coefficients.
@@ -81,23 +83,30 @@ class PictureGraph:
     """Turns frames of one stream into frames of `size` and `pixel_format` (rgb24, or yuv420p with limited range).
 
     Frames that change their size or format on the way are followed. Interlaced ones are de-interlaced, frame by frame.
+    Those with alpha are put over black.
     """
 
-    def __init__(self, stream: MediaStream, size: Size, pixel_format: str, *, tags: ColourTags) -> None:
+    def __init__(
+        self, stream: MediaStream, size: Size, pixel_format: str, *, tags: ColourTags, over_black: OverBlack
+    ) -> None:
         self._turns = _TURNS.get((stream.rotation or 0) % 360, ())
         self._scaled = Size(size.height, size.width) if "transpose" in "".join(self._turns) else size
         self._format = pixel_format
         self._tags = tags
+        self._over_black = over_black
         self._graph: Any = None
         self._key: tuple[object, ...] = ()
 
     def push(self, frame: VideoFrame) -> Iterator[VideoFrame]:
         """The frames that are ready once this one went in; times are kept."""
+        interlaced = frame.interlaced_frame
+        if has_alpha(frame.format):
+            frame = self._over_black.flattened(_in_rgba(frame))
         matrix, full = _matrix_and_range(frame)
         key = (frame.width, frame.height, frame.format.name, matrix, full, frame.time_base)
         if key != self._key:
             yield from self.flush()
-            self._graph, self._key = self._build(frame, matrix, full), key
+            self._graph, self._key = self._build(frame, matrix, full, interlaced=interlaced), key
         self._graph.vpush(frame)
         yield from self._ready()
 
@@ -117,28 +126,47 @@ class PictureGraph:
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
 
-    def _build(self, frame: VideoFrame, matrix: str | None, full: bool) -> Any:
-        import av.filter
-
+    def _build(self, frame: VideoFrame, matrix: str | None, full: bool, *, interlaced: bool) -> Any:
         scaling = [f"w={self._scaled.width}", f"h={self._scaled.height}", f"flags={_SCALING}"]
-        if matrix is not None:
-            scaling += [f"in_color_matrix={matrix}", f"in_range={'full' if full else 'limited'}"]
+        scaling += _source_options(matrix, full)
         if self._format != "rgb24":
             scaling += [f"out_color_matrix={_COEFFICIENTS[self._tags.matrix]}", "out_range=limited"]
-        steps = ["bwdif=mode=send_frame:deint=interlaced"] if frame.interlaced_frame else []
-        steps += [f"scale={':'.join(scaling)}", f"format={self._format}", *self._turns, "setsar=1"]
-        graph = av.filter.Graph()
-        last = graph.add_buffer(
-            width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
+        # A frame put over black has lost its mark.
+        which = "interlaced" if frame.interlaced_frame else "all"
+        steps = [f"bwdif=mode=send_frame:deint={which}"] if interlaced else []
+        return _graph_of(
+            frame, [*steps, f"scale={':'.join(scaling)}", f"format={self._format}", *self._turns, "setsar=1"]
         )
-        for step in steps:
-            name, _, arguments = step.partition("=")
-            filter_ = graph.add(name, arguments or None)
-            last.link_to(filter_)
-            last = filter_
-        last.link_to(graph.add("buffersink"))
-        graph.configure()
-        return graph
+
+
+def _graph_of(frame: VideoFrame, steps: Sequence[str]) -> Any:
+    import av.filter
+
+    graph = av.filter.Graph()
+    last = graph.add_buffer(
+        width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1, 1000)
+    )
+    for step in steps:
+        name, _, arguments = step.partition("=")
+        filter_ = graph.add(name, arguments or None)
+        last.link_to(filter_)
+        last = filter_
+    last.link_to(graph.add("buffersink"))
+    graph.configure()
+    return graph
+
+
+def _in_rgba(frame: VideoFrame) -> VideoFrame:
+    """A frame with alpha in its own size as 16-bit RGBA."""
+    options = [f"flags={_SCALING}", *_source_options(*_matrix_and_range(frame))]
+    graph = _graph_of(frame, [f"scale={':'.join(options)}", "format=rgba64le"])
+    graph.vpush(frame)
+    made: VideoFrame = graph.vpull()
+    return made
+
+
+def _source_options(matrix: str | None, full: bool) -> list[str]:
+    return [] if matrix is None else [f"in_color_matrix={matrix}", f"in_range={'full' if full else 'limited'}"]
 
 
 def _matrix_and_range(frame: VideoFrame) -> tuple[str | None, bool]:

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.media.alpha import NOT_DECODED, OverBlack, alpha_of
 from exr_pipeline.media.frames import frames_at, representative
 from exr_pipeline.media.model import colour_text
+from exr_pipeline.media.opening import opened
 from exr_pipeline.media.picture_graph import REC709, made_colour_space
 from exr_pipeline.media.transcode import transcode
 from exr_pipeline.media.waveform import drawn, measured
@@ -51,12 +53,15 @@ def render_media(
     started = time.perf_counter()
     box = Size(settings.thumbnail_size, settings.thumbnail_size)
     video, audio = media.first("video"), media.first("audio")
-    strip = None
+    strip = over_black = None
     if video is not None:
+        with opened(path, name) as container:
+            alpha = alpha_of(container, video.index, path)
+        over_black = OverBlack(alpha)
         count = min(FILMSTRIP_FRAMES, video.frame_count or FILMSTRIP_FRAMES)
         places = [(2 * index + 1) / (2 * count) for index in range(count)]
         large = Size(max(box.width, FRAME_BOX.width), max(box.height, FRAME_BOX.height))
-        frames = frames_at(path, name, media, video, places if thumbnail else [0.5], large)
+        frames = frames_at(path, name, media, video, over_black, places if thumbnail else [0.5], large)
         shown, is_black = representative(frames), not any(frame.max() > 2 for frame in frames)
         strip = filmstrip(frames) if thumbnail else None
         layer, view, made_space = f"video stream {video.index}", _NO_VIEW, made_colour_space(video)
@@ -69,9 +74,11 @@ def render_media(
     else:
         raise BadInputError(name, "it has neither pictures nor sound")
     proxy, warnings = None, [_KEPT] if view == _NO_VIEW and made_space != REC709 else []
+    if over_black is not None and over_black.handling == "ignored":
+        warnings.append(NOT_DECODED)
     if proxy_path is not None:
         target = Path(proxy_path)
-        made = transcode(path, name, media, target, Size(settings.proxy_width, settings.proxy_height))
+        made = transcode(path, name, media, target, Size(settings.proxy_width, settings.proxy_height), over_black)
         warnings += made.warnings
         width, height = made.size or (0, 0)
         rate, size = made.rate or Fraction(0), target.stat().st_size
@@ -93,6 +100,7 @@ def render_media(
         warnings=tuple(warnings),
         seconds=time.perf_counter() - started,
         filmstrip=strip,
+        alpha_handling="" if over_black is None else over_black.handling,
     )
 
 

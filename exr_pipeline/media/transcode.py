@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.frame_rates import DEFAULT_RATE, MEASURED, ShownRate, shown_rate
+from exr_pipeline.media.alpha import Decoder
 from exr_pipeline.media.channels import StereoMixer, are_tracks
 from exr_pipeline.media.opening import decoded, opened, packets
 from exr_pipeline.media.picture_graph import PictureGraph, kept_tags, made_colour_space, shown_size
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer, OutputContainer
 
+    from exr_pipeline.media.alpha import OverBlack
     from exr_pipeline.media.model import MediaProbe, MediaStream
     from exr_pipeline.pictures.still import Size
 
@@ -90,13 +92,15 @@ def kept_time_code(text: str | None, rate: Fraction) -> tuple[str | None, str]:
     return text, ""
 
 
-def transcode(path: str, name: str, media: MediaProbe, target: Path, box: Size) -> Transcoded:
+def transcode(
+    path: str, name: str, media: MediaProbe, target: Path, box: Size, over_black: OverBlack | None
+) -> Transcoded:
     """Write an MP4 of the first video and the first audio stream to `target`.
 
     Pictures are upright, with square pixels, within `box`, at the stream's own constant rate: each frame is where its
     time says, one that is late is preceded by repetitions, one that is early is left out. Sound is stereo or mono,
-    in time with the pictures. Memory does not depend on the length, which is `longest_proxy` at most.
-    Raises `BadInputError` if nothing can be decoded.
+    in time with the pictures. Memory does not depend on the length, which is `longest_proxy` at most. `over_black` is
+    that of the video. Raises `BadInputError` if nothing can be decoded.
     """
     import av
 
@@ -105,7 +109,10 @@ def transcode(path: str, name: str, media: MediaProbe, target: Path, box: Size) 
             start = Fraction(source.start_time or 0, _MICROSECONDS)
             video, audio = media.first("video"), media.first("audio")
             longest = longest_proxy(Path(path).stat().st_size)
-            pictures = None if video is None else _Pictures(source, output, video, media, box, start, longest)
+            pictures = None
+            if video is not None:
+                assert over_black is not None
+                pictures = _Pictures(source, output, video, media, over_black, box, start, longest)
             sound = None if audio is None else _Sound(name, output, audio, start, longest)
             tracks: dict[int, _Pictures | _Sound] = {
                 track.index: track for track in (pictures, sound) if track is not None
@@ -137,7 +144,7 @@ def transcode(path: str, name: str, media: MediaProbe, target: Path, box: Size) 
 def _run(source: InputContainer, output: OutputContainer, tracks: dict[int, Any]) -> list[str]:
     damaged = 0
     for index, packet in packets(source, [source.streams[index] for index in tracks]):
-        frames = decoded(packet)
+        frames = decoded(packet, tracks[index].decoder)
         damaged += frames is None
         for frame in frames or ():
             for made in tracks[index].take(frame):
@@ -159,6 +166,7 @@ class _Pictures:
         output: OutputContainer,
         facts: MediaStream,
         media: MediaProbe,
+        over_black: OverBlack,
         box: Size,
         start: Fraction,
         longest: int,
@@ -174,7 +182,8 @@ class _Pictures:
         self._last: VideoFrame | None = None
         tags = kept_tags(source.streams[facts.index].codec_context)
         self.colour_space = made_colour_space(facts)
-        self._graph = PictureGraph(facts, self.size, "yuv420p", tags=tags)
+        self.decoder: Decoder | None = Decoder(source.streams[facts.index])
+        self._graph = PictureGraph(facts, self.size, "yuv420p", tags=tags, over_black=over_black)
         gop = max(1, round(self.rate))
         options = {"preset": "veryfast", "crf": "20", "x264-params": f"{_X264}:keyint={gop}:min-keyint={gop}"}
         self._stream: Any = output.add_stream("libx264", rate=self.rate, options=options)
@@ -238,6 +247,7 @@ class _Sound:
 
     def __init__(self, name: str, output: OutputContainer, facts: MediaStream, start: Fraction, longest: int) -> None:
         self.index = facts.index
+        self.decoder: Decoder | None = None
         self.samples = 0
         self._longest = longest
         self._rate = facts.sample_rate if facts.sample_rate in _AUDIO_RATES else 48_000

@@ -188,7 +188,9 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("warnings", "json", "List of what a viewer should know"),
         Column("filmstrip_s3_key", "string", "Key of the filmstrip; null if none was made"),
         Column("filmstrip_size_bytes", "int64", "Size of the filmstrip"),
-        Column("alpha_handling", "string", "What became of alpha: none, or premultiplied or straight, over black"),
+        Column(
+            "alpha_handling", "string", "What became of alpha: none, ignored, or premultiplied or straight, over black"
+        ),
         Column("still_encoder", "string", "Encoder of the thumbnail and its settings"),
     ),
     "media_streams": (
