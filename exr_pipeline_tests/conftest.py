@@ -23,6 +23,8 @@ hypothesis.settings.load_profile("patient")
 
 # May do everything in buckets whose names begin with `open`, nothing elsewhere.
 STRANGER = {"access_key": "stranger", "secret_key": "stranger-secret"}
+# Reads buckets called renders-…, writes those called media-….
+INGESTER = {"access_key": "ingester", "secret_key": "the ingester's key"}
 
 # Begun first: else one of them would go on when all the others have ended.
 LONGEST = [
@@ -54,7 +56,15 @@ def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedS3]:
         "credentials": [{"accessKey": STRANGER["access_key"], "secretKey": STRANGER["secret_key"]}],
         "actions": ["Read:open*", "List:open*"],
     }
-    with EmbeddedS3(tmp_path_factory.mktemp("s3"), more_identities=(stranger,)) as server:
+    ingester = {
+        "name": "ingester",
+        "credentials": [{"accessKey": INGESTER["access_key"], "secretKey": INGESTER["secret_key"]}],
+        "actions": [
+            *("Read:renders-*", "List:renders-*"),
+            *("Read:media-*", "List:media-*", "Write:media-*", "Tagging:media-*"),
+        ],
+    }
+    with EmbeddedS3(tmp_path_factory.mktemp("s3"), more_identities=(stranger, ingester)) as server:
         yield server
 
 
