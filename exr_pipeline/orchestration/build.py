@@ -23,6 +23,41 @@ from exr_pipeline.orchestration.sequence_sensor import build_sequence_sensor
 from exr_pipeline.settings import Settings
 
 
+def _resources(pipeline: Pipeline) -> dict[str, dg.ResourceDefinition]:
+    """The resources, with descriptions that the page shows: what they are, and which places they lead to."""
+    tables, media = TableIOManager(pipeline), MediaIOManager(pipeline)
+
+    # Dagster shows the name of the function that makes a resource as its type.
+    def settings_and_clients(_: dg.InitResourceContext) -> Pipeline:
+        return pipeline
+
+    def rows_in_tables(_: dg.InitResourceContext) -> TableIOManager:
+        return tables
+
+    def media_in_storage(_: dg.InitResourceContext) -> MediaIOManager:
+        return media
+
+    settings = pipeline.settings
+    sources = ", ".join(settings.sources) or "none configured"
+    outputs = settings.output_root or "beside the files, in .proxies/"
+    return {
+        "pipeline": dg.ResourceDefinition(
+            settings_and_clients,
+            description=f"Settings and clients. Sources: {sources}. Chunks of {settings.chunk_size} files, "
+            f"{settings.workers} picture workers.",
+        ),
+        TABLE_IO: dg.IOManagerDefinition(rows_in_tables, description=f"Rows in the tables: {_tables_in(settings)}."),
+        MEDIA_IO: dg.IOManagerDefinition(media_in_storage, description=f"Media in object storage: {outputs}."),
+    }
+
+
+def _tables_in(settings: Settings) -> str:
+    """Where the tables are, for people."""
+    if settings.vast_db_bucket is not None:
+        return f"VAST DataBase, bucket {settings.vast_db_bucket}, schema {settings.vast_db_schema}"
+    return f"DuckDB, {settings.database_path}"
+
+
 def build_defs(
     *, settings: Settings | None = None, resource_overrides: Mapping[str, Any] | None = None
 ) -> dg.Definitions:
@@ -46,12 +81,7 @@ def build_defs(
             build_sensor(settings, [ingest_job, ingest_selection_job]),
             build_sequence_sensor(settings, sequences_job),
         ],
-        resources={
-            "pipeline": pipeline,
-            TABLE_IO: TableIOManager(pipeline),
-            MEDIA_IO: MediaIOManager(pipeline),
-            **overrides,
-        },
+        resources={**_resources(pipeline), **overrides},
         executor=dg.in_process_executor,
     )
     with warnings.catch_warnings():

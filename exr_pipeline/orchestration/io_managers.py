@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from exr_pipeline.ingest.products import media_tags
+from exr_pipeline.orchestration.partition_inputs import ROWS_OF, belonging_to
 from exr_pipeline.orchestration.partitions import locations_of
 from exr_pipeline.storage.locations import output_location
 from exr_pipeline.tables.schema import TABLE_NAMES, TableName
@@ -37,13 +38,17 @@ class _TableReader(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> Any:
         """The current rows of the input's partitions, one or thousands, in one read.
 
-        `AssetIn(metadata={"table": "channels"})` picks another table than the asset's own.
+        `AssetIn(metadata={"table": "channels"})` picks another table than the asset's own. The inputs of
+        `partition_inputs` get the rows that belong to the asset's own partition.
         """
-        table = (context.definition_metadata or {}).get("table") or self._table_of(context)
+        metadata = context.definition_metadata or {}
+        table = metadata.get("table") or self._table_of(context)
         if table not in TABLE_NAMES:
             raise dg.DagsterInvariantViolationError(f"no table {table!r}; there are {', '.join(TABLE_NAMES)}")
         files = None
-        if context.has_asset_partitions:
+        if ROWS_OF in metadata:
+            files = belonging_to(self._pipeline.tables, table, str(metadata[ROWS_OF]), context.partition_key)
+        elif context.has_asset_partitions:
             files = locations_of(list(context.asset_partition_keys))
         rows: pa.Table = self._pipeline.tables.read(table, locations=files)
         wanted = context.dagster_type.typing_type

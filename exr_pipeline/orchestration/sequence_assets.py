@@ -15,7 +15,7 @@ from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from exr_pipeline import __version__
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.ingest.sequence_watch import frames_hash
-from exr_pipeline.orchestration.asset_specs import SEQUENCE_MP4, SOURCE_FILE
+from exr_pipeline.orchestration.asset_specs import SEQUENCE_MP4, SOURCE_FILE, TABLE_IO
 from exr_pipeline.orchestration.event_batching import AssetEvent, announce, log_asset_events
 from exr_pipeline.orchestration.file_events import picture
 from exr_pipeline.orchestration.partitions import sequences_partitions
@@ -55,7 +55,7 @@ def _spec(key: dg.AssetKey, kind: str, description: str) -> dg.AssetSpec:
         metadata={"table": "sequence_outputs", "dagster/column_schema": _TABLE_SCHEMA},
         partitions_def=sequences_partitions,
         skippable=True,
-    )
+    ).with_io_manager_key(TABLE_IO)
 
 
 SEQUENCE_SPECS: Final = (

@@ -1,0 +1,1 @@
+"""The examples are loaded by Dagster and run on real files."""
