@@ -18,6 +18,7 @@ from exr_pipeline.orchestration.partitions import FILES, files_partitions
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.step import ingest_step
 from exr_pipeline.storage.locations import Location
+from exr_pipeline.tables.selection import files_where
 
 INGEST_JOB: Final = "ingest"
 SELECTION_JOB: Final = "ingest_selection"
@@ -41,7 +42,8 @@ class Selection(dg.Config):
         "failed: the page shows one of their assets as failed, whatever the tables say, as after crashes.",
     )
     where: str = Field(
-        default="", description="Only files for which this SQL condition on the view latest_files holds."
+        default="",
+        description="Only files for which this SQL is true, over the columns of files and of their first part.",
     )
     assets: list[str] = Field(default=ASSET_NAMES, description="What to make; leaves the other assets alone.")
 
@@ -80,7 +82,7 @@ def select_partitions(selection: Selection, pipeline: Pipeline, instance: dg.Dag
             _shown_as_failed(instance, all_keys) if "failed" in selection.states else set()
         )
     if selection.where:
-        chosen &= _files_where(selection.where, pipeline)
+        chosen &= _partitions_where(selection.where, pipeline)
     if selection.url_prefix:
         chosen = {key for key in chosen if Location.from_partition_key(key).url.startswith(selection.url_prefix)}
     return [key for key in all_keys if key in chosen]
@@ -88,8 +90,8 @@ def select_partitions(selection: Selection, pipeline: Pipeline, instance: dg.Dag
 
 def _in_states(states: list[str], pipeline: Pipeline, known: set[str]) -> set[str]:
     listed = ", ".join(f"'{state}'" for state in states)
-    found = _files_where(f"state IN ({listed})", pipeline)
-    return found | (known - _files_where("true", pipeline)) if "unfinished" in states else found
+    found = _partitions_where(f"state IN ({listed})", pipeline)
+    return found | (known - _partitions_where("true", pipeline)) if "unfinished" in states else found
 
 
 def _shown_as_failed(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:
@@ -100,10 +102,8 @@ def _shown_as_failed(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[s
     return found
 
 
-def _files_where(condition: str, pipeline: Pipeline) -> set[str]:
-    # The condition is the operator's own SQL, and the tables open read-only for it.
-    rows = pipeline.tables.sql(f"SELECT uri FROM latest_files WHERE ({condition}\n)")  # noqa: S608
-    return {Location.from_url(uri).partition_key for uri in rows.column("uri").to_pylist()}
+def _partitions_where(condition: str, pipeline: Pipeline) -> set[str]:
+    return {Location.from_url(url).partition_key for url in files_where(pipeline.tables, condition)}
 
 
 @dg.op(
