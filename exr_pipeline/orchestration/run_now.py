@@ -8,24 +8,27 @@ from __future__ import annotations
 import re
 import signal
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from exr_pipeline.errors import RetryableError
+from exr_pipeline.ingest.choose import Choice, choose
 from exr_pipeline.ingest.doubtful import DOUBTFUL_SQL
-from exr_pipeline.ingest.watch import Candidate, needs_work
+from exr_pipeline.ingest.outcome import FileOutcome, outcomes
 from exr_pipeline.orchestration.instance import open_instance
 from exr_pipeline.storage.locations import Location, SourceRule
-from exr_pipeline.tables.schema import REJECTED, RETRYABLE
+from exr_pipeline.tables.schema import REJECTED
 
 if TYPE_CHECKING:
     import dagster as dg
     from dagster._core.storage.compute_log_manager import CapturedLogContext
 
+    from exr_pipeline.ingest.choose import Product
     from exr_pipeline.ingest.chunk import Progress
+    from exr_pipeline.ingest.watch import Candidate
     from exr_pipeline.movies.sequence_movie import MovieProgress
     from exr_pipeline.orchestration.resources import Pipeline
     from exr_pipeline.settings import Settings
@@ -49,16 +52,30 @@ class RunInterruptedError(RetryableError):
 
 @dataclass
 class IngestReport:
-    """What an ingest found and did. `states` counts the worked-on files by what the tables say they ended as.
+    """What an ingest found and did.
 
-    A file without a row counts as retryable: its run ended before its row was written. Then `problem` says why.
+    Of the files that were listed, `considered` met the caller's condition, `chosen` are those to work on, and `left`
+    more are due beyond the caller's limit. `outcomes` says what the chosen ones ended as; it is empty if nothing was to
+    be done. `problem` says why a run ended early.
     """
 
     listed: int = 0
-    worked_on: int = 0
-    states: dict[str, int] = field(default_factory=dict)
+    considered: int = 0
+    chosen: Sequence[Candidate] = ()
+    left: int = 0
+    outcomes: list[FileOutcome] = field(default_factory=list)
     run_ids: list[str] = field(default_factory=list)
     problem: str | None = None
+
+    @property
+    def worked_on(self) -> int:
+        """How many files were worked on."""
+        return len(self.outcomes)
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many of the files ended in which state."""
+        return dict(Counter(outcome.state for outcome in self.outcomes))
 
 
 @dataclass(frozen=True)
@@ -85,27 +102,35 @@ class IngestListener:
     on_progress: Callable[[int, Progress], None] = lambda *_: None
 
 
-def ingest_source(source: Location, settings: Settings, listener: IngestListener | None = None) -> IngestReport:
-    """Bring every new, changed or retryable file under a source into the tables, in runs of this process.
+def ingest_source(
+    source: Location,
+    settings: Settings,
+    listener: IngestListener | None = None,
+    *,
+    choice: Choice | None = None,
+    dry_run: bool = False,
+) -> IngestReport:
+    """Bring the files under a source that need work, and those of `choice`, into the tables, in runs of this process.
 
-    Raises `RunInterruptedError` after Ctrl-C.
+    A `dry_run` only chooses. Raises `RunInterruptedError` after Ctrl-C, and as `choose` does.
     """
     from exr_pipeline.orchestration.resources import Pipeline
 
-    listener = listener or IngestListener()
+    listener, choice = listener or IngestListener(), choice or Choice()
     counter = _Counter(listener.on_progress)
     pipeline = Pipeline(settings, on_progress=counter)
     listed: list[ObjectInfo] = []
     for info in _objects(source, pipeline):
         listed.append(info)
         listener.on_listed(len(listed))
-    known = pipeline.tables.current_versions([info.location for info in listed])
-    candidates = needs_work(listed, known, now=datetime.now(UTC), retry_after=timedelta(0))
-    listener.on_found(len(candidates))
-    report = IngestReport(listed=len(listed), worked_on=len(candidates))
-    if candidates:
-        _conclude(report, _ingest(candidates, pipeline), counter)
-        report.states = _states(pipeline, [candidate.info.location for candidate in candidates])
+    chosen = choose(source, listed, pipeline.tables, choice, settings)
+    report = IngestReport(len(listed), chosen.considered, chosen.candidates, chosen.left)
+    if dry_run:
+        return report
+    listener.on_found(len(report.chosen))
+    if report.chosen:
+        _conclude(report, len(report.chosen), _ingest(report.chosen, pipeline, choice.only), counter)
+        report.outcomes = outcomes(pipeline.tables, [each.info.location for each in report.chosen], settings)
     return report
 
 
@@ -144,11 +169,11 @@ def retry_failed(
         )
         keys = select_partitions(selection, pipeline, instance)
         listener.on_found(len(keys))
-        report = IngestReport(listed=len(keys), worked_on=len(keys))
+        report = IngestReport(listed=len(keys), considered=len(keys))
         if keys:
             config = {"ops": {"ingest_selected_files": {"config": {"partitions": keys}}}}
-            _conclude(report, [_execute(RETRY_JOB, instance, pipeline, config)], counter)
-            report.states = _states(pipeline, locations_of(keys))
+            _conclude(report, len(keys), [_execute(RETRY_JOB, instance, pipeline, config)], counter)
+            report.outcomes = outcomes(pipeline.tables, locations_of(keys), settings)
     return report
 
 
@@ -169,11 +194,11 @@ class _Counter:
         return sum(self._ended.values())
 
 
-def _conclude(report: IngestReport, runs: Sequence[_Ended], counter: _Counter) -> None:
+def _conclude(report: IngestReport, files: int, runs: Sequence[_Ended], counter: _Counter) -> None:
     report.run_ids = [run.run_id for run in runs]
     if any(run.interrupted for run in runs):
-        raise RunInterruptedError(min(counter.ended, report.worked_on))
-    if counter.ended < report.worked_on:
+        raise RunInterruptedError(min(counter.ended, files))
+    if counter.ended < files:
         report.problem = _first_reason(runs)
 
 
@@ -233,14 +258,20 @@ def make_sequences(
     return dict(Counter(states))
 
 
-def _ingest(candidates: Iterable[Candidate], pipeline: Pipeline) -> list[_Ended]:
+def _ingest(candidates: Sequence[Candidate], pipeline: Pipeline, only: Sequence[Product]) -> list[_Ended]:
+    from exr_pipeline.orchestration.asset_specs import assets_of
     from exr_pipeline.orchestration.partitions import FILES
     from exr_pipeline.orchestration.sensor import existing_partitions, run_requests
 
-    ordered = sorted(candidates, key=lambda candidate: candidate.info.location)
+    keys = [candidate.info.location.partition_key for candidate in candidates]
     with open_instance() as instance:
-        known = existing_partitions(instance, [candidate.info.location.partition_key for candidate in ordered])
-        added, requests = run_requests(ordered, known, pipeline.settings)
+        known = existing_partitions(instance, keys)
+        if only:
+            # Runs over ranges make everything.
+            instance.add_dynamic_partitions(FILES, [key for key in keys if key not in known])
+            known = set(keys)
+        assets = [key.path[-1] for key in assets_of(only)]
+        added, requests = run_requests(candidates, known, pipeline.settings, assets=assets)
         instance.add_dynamic_partitions(FILES, added)
         return _until_the_last(
             _execute(str(request.job_name), instance, pipeline, dict(request.run_config), request.tags)
@@ -337,8 +368,3 @@ def _reason(result: dg.ExecuteInProcessResult) -> str:
             # The name of a class of ours is nothing to a user.
             return re.sub(r"^exr_pipeline[\w.]*: ", "", (failure.error.cause or failure.error).message)
     return result.get_run_failure_event().message or "the run failed"
-
-
-def _states(pipeline: Pipeline, locations: Sequence[Location]) -> dict[str, int]:
-    known = pipeline.tables.current_versions(locations)
-    return dict(Counter((known[location].state if location in known else None) or RETRYABLE for location in locations))

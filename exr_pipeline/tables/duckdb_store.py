@@ -228,6 +228,11 @@ class DuckDBStore:
 
     @contextmanager
     def _with_tables(self, *, read_only: bool, locked: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        if read_only and not self._exists():
+            # Whoever only looks leaves nothing behind.
+            with _tables_without_rows(locked=locked) as connection:
+                yield connection
+            return
         if not (self._has_tables and self._exists()):
             self.create_tables()
             self._has_tables = True
@@ -322,6 +327,16 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         # Only what follows a large transaction failed: moving it from the log into the file, as is tried again later.
         if "COMMIT succeeded and is durable" not in str(error):
             raise StateUnknownError(f"the database failed in a commit: {str(error).splitlines()[0]}") from error
+
+
+@contextmanager
+def _tables_without_rows(*, locked: bool) -> Iterator[duckdb.DuckDBPyConnection]:
+    import duckdb
+
+    with duckdb.connect(":memory:", config=LOCKED if locked else {}) as connection:
+        for statement in (*table_statements(), *view_statements()):
+            connection.execute(statement)
+        yield connection
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection, statements: Sequence[str], signature: str) -> None:

@@ -50,7 +50,10 @@ class TableStore(Protocol):
     """
 
     def create_tables(self) -> None:
-        """Make what is missing of the tables and views. Safe to repeat and to race; every method does it by itself."""
+        """Make what is missing of the tables and views. Safe to repeat and to race.
+
+        Every method that writes does it by itself; to those that read, tables that are not there are without rows.
+        """
 
     def write(self, rows: Mapping[TableName, pa.Table], *, now: datetime) -> None:
         """Write the rows of a chunk of files in one transaction: all of them or none.

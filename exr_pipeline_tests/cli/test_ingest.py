@@ -45,7 +45,11 @@ def states(cli: Cli) -> dict[str, int]:
 
 def test_a_local_folder_is_ingested_and_a_bad_file_in_it_is_an_answer(ingested: Ingested) -> None:
     assert ingested.said.status == 0
-    assert ingested.said.out.splitlines() == [COUNTS, "Why files were rejected: exr-pipeline status"]
+    assert ingested.said.out.splitlines() == [
+        COUNTS,
+        f"Pictures: {ingested.folder}/.proxies/",
+        "Why files were rejected: exr-pipeline status",
+    ]
     assert "Traceback" not in ingested.said.err
     assert "5/5" in ingested.said.err, "progress is told"
     stems = ["beauty.1001", "beauty.1002", "beauty.1003", ODD_NAME.removesuffix(".exr")]
@@ -72,12 +76,12 @@ def test_a_second_ingest_has_nothing_to_do_and_a_changed_file_is_ingested_again(
     (folder / "a.1001.exr").write_bytes(small_exr())
     (folder / "b.1001.exr").write_text("not yet an EXR")
     assert cli("ingest", "renders").out.startswith("2 of 2 files: 1 ready, 1 rejected, 0 retryable\n")
-    assert cli("ingest", "renders").out == "Nothing to do: 2 files, all known and unchanged.\n"
+    assert cli("ingest", "renders").out.startswith("Nothing to do: 2 files, all known and unchanged. ")
     (folder / "a.1001.exr").write_bytes(small_exr(2.0))
-    assert cli("ingest", "renders").out == "1 of 2 files: 1 ready, 0 rejected, 0 retryable\n"
+    assert cli("ingest", "renders").out.startswith("1 of 2 files: 1 ready, 0 rejected, 0 retryable\n")
     (folder / "b.1001.exr").write_bytes(small_exr())
     assert cli("retry", "elsewhere/").out == "Nothing to retry.\n"
-    assert cli("retry", "renders").out == "1 of 1 files: 1 ready, 0 rejected, 0 retryable\n"
+    assert cli("retry", "renders").out.startswith("1 of 1 files: 1 ready, 0 rejected, 0 retryable\n")
     assert cli("retry").out == "Nothing to retry.\n"
     assert states(cli) == {"ready": 2}
 
@@ -118,7 +122,7 @@ def test_one_file_can_be_named(cli: Cli, home: Path) -> None:
     folder.mkdir()
     for name in ("a.1001.exr", "a.1002.exr"):
         (folder / name).write_bytes(small_exr())
-    assert cli("ingest", "renders/a.1002.exr").out == "1 of 1 files: 1 ready, 0 rejected, 0 retryable\n"
+    assert cli("ingest", "renders/a.1002.exr").out.startswith("1 of 1 files: 1 ready, 0 rejected, 0 retryable\n")
     assert states(cli) == {"ready": 1}
 
 
