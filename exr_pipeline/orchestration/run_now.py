@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from exr_pipeline.errors import RetryableError
+from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.ingest.choose import Choice, choose
 from exr_pipeline.ingest.doubtful import DOUBTFUL_SQL
 from exr_pipeline.ingest.outcome import FileOutcome, outcomes
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from exr_pipeline.ingest.watch import Candidate
     from exr_pipeline.movies.sequence_movie import MovieProgress
     from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.sequences.model import Sequence as FrameSequence
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.object_info import ObjectInfo
 
@@ -152,7 +153,7 @@ def retry_failed(
     """Try again every known file that is rejected, retryable, not finished or shown as failed, in one run.
 
     If `doubtful`, only files that were rejected for what is no evidence against them, as earlier versions did.
-    Raises `RunInterruptedError` after Ctrl-C.
+    Raises `BadInputError` if no known file is below the prefix, and `RunInterruptedError` after Ctrl-C.
     """
     from exr_pipeline.orchestration.jobs import FAILED_STATES, RETRY_JOB, Selection, select_partitions
     from exr_pipeline.orchestration.partitions import locations_of
@@ -167,7 +168,8 @@ def retry_failed(
             where=DOUBTFUL_SQL if doubtful else "",
             url_prefix=url_prefix,
         )
-        keys = select_partitions(selection, pipeline, instance)
+        # That nothing has failed is good news.
+        keys = select_partitions(selection, pipeline, instance, must_fit={"url_prefix"})
         listener.on_found(len(keys))
         report = IngestReport(listed=len(keys), considered=len(keys))
         if keys:
@@ -215,7 +217,8 @@ def make_sequences(
     """Make the media of every sequence under a source that the tables know and whose media are not up to date.
 
     Runs in this process, without waiting for quiet. Returns how many sequences ended in which state. Raises
-    `RunFailedError` if some did not come so far, `RunInterruptedError` after Ctrl-C.
+    `BadInputError` if the tables know no sequence there, `RunFailedError` if some did not come so far,
+    `RunInterruptedError` after Ctrl-C.
     """
     from exr_pipeline.ingest.sequence_watch import outdated, sequences_in
     from exr_pipeline.orchestration.partitions import SEQUENCES
@@ -224,11 +227,14 @@ def make_sequences(
 
     pipeline = Pipeline(settings, on_movie_progress=on_progress)
     folders = [folder for folder in pipeline.tables.folders_changed_since("") if folder.url.startswith(source.url)]
-    due = [
-        sequence
-        for folder in sorted(folders)
-        for sequence in outdated(pipeline.tables, sequences_in(pipeline.tables, folder, udim=settings.udim_hint))
-    ]
+    due: list[FrameSequence] = []
+    is_known = False
+    for folder in sorted(folders):
+        found = sequences_in(pipeline.tables, folder, udim=settings.udim_hint)
+        is_known = is_known or bool(found)
+        due += outdated(pipeline.tables, found)
+    if not is_known:
+        raise BadInputError(source.url, "no ingested file below it is a frame of a sequence")
     on_found(len(due))
     if not due:
         return {}

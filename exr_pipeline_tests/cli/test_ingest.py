@@ -80,7 +80,7 @@ def test_a_second_ingest_has_nothing_to_do_and_a_changed_file_is_ingested_again(
     (folder / "a.1001.exr").write_bytes(small_exr(2.0))
     assert cli("ingest", "renders").out.startswith("1 of 2 files: 1 ready, 0 rejected, 0 retryable\n")
     (folder / "b.1001.exr").write_bytes(small_exr())
-    assert cli("retry", "elsewhere/").out == "Nothing to retry.\n"
+    assert "elsewhere/: no known file is below it" in cli("retry", "elsewhere/").error
     assert cli("retry", "renders").out.startswith("1 of 1 files: 1 ready, 0 rejected, 0 retryable\n")
     assert cli("retry").out == "Nothing to retry.\n"
     assert states(cli) == {"ready": 2}
@@ -265,6 +265,14 @@ def test_sequences_that_a_failed_run_did_not_come_to_are_no_success(
     assert cli("ingest", "renders").status == 0
     monkeypatch.setenv("EXR_PIPELINE_MOVIE_PRESET", "foo")
     assert cli("sequences", "renders").error.startswith("1 of 1 sequences were not made: ")
+
+
+def test_sequences_of_a_place_that_has_none_are_an_error(in_ingested: Cli, ingested: Ingested) -> None:
+    for place in ("renders/shot_011", f"{ingested.folder.as_uri()}/nosuch/"):
+        said = in_ingested("sequences", place)
+        assert (said.status, said.out) == (1, "")
+        assert place.rpartition("/")[2] in said.error
+    assert "no ingested file below it is a frame of a sequence" in said.error
 
 
 def test_a_wrong_key_is_said_in_one_line_and_not_shown(
