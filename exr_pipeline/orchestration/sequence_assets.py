@@ -20,6 +20,7 @@ from exr_pipeline.orchestration.event_batching import AssetEvent, announce, log_
 from exr_pipeline.orchestration.file_events import picture
 from exr_pipeline.orchestration.partitions import sequences_partitions
 from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
+from exr_pipeline.orchestration.run_tags import tag_outcome, tag_unfinished
 from exr_pipeline.orchestration.sequence_checks import evaluate_sequence_checks
 from exr_pipeline.orchestration.step import Context, again_after_an_outage
 from exr_pipeline.storage.locations import Location
@@ -94,6 +95,7 @@ def sequences_step(
     from exr_pipeline.ingest.sequence_products import SequenceMaker, Wanted
 
     announce(context, assets, partition_keys)
+    tag_unfinished(context.instance, context.run, len(partition_keys))
     wanted = Wanted(movie=SEQUENCE_MP4 in assets, contact_sheet=CONTACT_SHEET in assets, filmstrip=FILMSTRIP in assets)
     failed: list[SequenceProducts] = []
     try:
@@ -113,6 +115,7 @@ def sequences_step(
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:
         raise dg.Failure(f"The tables could not be written or read: {error}", allow_retries=False) from error
+    tag_outcome(context.instance, context.run, [products.state for products in failed], len(partition_keys))
     if failed:
         first = "; ".join(f"{products.url}: {products.reason}" for products in failed[:3])
         raise dg.Failure(

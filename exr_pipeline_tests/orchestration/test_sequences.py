@@ -149,6 +149,8 @@ def test_a_sequence_that_cannot_be_made_fails_alone_with_its_reason(shots: Shots
     (run,) = shots.obey(result)
 
     assert not run.success
+    tags = shots.instance.get_run_by_id(run.run_id).tags
+    assert (tags["ready"], tags["rejected"], tags["retryable"]) == ("1", "1", "0")
     good, bad = sorted(key for request in result.dynamic_partitions_requests for key in request.partition_keys)
     assert shots.sequence_statuses("sequence_mp4") == {"failed": {bad}, "materialized": {good}}
     assert shots.sequence_statuses("filmstrip") == {"failed": set(), "materialized": {good, bad}}
