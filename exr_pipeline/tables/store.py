@@ -139,3 +139,11 @@ def open_table_store(settings: Settings) -> TableStore:
     from exr_pipeline.tables.vast_store import VastStore
 
     return VastStore(VastConnection.from_settings(settings))
+
+
+def missing_tables(settings: Settings) -> str | None:
+    """Which database is not there yet, in a sentence for whoever reads the tables; None if it may be there."""
+    path = settings.database_path.absolute()
+    if settings.vast_db_bucket is not None or path.exists():
+        return None
+    return f"there is no database {path}: nothing was ingested with these settings (EXR_PIPELINE_STATE_DIR)"

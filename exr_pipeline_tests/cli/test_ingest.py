@@ -53,6 +53,7 @@ def test_a_local_folder_is_ingested_and_a_bad_file_in_it_is_an_answer(ingested: 
     assert "Traceback" not in ingested.said.err
     assert "5/5" in ingested.said.err, "progress is told"
     stems = ["beauty.1001", "beauty.1002", "beauty.1003", ODD_NAME.removesuffix(".exr")]
+    assert {path.name for path in ingested.home.iterdir()} == {"dagster.yaml", "renders", ".state"}
     assert media(ingested.folder) == {f"{stem}_{kind}" for stem in stems for kind in ("thumb.jpg", "proxy.mp4")}
 
 
