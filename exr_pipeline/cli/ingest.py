@@ -21,6 +21,7 @@ from exr_pipeline.errors import BadInputError
 from exr_pipeline.ingest.choose import PRODUCTS
 from exr_pipeline.storage.locations import is_source
 from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
+from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,7 +105,7 @@ def ingest(
 
 def _list(report: IngestReport) -> None:
     for candidate in report.chosen:
-        detail = f" ({escape(candidate.detail)})" if candidate.detail else ""
+        detail = f" ({escape(visible_line(candidate.detail))})" if candidate.detail else ""
         line = f"{candidate.need:8} {escape(candidate.info.location.url)}{detail}"
         stdout.print(line, highlight=False, soft_wrap=True)
     counts = Counter(candidate.need for candidate in report.chosen)
