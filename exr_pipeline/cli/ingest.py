@@ -6,9 +6,11 @@ Belongs here: arguments, the progress bar, the summary. Not here: runs (`orchest
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -249,8 +251,10 @@ def summarise(report: IngestReport) -> None:
     pictures = [picture for each in report.outcomes for picture in (each.thumbnail, each.proxy) if picture is not None]
     folders = sorted({picture.folder for picture in pictures})
     if folders:
-        more = f" and {len(folders) - 1} more folders" if len(folders) > 1 else ""
-        stdout.print(f"Pictures: {escape(readable(folders[0]))}{more}", highlight=False, soft_wrap=True)
+        # All of one source lie in one bucket.
+        common = replace(folders[0], key=os.path.commonpath([folder.key for folder in folders])).as_folder()
+        several = f"in {len(folders)} folders below " if len(folders) > 1 else ""
+        stdout.print(f"Pictures: {several}{escape(readable(common))}", highlight=False, soft_wrap=True)
     if counts[REJECTED]:
         stdout.print("Why files were rejected: exr-pipeline status")
     if counts[RETRYABLE] and not report.problem:

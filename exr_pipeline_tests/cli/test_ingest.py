@@ -140,7 +140,10 @@ def test_a_prefix_in_s3_is_ingested_beside_itself_and_no_secret_is_left_anywhere
         run_process("status", cwd=home, env=environment),
     ]
     assert [one.status for one in said] == [0, 0]
-    assert said[0].out.startswith("3 of 3 files: 2 ready, 1 rejected, 0 retryable\n")
+    assert said[0].out.splitlines()[:2] == [
+        "3 of 3 files: 2 ready, 1 rejected, 0 retryable",
+        f"Pictures: in 2 folders below {bucket.child('show/').url}",
+    ]
     made = {info.location.key for info in storage.iter_objects(bucket) if "/.proxies/" in info.location.key}
     stem = ODD_NAME.removesuffix(".exr")
     assert made == {
