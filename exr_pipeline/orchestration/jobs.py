@@ -145,8 +145,10 @@ def ingest_selected_files(context: dg.OpExecutionContext, config: Selection) -> 
     chosen = announced_partitions(context.instance, context.run.run_id)
     selection = Selection(partitions=sorted(chosen), assets=config.assets) if chosen else config
     with stated_failure():
+        must_fit: list[Criterion] = ["url_prefix", "where"]
         # That nothing has failed is good news.
-        must_fit: set[Criterion] = {"url_prefix", "where"} | (set() if context.job_name == RETRY_JOB else {"all"})
+        if context.job_name != RETRY_JOB:
+            must_fit.append("all")
         keys = select_partitions(selection, pipeline, context.instance, must_fit=must_fit)
     assets = [key for key in FILE_ASSETS if key.path[-1] in config.assets]
     context.log.info(f"{len(keys)} files selected")

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.tables.conform import cast_columns
-from exr_pipeline.tables.queries import LOCKED, USE_UTC, one_select, run_select, table_statements, view_statements
+from exr_pipeline.tables.queries import (
+    LOCKED,
+    USE_UTC,
+    in_memory,
+    one_select,
+    run_select,
+    table_statements,
+    view_statements,
+)
 from exr_pipeline.tables.schema import TableName, arrow_schema
 from exr_pipeline.tables.upsert import (
     CHILD_TABLES,
@@ -230,7 +238,7 @@ class DuckDBStore:
     def _with_tables(self, *, read_only: bool, locked: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
         if read_only and not self._exists():
             # Whoever only looks leaves nothing behind.
-            with _tables_without_rows(locked=locked) as connection:
+            with in_memory() as connection:
                 yield connection
             return
         if not (self._has_tables and self._exists()):
@@ -327,16 +335,6 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         # Only what follows a large transaction failed: moving it from the log into the file, as is tried again later.
         if "COMMIT succeeded and is durable" not in str(error):
             raise StateUnknownError(f"the database failed in a commit: {str(error).splitlines()[0]}") from error
-
-
-@contextmanager
-def _tables_without_rows(*, locked: bool) -> Iterator[duckdb.DuckDBPyConnection]:
-    import duckdb
-
-    with duckdb.connect(":memory:", config=LOCKED if locked else {}) as connection:
-        for statement in (*table_statements(), *view_statements()):
-            connection.execute(statement)
-        yield connection
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection, statements: Sequence[str], signature: str) -> None:

@@ -118,7 +118,7 @@ def test_before_any_ingest_status_says_what_to_do_and_sql_finds_nothing(cli: Cli
         *(("status",), ("status", "renders"), ("status", "--json"), ("sql", "FROM latest_files")),
         *(("similar", "renders/a.exr"), ("inspect", "renders/a.exr"), ("probe", "renders/a.exr")),
         *(("ingest", "renders", "--dry-run"), ("ingest", "renders", "--again", "--outdated", "--dry-run", "--json")),
-        *(("reconcile", "renders"), ("archive", "renders", "--dry-run"), ("sequences", "renders")),
+        *(("settings",), ("reconcile", "renders"), ("archive", "renders", "--dry-run"), ("sequences", "renders")),
     ],
     ids=" ".join,
 )
