@@ -31,6 +31,7 @@ from exr_pipeline.orchestration.partitions import (
 )
 from exr_pipeline.orchestration.progress import OnProgress, logged
 from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.run_console import tidy_console
 from exr_pipeline.orchestration.sensor import UNFINISHED, Busy, RunsNow, shows
 from exr_pipeline.orchestration.sequence_sensor import sequences_under_way
 from exr_pipeline.settings import Settings
@@ -233,6 +234,7 @@ class Archive(Files):
 def archive_files(context: dg.OpExecutionContext, config: Archive) -> None:
     """Archive, and report it."""
     pipeline: Pipeline = context.resources.pipeline
+    tidy_console(context, pipeline.settings)
     with stated_failure():
         require_criterion(config.url_prefix, config.show, config.older_than_days is not None)
         scope = scope_of(config.url_prefix, config.show, pipeline)
@@ -254,6 +256,7 @@ def archive_files(context: dg.OpExecutionContext, config: Archive) -> None:
 def unarchive_files(context: dg.OpExecutionContext, config: Files) -> None:
     """Un-archive, and report it."""
     pipeline: Pipeline = context.resources.pipeline
+    tidy_console(context, pipeline.settings)
     with stated_failure():
         require_criterion(config.url_prefix, config.show)
         scope = scope_of(config.url_prefix, config.show, pipeline)

@@ -45,12 +45,15 @@ def file_events(batch: Iterable[FileProducts], assets: Collection[dg.AssetKey]) 
         uri = dg.MetadataValue.url(products.location.url)
         etag = (products.source.etag if products.source else None) or ""
         if products.source is not None and products.source.mtime != NEVER_SEEN:
+            reason = {} if products.reason is None else {"reason": products.reason}
             yield materialization(
                 SOURCE_FILE,
                 partition=partition,
-                metadata={"uri": uri, **_source(products.source), "state": products.state},
+                metadata={"state": products.state, **reason, "uri": uri, **_source(products.source)},
                 tags={DATA_VERSION_TAG: etag},
             )
+        elif products.reason is not None:
+            yield _failure(SOURCE_FILE, products)
         for asset in assets:
             metadata = _METADATA[asset](products)
             if metadata is not None:
@@ -61,12 +64,20 @@ def file_events(batch: Iterable[FileProducts], assets: Collection[dg.AssetKey]) 
                     tags={DATA_VERSION_TAG: f"{etag}-{__version__}"},
                 )
             else:
-                yield dg.AssetObservation(
-                    asset,
-                    partition=partition,
-                    description=f"{products.state}: {products.reason}",
-                    metadata={"state": products.state, "reason": products.reason or "", "source": uri},
-                )
+                yield _failure(asset, products)
+
+
+def _failure(asset: dg.AssetKey, products: FileProducts) -> dg.AssetObservation:
+    return dg.AssetObservation(
+        asset,
+        partition=products.location.partition_key,
+        description=f"{products.state}: {products.reason}",
+        metadata={
+            "state": products.state,
+            "reason": products.reason or "",
+            "source": dg.MetadataValue.url(products.location.url),
+        },
+    )
 
 
 def _source(source: SourceFile) -> Metadata:

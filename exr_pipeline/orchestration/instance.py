@@ -122,9 +122,8 @@ def _summary() -> str:
         return f"{dagster_home()}: {type(instance.event_log_storage).__name__}, {instance.get_runs_count()} runs"
 
 
-def dev_command(host: str, port: int) -> list[str]:
-    """Arguments of Python that serve the page with daemon and sensor, by the workspace.yaml here if there is one."""
-    quiet = ["-W", "ignore:Function `dev_command` is superseded"]  # its successor comes with a development tool
-    here = Path("workspace.yaml").exists()
-    code = ["--workspace", "workspace.yaml"] if here else ["--module-name", "exr_pipeline.definitions"]
-    return [*quiet, "-m", "dagster", "dev", *code, "--host", host, "--port", str(port)]
+def page_command(host: str, port: int, *, daemon: bool, verbose: bool) -> list[str]:
+    """Arguments of Python that serve the page, by the workspace.yaml here if there is one."""
+    workspace = ["--workspace", "workspace.yaml"] if Path("workspace.yaml").exists() else []
+    switches = [*([] if daemon else ["--no-daemon"]), *(["--verbose"] if verbose else [])]
+    return ["-m", "exr_pipeline.orchestration.page", "--host", host, "--port", str(port), *workspace, *switches]

@@ -17,6 +17,7 @@ from exr_pipeline.orchestration.event_batching import announced_partitions
 from exr_pipeline.orchestration.failures import stated_failure
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
 from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.run_console import tidy_console
 from exr_pipeline.orchestration.step import ingest_step
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.selection import files_where
@@ -141,6 +142,7 @@ def _partitions_where(condition: str, pipeline: Pipeline) -> set[str]:
 def ingest_selected_files(context: dg.OpExecutionContext, config: Selection) -> None:
     """The selection's files, in chunks."""
     pipeline: Pipeline = context.resources.pipeline
+    tidy_console(context, pipeline.settings)
     # An earlier attempt of this run has chosen them: what they were chosen for may have changed by its work.
     chosen = announced_partitions(context.instance, context.run.run_id)
     selection = Selection(partitions=sorted(chosen), assets=config.assets) if chosen else config

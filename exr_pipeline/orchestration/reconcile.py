@@ -17,6 +17,7 @@ from exr_pipeline.orchestration.instance import open_instance
 from exr_pipeline.orchestration.partitions import FILES, SEQUENCES, remove_partitions
 from exr_pipeline.orchestration.progress import OnProgress, logged
 from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.run_console import tidy_console
 from exr_pipeline.orchestration.sensor import Busy, RunsNow
 from exr_pipeline.orchestration.sequence_sensor import sequences_under_way
 from exr_pipeline.settings import Settings
@@ -163,9 +164,11 @@ class Reconcile(dg.Config):
 )
 def reconcile_sources(context: dg.OpExecutionContext, config: Reconcile) -> None:
     """Reconcile, and report it; fails if a source could not be compared."""
+    pipeline: Pipeline = context.resources.pipeline
+    tidy_console(context, pipeline.settings)
     reports = _reconcile_all(
         lambda: context.instance,
-        context.resources.pipeline,
+        pipeline,
         config.sources,
         dry_run=config.dry_run,
         force=config.force,

@@ -20,6 +20,7 @@ from exr_pipeline.orchestration.event_batching import AssetEvent, announce, log_
 from exr_pipeline.orchestration.file_events import picture
 from exr_pipeline.orchestration.partitions import sequences_partitions
 from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
+from exr_pipeline.orchestration.run_console import tidy_console
 from exr_pipeline.orchestration.run_tags import tag_outcome, tag_unfinished
 from exr_pipeline.orchestration.sequence_checks import evaluate_sequence_checks
 from exr_pipeline.orchestration.step import Context, again_after_an_outage
@@ -94,6 +95,7 @@ def sequences_step(
     """
     from exr_pipeline.ingest.sequence_products import SequenceMaker, Wanted
 
+    tidy_console(context, pipeline.settings)
     announce(context, assets, partition_keys)
     tag_unfinished(context.instance, context.run, len(partition_keys))
     wanted = Wanted(movie=SEQUENCE_MP4 in assets, contact_sheet=CONTACT_SHEET in assets, filmstrip=FILMSTRIP in assets)

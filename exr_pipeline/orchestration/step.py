@@ -28,6 +28,7 @@ from exr_pipeline.orchestration.other_runs import events_of_finished, finished_b
 from exr_pipeline.orchestration.partitions import locations_of
 from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.run_console import tidy_console
 from exr_pipeline.orchestration.run_tags import tag_outcome, tag_unfinished
 from exr_pipeline.tables.schema import REJECTED, RETRYABLE
 from exr_pipeline.untrusted_text import visible_line
@@ -86,6 +87,7 @@ def ingest_step(
     from exr_pipeline.ingest.media_files import needs_workers
     from exr_pipeline.pictures import PicturePool, PictureSettings
 
+    tidy_console(context, pipeline.settings)
     announce(context, assets, partition_keys)
     tag_unfinished(context.instance, context.run, len(partition_keys))
     left = _without_finished(context, partition_keys, assets)

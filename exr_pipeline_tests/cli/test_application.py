@@ -11,7 +11,7 @@ import typer
 from exr_pipeline import __version__
 from exr_pipeline.cli import app
 from exr_pipeline.cli.commands import GROUPS
-from exr_pipeline.orchestration.instance import dev_command
+from exr_pipeline.orchestration.instance import page_command
 from exr_pipeline_tests.cli.conftest import Cli, bare_environment, run_process, small_exr
 
 COMMANDS = sorted(typer.main.get_group(app).commands)
@@ -134,6 +134,6 @@ def test_the_page_is_not_served_on_a_port_that_is_taken(cli: Cli) -> None:
 
 
 def test_the_page_is_of_this_project_where_no_workspace_is_described(home: Path) -> None:
-    assert "exr_pipeline.definitions" in dev_command("127.0.0.1", 3000)
+    assert "--workspace" not in page_command("127.0.0.1", 3000, daemon=True, verbose=False)
     (home / "workspace.yaml").write_text("load_from: []")
-    assert "workspace.yaml" in dev_command("127.0.0.1", 3000)
+    assert "workspace.yaml" in page_command("127.0.0.1", 3000, daemon=True, verbose=False)
