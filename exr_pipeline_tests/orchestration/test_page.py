@@ -254,6 +254,33 @@ def test_the_reason_of_a_rejected_file_is_three_clicks_away_and_on_the_page_of_e
         view.locator("#exr-pipeline-reason").wait_for(state="hidden", timeout=600_000)
 
 
+def test_the_browser_plays_a_movie_that_the_page_links_to(page: Page) -> None:
+    (key,) = page.put({"play/film.0001.exr": render(size=(320, 180))})
+    wait_for(lambda: key in page.statuses("proxy_mp4")["materialized"], 600, "the movie")
+    with browser_page() as view:
+        view.goto(f"{page.url}/assets/proxy_mp4?view=partitions&partition={key}", wait_until="domcontentloaded")
+        with view.expect_popup(timeout=300_000) as opened:
+            view.get_by_role("link", name=f"/media/proxy_mp4/{key}").click(timeout=300_000)
+        movie = opened.value.locator("video")
+        movie.wait_for(timeout=300_000)
+        width, duration = movie.evaluate(
+            """async video => {
+                 video.muted = true;
+                 await video.play();
+                 return [video.videoWidth, video.duration];
+               }"""
+        )
+        assert (width, duration) == (320, pytest.approx(1.0, abs=0.05))
+        sought = movie.evaluate(
+            """video => new Promise(done => {
+                 video.pause();
+                 video.onseeked = () => done(video.currentTime);
+                 video.currentTime = 0.5;
+               })"""
+        )
+        assert sought == pytest.approx(0.5, abs=0.05)
+
+
 def test_the_browser_shows_the_graph_and_a_partition_with_its_picture(page: Page) -> None:
     (key,) = page.put({"look/at me, #1 été.0001.exr": render(4.0, size=(320, 180))})
     wait_for(lambda: key in page.statuses("thumbnail")["materialized"], 600, "the file to look at")
@@ -263,6 +290,9 @@ def test_the_browser_shows_the_graph_and_a_partition_with_its_picture(page: Page
         picture.wait_for(timeout=300_000)
         width, height = picture.evaluate("image => [image.naturalWidth, image.naturalHeight]")
         assert (width, height) == (128, 72)
+        picture = view.locator(f"img[src='/media/thumbnail/{key}']")
+        picture.wait_for(timeout=300_000)
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
         assert view.get_by_text("sRGB - Display / ACES 1.0 - SDR Video").first.is_visible()
         view.goto(f"{page.url}/asset-groups", wait_until="domcontentloaded")
         for group in ("sources", "metadata", "pictures"):

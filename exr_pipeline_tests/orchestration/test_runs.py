@@ -100,8 +100,11 @@ def test_a_run_without_bad_files_succeeds_and_shows_what_people_look_at(workshop
     keys = workshop.put({"shot/a.0001.exr": render(size=(640, 360))})
     assert workshop.run_range(keys).success
     metadata = {asset: workshop.materializations(asset)[keys[0]][-1].metadata for asset in [*ASSETS, "source_file"]}
-    assert metadata["thumbnail"]["picture"].value.startswith("![](data:image/webp;base64,")
-    assert len(metadata["thumbnail"]["picture"].value) < 1000, "longer ones are not shown in line"
+    assert metadata["thumbnail"]["icon"].value.startswith("![](data:image/webp;base64,")
+    assert f"](/media/thumbnail/{keys[0]})" in metadata["thumbnail"]["picture"].value
+    for name in ("icon", "picture"):
+        assert len(metadata["thumbnail"][name].value) < 1000, "longer ones are not shown in line"
+    assert metadata["proxy_mp4"]["movie"].value == f"/media/proxy_mp4/{keys[0]}"
     assert metadata["thumbnail"]["resolution"].value == "256x144"
     assert metadata["proxy_mp4"]["resolution"].value == "640x360"
     assert metadata["proxy_mp4"]["duration"].value == pytest.approx(1.0)

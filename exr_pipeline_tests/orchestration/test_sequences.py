@@ -124,7 +124,8 @@ def test_a_settled_sequence_becomes_a_movie_a_sheet_and_a_strip_and_again_when_a
     strip = shots.pipeline.storage.read(shots.bucket.child("shot/.proxies/a.@@@@_filmstrip.jpg"))[1]
     assert simplejpeg.decode_jpeg(strip).shape == (36, 4 * 64, 3)
     (event,) = shots.materializations("contact_sheet")[key]
-    assert "data:image/jpeg" in str(event.metadata["picture"].value)
+    assert "data:image/jpeg" in str(event.metadata["preview"].value)
+    assert f"](/media/contact_sheet/{key})" in str(event.metadata["picture"].value)
 
     cursor = first.cursor
     again = shots.tick(cursor)

@@ -70,11 +70,6 @@ _PRODUCTS: Final = {
 }
 
 
-def media_link(asset: str, partition: str, part: str = "") -> str:
-    """The path under which the page serves what an asset is of a partition."""
-    return f"/media/{asset}/{partition}" + (f"/{part}" if part else "")
-
-
 class Media:
     """An ASGI application that serves what was made of files and sequences."""
 
