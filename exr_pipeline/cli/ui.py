@@ -15,12 +15,13 @@ import sys
 import time
 from contextlib import nullcontext
 from http.client import HTTPConnection, HTTPException
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.markup import escape
 
-from exr_pipeline.cli.console import load_settings, stdout
+from exr_pipeline.cli.console import load_settings, stdout, warn
 from exr_pipeline.cli.demo import SHOW, embedded_store
 from exr_pipeline.errors import MisconfiguredError
 
@@ -52,6 +53,11 @@ def ui(
     Watches EXR_PIPELINE_SOURCES; without it, the demonstration's embedded store.
     """
     settings = load_settings()
+    if not _is_loopback(host):
+        warn(
+            f"whoever reaches {host}:{port} can see all pictures, and launch and delete runs: the page asks for no "
+            "password. Leave --host out and put a proxy that does in front: docs/operations.md, A login"
+        )
     _check_free(host, port)
     if not verbose:
         os.environ.setdefault("EXR_PIPELINE_CONSOLE_LEVEL", "WARNING")
@@ -79,6 +85,14 @@ def _watched(sources: Sequence[str], server: EmbeddedS3 | None) -> str:
         f"Watching {SHOW.url} on {server.endpoint}. Drop a file there:\n"
         f"  curl --aws-sigv4 aws:amz:us-east-1:s3 {credentials} -T FILE.exr {server.endpoint}/renders/show/"
     )
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
 
 
 def _in_url(host: str) -> str:
