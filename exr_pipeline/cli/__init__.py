@@ -12,6 +12,7 @@ from exr_pipeline import __version__
 from exr_pipeline.cli.commands import CommandGroup
 from exr_pipeline.cli.console import INTERRUPTED, fail
 from exr_pipeline.errors import ExrPipelineError
+from exr_pipeline.storage.private_files import new_files_private
 
 app = typer.Typer(
     name="exr-pipeline",
@@ -42,7 +43,8 @@ def _root(
 def main() -> None:
     """Run the command line; the exit status is 0 only on success, and an error is one line on stderr."""
     try:
-        status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        with new_files_private():
+            status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
     except (ExrPipelineError, OSError) as error:
         fail(str(error))
     except typer.TyperException as error:

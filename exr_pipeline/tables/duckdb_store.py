@@ -18,6 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
+from exr_pipeline.storage.private_files import make_private_folder
 from exr_pipeline.tables.conform import cast_columns
 from exr_pipeline.tables.queries import (
     LOCKED,
@@ -212,7 +213,7 @@ class DuckDBStore:
         import duckdb
 
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self._path.parent)
         except OSError as error:
             if typed := self._of_disk(error):
                 raise typed from error

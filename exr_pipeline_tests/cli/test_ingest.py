@@ -43,6 +43,16 @@ def states(cli: Cli) -> dict[str, int]:
     return answer
 
 
+def test_state_is_for_its_user_alone_and_media_are_as_open_as_their_folder(ingested: Ingested) -> None:
+    state = [ingested.home / ".state", *(ingested.home / ".state").rglob("*")]
+    assert len(state) > 5
+    assert [path for path in state if path.stat().st_mode & 0o077] == []
+    media = ingested.folder / ".proxies"
+    opened = ingested.folder.stat().st_mode & 0o777
+    assert {path.stat().st_mode & 0o777 for path in media.iterdir()} == {opened & 0o664}
+    assert media.stat().st_mode & 0o777 == opened & 0o775
+
+
 def test_a_local_folder_is_ingested_and_a_bad_file_in_it_is_an_answer(ingested: Ingested) -> None:
     assert ingested.said.status == 0
     assert ingested.said.out.splitlines() == [

@@ -166,6 +166,14 @@ def test_what_the_command_has_to_say_comes_last_and_stays_in_sight(page: Page) -
     ]
 
 
+def test_what_the_page_and_its_runs_keep_is_for_their_user_alone(page: Page) -> None:
+    (key,) = page.put({"shot/private.0001.exr": render()})
+    wait_for(lambda: key in page.statuses("proxy_outputs")["materialized"], 600, "a run")
+    kept = [path for path in (page.log.parent / ".state").rglob("*") if not path.is_symlink()]
+    assert len(kept) > 10
+    assert [path for path in kept if path.exists() and path.stat().st_mode & 0o077] == []
+
+
 def test_a_dropped_file_becomes_a_materialized_partition_without_a_click(page: Page) -> None:
     (key,) = page.put({"shot/dropped.0001.exr": render(size=(320, 180))})
     wait_for(lambda: key in page.statuses("proxy_outputs")["materialized"], 600, "the dropped file")
