@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.settings import Settings
+from exr_pipeline.storage.private_files import make_private_folder
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -68,7 +69,7 @@ def _default_home() -> Path:
     path, temporary = home / "dagster.yaml", home / f".dagster.yaml.{os.getpid()}"
     try:
         if not path.exists() or path.read_text("utf-8") != text:
-            home.mkdir(parents=True, exist_ok=True)
+            make_private_folder(home)
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)
     except OSError as error:
