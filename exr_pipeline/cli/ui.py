@@ -15,7 +15,6 @@ import sys
 import time
 from contextlib import nullcontext
 from http.client import HTTPConnection, HTTPException
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -52,8 +51,10 @@ def ui(
 
     Watches EXR_PIPELINE_SOURCES; without it, the demonstration's embedded store.
     """
+    from exr_pipeline.orchestration.page.guard import is_loopback
+
     settings = load_settings()
-    if not _is_loopback(host):
+    if not is_loopback(host):
         warn(
             f"whoever reaches {host}:{port} can see all pictures, and launch and delete runs: the page asks for no "
             "password. Leave --host out and put a proxy that does in front: docs/operations.md, A login"
@@ -85,14 +86,6 @@ def _watched(sources: Sequence[str], server: EmbeddedS3 | None) -> str:
         f"Watching {SHOW.url} on {server.endpoint}. Drop a file there:\n"
         f"  curl --aws-sigv4 aws:amz:us-east-1:s3 {credentials} -T FILE.exr {server.endpoint}/renders/show/"
     )
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
 
 
 def _in_url(host: str) -> str:
