@@ -21,11 +21,12 @@ from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.orchestration.command_runs import LooksAfterCommandRuns
 
 _RUNNING = CheckRunHealthResult(WorkerStatus.RUNNING)
 
 
-class HealthCheckedCeleryRunLauncher(CeleryRunLauncher):
+class TaskRunLauncher(CeleryRunLauncher):
     """Dagster's launcher over Celery, plus workers that are asked whether they still have the run.
 
     Celery leaves the task of a worker that was killed as STARTED for ever, and Dagster's launcher believes it. A run is
@@ -86,9 +87,17 @@ class HealthCheckedCeleryRunLauncher(CeleryRunLauncher):
         task_signature.set(task_id=task_id)
         super()._launch_celery_task_run(run, task_signature, routing_key)
 
+    def terminate(self, run_id: str) -> bool:
+        """End the task of a run; a run that is no task can't be ended from here."""
+        run = self._instance.get_run_by_id(run_id)
+        return run is not None and DAGSTER_CELERY_TASK_ID_TAG in run.tags and super().terminate(run_id)
+
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """FAILED once the task failed, its worker does not have it any more, or nobody has answered for it long."""
-        task_id = run.tags[DAGSTER_CELERY_TASK_ID_TAG]
+        task_id = run.tags.get(DAGSTER_CELERY_TASK_ID_TAG)
+        if task_id is None:
+            # Somebody else has started it, and nothing tells where.
+            return _RUNNING
         before = self.celery.AsyncResult(task_id)
         state, worker = before.state, _worker_of(before.result)
         if state in {"SUCCESS", "FAILURE", "REVOKED"}:
@@ -111,6 +120,10 @@ class HealthCheckedCeleryRunLauncher(CeleryRunLauncher):
         return CheckRunHealthResult(
             WorkerStatus.FAILED, f"worker {worker or 'unknown'} has been silent for {silent:.0f} s"
         )
+
+
+class HealthCheckedCeleryRunLauncher(LooksAfterCommandRuns, TaskRunLauncher):
+    """The launcher of deploy/celery: for the tasks that it sends, and runs of commands."""
 
 
 def _worker_of(result: Any) -> str | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import signal
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -115,8 +116,12 @@ def ingest_source(
 
     A `dry_run` only chooses. Raises `RunInterruptedError` after Ctrl-C, and as `choose` does.
     """
+    from exr_pipeline.orchestration.command_runs import fail_dead_runs
     from exr_pipeline.orchestration.resources import Pipeline
 
+    if not dry_run:
+        with open_instance() as instance:
+            fail_dead_runs(instance)
     listener, choice = listener or IngestListener(), choice or Choice()
     counter = _Counter(listener.on_progress)
     pipeline = Pipeline(settings, on_progress=counter)
@@ -155,6 +160,7 @@ def retry_failed(
     If `doubtful`, only files that were rejected for what is no evidence against them, as earlier versions did.
     Raises `BadInputError` if no known file is below the prefix, and `RunInterruptedError` after Ctrl-C.
     """
+    from exr_pipeline.orchestration.command_runs import fail_dead_runs
     from exr_pipeline.orchestration.jobs import FAILED_STATES, RETRY_JOB, Selection, select_partitions
     from exr_pipeline.orchestration.partitions import locations_of
     from exr_pipeline.orchestration.resources import Pipeline
@@ -163,6 +169,8 @@ def retry_failed(
     counter = _Counter(listener.on_progress)
     pipeline = Pipeline(settings, on_progress=counter)
     with open_instance() as instance:
+        # Else their files would be passed over as in progress.
+        fail_dead_runs(instance)
         selection = Selection(
             states=[REJECTED] if doubtful else FAILED_STATES,
             where=DOUBTFUL_SQL if doubtful else "",
@@ -221,6 +229,7 @@ def make_sequences(
     `RunInterruptedError` after Ctrl-C.
     """
     from exr_pipeline.ingest.sequence_watch import outdated, sequences_in
+    from exr_pipeline.orchestration.command_runs import fail_dead_runs
     from exr_pipeline.orchestration.partitions import SEQUENCES
     from exr_pipeline.orchestration.resources import Pipeline
     from exr_pipeline.orchestration.sequence_sensor import requests
@@ -241,6 +250,7 @@ def make_sequences(
     keys = [sequence.key for sequence in due]
     started = datetime.now(UTC)
     with open_instance() as instance:
+        fail_dead_runs(instance)
         known = set(instance.get_dynamic_partitions(SEQUENCES))
         new = [key for key in keys if key not in known]
         if new:
@@ -303,14 +313,17 @@ def _execute(
     partition_key: str | None = None,
 ) -> _Ended:
     from exr_pipeline.orchestration.build import build_defs
+    from exr_pipeline.orchestration.command_runs import CommandProcess
 
     defs = build_defs(settings=pipeline.settings, resource_overrides={"pipeline": pipeline})
+    run_id = str(uuid.uuid4())
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     with _log_capture_unaware_of_interrupts(instance):
         result = defs.resolve_job_def(job_name).execute_in_process(
             run_config={**run_config, **quiet},
             instance=instance,
-            tags=tags,
+            run_id=run_id,
+            tags={**(tags or {}), **CommandProcess.own().to_tags(run_id)},
             partition_key=partition_key,
             raise_on_error=False,
         )

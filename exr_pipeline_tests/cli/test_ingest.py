@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exr_pipeline.orchestration.partitions import files_partitions
 from exr_pipeline_tests.cli.conftest import (
     ODD_NAME,
     Cli,
@@ -257,6 +258,44 @@ def test_an_interrupted_command_says_how_far_it_came_and_goes_on_when_repeated(
     assert again.status == 0
     assert " ready, 0 rejected, 0 retryable" in again.out
     assert json.loads(cli("status", "--json").out)["states"] == {"ready": 30}
+
+
+def test_what_a_killed_ingest_left_is_failed_first_and_then_tried_again_by_retry(cli: Cli, home: Path) -> None:
+    import dagster as dg
+
+    folder = home / "renders"
+    folder.mkdir()
+    for frame in range(1, 31):
+        (folder / f"a.{frame:04}.exr").write_bytes(small_exr())
+    program = str(Path(sys.executable).with_name("exr-pipeline"))
+    with subprocess.Popen(
+        [program, "ingest", "renders"],
+        cwd=home,
+        env=bare_environment(EXR_PIPELINE_WORKERS="1"),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as running:
+        while not media(folder) and running.poll() is None:
+            time.sleep(0.02)
+        os.killpg(running.pid, signal.SIGKILL)
+    with dg.DagsterInstance.get() as instance:
+        (run,) = instance.get_runs()
+        assert run.status == dg.DagsterRunStatus.STARTED
+
+    again = cli("retry")
+
+    assert again.status == 0
+    assert " 0 rejected, 0 retryable" in again.out
+    assert states(cli) == {"ready": 30}
+    with dg.DagsterInstance.get() as instance:
+        assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS}
+        keys = instance.get_dynamic_partitions("files")
+        assert len(keys) == 30
+        for asset in ("thumbnail", "exr_header"):
+            statuses = instance.get_status_by_partition(dg.AssetKey(asset), keys, files_partitions)
+            assert {str(status) for status in (statuses or {}).values()} == {"AssetPartitionStatus.MATERIALIZED"}
+    assert cli("retry").out == "Nothing to retry.\n"
 
 
 def test_sequences_that_a_failed_run_did_not_come_to_are_no_success(

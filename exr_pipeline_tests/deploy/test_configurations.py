@@ -23,8 +23,8 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 ENGINES = ("celery", "ecs", "kubernetes")
 LAUNCHERS = {
     "celery": "HealthCheckedCeleryRunLauncher",
-    "ecs": "EcsRunLauncher",
-    "kubernetes": "K8sRunLauncher",
+    "ecs": "CommandAwareEcsRunLauncher",
+    "kubernetes": "CommandAwareK8sRunLauncher",
 }
 
 
