@@ -16,7 +16,6 @@ from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, stdout, table, tell, warn
 from exr_pipeline.cli.picture_options import (
-    JPEG_NAMES,
     Display,
     Exact,
     Layer,
@@ -26,10 +25,12 @@ from exr_pipeline.cli.picture_options import (
     View,
     check_name,
     picture_settings,
+    still_format,
 )
 from exr_pipeline.cli.places import existing, place
 from exr_pipeline.cli.probe import media_proxy, media_thumbnail, moves_or_sounds
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
+from exr_pipeline.storage.locations import source_kind
 from exr_pipeline.storage.spool import spool_folder
 
 if TYPE_CHECKING:
@@ -142,15 +143,18 @@ def thumbnail(
     layer: Layer = "",
     exact: Exact = None,
 ) -> None:
-    """Render the thumbnail of a file: a JPEG within 256x256, through the display's view.
+    """Render the thumbnail of a file: a still within 256x256, through the display's view.
+
+    It is a JPEG, PNG or WebP, as the extension of OUT says.
 
     Of a movie it is a frame near its middle, of a sound its waveform.
 
     What is not said here is as the picture rules and other settings have it (docs/colour.md).
     """
-    check_name(target, JPEG_NAMES, "a thumbnail is a JPEG")
+    file_format = still_format(target)
     settings = load_settings()
     chosen = picture_settings(settings, display, view, look, source_space, layer, exact)
+    chosen = replace(chosen, thumbnail_format=file_format)
     if size is not None:
         chosen = replace(chosen, thumbnail_size=size)
     if moves_or_sounds(source):
@@ -159,8 +163,8 @@ def thumbnail(
     pictures = _render(source, settings, chosen, thumbnail=True)
     made = pictures.thumbnail
     assert made is not None
-    _write(target, made.jpeg, "image/jpeg", "thumbnail", settings)
-    stdout.print(f"{target}: {made.width}x{made.height}, {_provenance(pictures, made.view)}", highlight=False)
+    _write(target, made.data, f"image/{file_format}", "thumbnail", settings)
+    stdout.print(f"{escape(target)}: {made.width}x{made.height}, {_provenance(pictures, made.view)}")
 
 
 def proxy(
@@ -181,7 +185,10 @@ def proxy(
 
     What is not said here is as the picture rules and other settings have it (docs/colour.md).
     """
-    check_name(target, (".mp4", ".m4a"), "a proxy is an MP4")
+    if source_kind(source) == "audio":
+        check_name(target, (".m4a", ".mp4"), "the proxy of a sound is AAC in an MP4")
+    else:
+        check_name(target, (".mp4",), "a proxy is an MP4")
     settings = load_settings()
     chosen = picture_settings(settings, display, view, look, source_space, layer, exact)
     if size:
@@ -196,8 +203,7 @@ def proxy(
     assert isinstance(made.mp4, bytes)
     _write(target, made.mp4, "video/mp4", "proxy", settings)
     stdout.print(
-        f"{target}: {made.width}x{made.height}, {made.duration:g} s, {_provenance(pictures, made.view)}",
-        highlight=False,
+        f"{escape(target)}: {made.width}x{made.height}, {made.duration:g} s, {_provenance(pictures, made.view)}",
     )
 
 

@@ -15,6 +15,7 @@ from exr_pipeline.untrusted_text import quoted
 
 if TYPE_CHECKING:
     from exr_pipeline.pictures import PictureSettings
+    from exr_pipeline.pictures.still import StillFormat
     from exr_pipeline.settings import Settings
 
 Output = Annotated[str, typer.Argument(metavar="OUT", help="Where to write it: a path or a URL.")]
@@ -30,13 +31,25 @@ Exact = Annotated[
 ]
 
 JPEG_NAMES: Final = (".jpg", ".jpeg")
+_STILL_FORMATS: Final[dict[str, StillFormat]] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 
 
 def check_name(target: str, extensions: tuple[str, ...], made: str) -> None:
     """Raise `MisconfiguredError` if the name of a file to write promises another format than the one that is made."""
     extension = PurePosixPath(target).suffix.lower()
     if extension and extension not in extensions:
-        raise MisconfiguredError("OUT", f"{quoted(target)} does not end in {extensions[0]}, but {made}", "rename it")
+        raise MisconfiguredError(
+            "OUT", f"{quoted(target)} does not end in {' or '.join(extensions)}, but {made}", "rename it"
+        )
+
+
+def still_format(target: str) -> StillFormat:
+    """The format that the name of a still promises; JPEG if it has no extension.
+
+    Raises `MisconfiguredError` for other extensions.
+    """
+    check_name(target, tuple(_STILL_FORMATS), "a thumbnail is a JPEG, PNG or WebP")
+    return _STILL_FORMATS.get(PurePosixPath(target).suffix.lower(), "jpeg")
 
 
 def picture_settings(

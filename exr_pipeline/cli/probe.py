@@ -131,8 +131,8 @@ def media_thumbnail(source: str, target: str, settings: Settings, chosen: Pictur
     with _rendered(source, settings, chosen, proxy=False) as pictures:
         made = pictures.thumbnail
         assert made is not None
-        _write(target, made.jpeg, "image/jpeg", "thumbnail", settings)
-        stdout.print(f"{target}: {made.width}x{made.height}, {_provenance(pictures)}", highlight=False)
+        _write(target, made.data, f"image/{chosen.thumbnail_format}", "thumbnail", settings)
+        stdout.print(f"{escape(target)}: {made.width}x{made.height}, {_provenance(pictures)}")
 
 
 def media_proxy(source: str, target: str, settings: Settings, chosen: PictureSettings) -> None:
@@ -142,7 +142,7 @@ def media_proxy(source: str, target: str, settings: Settings, chosen: PictureSet
         assert made is not None
         kind, size = ("video/mp4", f"{made.width}x{made.height}, ") if made.width else ("audio/mp4", "")
         _write(target, made.mp4, kind, "proxy", settings)
-        stdout.print(f"{target}: {size}{made.duration:.3f} s, {_provenance(pictures)}", highlight=False)
+        stdout.print(f"{escape(target)}: {size}{made.duration:.3f} s, {_provenance(pictures)}")
 
 
 def _provenance(pictures: RenderedPictures) -> str:

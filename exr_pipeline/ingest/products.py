@@ -78,7 +78,7 @@ async def write_media(media: MediaWriter, outputs: OutputLocations, pictures: Re
     """Store a file's thumbnail, filmstrip and proxy, as far as they were made."""
     if pictures.thumbnail is not None:
         await media.write_async(
-            outputs.thumbnail, pictures.thumbnail.jpeg, content_type="image/jpeg", tags=media_tags("thumbnail")
+            outputs.thumbnail, pictures.thumbnail.data, content_type="image/jpeg", tags=media_tags("thumbnail")
         )
     if pictures.filmstrip is not None:
         await media.write_async(
@@ -162,7 +162,7 @@ def _output_row(products: FileProducts, now: datetime) -> dict[str, Any]:
     if (thumbnail := pictures.thumbnail) is not None:
         row |= {
             "thumbnail_s3_key": outputs.thumbnail.key,
-            "thumbnail_size_bytes": len(thumbnail.jpeg),
+            "thumbnail_size_bytes": len(thumbnail.data),
             "thumb_colorspace": thumbnail.colour_space,
             "thumb_resolution": f"{thumbnail.width}x{thumbnail.height}",
             "still_view": thumbnail.view,

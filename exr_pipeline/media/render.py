@@ -84,8 +84,9 @@ def render_media(
         rate, size = made.rate or Fraction(0), target.stat().st_size
         proxy = Proxy(target, width, height, made.seconds, rate, view, made.colour_space, made.encoder, size)
     return RenderedPictures(
-        thumbnail=_thumbnail(shown, box, view, made_space) if thumbnail else None,
+        thumbnail=_thumbnail(shown, box, view, made_space, settings.thumbnail_format) if thumbnail else None,
         proxy=proxy,
+        preview_jpeg=still.preview(shown),
         icon_webp=still.icon(shown),
         layer=layer,
         source_colour_space=space,
@@ -113,10 +114,14 @@ def _library_versions() -> dict[str, str]:
     return versions | {name: ".".join(map(str, av.library_versions[name])) for name in ("libavcodec", "libswscale")}
 
 
-def _thumbnail(shown: NDArray[np.uint8], box: Size, view: str, colour_space: str) -> Thumbnail:
+def _thumbnail(
+    shown: NDArray[np.uint8], box: Size, view: str, colour_space: str, file_format: still.StillFormat
+) -> Thumbnail:
     import cv2
 
     size = still.fitted(shown.shape[1], shown.shape[0], 1.0, box)
     if shown.shape[:2] != (size.height, size.width):
         shown = cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
-    return Thumbnail(still.jpeg(shown), size.width, size.height, view, colour_space, still.jpeg_encoder())
+    return Thumbnail(
+        still.encoded(shown, file_format), size.width, size.height, view, colour_space, still.encoder(file_format)
+    )

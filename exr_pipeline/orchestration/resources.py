@@ -52,7 +52,9 @@ class Pipeline:
 
     @cached_property
     def tables(self) -> TableStore:
-        """The table store. The first write makes its tables."""
+        """The table store, with its tables in place."""
         from exr_pipeline.tables import open_table_store
 
-        return open_table_store(self.settings)
+        store = open_table_store(self.settings)
+        store.create_tables()
+        return store

@@ -6,19 +6,23 @@ Belongs here: that value. Not here: the environment (`exr_pipeline.settings`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from exr_pipeline.pictures.picture_rules import UN_TONE_MAPPED, Look, PictureRule, first_match, read_rules
 
 if TYPE_CHECKING:
+    from exr_pipeline.pictures.still import StillFormat
     from exr_pipeline.settings import Settings
+
+_NOT_SETTINGS: Final = frozenset({"thumbnail_format", "picture_rules", "rules", "wish"})
 
 
 @dataclass(frozen=True, slots=True)
 class PictureSettings:
     """The part of `Settings` that decides how pictures look and what making them may cost; names and units are its.
 
-    `rules` are what the file `picture_rules` holds, `wish` is what was asked for by hand and comes before them.
+    `thumbnail_format` is not among the settings: in storage, thumbnails are JPEGs. `rules` are what the file
+    `picture_rules` holds, `wish` is what was asked for by hand and comes before them.
     """
 
     ocio: str | None
@@ -34,6 +38,7 @@ class PictureSettings:
     workers: int
     worker_memory_mb: int
     worker_timeout_seconds: float
+    thumbnail_format: StillFormat = "jpeg"
     picture_rules: str = ""
     rules: tuple[PictureRule, ...] = ()
     wish: PictureRule = field(default_factory=PictureRule)
@@ -41,7 +46,7 @@ class PictureSettings:
     @classmethod
     def from_settings(cls, settings: Settings) -> PictureSettings:
         """The picture settings among all settings. Raises `MisconfiguredError` if the rules cannot be read."""
-        named = [name for name in cls.__slots__ if name not in {"picture_rules", "rules", "wish"}]
+        named = [name for name in cls.__slots__ if name not in _NOT_SETTINGS]
         found = cls(**{name: getattr(settings, name) for name in named})
         if settings.picture_rules is None:
             return found

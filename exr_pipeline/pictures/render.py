@@ -17,6 +17,7 @@ from exr_pipeline.pictures.still import Size
 
 if TYPE_CHECKING:
     from exr_pipeline.pictures.picture_settings import PictureSettings
+    from exr_pipeline.pictures.still import StillFormat
 
 
 def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: PictureSettings) -> RenderedPictures:
@@ -34,11 +35,13 @@ def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: Pict
     of_still = picture.made("still", still_box) if thumbnail else None
     made = [one for one in (of_proxy, of_still) if one is not None]
     made_proxy = None if of_proxy is None else _proxy(picture, of_proxy, settings)
-    made_thumbnail = None if of_still is None else _thumbnail(of_still)
+    made_thumbnail = None if of_still is None else _thumbnail(of_still, settings.thumbnail_format)
+    preview, icon = still.preview(made[-1].rgb), still.icon(made[-1].rgb)
     return RenderedPictures(
         thumbnail=made_thumbnail,
         proxy=made_proxy,
-        icon_webp=still.icon(made[-1].rgb),
+        preview_jpeg=preview,
+        icon_webp=icon,
         layer=picture.layer,
         source_colour_space=picture.source.name,
         colour_rule=picture.source.rule,
@@ -73,14 +76,14 @@ def _rate_warnings(picture: Picture) -> tuple[str, ...]:
     return (picture.shown_rate.warning,) if picture.shown_rate and picture.shown_rate.warning else ()
 
 
-def _thumbnail(made: Made) -> Thumbnail:
+def _thumbnail(made: Made, file_format: StillFormat) -> Thumbnail:
     return Thumbnail(
-        jpeg=still.jpeg(made.rgb),
+        data=still.encoded(made.rgb, file_format),
         width=made.rgb.shape[1],
         height=made.rgb.shape[0],
         view=made.view,
         colour_space=made.colour_space,
-        encoder=still.jpeg_encoder(),
+        encoder=still.encoder(file_format),
     )
 
 

@@ -1,18 +1,20 @@
-"""Sizes, resizing and JPEG.
+"""Sizes, resizing and encoding.
 
 Belongs here: geometry of outputs and still encoding. Not here: colour (`colour`) or video (`movie`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+StillFormat = Literal["jpeg", "png", "webp"]
 JPEG_QUALITY: Final = 92
+_WEBP_QUALITY: Final = 92
 PREVIEW_WIDTH: Final = 160
 PREVIEW_BYTES: Final = 4096
 # Dagster's page shows Markdown of less than 1000 characters in line; in base64, with its frame, this much fits.
@@ -93,6 +95,21 @@ def jpeg(rgb: NDArray[np.uint8], *, quality: int = JPEG_QUALITY, subsampling: st
 
     encode: Any = simplejpeg.encode_jpeg
     return bytes(encode(np.ascontiguousarray(rgb), quality=quality, colorspace="RGB", colorsubsampling=subsampling))
+
+
+def encoded(rgb: NDArray[np.uint8], file_format: StillFormat) -> bytes:
+    """A still of 8-bit RGB (H, W, 3) as the bytes of a file: JPEG, PNG (without loss) or WebP."""
+    if file_format == "jpeg":
+        return jpeg(rgb)
+    import cv2
+
+    options = [cv2.IMWRITE_WEBP_QUALITY, _WEBP_QUALITY] if file_format == "webp" else []
+    return bytes(cv2.imencode(f".{file_format}", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), options)[1].tobytes())
+
+
+def encoder(file_format: StillFormat) -> str:
+    """What `encoded` does, for records."""
+    return {"jpeg": jpeg_encoder(), "png": "libpng", "webp": f"libwebp, quality {_WEBP_QUALITY}"}[file_format]
 
 
 def icon(rgb: NDArray[np.uint8]) -> bytes:

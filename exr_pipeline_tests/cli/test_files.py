@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,6 +115,36 @@ def test_a_thumbnail_is_written_and_its_making_told(cli: Cli, shot: Path, home: 
     assert picture[-8:, :, 1].mean() > picture[:8, :, 1].mean() + 50, "green grows downwards"
 
 
+# How files of each format begin, by extension.
+SIGNATURES = {
+    ".jpg": rb"\xff\xd8\xff",
+    ".JPEG": rb"\xff\xd8\xff",
+    ".png": rb"\x89PNG\r\n",
+    ".webp": rb"RIFF....WEBP",
+    "": rb"\xff\xd8\xff",
+}
+
+
+@pytest.mark.parametrize("extension", SIGNATURES)
+def test_a_thumbnail_is_of_the_format_that_its_name_says(cli: Cli, shot: Path, home: Path, extension: str) -> None:
+    assert cli("thumbnail", "shot/beauty.1001.exr", "reference.png").status == 0
+    said = cli("thumbnail", "shot/beauty.1001.exr", f"out{extension}")
+    assert (said.status, said.err) == (0, "")
+    data = (home / f"out{extension}").read_bytes()
+    assert re.match(SIGNATURES[extension], data, re.DOTALL)
+    pictures = [cv2.imread(str(home / name), cv2.IMREAD_UNCHANGED) for name in (f"out{extension}", "reference.png")]
+    assert pictures[0].shape == (48, 64, 3)
+    assert np.abs(pictures[0].astype(int) - pictures[1]).mean() < (0.01 if extension == ".png" else 3)
+
+
+def test_a_thumbnail_in_a_bucket_has_the_content_type_of_its_format(
+    cli: Cli, shot: Path, bucket: Location, storage: ObjectStorage
+) -> None:
+    for name, content_type in (("a.png", "image/png"), ("a.webp", "image/webp"), ("a.jpg", "image/jpeg")):
+        assert cli("thumbnail", "shot/beauty.1001.exr", f"s3://{bucket.bucket}/{name}").status == 0
+        assert storage._s3_lister().head_object(Bucket=bucket.bucket, Key=name)["ContentType"] == content_type
+
+
 def test_a_proxy_is_a_movie_of_the_picture(cli: Cli, shot: Path, home: Path) -> None:
     said = cli("proxy", "shot/beauty.1001.exr", "proxy.mp4")
     assert (said.status, said.err) == (0, "")
@@ -158,10 +189,20 @@ def test_nothing_is_written_for_a_bad_file(cli: Cli, shot: Path, home: Path, com
 @pytest.mark.parametrize(
     ("command", "target", "reason"),
     [
-        ("thumbnail", "out.png", "'out.png' does not end in .jpg, but a thumbnail is a JPEG"),
+        (
+            "thumbnail",
+            "out.tif",
+            "does not end in .jpg or .jpeg or .png or .webp, but a thumbnail is a JPEG, PNG or WebP",
+        ),
+        (
+            "thumbnail",
+            "out.mp4",
+            "does not end in .jpg or .jpeg or .png or .webp, but a thumbnail is a JPEG, PNG or WebP",
+        ),
         ("proxy", "out.mov", "'out.mov' does not end in .mp4, but a proxy is an MP4"),
-        ("contact-sheet", "out.tif", "'out.tif' does not end in .jpg, but a contact sheet is a JPEG"),
-        ("filmstrip", "out.webp", "'out.webp' does not end in .jpg, but a filmstrip is a JPEG"),
+        ("proxy", "out.m4a", "'out.m4a' does not end in .mp4, but a proxy is an MP4"),
+        ("contact-sheet", "out.tif", "'out.tif' does not end in .jpg or .jpeg, but a contact sheet is a JPEG"),
+        ("filmstrip", "out.webp", "'out.webp' does not end in .jpg or .jpeg, but a filmstrip is a JPEG"),
     ],
 )
 def test_a_name_that_promises_another_format_is_refused(

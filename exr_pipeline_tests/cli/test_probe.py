@@ -67,6 +67,10 @@ def test_thumbnail_and_proxy_of_a_movie_and_a_sound(cli: Cli, home: Path) -> Non
     assert len(decoded(home / "cut.mp4")) == 6
     sound(home / "mix.wav")
     assert cli("thumbnail", "mix.wav", "mix.jpg").status == 0
+    for source in ("cut.mov", "mix.wav"):
+        assert cli("thumbnail", source, "still.png").status == 0
+        assert (home / "still.png").read_bytes().startswith(b"\x89PNG")
+    assert cli("proxy", "mix.wav", "mix.m4a").status == 0
     assert cli("proxy", "mix.wav", "mix.mp4").status == 0
     assert [stream["codec_name"] for stream in ffprobe(home / "mix.mp4")["streams"]] == ["aac"]
 

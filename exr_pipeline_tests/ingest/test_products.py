@@ -71,7 +71,7 @@ def test_what_was_made_is_stored_and_removed_again(picture: Path, wanted: dict[s
 
     expected: dict[Location, Any] = {}
     if pictures.thumbnail is not None:
-        expected[OUTPUTS.thumbnail] = (pictures.thumbnail.jpeg, "image/jpeg", media_tags("thumbnail"))
+        expected[OUTPUTS.thumbnail] = (pictures.thumbnail.data, "image/jpeg", media_tags("thumbnail"))
     if pictures.proxy is not None:
         expected[OUTPUTS.proxy] = (pictures.proxy.mp4, "video/mp4", media_tags("proxy"))
     assert shelf.objects == expected

@@ -70,7 +70,7 @@ def shown(path: Path) -> tuple[Any, list[NDArray[np.uint8]]]:
     )
     assert made.thumbnail is not None
     assert made.filmstrip is not None
-    pictures = [simplejpeg.decode_jpeg(data) for data in (made.thumbnail.jpeg, made.filmstrip.jpeg)]
+    pictures = [simplejpeg.decode_jpeg(data) for data in (made.thumbnail.data, made.filmstrip.jpeg)]
     return made, [picture[24, 32].astype(int) for picture in [*pictures, decoded(target)[1]]]
 
 
@@ -79,7 +79,7 @@ def test_every_codec_with_alpha_is_shown_over_black_as_a_still_is(tmp_path: Path
     cv2.imwrite(str(tmp_path / "a.png"), cv2.cvtColor(red(128), cv2.COLOR_RGBA2BGRA))
     still = render(str(tmp_path / "a.png"), "a.png", thumbnail=True, proxy=False, settings=picture_settings())
     assert still.thumbnail is not None
-    expected = simplejpeg.decode_jpeg(still.thumbnail.jpeg)[24, 32].astype(int)
+    expected = simplejpeg.decode_jpeg(still.thumbnail.data)[24, 32].astype(int)
     made, places = shown(movie_of(tmp_path / name, *_CODECS[name], red(128)))
     assert made.alpha_handling == still.alpha_handling == "straight, over black"
     for place in places:

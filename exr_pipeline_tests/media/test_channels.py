@@ -78,7 +78,7 @@ def test_eight_channels_and_more_have_a_waveform_and_a_stereo_proxy(
     path = encoded(tmp_path / name, tone(count, set(range(count))), codec, layout, **options)
     media, made, loud = heard(path)
     assert media.streams[0].channel_count == count
-    lit = simplejpeg.decode_jpeg(made.thumbnail.jpeg)[:, :, 2] > 150
+    lit = simplejpeg.decode_jpeg(made.thumbnail.data)[:, :, 2] > 150
     assert lit[:, 128].mean() == pytest.approx(0.5, abs=0.1), "half of full scale fills half the height"
     assert len(loud) == 2
     assert min(loud) > 0.4

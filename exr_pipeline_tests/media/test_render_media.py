@@ -94,7 +94,7 @@ def test_colours_are_converted_from_the_tagged_matrix_and_range(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     made, target = rendered(path)
-    still = simplejpeg.decode_jpeg(made.thumbnail.jpeg)
+    still = simplejpeg.decode_jpeg(made.thumbnail.data)
     with av.open(str(target)) as container:
         frame = next(container.decode(video=0))
         planes = frame.to_ndarray(format="yuv444p").astype(float)
@@ -133,7 +133,7 @@ def test_a_picture_is_shown_upright_with_square_pixels(tmp_path: Path, rotation:
     assert (stated["width"], stated["height"]) == size
     assert stated.get("sample_aspect_ratio", "1:1") == "1:1"
     assert "side_data_list" not in stated, "it is turned, not tagged to be turned"
-    for picture in (decoded(target)[1], simplejpeg.decode_jpeg(made.thumbnail.jpeg)):
+    for picture in (decoded(target)[1], simplejpeg.decode_jpeg(made.thumbnail.data)):
         bright = picture[corner[0] * 4 - (corner[0] == 0) * -4, corner[1] * 4 - (corner[1] == 0) * -4]
         assert bright.min() > 180, "the marked corner is where the turn has put it"
         assert int((picture.max(axis=2) > 128).mean() * 100) in range(20, 30)
@@ -169,7 +169,7 @@ def test_the_thumbnail_is_a_frame_near_the_middle_that_is_not_black(tmp_path: Pa
         return numbered(index, size) if index in {2, 20} else np.zeros((size[1], size[0], 3), np.uint8)
 
     made, _ = rendered(movie(tmp_path / "a.mp4", frames=24, audio=None, pictures=mostly_black))
-    picture = simplejpeg.decode_jpeg(made.thumbnail.jpeg)
+    picture = simplejpeg.decode_jpeg(made.thumbnail.data)
     assert number_of(picture) == 20, "nearer to the middle than 2"
     assert not made.is_black
     dark, _ = rendered(
@@ -194,7 +194,7 @@ def test_a_frame_that_is_missing_in_time_is_held(tmp_path: Path) -> None:
 
 def test_a_sound_gets_its_waveform_and_a_proxy_without_pictures(tmp_path: Path) -> None:
     made, target = rendered(sound(tmp_path / "a.wav", "pcm_s24le", layout="mono", sample_rate=96_000))
-    picture = simplejpeg.decode_jpeg(made.thumbnail.jpeg)
+    picture = simplejpeg.decode_jpeg(made.thumbnail.data)
     assert picture.shape == (144, 256, 3)
     lit = picture[:, :, 2] > 150
     assert lit[:, 128].mean() == pytest.approx(0.5, abs=0.06), "a tone at half of full scale fills half the height"

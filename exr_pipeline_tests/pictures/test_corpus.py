@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
 def thumbnail(name: str, **settings: object) -> np.ndarray:
     path = Path(CORPUS or "") / name
     pictures = render(str(path), name, thumbnail=True, proxy=False, settings=picture_settings(**settings))
-    return simplejpeg.decode_jpeg(pictures.thumbnail.jpeg).astype(int)
+    return simplejpeg.decode_jpeg(pictures.thumbnail.data).astype(int)
 
 
 def test_every_file_has_a_picture_or_a_reason():
