@@ -3,8 +3,10 @@
 Belongs here: the application, and how errors become one line and an exit status. Not here: the commands (`commands`).
 """
 
+import os
 import sys
-from typing import Annotated
+from io import TextIOWrapper
+from typing import Annotated, Final
 
 import typer
 
@@ -12,14 +14,16 @@ from exr_pipeline import __version__
 from exr_pipeline.cli.commands import CommandGroup
 from exr_pipeline.cli.console import INTERRUPTED, fail
 from exr_pipeline.errors import ExrPipelineError
-from exr_pipeline.storage.private_files import new_files_private
+
+_READER_GONE: Final = 128 + 13
 
 app = typer.Typer(
     name="exr-pipeline",
     cls=CommandGroup,
     help="Ingest rendered images: OpenEXR and DPX files become metadata, pictures and tables.",
     pretty_exceptions_enable=False,
-    add_completion=False,
+    # Help without boxes: importing what draws them takes as long as all the rest.
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -41,14 +45,40 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; the exit status is 0 only on success, and an error is one line on stderr."""
+    """Run the command line; the exit status is 0 only on success, and an error is one line on stderr.
+
+    Where the terminal's encoding lacks a character, it is spelled out. If the reader of the output goes away, as `head`
+    does, the command ends without a word, with the status of a program that SIGPIPE has ended.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
-        with new_files_private():
-            status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
-    except (ExrPipelineError, OSError) as error:
-        fail(str(error))
-    except typer.TyperException as error:
-        fail(f"{error.format_message()} (what there is: exr-pipeline --help)", status=2)
-    if status == INTERRUPTED:
-        fail("interrupted", status=status)
+        status = _status()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # What is still in the buffer must not fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = _READER_GONE
     sys.exit(status)
+
+
+def _status() -> int:
+    """Run a command and return its exit status. Raises `BrokenPipeError` if nobody reads the output."""
+    try:
+        try:
+            status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        except BrokenPipeError:
+            raise
+        except (ExrPipelineError, OSError) as error:
+            fail(str(error))
+        except typer.TyperException as error:
+            fail(f"{error.format_message()} (what there is: exr-pipeline --help)", status=2)
+        if status == INTERRUPTED:
+            fail("interrupted", status=status)
+    except SystemExit as end:
+        # What typer and rich make of it.
+        if isinstance(end.__context__, BrokenPipeError):
+            raise end.__context__ from None
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return status or 0

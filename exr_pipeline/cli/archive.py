@@ -58,12 +58,12 @@ def archive(
 
     require_criterion(prefix, show, older_than is not None)
     pipeline = Pipeline(load_settings())
-    scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline)
+    scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline.settings)
     with open_instance() as instance:
         if dry_run or not yes:
             would = retire(instance, pipeline, scope, older_than=older_than, dry_run=True)
             if dry_run:
-                stdout.print(f"Would archive {_files(would.archived)}. {_left(would)}", highlight=False)
+                stdout.print(f"Would archive {_files(would.archived)}. {_left(would)}")
                 return
             if not sys.stdin.isatty():
                 fail("there is nobody to ask: add --yes, or look first with --dry-run", status=2)
@@ -73,7 +73,6 @@ def archive(
     stdout.print(
         f"Archived {_files(report.archived)}; removed {report.partitions_removed} partitions of files and "
         f"{report.sequences_removed} of sequences. {_left(report)}",
-        highlight=False,
     )
 
 
@@ -90,12 +89,11 @@ def unarchive(prefix: Prefix = "", *, show: Show = "") -> None:
 
     require_criterion(prefix, show)
     pipeline = Pipeline(load_settings())
-    scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline)
+    scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline.settings)
     with open_instance() as instance, progress_line() as line:
         report = bring_back(instance, pipeline, scope, on_progress=line.update)
     stdout.print(
         f"Brought back {_files(report.unarchived)} and {report.sequences_restored} partitions of sequences.",
-        highlight=False,
     )
 
 

@@ -14,7 +14,8 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 if TYPE_CHECKING:
-    from typer._click.core import Command
+    from typer._click.core import Command, Context
+    from typer._click.formatting import HelpFormatter
 
 # Group, command, module. The function is called like its command, with underscores.
 GROUPS: Final[dict[str, dict[str, str]]] = {
@@ -42,7 +43,7 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
     "Keep safe": {"backup": "backup"},
     "Clean up": {"reconcile": "reconcile", "archive": "archive", "unarchive": "archive"},
 }
-_PLACES: Final = {name: (group, module) for group, names in GROUPS.items() for name, module in names.items()}
+_PLACES: Final = {name: module for names in GROUPS.values() for name, module in names.items()}
 
 
 class _Commands(Mapping[str, "Command"]):
@@ -53,10 +54,10 @@ class _Commands(Mapping[str, "Command"]):
 
     def __getitem__(self, name: str) -> Command:
         if name not in self._made:
-            group, module = _PLACES[name]
-            function = getattr(import_module(f"exr_pipeline.cli.{module}"), name.replace("-", "_"))
-            app = typer.Typer(add_completion=False)
-            app.command(name, rich_help_panel=group)(function)
+            module = import_module(f"exr_pipeline.cli.{_PLACES[name]}")
+            function = getattr(module, name.replace("-", "_"))
+            app = typer.Typer(add_completion=False, rich_markup_mode=None)
+            app.command(name)(function)
             self._made[name] = get_command(app)
         return self._made[name]
 
@@ -72,3 +73,12 @@ class CommandGroup(TyperGroup):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options | {"commands": _Commands()})
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:
+        """Write the commands in their groups, aligned with one another."""
+        width = max(map(len, _PLACES))
+        for group, names in GROUPS.items():
+            with formatter.section(group):
+                formatter.write_dl(
+                    [(name.ljust(width), self.commands[name].get_short_help_str(limit=1000)) for name in names]
+                )

@@ -84,7 +84,7 @@ def write_sample(storage: ObjectStorage, folder: Location) -> None:
             line.update("writing the sample show", done, total, key)
 
         show = write_show(put, progress=progressed)
-    stdout.print(f"{len(show.files)} files, {show.total_bytes / 1e6:.0f} MB, in {escape(folder.url)}", highlight=False)
+    stdout.print(f"{len(show.files)} files, {show.total_bytes / 1e6:.0f} MB, in {escape(folder.url)}")
 
 
 def demo() -> None:
@@ -137,5 +137,4 @@ def _print_summary(report: IngestReport, tables: TableStore, seconds: float) -> 
         "  make ui                                     the assets, a partition per file, with its picture\n"
         '  .venv/bin/exr-pipeline sql "FROM files_by_compression"\n'
         "  .venv/bin/exr-pipeline status               what was rejected, and why",
-        highlight=False,
     )

@@ -41,9 +41,9 @@ def init(
         problem = f"{folder} can't be set up: {error.strerror}"
         raise MisconfiguredError("FOLDER", problem, "name a folder that can be written to") from error
     if written:
-        stdout.print(f"Wrote {', '.join(written)} in {escape(str(folder.resolve()))}", highlight=False, soft_wrap=True)
+        stdout.print(f"Wrote {', '.join(written)} in {escape(str(folder.resolve()))}", soft_wrap=True)
     if kept := [name for name in names if name not in written]:
-        stdout.print(f"Kept {', '.join(kept)}: already there", highlight=False)
+        stdout.print(f"Kept {', '.join(kept)}: already there")
     home = os.environ.get("DAGSTER_HOME")
     if home and Path(home).resolve() != folder.resolve():
         warn(f"DAGSTER_HOME is {home}: commands use the dagster.yaml there, not this one")
@@ -54,7 +54,6 @@ def init(
         "  exr-pipeline doctor             check it\n"
         "  exr-pipeline ingest SOURCE      a folder, or a URL such as s3://renders/show/\n"
         "  exr-pipeline ui                 the page, with the sensor running",
-        highlight=False,
         soft_wrap=True,
     )
 

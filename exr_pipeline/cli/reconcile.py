@@ -78,7 +78,6 @@ def _print(report: SourceReport) -> None:
         rows.append((called["partitions"], report.partitions, "", ""))
     stdout.print(
         f"{escape(report.source)}: {report.listed} objects listed, {report.known} files in the tables",
-        highlight=False,
         soft_wrap=True,
     )
     if not rows:
@@ -88,6 +87,6 @@ def _print(report: SourceReport) -> None:
     stdout.print(table(("finding", "files", "size", "first"), rows))
     for title, each in found[:2]:
         for name in each.first[:_NAMES_SHOWN] if each.count > 1 else ():
-            stdout.print(f"{title}: {escape(name)}", highlight=False, soft_wrap=True)
+            stdout.print(f"{title}: {escape(name)}", soft_wrap=True)
         if each.count > _NAMES_SHOWN:
             stdout.print(f"{title}: … and {each.count - _NAMES_SHOWN} more (--json names {len(each.first)})")

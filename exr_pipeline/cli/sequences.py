@@ -125,7 +125,6 @@ def movie(
         f"{escape(target)}: {made.frames} frames{gone}, {made.size.width}x{made.size.height}, {made.rate} frames/s, "
         f"{float(made.duration):g} s{code}, {escape(made.layer)} from {escape(made.source_colour_space)} "
         f"({escape(made.colour_rule)}) to {escape(made.view)}",
-        highlight=False,
     )
 
 
@@ -214,7 +213,6 @@ def _write(target: str, sheet: Sheet, media_type: str, storage: ObjectStorage) -
         f"{escape(target)}: {sheet.width}x{sheet.height}, {sheet.columns}x{sheet.rows} frames of "
         f"{sheet.frame_size.width}x{sheet.frame_size.height}, {escape(sheet.layer)} from "
         f"{escape(sheet.source_colour_space)} ({escape(sheet.colour_rule)}) to {escape(sheet.view)}",
-        highlight=False,
     )
 
 

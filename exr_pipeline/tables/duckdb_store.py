@@ -18,17 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
-from exr_pipeline.storage.private_files import make_private_folder
 from exr_pipeline.tables.conform import cast_columns
-from exr_pipeline.tables.queries import (
-    LOCKED,
-    USE_UTC,
-    in_memory,
-    one_select,
-    run_select,
-    table_statements,
-    view_statements,
-)
+from exr_pipeline.tables.queries import LOCKED, USE_UTC, one_select, run_select, table_statements, view_statements
 from exr_pipeline.tables.schema import TableName, arrow_schema
 from exr_pipeline.tables.upsert import (
     CHILD_TABLES,
@@ -68,6 +59,14 @@ _FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 # DuckDB lets the threads of a process share its lock on the file, but not with different rights.
 _in_process: dict[tuple[int, str], threading.Lock] = {}
+
+
+def _utf8(path: Path | str) -> str:
+    """The path as DuckDB takes it: in UTF-8, whatever encoding the locale says names have."""
+    try:
+        return os.fsencode(path).decode("utf-8")
+    except UnicodeDecodeError:
+        raise MisconfiguredError(_SETTING, f"{path} is not valid UTF-8", "name a folder and file that are") from None
 
 
 class DuckDBStore:
@@ -213,7 +212,7 @@ class DuckDBStore:
         import duckdb
 
         try:
-            make_private_folder(self._path.parent)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             if typed := self._of_disk(error):
                 raise typed from error
@@ -221,7 +220,7 @@ class DuckDBStore:
         try:
             with TemporaryDirectory(prefix=f".{self._path.name}.", dir=self._path.parent) as folder:
                 new = f"{folder}/new.duckdb"
-                with duckdb.connect(new) as connection:
+                with duckdb.connect(_utf8(new)) as connection:
                     _create_tables(connection, statements, signature)
                     # Closing does so too, but says nothing if it fails: the tables stay in the log.
                     connection.execute("CHECKPOINT")
@@ -237,11 +236,6 @@ class DuckDBStore:
 
     @contextmanager
     def _with_tables(self, *, read_only: bool, locked: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
-        if read_only and not self._exists():
-            # Whoever only looks leaves nothing behind.
-            with in_memory() as connection:
-                yield connection
-            return
         if not (self._has_tables and self._exists()):
             self.create_tables()
             self._has_tables = True
@@ -279,7 +273,7 @@ class DuckDBStore:
         pause = 0.005
         while True:
             try:
-                return duckdb.connect(self._path, read_only=read_only, config=LOCKED if locked else {})
+                return duckdb.connect(_utf8(self._path), read_only=read_only, config=LOCKED if locked else {})
             except duckdb.ConnectionException as error:
                 # A connection of this process that is not ours, such as a notebook's.
                 reason, cause = f"this process ({os.getpid()}) has the database open by itself", error

@@ -1,5 +1,6 @@
 """The application around the commands: help, usage errors, settings, exit statuses."""
 
+import re
 import socket
 import subprocess
 import sys
@@ -11,8 +12,8 @@ import typer
 from exr_pipeline import __version__
 from exr_pipeline.cli import app
 from exr_pipeline.cli.commands import GROUPS
-from exr_pipeline.orchestration.instance import page_command
-from exr_pipeline_tests.cli.conftest import Cli, bare_environment, run_process, small_exr
+from exr_pipeline.orchestration.instance import dev_command
+from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, bare_environment, run_process, small_exr
 
 COMMANDS = sorted(typer.main.get_group(app).commands)
 
@@ -41,7 +42,7 @@ def modules_loaded_by(*arguments: str, cwd: Path) -> set[str]:
 
 
 # What takes most of the time of a start, wherever it is loaded.
-SLOW = {"pydantic", "pydantic_settings", "asyncio", "numpy", "rich.progress", "exr_pipeline.settings"}
+SLOW = {"rich.markdown", "rich.progress", "pydantic", "pydantic_settings", "asyncio", "numpy", "exr_pipeline.settings"}
 
 
 def test_help_is_shown_without_loading_what_the_commands_need(home: Path) -> None:
@@ -51,19 +52,94 @@ def test_help_is_shown_without_loading_what_the_commands_need(home: Path) -> Non
 def test_a_command_loads_neither_the_other_commands_nor_what_it_does_not_need(home: Path) -> None:
     (home / "ramp.exr").write_bytes(small_exr())
     loaded = modules_loaded_by("inspect", "ramp.exr", cwd=home)
-    assert loaded & {"numpy", "rich.progress", "rich.markdown"} == set()
+    assert loaded & {"numpy", "rich.progress", "rich.markdown", "dagster", "obstore"} == set()
     assert "exr_pipeline.cli.files" in loaded
     assert loaded & {f"exr_pipeline.cli.{name}" for name in ("demo", "doctor", "ingest", "tables", "ui")} == set()
 
 
 def test_help_shows_the_commands_in_groups(cli: Cli) -> None:
     said = cli("--help").out
-    heading = "\n╭─ {} ─"
-    places = [said.index(heading.format(group)) for group in GROUPS]
+    places = [said.index(f"\n{group}:\n") for group in GROUPS]
     assert places == sorted(places)
     for group, following in zip(GROUPS, [*places[1:], len(said)], strict=True):
         for command in GROUPS[group]:
-            assert said.index(heading.format(group)) < said.index(f"│ {command} ") < following
+            assert said.index(f"\n{group}:\n") < said.index(f"\n  {command} ") < following
+
+
+def test_shells_complete_commands_options_and_files(home: Path) -> None:
+    program = Path(sys.executable).with_name("exr-pipeline")
+    (home / "renders").mkdir()
+    script = f"""
+        PATH={program.parent}:$PATH
+        eval "$(exr-pipeline --show-completion)"
+        complete -p exr-pipeline
+        complete_words() {{
+            COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _exr_pipeline_completion exr-pipeline; echo "${{COMPREPLY[@]}}"
+        }}
+        complete_words exr-pipeline ins
+        complete_words exr-pipeline contact-sheet --fr
+        complete_words exr-pipeline inspect ren
+    """
+    said = subprocess.run(
+        ["bash", "-c", script], cwd=home, env=bare_environment(), capture_output=True, text=True, check=True
+    )
+    # Where the program has nothing to propose, bash proposes files.
+    assert "-o default" in said.stdout.splitlines()[0]
+    assert said.stdout.splitlines()[1:] == ["inspect", "--frames", ""]
+    assert said.stderr == ""
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_get_their_script(home: Path, shell: str) -> None:
+    said = run_process(cwd=home, env={"_EXR_PIPELINE_COMPLETE": f"source_{shell}"})
+    assert (said.status, said.err) == (0, "")
+    assert "_EXR_PIPELINE_COMPLETE" in said.out
+
+
+# Commands that print little, much, by rich, by csv, by json and by the help.
+PRINTING = {
+    "help": "--help",
+    "inspect": "inspect *.exr",
+    "json": "inspect --json *.exr",
+    "csv": "sql \"SELECT range, repeat('x', 1000) AS x FROM range(20000)\" --csv",
+    "table": 'sql "FROM range(3000)"',
+    "settings": "settings",
+}
+
+
+@pytest.mark.parametrize("reader", ["head -1", "true"])
+@pytest.mark.parametrize("arguments", PRINTING.values(), ids=PRINTING)
+def test_a_reader_that_goes_away_ends_a_command_without_a_word(home: Path, arguments: str, reader: str) -> None:
+    for name in ("a.exr", "b.exr"):
+        (home / name).write_bytes(small_exr())
+    program = Path(sys.executable).with_name("exr-pipeline")
+    script = f"{program} {arguments} | {reader}; echo ${{PIPESTATUS[0]}} >&2"
+    said = subprocess.run(
+        ["bash", "-c", script], cwd=home, env=bare_environment(), capture_output=True, text=True, check=True
+    )
+    assert said.stderr in {"0\n", "141\n"}
+
+
+@pytest.mark.parametrize("arguments", [["inspect", ODD_NAME], ["--help"], ["status"], ["settings"]])
+def test_what_the_terminal_cannot_show_is_spelled_out(home: Path, arguments: list[str]) -> None:
+    (home / ODD_NAME).write_bytes(small_exr(comments="Tür, 日本, …"))
+    said = run_process(*arguments, cwd=home, env={"LC_ALL": "C", "PYTHONUTF8": "0", "EXR_PIPELINE_STATE_DIR": "zür"})
+    assert (said.status, said.err) == (0, "")
+    assert said.out.isascii()
+    if arguments[0] == "inspect":
+        assert r"T\xfcr, \u65e5\u672c, \u2026" in said.out
+    elif arguments[0] == "settings":
+        assert "z" in said.out
+
+
+@pytest.mark.parametrize("arguments", [["inspect", "a.exr"], ["sql", "SELECT 1 AS n, '/a/b.exr' AS uri"], ["settings"]])
+def test_values_have_no_colors_that_guess_at_them(home: Path, arguments: list[str]) -> None:
+    (home / "a.exr").write_bytes(small_exr(owner="http://example.com 127.0.0.1 /a/path None True"))
+    said = run_process(*arguments, cwd=home, env={"FORCE_COLOR": "1", "COLUMNS": "200"})
+    styles = set(re.findall(r"\x1b\[([\d;]*)m", said.out))
+    # The heads of tables are bold, their titles italic.
+    assert styles <= {"1", "0", "3"}
+    assert "1" in styles
 
 
 def test_the_version_is_printed(cli: Cli) -> None:
@@ -116,15 +192,6 @@ def test_an_error_of_the_installed_command_is_one_line_without_a_traceback(home:
     assert (said.status, said.out, said.err) == (1, "", "Error: nosuch.exr: no such file or folder\n")
 
 
-def test_a_reader_that_goes_away_is_no_reason_for_a_traceback(home: Path) -> None:
-    program = Path(sys.executable).with_name("exr-pipeline")
-    command = f"{program} sql \"SELECT range, repeat('x', 1000) AS x FROM range(20000)\" --csv | head -1"
-    said = subprocess.run(
-        ["bash", "-c", command], cwd=home, env=bare_environment(), capture_output=True, text=True, check=True
-    )
-    assert (said.stdout, said.stderr) == ("range,x\n", "")
-
-
 def test_the_page_is_not_served_on_a_port_that_is_taken(cli: Cli) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -133,17 +200,7 @@ def test_the_page_is_not_served_on_a_port_that_is_taken(cli: Cli) -> None:
     assert said.error == f"--port: {port} is taken. Fix: choose another one"
 
 
-@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
-def test_a_page_for_others_is_warned_of_with_the_way_to_put_a_login_before_it(
-    cli: Cli, host: str, *, warned: bool
-) -> None:
-    with socket.create_server((host, 0)) as taken:
-        said = cli("ui", "--host", host, "--port", str(taken.getsockname()[1]))
-    assert ("Warning: whoever reaches 0.0.0.0" in said.err) == warned
-    assert ("docs/operations.md" in said.err) == warned
-
-
 def test_the_page_is_of_this_project_where_no_workspace_is_described(home: Path) -> None:
-    assert "--workspace" not in page_command("127.0.0.1", 3000, daemon=True, verbose=False)
+    assert "exr_pipeline.definitions" in dev_command("127.0.0.1", 3000)
     (home / "workspace.yaml").write_text("load_from: []")
-    assert "workspace.yaml" in page_command("127.0.0.1", 3000, daemon=True, verbose=False)
+    assert "workspace.yaml" in dev_command("127.0.0.1", 3000)
