@@ -36,9 +36,9 @@ class _VisibleConsole(Console):
 
 
 # Elsewhere than on a terminal nothing is cut to a width that nobody chose.
-# Colors that guess at numbers and paths say nothing about values.
-stdout = _VisibleConsole(width=None if sys.stdout.isatty() else 1000, highlight=False)
-stderr = _VisibleConsole(stderr=True, highlight=False)
+# Values are shown as they are: no colors that guess at numbers and paths, no pictures for `:names:`.
+stdout = _VisibleConsole(width=None if sys.stdout.isatty() else 1000, highlight=False, emoji=False)
+stderr = _VisibleConsole(stderr=True, highlight=False, emoji=False)
 
 SECONDS_BETWEEN_LINES: Final = 3.0
 # Wider than any table.

@@ -134,12 +134,14 @@ def test_what_the_terminal_cannot_show_is_spelled_out(home: Path, arguments: lis
 
 @pytest.mark.parametrize("arguments", [["inspect", "a.exr"], ["sql", "SELECT 1 AS n, '/a/b.exr' AS uri"], ["settings"]])
 def test_values_have_no_colors_that_guess_at_them(home: Path, arguments: list[str]) -> None:
-    (home / "a.exr").write_bytes(small_exr(owner="http://example.com 127.0.0.1 /a/path None True"))
+    (home / "a.exr").write_bytes(small_exr(owner="http://example.com 127.0.0.1 /a/path None True :warning:"))
     said = run_process(*arguments, cwd=home, env={"FORCE_COLOR": "1", "COLUMNS": "200"})
     styles = set(re.findall(r"\x1b\[([\d;]*)m", said.out))
     # The heads of tables are bold, their titles italic.
     assert styles <= {"1", "0", "3"}
     assert "1" in styles
+    if arguments[0] == "inspect":
+        assert "http://example.com 127.0.0.1 /a/path None True :warning:" in said.out
 
 
 def test_the_version_is_printed(cli: Cli) -> None:
