@@ -144,8 +144,19 @@ class Settings(BaseSettings):
         description="Headers fetched at the same time per run without pictures; 64 KiB each.",
     )
 
+    console_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="What runs print to the console from this level on. Their events are all stored regardless."
+    )
+
     retention_days: int = Field(
         30, ge=1, description="Days for which Dagster's runs and replaced events are kept (see docs/operations.md)."
+    )
+
+    # The page
+    page_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated host names, besides this machine's own, under which browsers reach the page "
+        "(see docs/operations.md).",
     )
 
     # Deleted sources
@@ -199,7 +210,7 @@ class Settings(BaseSettings):
         "frames. Empty means never.",
     )
 
-    @field_validator("sources", "source_kinds", mode="before")
+    @field_validator("sources", "source_kinds", "page_hosts", mode="before")
     @classmethod
     def _split_sources(cls, value: object) -> object:
         if isinstance(value, str):

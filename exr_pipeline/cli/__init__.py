@@ -14,6 +14,7 @@ from exr_pipeline import __version__
 from exr_pipeline.cli.commands import CommandGroup
 from exr_pipeline.cli.console import INTERRUPTED, fail
 from exr_pipeline.errors import ExrPipelineError
+from exr_pipeline.storage.private_files import new_files_private
 
 _READER_GONE: Final = 128 + 13
 
@@ -67,7 +68,8 @@ def _status() -> int:
     """Run a command and return its exit status. Raises `BrokenPipeError` if nobody reads the output."""
     try:
         try:
-            status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+            with new_files_private():
+                status = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         except BrokenPipeError:
             raise
         except (ExrPipelineError, OSError) as error:

@@ -58,7 +58,7 @@ def archive(
 
     require_criterion(prefix, show, older_than is not None)
     pipeline = Pipeline(load_settings())
-    scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline.settings)
+    scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline)
     with open_instance() as instance:
         if dry_run or not yes:
             would = retire(instance, pipeline, scope, older_than=older_than, dry_run=True)
@@ -89,7 +89,7 @@ def unarchive(prefix: Prefix = "", *, show: Show = "") -> None:
 
     require_criterion(prefix, show)
     pipeline = Pipeline(load_settings())
-    scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline.settings)
+    scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline)
     with open_instance() as instance, progress_line() as line:
         report = bring_back(instance, pipeline, scope, on_progress=line.update)
     stdout.print(

@@ -1,6 +1,6 @@
-"""What users write for a place: a URL, or a path on this machine.
+"""What users write and read for a place: a URL, or a path on this machine.
 
-Belongs here: from that text to a `Location`. Not here: what is there (`storage`).
+Belongs here: from that text to a `Location` and back. Not here: what is there (`storage`).
 """
 
 import re
@@ -39,3 +39,8 @@ def url_prefix(text: str) -> str:
     if "/" in text or Path(text).exists():
         return place(text).url
     return Location.from_partition_key(text).url
+
+
+def readable(location: Location) -> str:
+    """What a user reads for a place: a path on this machine, or a URL."""
+    return f"/{location.key}" if location.scheme == "file" else location.url

@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, show, stdout
 from exr_pipeline.cli.places import existing, url_prefix
+from exr_pipeline.cli.tables import tables_to_read
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.storage.locations import Location
 
@@ -46,11 +47,10 @@ def similar(
     A file that the tables don't know is read for its header. Distances go from 0 (alike) to 1; docs/embeddings.md says
     what counts for how much.
     """
-    from exr_pipeline.tables import open_table_store
     from exr_pipeline.tables.similar import similar_files
 
     settings = load_settings()
-    store = open_table_store(settings)
+    store = tables_to_read(settings)
     location = Location.from_url(url_prefix(key))
     vector, version = _stored(store, key, location) or _read(key, settings)
     found = similar_files(store, vector, version, without=location.url, where=where, limit=limit).to_pylist()

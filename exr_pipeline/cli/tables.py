@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from exr_pipeline.cli.console import load_settings, show, stdout
+from exr_pipeline.cli.console import load_settings, show, stdout, warn
 from exr_pipeline.cli.places import url_prefix
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.tables.schema import READY
@@ -22,13 +22,18 @@ from exr_pipeline.untrusted_text import visible
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from exr_pipeline.settings import Settings
     from exr_pipeline.tables.store import TableStore
 
 
-def _tables() -> TableStore:
+def tables_to_read(settings: Settings) -> TableStore:
+    """The tables; a warning says so if there are none yet, which then are without rows."""
     from exr_pipeline.tables import open_table_store
+    from exr_pipeline.tables.store import missing_tables
 
-    return open_table_store(load_settings())
+    if missing := missing_tables(settings):
+        warn(missing)
+    return open_table_store(settings)
 
 
 def sql(
@@ -40,7 +45,7 @@ def sql(
     """Ask the tables in SQL."""
     if as_csv and as_json:
         raise typer.BadParameter("choose one of --csv and --json")
-    result = _tables().sql(query)
+    result = tables_to_read(load_settings()).sql(query)
     if as_json:
         json.dump(result.to_pylist(), sys.stdout, indent=1, default=str)
         sys.stdout.write("\n")
@@ -66,7 +71,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the state of files: how many are ready, rejected or retryable; which are not ready, and why."""
-    store = _tables()
+    store = tables_to_read(load_settings())
     prefix = _quoted(url_prefix(key)) if key else ""
     condition = f"starts_with(uri, '{prefix}')"
     counts = store.sql(f"SELECT state, count(*) AS files FROM latest_files WHERE {condition} GROUP BY 1 ORDER BY 1")  # noqa: S608

@@ -7,18 +7,18 @@ Belongs here: the choice, as rows of `files` give it. Not here: partitions, or r
 from __future__ import annotations
 
 import tempfile
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Final
 
-from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.errors import BadInputError, MisconfiguredError
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.schema import READY, REJECTED
 from exr_pipeline.tables.upsert import instant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from datetime import datetime, timedelta
 
     from exr_pipeline.tables.store import TableStore
@@ -28,10 +28,14 @@ _COLUMNS: Final = ("uri", "file_id", "state", "mtime", "last_inspected", "archiv
 
 @dataclass(frozen=True)
 class Scope:
-    """Files below a prefix and of a show; each narrows the other, and without either it is all files."""
+    """Files below a prefix and of a show; each narrows the other, and without either it is all files.
+
+    `text` is how the user named them.
+    """
 
     prefix: Location | None = None
     in_show: Callable[[Location], bool] | None = None
+    text: str = "every file"
 
     def holds(self, location: Location) -> bool:
         """Whether a file, or the pattern of a sequence, is meant."""
@@ -47,6 +51,13 @@ def require_criterion(*criteria: object) -> None:
             "no files are named",
             "give a URL prefix, a show, or an age (to archive); s3://bucket/ is a prefix",
         )
+
+
+def require_files(tables: TableStore, scope: Scope) -> None:
+    """Raises `BadInputError` if the tables hold no file of the scope: a name that fits nothing is a wrong name."""
+    with closing(_rows(tables, scope)) as rows:
+        if next(rows, None) is None:
+            raise BadInputError(scope.text, "no such file in the tables")
 
 
 @dataclass
@@ -120,7 +131,9 @@ def _opened() -> Iterator[Found]:
         yield Found(_spool=spool)
 
 
-def _rows(tables: TableStore, scope: Scope) -> Iterator[tuple[str, str, str, str, str, str | None, str | None]]:
+def _rows(
+    tables: TableStore, scope: Scope
+) -> Generator[tuple[str, str, str, str, str, str | None, str | None], None, None]:
     bucket, prefix = (scope.prefix.bucket, scope.prefix.key) if scope.prefix else (None, "")
     for batch in tables.scan("files", columns=_COLUMNS, bucket=bucket, prefix=prefix):
         for row in zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True):

@@ -200,6 +200,7 @@ class _Comparison:
         # Tables first: a file that is ingested meanwhile is no difference to them.
         self._stage_tables()
         accepted = self._stage_listing()
+        self._check_something_is_meant()
         self._stage.execute(
             """CREATE TABLE missing AS SELECT known.* FROM known ANTI JOIN listed USING (key) WHERE deleted_at IS NULL;
             CREATE TABLE gone AS SELECT key, file_id, deleted_at FROM known ANTI JOIN listed USING (key)
@@ -216,6 +217,14 @@ class _Comparison:
         for number, batch in enumerate(self._batches("SELECT key, file_id, size FROM missing ORDER BY key")):
             self._listener.on_progress("confirming deletions", number * BATCH, missing)
             self._mark(batch)
+
+    def _check_something_is_meant(self) -> None:
+        """A configured source may be empty yet; a folder that somebody names, and that is, is a wrong name."""
+        configured = {Location.from_url(url).as_folder() for url in self._settings.sources}
+        if not (self._report.listed or self._count("known") or self._source in configured):
+            raise MisconfiguredError(
+                "URL", f"no file is below {self._source.url}, and none in the tables", "correct it"
+            )
 
     def settle_files(self) -> None:
         """Tell of the files that are gone, and remove the media that are due."""

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from exr_pipeline.storage.object_info import ObjectInfo
     from exr_pipeline.tables.store import FileVersion
 
-Need = Literal["new", "changed", "retry"]
+# `outdated`: its pictures are not what they would be now; `again`: somebody asked for it, although nothing has changed.
+Need = Literal["new", "changed", "retry", "outdated", "again"]
 
 # A file that may not be read has no entity tag to know it by. Rights change rarely: look less often.
 UNREADABLE_FACTOR: Final = 24
@@ -26,10 +27,11 @@ UNREADABLE_FACTOR: Final = 24
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A file that needs work, and why."""
+    """A file that needs work, and why; `detail` says in words what is outdated."""
 
     info: ObjectInfo
     need: Need
+    detail: str = ""
 
 
 def needs_work(

@@ -86,7 +86,6 @@ def render_media(
     return RenderedPictures(
         thumbnail=_thumbnail(shown, box, view, made_space, settings.thumbnail_format) if thumbnail else None,
         proxy=proxy,
-        preview_jpeg=still.preview(shown),
         icon_webp=still.icon(shown),
         layer=layer,
         source_colour_space=space,

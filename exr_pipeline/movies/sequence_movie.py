@@ -47,6 +47,7 @@ from exr_pipeline.pictures.pool import (
     given_or_own,
 )
 from exr_pipeline.pictures.still import Size
+from exr_pipeline.storage.private_files import make_folder_like_parent, share_like_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -528,8 +529,10 @@ class _Making:
     def _join(self, jobs: list[_Job], out: Path, rate: Fraction, time_code: str | None) -> None:
         temporary = out.with_name(f".{out.name}.{os.getpid()}.part")
         try:
-            out.parent.mkdir(parents=True, exist_ok=True)
+            make_folder_like_parent(out.parent)
             join([(job.path, job.frames) for job in jobs], temporary, self._preset, rate=rate, time_code=time_code)
+            with temporary.open("rb") as file:
+                share_like_folder(file.fileno(), out.parent)
             temporary.replace(out)
         except OSError as error:
             raise RetryableError(f"{out}: not written: {error.strerror or error}") from error

@@ -16,10 +16,12 @@ from exr_pipeline.ingest.archive import (
     Scope,
     live_files,
     require_criterion,
+    require_files,
     to_archive,
     to_unarchive,
     with_frames_among,
 )
+from exr_pipeline.orchestration.failures import stated_failure
 from exr_pipeline.orchestration.partitions import (
     FILES,
     SEQUENCES,
@@ -29,6 +31,7 @@ from exr_pipeline.orchestration.partitions import (
 )
 from exr_pipeline.orchestration.progress import OnProgress, logged
 from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.run_console import tidy_console
 from exr_pipeline.orchestration.sensor import UNFINISHED, Busy, RunsNow, shows
 from exr_pipeline.orchestration.sequence_sensor import sequences_under_way
 from exr_pipeline.settings import Settings
@@ -69,11 +72,17 @@ class Unarchived:
     sequences_restored: int = 0
 
 
-def scope_of(url_prefix: str, show: str, settings: Settings) -> Scope:
-    """The files below a URL prefix and of a show, as the sensor tells shows; empty texts narrow nothing."""
-    show_of = shows(settings)
+def scope_of(url_prefix: str, show: str, pipeline: Pipeline) -> Scope:
+    """The files below a URL prefix and of a show, as the sensor tells shows; empty texts narrow nothing.
+
+    Raises `BadInputError` if the tables hold no such file.
+    """
+    show_of = shows(pipeline.settings)
     in_show = (lambda location: show_of(location) == show) if show else None
-    return Scope(Location.from_url(url_prefix) if url_prefix else None, in_show)
+    text = " of ".join([*([url_prefix] if url_prefix else ()), *([f"show {show}"] if show else ())])
+    scope = Scope(Location.from_url(url_prefix) if url_prefix else None, in_show, text or "every file")
+    require_files(pipeline.tables, scope)
+    return scope
 
 
 def archive(
@@ -225,11 +234,14 @@ class Archive(Files):
 def archive_files(context: dg.OpExecutionContext, config: Archive) -> None:
     """Archive, and report it."""
     pipeline: Pipeline = context.resources.pipeline
-    require_criterion(config.url_prefix, config.show, config.older_than_days is not None)
+    tidy_console(context, pipeline.settings)
+    with stated_failure():
+        require_criterion(config.url_prefix, config.show, config.older_than_days is not None)
+        scope = scope_of(config.url_prefix, config.show, pipeline)
     report = archive(
         context.instance,
         pipeline,
-        scope_of(config.url_prefix, config.show, pipeline.settings),
+        scope,
         older_than=None if config.older_than_days is None else timedelta(days=config.older_than_days),
         dry_run=config.dry_run,
         on_progress=logged(context),
@@ -244,8 +256,10 @@ def archive_files(context: dg.OpExecutionContext, config: Archive) -> None:
 def unarchive_files(context: dg.OpExecutionContext, config: Files) -> None:
     """Un-archive, and report it."""
     pipeline: Pipeline = context.resources.pipeline
-    require_criterion(config.url_prefix, config.show)
-    scope = scope_of(config.url_prefix, config.show, pipeline.settings)
+    tidy_console(context, pipeline.settings)
+    with stated_failure():
+        require_criterion(config.url_prefix, config.show)
+        scope = scope_of(config.url_prefix, config.show, pipeline)
     _report(context, asdict(unarchive(context.instance, pipeline, scope, on_progress=logged(context))))
 
 

@@ -3,10 +3,12 @@
 Belongs here: the specs that the UI shows. Not here: the step that makes them (`step`), their events (`file_events`).
 """
 
+from collections.abc import Collection
 from typing import Final
 
 import dagster as dg
 
+from exr_pipeline.ingest.choose import Product
 from exr_pipeline.orchestration.partitions import files_partitions
 from exr_pipeline.tables.schema import COLUMNS, TableName
 
@@ -117,3 +119,18 @@ FILE_SPECS: Final = (
 
 FILE_ASSETS: Final = tuple(spec.key for spec in FILE_SPECS)
 HEADER_ASSETS: Final = frozenset({EXR_HEADER, CHANNEL_FINGERPRINT})
+
+
+def assets_of(products: Collection[Product]) -> list[dg.AssetKey]:
+    """The assets that are these products, every one if none is named."""
+    made = {key for product in products for key in _OF_PRODUCT[product]}
+    if made >= {THUMBNAIL, PROXY_MP4}:
+        made.add(PROXY_OUTPUTS)
+    return [key for key in FILE_ASSETS if key in made or not products]
+
+
+_OF_PRODUCT: Final[dict[Product, tuple[dg.AssetKey, ...]]] = {
+    "header": (EXR_HEADER, CHANNEL_FINGERPRINT),
+    "thumbnail": (THUMBNAIL,),
+    "proxy": (PROXY_MP4,),
+}

@@ -17,6 +17,7 @@ from exr_pipeline.orchestration.jobs import build_ingest_job, ingest_selection_j
 from exr_pipeline.orchestration.reconcile import build_reconcile_schedule, reconcile_job
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.retention import retention_job, retention_schedule
+from exr_pipeline.orchestration.run_console import print_reasons_without_stack_traces
 from exr_pipeline.orchestration.sensor import build_sensor
 from exr_pipeline.orchestration.sequence_assets import build_sequences_job
 from exr_pipeline.orchestration.sequence_sensor import build_sequence_sensor
@@ -66,6 +67,7 @@ def build_defs(
     `settings` default to the environment; `resource_overrides` replace resources by key (`pipeline`, `table_io`,
     `media_io`).
     """
+    print_reasons_without_stack_traces()
     settings = settings or Settings()
     overrides = dict(resource_overrides or {})
     pipeline = overrides.pop("pipeline", None) or Pipeline(settings)

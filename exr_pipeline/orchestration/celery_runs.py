@@ -9,7 +9,9 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote, urlsplit, urlunsplit
 
 import dagster as dg
 from celery import Task
@@ -18,10 +20,13 @@ from dagster._serdes import ConfigurableClassData
 from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
+from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.orchestration.command_runs import LooksAfterCommandRuns
+
 _RUNNING = CheckRunHealthResult(WorkerStatus.RUNNING)
 
 
-class HealthCheckedCeleryRunLauncher(CeleryRunLauncher):
+class TaskRunLauncher(CeleryRunLauncher):
     """Dagster's launcher over Celery, plus workers that are asked whether they still have the run.
 
     Celery leaves the task of a worker that was killed as STARTED for ever, and Dagster's launcher believes it. A run is
@@ -30,9 +35,23 @@ class HealthCheckedCeleryRunLauncher(CeleryRunLauncher):
     """
 
     def __init__(
-        self, *, silence_seconds: int = 60, answer_seconds: float = 2.0, inst_data: Any = None, **options: Any
+        self,
+        *,
+        broker: str | None = None,
+        backend: str | None = None,
+        password_file: str | None = None,
+        silence_seconds: int = 60,
+        answer_seconds: float = 2.0,
+        inst_data: Any = None,
+        **options: Any,
     ) -> None:
-        super().__init__(inst_data=inst_data, **options)
+        password = _password_of(password_file)
+        super().__init__(
+            broker=_with_password(broker, password),
+            backend=_with_password(backend, password),
+            inst_data=inst_data,
+            **options,
+        )
         self._silence_seconds = silence_seconds
         self._answer_seconds = answer_seconds
         self._silent_since: dict[str, float] = {}
@@ -43,6 +62,11 @@ class HealthCheckedCeleryRunLauncher(CeleryRunLauncher):
         inherited: Any = super().config_type()
         return {
             **inherited,
+            "password_file": dg.Field(
+                dg.Noneable(dg.StringSource),
+                is_required=False,
+                description="A file that holds the password of broker and backend, whose URLs then need none.",
+            ),
             "silence_seconds": dg.Field(
                 int, default_value=60, description="Seconds after which a run that no worker answers for is failed."
             ),
@@ -63,9 +87,17 @@ class HealthCheckedCeleryRunLauncher(CeleryRunLauncher):
         task_signature.set(task_id=task_id)
         super()._launch_celery_task_run(run, task_signature, routing_key)
 
+    def terminate(self, run_id: str) -> bool:
+        """End the task of a run; a run that is no task can't be ended from here."""
+        run = self._instance.get_run_by_id(run_id)
+        return run is not None and DAGSTER_CELERY_TASK_ID_TAG in run.tags and super().terminate(run_id)
+
     def check_run_worker_health(self, run: dg.DagsterRun) -> CheckRunHealthResult:
         """FAILED once the task failed, its worker does not have it any more, or nobody has answered for it long."""
-        task_id = run.tags[DAGSTER_CELERY_TASK_ID_TAG]
+        task_id = run.tags.get(DAGSTER_CELERY_TASK_ID_TAG)
+        if task_id is None:
+            # Somebody else has started it, and nothing tells where.
+            return _RUNNING
         before = self.celery.AsyncResult(task_id)
         state, worker = before.state, _worker_of(before.result)
         if state in {"SUCCESS", "FAILURE", "REVOKED"}:
@@ -90,6 +122,30 @@ class HealthCheckedCeleryRunLauncher(CeleryRunLauncher):
         )
 
 
+class HealthCheckedCeleryRunLauncher(LooksAfterCommandRuns, TaskRunLauncher):
+    """The launcher of deploy/celery: for the tasks that it sends, and runs of commands."""
+
+
 def _worker_of(result: Any) -> str | None:
     """The worker that says it started a task."""
     return result.get("hostname") if isinstance(result, Mapping) else None
+
+
+def _password_of(path: str | None) -> str | None:
+    """What the file holds, without the line's end; None if none is named."""
+    if not path:
+        return None
+    try:
+        return Path(path).read_text("utf-8").rstrip("\r\n")
+    except OSError as error:
+        raise MisconfiguredError(
+            "EXR_PIPELINE_REDIS_PASSWORD_FILE", f"{path}: {error.strerror}", "name a file that the services may read"
+        ) from None
+
+
+def _with_password(url: str | None, password: str | None) -> str | None:
+    if url is None or not password:
+        return url
+    parts = urlsplit(url)
+    address = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:{quote(password, safe='')}@{address}"))

@@ -50,6 +50,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from exr_pipeline.orchestration.event_texts import subject_of, texts_of
 from exr_pipeline.orchestration.live_events import LiveEvents
+from exr_pipeline.storage.private_files import make_private_folder
 
 _BATCHABLE: Final = {
     kind.value
@@ -425,7 +426,7 @@ class BatchingSqliteStorage(DagsterSqliteStorage):
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
         folder = Path(os.environ.get("DAGSTER_HOME", "."), base_dir).resolve()
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
         # Before the base class makes one of Dagster's, whose databases would be as that makes them.
         event_log_storage = BatchingSqliteEventLogStorage(_event_logs_directory(str(folder)))
         super().__init__(str(folder), inst_data)

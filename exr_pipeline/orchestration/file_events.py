@@ -42,31 +42,42 @@ def file_events(batch: Iterable[FileProducts], assets: Collection[dg.AssetKey]) 
     """
     for products in batch:
         partition = products.location.partition_key
-        uri = dg.MetadataValue.url(products.location.url)
+        url = products.location.url
         etag = (products.source.etag if products.source else None) or ""
         if products.source is not None and products.source.mtime != NEVER_SEEN:
+            reason = {} if products.reason is None else {"reason": products.reason}
             yield materialization(
                 SOURCE_FILE,
                 partition=partition,
-                metadata={"uri": uri, **_source(products.source), "state": products.state},
+                metadata={"state": products.state, **reason, "uri": url, **_source(products.source)},
                 tags={DATA_VERSION_TAG: etag},
             )
+        elif products.reason is not None:
+            yield _failure(SOURCE_FILE, products)
         for asset in assets:
             metadata = _METADATA[asset](products)
             if metadata is not None:
                 yield materialization(
                     asset,
                     partition=partition,
-                    metadata={**metadata, "source": uri},
+                    metadata={**metadata, "source": url},
                     tags={DATA_VERSION_TAG: f"{etag}-{__version__}"},
                 )
             else:
-                yield dg.AssetObservation(
-                    asset,
-                    partition=partition,
-                    description=f"{products.state}: {products.reason}",
-                    metadata={"state": products.state, "reason": products.reason or "", "source": uri},
-                )
+                yield _failure(asset, products)
+
+
+def _failure(asset: dg.AssetKey, products: FileProducts) -> dg.AssetObservation:
+    return dg.AssetObservation(
+        asset,
+        partition=products.location.partition_key,
+        description=f"{products.state}: {products.reason}",
+        metadata={
+            "state": products.state,
+            "reason": products.reason or "",
+            "source": products.location.url,
+        },
+    )
 
 
 def _source(source: SourceFile) -> Metadata:
@@ -109,25 +120,26 @@ def _thumbnail(products: FileProducts) -> Metadata | None:
     if products.outputs is None or products.pictures is None or products.pictures.thumbnail is None:
         return None
     thumbnail = products.pictures.thumbnail
+    partition = products.location.partition_key
     return {
-        "picture": picture("webp", products.pictures.icon_webp),
-        "larger picture": picture("jpeg", products.pictures.preview_jpeg),
-        "uri": dg.MetadataValue.url(products.outputs.thumbnail.url),
+        "picture": served_picture(THUMBNAIL, partition),
+        "icon": picture("webp", products.pictures.icon_webp),
+        "uri": products.outputs.thumbnail.url,
         "resolution": f"{thumbnail.width}x{thumbnail.height}",
         "size": len(thumbnail.data),
         "view": thumbnail.view,
-        **_filmstrip(products.outputs, products.pictures),
+        **_filmstrip(products.outputs, products.pictures, partition),
         **_colour(products.pictures),
     }
 
 
-def _filmstrip(outputs: OutputLocations, pictures: RenderedPictures) -> Metadata:
+def _filmstrip(outputs: OutputLocations, pictures: RenderedPictures, partition: str) -> Metadata:
     strip = pictures.filmstrip
     if strip is None:
         return {}
     return {
-        "filmstrip": picture("jpeg", strip.preview_jpeg),
-        "filmstrip uri": dg.MetadataValue.url(outputs.filmstrip.url),
+        "filmstrip": served_picture(THUMBNAIL, partition, "filmstrip"),
+        "filmstrip uri": outputs.filmstrip.url,
         "filmstrip frames": strip.frames,
     }
 
@@ -137,8 +149,9 @@ def _proxy(products: FileProducts) -> Metadata | None:
         return None
     proxy = products.pictures.proxy
     return {
-        "picture": picture("webp", products.pictures.icon_webp),
-        "uri": dg.MetadataValue.url(products.outputs.proxy.url),
+        "movie": media_link(PROXY_MP4, products.location.partition_key),
+        "icon": picture("webp", products.pictures.icon_webp),
+        "uri": products.outputs.proxy.url,
         "resolution": f"{proxy.width}x{proxy.height}" if proxy.width else "sound only",
         "duration": round(proxy.duration, 3),
         "frame rate": str(proxy.rate),
@@ -155,6 +168,7 @@ def _outputs(products: FileProducts) -> Metadata | None:
         return None
     return {
         "picture": thumbnail["picture"],
+        "movie": proxy["movie"],
         "thumbnail": thumbnail["uri"],
         "proxy": proxy["uri"],
         "thumbnail resolution": thumbnail["resolution"],
@@ -173,6 +187,21 @@ def _colour(pictures: RenderedPictures) -> Metadata:
         "black": pictures.is_black,
         "warnings": list(pictures.warnings),
     }
+
+
+def media_link(asset: dg.AssetKey, partition: str, part: str = "") -> dg.UrlMetadataValue:
+    """A link to what was made, as `exr-pipeline ui` serves it (`page.media`) wherever it is."""
+    return dg.MetadataValue.url(_media_path(asset, partition, part))
+
+
+def served_picture(asset: dg.AssetKey, partition: str, part: str = "") -> dg.MarkdownMetadataValue:
+    """What was made, shown at its own size where `exr-pipeline ui` serves it; a click shows it alone."""
+    path = _media_path(asset, partition, part)
+    return dg.MetadataValue.md(f"[![shown by exr-pipeline ui]({path})]({path})")
+
+
+def _media_path(asset: dg.AssetKey, partition: str, part: str) -> str:
+    return "/".join(("/media", *asset.path, partition, *([part] if part else [])))
 
 
 def picture(kind: str, data: bytes) -> dg.MarkdownMetadataValue:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.settings import Settings
+from exr_pipeline.storage.private_files import make_private_folder
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -68,7 +69,7 @@ def _default_home() -> Path:
     path, temporary = home / "dagster.yaml", home / f".dagster.yaml.{os.getpid()}"
     try:
         if not path.exists() or path.read_text("utf-8") != text:
-            home.mkdir(parents=True, exist_ok=True)
+            make_private_folder(home)
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)
     except OSError as error:
@@ -122,9 +123,8 @@ def _summary() -> str:
         return f"{dagster_home()}: {type(instance.event_log_storage).__name__}, {instance.get_runs_count()} runs"
 
 
-def dev_command(host: str, port: int) -> list[str]:
-    """Arguments of Python that serve the page with daemon and sensor, by the workspace.yaml here if there is one."""
-    quiet = ["-W", "ignore:Function `dev_command` is superseded"]  # its successor comes with a development tool
-    here = Path("workspace.yaml").exists()
-    code = ["--workspace", "workspace.yaml"] if here else ["--module-name", "exr_pipeline.definitions"]
-    return [*quiet, "-m", "dagster", "dev", *code, "--host", host, "--port", str(port)]
+def page_command(host: str, port: int, *, daemon: bool, verbose: bool) -> list[str]:
+    """Arguments of Python that serve the page, by the workspace.yaml here if there is one."""
+    workspace = ["--workspace", "workspace.yaml"] if Path("workspace.yaml").exists() else []
+    switches = [*([] if daemon else ["--no-daemon"]), *(["--verbose"] if verbose else [])]
+    return ["-m", "exr_pipeline.orchestration.page", "--host", host, "--port", str(port), *workspace, *switches]

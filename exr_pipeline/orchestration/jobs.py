@@ -3,21 +3,24 @@
 Belongs here: job definitions and what they can select. Not here: the step's body (`step`).
 """
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Collection, Sequence
+from typing import Final, Literal
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from pydantic import Field, field_validator
 
-from exr_pipeline.errors import BadInputError
+from exr_pipeline.errors import BadInputError, MisconfiguredError
 from exr_pipeline.orchestration.asset_specs import FILE_ASSETS, MEDIA_IO, TABLE_IO
 from exr_pipeline.orchestration.event_batching import announced_partitions
+from exr_pipeline.orchestration.failures import stated_failure
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
 from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.run_console import tidy_console
 from exr_pipeline.orchestration.step import ingest_step
 from exr_pipeline.storage.locations import Location
+from exr_pipeline.tables.selection import files_where
 
 INGEST_JOB: Final = "ingest"
 SELECTION_JOB: Final = "ingest_selection"
@@ -25,11 +28,12 @@ RETRY_JOB: Final = "retry_failed_files"
 
 STATES: Final = ("ready", "rejected", "retryable", "unfinished", "failed")
 FAILED_STATES: Final = ["rejected", "retryable", "unfinished", "failed"]
+Criterion = Literal["url_prefix", "where", "all"]
 ASSET_NAMES: Final = [key.path[-1] for key in FILE_ASSETS]
 
 
 class Selection(dg.Config):
-    """Which files to ingest, and what to make of them. Conditions narrow one another; none selects every known file."""
+    """Which files to ingest, and what to make of them. Conditions narrow one another; at least one is needed."""
 
     partitions: list[str] = Field(
         default=[], description="Exactly these partition keys, wherever they stand in the set."
@@ -41,8 +45,10 @@ class Selection(dg.Config):
         "failed: the page shows one of their assets as failed, whatever the tables say, as after crashes.",
     )
     where: str = Field(
-        default="", description="Only files for which this SQL condition on the view latest_files holds."
+        default="",
+        description="Only files for which this SQL is true, over the columns of files and of their first part.",
     )
+    all: bool = Field(default=False, description="Every known file; needed if there is no other condition.")
     assets: list[str] = Field(default=ASSET_NAMES, description="What to make; leaves the other assets alone.")
 
     # Dagster's config has no lists of literals.
@@ -63,11 +69,23 @@ def _only(values: list[str], allowed: Sequence[str]) -> list[str]:
     return values
 
 
-def select_partitions(selection: Selection, pipeline: Pipeline, instance: dg.DagsterInstance) -> list[str]:
+def select_partitions(
+    selection: Selection,
+    pipeline: Pipeline,
+    instance: dg.DagsterInstance,
+    *,
+    must_fit: Collection[Criterion] = ("url_prefix", "where", "all"),
+) -> list[str]:
     """The partition keys that a selection names, in the order of the partition set.
 
-    Raises `BadInputError` for a key that is not in the set.
+    Raises `MisconfiguredError` for a selection without a condition, and `BadInputError` for a key that is not in the
+    set, and if no file fits one of the criteria that `must_fit`: the URL prefix, the SQL condition, all together.
     """
+    conditions = (selection.partitions, selection.url_prefix, selection.states, selection.where)
+    if not (selection.all or any(conditions)):
+        raise MisconfiguredError(
+            SELECTION_JOB, "no files are named", "give partitions, url_prefix, states or where, or set `all: true`"
+        )
     all_keys = instance.get_dynamic_partitions(FILES)
     known = set(all_keys)
     if unknown := [key for key in selection.partitions if key not in known]:
@@ -75,21 +93,34 @@ def select_partitions(selection: Selection, pipeline: Pipeline, instance: dg.Dag
             unknown[0], "no such partition" + (f" (and {len(unknown) - 1} more)" if unknown[1:] else "")
         )
     chosen = set(selection.partitions) or known
+    if selection.url_prefix:
+        below = {key for key in all_keys if Location.from_partition_key(key).url.startswith(selection.url_prefix)}
+        if not below and "url_prefix" in must_fit:
+            raise BadInputError(selection.url_prefix, "no known file is below it; archived files are not counted")
+        chosen &= below
+    if selection.where:
+        matching = _partitions_where(selection.where, pipeline)
+        if not matching and "where" in must_fit:
+            raise BadInputError(selection.where, "true for no file in the tables")
+        chosen &= matching
     if selection.states:
         chosen &= _in_states(selection.states, pipeline, known) | (
             _shown_as_failed(instance, all_keys) if "failed" in selection.states else set()
         )
-    if selection.where:
-        chosen &= _files_where(selection.where, pipeline)
-    if selection.url_prefix:
-        chosen = {key for key in chosen if Location.from_partition_key(key).url.startswith(selection.url_prefix)}
+    if not chosen and "all" in must_fit:
+        described = ", ".join(f"{name}={value!r}" for name, value in _given(selection).items()) or "all"
+        raise BadInputError(described, "no known file is selected")
     return [key for key in all_keys if key in chosen]
+
+
+def _given(selection: Selection) -> dict[str, object]:
+    return {name: getattr(selection, name) for name in ("url_prefix", "states", "where") if getattr(selection, name)}
 
 
 def _in_states(states: list[str], pipeline: Pipeline, known: set[str]) -> set[str]:
     listed = ", ".join(f"'{state}'" for state in states)
-    found = _files_where(f"state IN ({listed})", pipeline)
-    return found | (known - _files_where("true", pipeline)) if "unfinished" in states else found
+    found = _partitions_where(f"state IN ({listed})", pipeline)
+    return found | (known - _partitions_where("true", pipeline)) if "unfinished" in states else found
 
 
 def _shown_as_failed(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:
@@ -100,10 +131,8 @@ def _shown_as_failed(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[s
     return found
 
 
-def _files_where(condition: str, pipeline: Pipeline) -> set[str]:
-    # The condition is the operator's own SQL, and the tables open read-only for it.
-    rows = pipeline.tables.sql(f"SELECT uri FROM latest_files WHERE ({condition}\n)")  # noqa: S608
-    return {Location.from_url(uri).partition_key for uri in rows.column("uri").to_pylist()}
+def _partitions_where(condition: str, pipeline: Pipeline) -> set[str]:
+    return {Location.from_url(url).partition_key for url in files_where(pipeline.tables, condition)}
 
 
 @dg.op(
@@ -113,10 +142,16 @@ def _files_where(condition: str, pipeline: Pipeline) -> set[str]:
 def ingest_selected_files(context: dg.OpExecutionContext, config: Selection) -> None:
     """The selection's files, in chunks."""
     pipeline: Pipeline = context.resources.pipeline
+    tidy_console(context, pipeline.settings)
     # An earlier attempt of this run has chosen them: what they were chosen for may have changed by its work.
     chosen = announced_partitions(context.instance, context.run.run_id)
     selection = Selection(partitions=sorted(chosen), assets=config.assets) if chosen else config
-    keys = select_partitions(selection, pipeline, context.instance)
+    with stated_failure():
+        must_fit: list[Criterion] = ["url_prefix", "where"]
+        # That nothing has failed is good news.
+        if context.job_name != RETRY_JOB:
+            must_fit.append("all")
+        keys = select_partitions(selection, pipeline, context.instance, must_fit=must_fit)
     assets = [key for key in FILE_ASSETS if key.path[-1] in config.assets]
     context.log.info(f"{len(keys)} files selected")
     ingest_step(context, keys, assets, pipeline, context.resources.media_io, context.resources.table_io)

@@ -92,7 +92,7 @@ def events_of_finished(
                     asset,
                     partition=file.location.partition_key,
                     description=f"{file.state}: {file.reason}",
-                    metadata={"state": file.state, "reason": file.reason or "", "source": _url(file.location)},
+                    metadata={"state": file.state, "reason": file.reason or "", "source": file.location.url},
                 )
 
 
@@ -111,7 +111,7 @@ def _latest(
 
 def _metadata(file: FinishedFile, asset: dg.AssetKey) -> dict[str, Any]:
     metadata: dict[str, Any] = {
-        "source": _url(file.location),
+        "source": file.location.url,
         "size": file.row["size_bytes"],
         "modified": file.row["mtime"],
         "made by": "another run at the same time",
@@ -120,7 +120,3 @@ def _metadata(file: FinishedFile, asset: dg.AssetKey) -> dict[str, Any]:
         shown = ("thumbnail_s3_key", "thumb_resolution", "proxy_s3_key", "proxy_resolution", "source_colorspace")
         metadata |= {name: file.outputs[name] for name in shown if file.outputs[name] is not None}
     return {name: value for name, value in metadata.items() if value is not None}
-
-
-def _url(location: Location) -> dg.UrlMetadataValue:
-    return dg.MetadataValue.url(location.url)

@@ -4,7 +4,9 @@ Belongs here: partitions, configuration, the report as text. Not here: what is c
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 import dagster as dg
@@ -15,6 +17,7 @@ from exr_pipeline.orchestration.instance import open_instance
 from exr_pipeline.orchestration.partitions import FILES, SEQUENCES, remove_partitions
 from exr_pipeline.orchestration.progress import OnProgress, logged
 from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.run_console import tidy_console
 from exr_pipeline.orchestration.sensor import Busy, RunsNow
 from exr_pipeline.orchestration.sequence_sensor import sequences_under_way
 from exr_pipeline.settings import Settings
@@ -47,12 +50,18 @@ def reconcile_now(
     on_progress: OnProgress = lambda *_: None,
 ) -> list[SourceReport]:
     """Compare these places, or all sources, with the tables, in this process. See `ingest.reconcile`."""
-    with open_instance() as instance:
+    with ExitStack() as opened:
+
+        @cache
+        def instance() -> dg.DagsterInstance:
+            # Opened for the first file that is gone: a report of none leaves no history behind.
+            return opened.enter_context(open_instance())
+
         return _reconcile_all(instance, Pipeline(settings), urls, dry_run=dry_run, force=force, on_progress=on_progress)
 
 
 def _reconcile_all(
-    instance: dg.DagsterInstance,
+    instance: Callable[[], dg.DagsterInstance],
     pipeline: Pipeline,
     urls: Sequence[str],
     *,
@@ -61,10 +70,10 @@ def _reconcile_all(
     on_progress: OnProgress,
 ) -> list[SourceReport]:
     def gone_files(locations: Sequence[Location]) -> int:
-        return _retire(instance, FILES, locations, _files_under_way, dry_run=dry_run)
+        return _retire(instance(), FILES, locations, _files_under_way, dry_run=dry_run)
 
     def gone_sequences(locations: Sequence[Location]) -> int:
-        return _retire(instance, SEQUENCES, locations, sequences_under_way, dry_run=dry_run)
+        return _retire(instance(), SEQUENCES, locations, sequences_under_way, dry_run=dry_run)
 
     listener = Listener(on_progress, gone_files, gone_sequences)
     return [
@@ -155,9 +164,11 @@ class Reconcile(dg.Config):
 )
 def reconcile_sources(context: dg.OpExecutionContext, config: Reconcile) -> None:
     """Reconcile, and report it; fails if a source could not be compared."""
+    pipeline: Pipeline = context.resources.pipeline
+    tidy_console(context, pipeline.settings)
     reports = _reconcile_all(
-        context.instance,
-        context.resources.pipeline,
+        lambda: context.instance,
+        pipeline,
         config.sources,
         dry_run=config.dry_run,
         force=config.force,

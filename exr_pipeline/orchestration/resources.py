@@ -52,9 +52,7 @@ class Pipeline:
 
     @cached_property
     def tables(self) -> TableStore:
-        """The table store, with its tables in place."""
+        """The table store. The first write makes its tables."""
         from exr_pipeline.tables import open_table_store
 
-        store = open_table_store(self.settings)
-        store.create_tables()
-        return store
+        return open_table_store(self.settings)

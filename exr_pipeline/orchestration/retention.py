@@ -22,12 +22,14 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from pydantic import Field
 
 from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.run_console import tidy_console
 
 RETENTION_JOB: Final = "retention"
 EVERY_NIGHT: Final = "30 3 * * *"
 
 _FINISHED: Final = [DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 _MATERIALIZATION: Final = DagsterEventType.ASSET_MATERIALIZATION.value
+
 _LATEST_COUNTS: Final = (
     _MATERIALIZATION,
     DagsterEventType.ASSET_OBSERVATION.value,
@@ -170,6 +172,7 @@ class Retention(dg.Config):
 def purge_history(context: dg.OpExecutionContext, config: Retention) -> None:
     """Purge, and report it."""
     pipeline: Pipeline = context.resources.pipeline
+    tidy_console(context, pipeline.settings)
     days = pipeline.settings.retention_days if config.days is None else config.days
     started = time.monotonic()
     removed = purge(

@@ -12,8 +12,10 @@ import dagster as dg
 from dagster import DagsterEventType
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 
+from exr_pipeline.orchestration.command_runs import LooksAfterCommandRuns, answers, start_since_boot
 
-class HealthCheckedRunLauncher(DefaultRunLauncher):
+
+class HostRunLauncher(DefaultRunLauncher):
     """Dagster's default launcher plus a health check by process id, for runs on this host."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -39,8 +41,8 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
 
     def _is_running(self, run_id: str, pid: int, *, started_before: float) -> bool:
         if not Path("/proc/self/stat").exists():
-            return _answers(pid)
-        start = _start_since_boot(pid)
+            return answers(pid)
+        start = start_since_boot(pid)
         if start is None:
             return False
         known = self._workers.get(run_id)
@@ -48,19 +50,9 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
             return known[1] == start
         if not _is_older(start, started_before):
             return False
-        living = {run: worker for run, worker in self._workers.items() if _start_since_boot(worker[0]) == worker[1]}
+        living = {run: worker for run, worker in self._workers.items() if start_since_boot(worker[0]) == worker[1]}
         self._workers = living | {run_id: (pid, start)}
         return True
-
-
-def _start_since_boot(pid: int) -> int | None:
-    """When a process was started, in clock ticks since boot; None if it is gone."""
-    try:
-        # Field 3 is the state, field 22 the start time (proc(5)); the name may hold spaces.
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return None if fields[0] == "Z" else int(fields[19])
 
 
 def _is_older(start: int, moment: float) -> bool:
@@ -69,11 +61,5 @@ def _is_older(start: int, moment: float) -> bool:
     return time.time() - age <= moment + 1.0
 
 
-def _answers(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+class HealthCheckedRunLauncher(LooksAfterCommandRuns, HostRunLauncher):
+    """The launcher of dagster.yaml: for runs that it launches on this host, and those of commands."""

@@ -7,27 +7,32 @@ from __future__ import annotations
 
 import re
 import signal
+import uuid
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from exr_pipeline.errors import RetryableError
+from exr_pipeline.errors import BadInputError, RetryableError
+from exr_pipeline.ingest.choose import Choice, choose
 from exr_pipeline.ingest.doubtful import DOUBTFUL_SQL
-from exr_pipeline.ingest.watch import Candidate, needs_work
+from exr_pipeline.ingest.outcome import FileOutcome, outcomes
 from exr_pipeline.orchestration.instance import open_instance
 from exr_pipeline.storage.locations import Location, SourceRule
-from exr_pipeline.tables.schema import REJECTED, RETRYABLE
+from exr_pipeline.tables.schema import REJECTED
 
 if TYPE_CHECKING:
     import dagster as dg
     from dagster._core.storage.compute_log_manager import CapturedLogContext
 
+    from exr_pipeline.ingest.choose import Product
     from exr_pipeline.ingest.chunk import Progress
+    from exr_pipeline.ingest.watch import Candidate
     from exr_pipeline.movies.sequence_movie import MovieProgress
     from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.sequences.model import Sequence as FrameSequence
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.object_info import ObjectInfo
 
@@ -49,16 +54,30 @@ class RunInterruptedError(RetryableError):
 
 @dataclass
 class IngestReport:
-    """What an ingest found and did. `states` counts the worked-on files by what the tables say they ended as.
+    """What an ingest found and did.
 
-    A file without a row counts as retryable: its run ended before its row was written. Then `problem` says why.
+    Of the files that were listed, `considered` met the caller's condition, `chosen` are those to work on, and `left`
+    more are due beyond the caller's limit. `outcomes` says what the chosen ones ended as; it is empty if nothing was to
+    be done. `problem` says why a run ended early.
     """
 
     listed: int = 0
-    worked_on: int = 0
-    states: dict[str, int] = field(default_factory=dict)
+    considered: int = 0
+    chosen: Sequence[Candidate] = ()
+    left: int = 0
+    outcomes: list[FileOutcome] = field(default_factory=list)
     run_ids: list[str] = field(default_factory=list)
     problem: str | None = None
+
+    @property
+    def worked_on(self) -> int:
+        """How many files were worked on."""
+        return len(self.outcomes)
+
+    @property
+    def states(self) -> dict[str, int]:
+        """How many of the files ended in which state."""
+        return dict(Counter(outcome.state for outcome in self.outcomes))
 
 
 @dataclass(frozen=True)
@@ -85,27 +104,39 @@ class IngestListener:
     on_progress: Callable[[int, Progress], None] = lambda *_: None
 
 
-def ingest_source(source: Location, settings: Settings, listener: IngestListener | None = None) -> IngestReport:
-    """Bring every new, changed or retryable file under a source into the tables, in runs of this process.
+def ingest_source(
+    source: Location,
+    settings: Settings,
+    listener: IngestListener | None = None,
+    *,
+    choice: Choice | None = None,
+    dry_run: bool = False,
+) -> IngestReport:
+    """Bring the files under a source that need work, and those of `choice`, into the tables, in runs of this process.
 
-    Raises `RunInterruptedError` after Ctrl-C.
+    A `dry_run` only chooses. Raises `RunInterruptedError` after Ctrl-C, and as `choose` does.
     """
+    from exr_pipeline.orchestration.command_runs import fail_dead_runs
     from exr_pipeline.orchestration.resources import Pipeline
 
-    listener = listener or IngestListener()
+    if not dry_run:
+        with open_instance() as instance:
+            fail_dead_runs(instance)
+    listener, choice = listener or IngestListener(), choice or Choice()
     counter = _Counter(listener.on_progress)
     pipeline = Pipeline(settings, on_progress=counter)
     listed: list[ObjectInfo] = []
     for info in _objects(source, pipeline):
         listed.append(info)
         listener.on_listed(len(listed))
-    known = pipeline.tables.current_versions([info.location for info in listed])
-    candidates = needs_work(listed, known, now=datetime.now(UTC), retry_after=timedelta(0))
-    listener.on_found(len(candidates))
-    report = IngestReport(listed=len(listed), worked_on=len(candidates))
-    if candidates:
-        _conclude(report, _ingest(candidates, pipeline), counter)
-        report.states = _states(pipeline, [candidate.info.location for candidate in candidates])
+    chosen = choose(source, listed, pipeline.tables, choice, settings)
+    report = IngestReport(len(listed), chosen.considered, chosen.candidates, chosen.left)
+    if dry_run:
+        return report
+    listener.on_found(len(report.chosen))
+    if report.chosen:
+        _conclude(report, len(report.chosen), _ingest(report.chosen, pipeline, choice.only), counter)
+        report.outcomes = outcomes(pipeline.tables, [each.info.location for each in report.chosen], settings)
     return report
 
 
@@ -127,8 +158,9 @@ def retry_failed(
     """Try again every known file that is rejected, retryable, not finished or shown as failed, in one run.
 
     If `doubtful`, only files that were rejected for what is no evidence against them, as earlier versions did.
-    Raises `RunInterruptedError` after Ctrl-C.
+    Raises `BadInputError` if no known file is below the prefix, and `RunInterruptedError` after Ctrl-C.
     """
+    from exr_pipeline.orchestration.command_runs import fail_dead_runs
     from exr_pipeline.orchestration.jobs import FAILED_STATES, RETRY_JOB, Selection, select_partitions
     from exr_pipeline.orchestration.partitions import locations_of
     from exr_pipeline.orchestration.resources import Pipeline
@@ -137,18 +169,21 @@ def retry_failed(
     counter = _Counter(listener.on_progress)
     pipeline = Pipeline(settings, on_progress=counter)
     with open_instance() as instance:
+        # Else their files would be passed over as in progress.
+        fail_dead_runs(instance)
         selection = Selection(
             states=[REJECTED] if doubtful else FAILED_STATES,
             where=DOUBTFUL_SQL if doubtful else "",
             url_prefix=url_prefix,
         )
-        keys = select_partitions(selection, pipeline, instance)
+        # That nothing has failed is good news.
+        keys = select_partitions(selection, pipeline, instance, must_fit={"url_prefix"})
         listener.on_found(len(keys))
-        report = IngestReport(listed=len(keys), worked_on=len(keys))
+        report = IngestReport(listed=len(keys), considered=len(keys))
         if keys:
             config = {"ops": {"ingest_selected_files": {"config": {"partitions": keys}}}}
-            _conclude(report, [_execute(RETRY_JOB, instance, pipeline, config)], counter)
-            report.states = _states(pipeline, locations_of(keys))
+            _conclude(report, len(keys), [_execute(RETRY_JOB, instance, pipeline, config)], counter)
+            report.outcomes = outcomes(pipeline.tables, locations_of(keys), settings)
     return report
 
 
@@ -169,11 +204,11 @@ class _Counter:
         return sum(self._ended.values())
 
 
-def _conclude(report: IngestReport, runs: Sequence[_Ended], counter: _Counter) -> None:
+def _conclude(report: IngestReport, files: int, runs: Sequence[_Ended], counter: _Counter) -> None:
     report.run_ids = [run.run_id for run in runs]
     if any(run.interrupted for run in runs):
-        raise RunInterruptedError(min(counter.ended, report.worked_on))
-    if counter.ended < report.worked_on:
+        raise RunInterruptedError(min(counter.ended, files))
+    if counter.ended < files:
         report.problem = _first_reason(runs)
 
 
@@ -190,26 +225,32 @@ def make_sequences(
     """Make the media of every sequence under a source that the tables know and whose media are not up to date.
 
     Runs in this process, without waiting for quiet. Returns how many sequences ended in which state. Raises
-    `RunFailedError` if some did not come so far, `RunInterruptedError` after Ctrl-C.
+    `BadInputError` if the tables know no sequence there, `RunFailedError` if some did not come so far,
+    `RunInterruptedError` after Ctrl-C.
     """
     from exr_pipeline.ingest.sequence_watch import outdated, sequences_in
+    from exr_pipeline.orchestration.command_runs import fail_dead_runs
     from exr_pipeline.orchestration.partitions import SEQUENCES
     from exr_pipeline.orchestration.resources import Pipeline
     from exr_pipeline.orchestration.sequence_sensor import requests
 
     pipeline = Pipeline(settings, on_movie_progress=on_progress)
     folders = [folder for folder in pipeline.tables.folders_changed_since("") if folder.url.startswith(source.url)]
-    due = [
-        sequence
-        for folder in sorted(folders)
-        for sequence in outdated(pipeline.tables, sequences_in(pipeline.tables, folder, udim=settings.udim_hint))
-    ]
+    due: list[FrameSequence] = []
+    is_known = False
+    for folder in sorted(folders):
+        found = sequences_in(pipeline.tables, folder, udim=settings.udim_hint)
+        is_known = is_known or bool(found)
+        due += outdated(pipeline.tables, found)
+    if not is_known:
+        raise BadInputError(source.url, "no ingested file below it is a frame of a sequence")
     on_found(len(due))
     if not due:
         return {}
     keys = [sequence.key for sequence in due]
     started = datetime.now(UTC)
     with open_instance() as instance:
+        fail_dead_runs(instance)
         known = set(instance.get_dynamic_partitions(SEQUENCES))
         new = [key for key in keys if key not in known]
         if new:
@@ -233,14 +274,20 @@ def make_sequences(
     return dict(Counter(states))
 
 
-def _ingest(candidates: Iterable[Candidate], pipeline: Pipeline) -> list[_Ended]:
+def _ingest(candidates: Sequence[Candidate], pipeline: Pipeline, only: Sequence[Product]) -> list[_Ended]:
+    from exr_pipeline.orchestration.asset_specs import assets_of
     from exr_pipeline.orchestration.partitions import FILES
     from exr_pipeline.orchestration.sensor import existing_partitions, run_requests
 
-    ordered = sorted(candidates, key=lambda candidate: candidate.info.location)
+    keys = [candidate.info.location.partition_key for candidate in candidates]
     with open_instance() as instance:
-        known = existing_partitions(instance, [candidate.info.location.partition_key for candidate in ordered])
-        added, requests = run_requests(ordered, known, pipeline.settings)
+        known = existing_partitions(instance, keys)
+        if only:
+            # Runs over ranges make everything.
+            instance.add_dynamic_partitions(FILES, [key for key in keys if key not in known])
+            known = set(keys)
+        assets = [key.path[-1] for key in assets_of(only)]
+        added, requests = run_requests(candidates, known, pipeline.settings, assets=assets)
         instance.add_dynamic_partitions(FILES, added)
         return _until_the_last(
             _execute(str(request.job_name), instance, pipeline, dict(request.run_config), request.tags)
@@ -266,14 +313,17 @@ def _execute(
     partition_key: str | None = None,
 ) -> _Ended:
     from exr_pipeline.orchestration.build import build_defs
+    from exr_pipeline.orchestration.command_runs import CommandProcess
 
     defs = build_defs(settings=pipeline.settings, resource_overrides={"pipeline": pipeline})
+    run_id = str(uuid.uuid4())
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     with _log_capture_unaware_of_interrupts(instance):
         result = defs.resolve_job_def(job_name).execute_in_process(
             run_config={**run_config, **quiet},
             instance=instance,
-            tags=tags,
+            run_id=run_id,
+            tags={**(tags or {}), **CommandProcess.own().to_tags(run_id)},
             partition_key=partition_key,
             raise_on_error=False,
         )
@@ -337,8 +387,3 @@ def _reason(result: dg.ExecuteInProcessResult) -> str:
             # The name of a class of ours is nothing to a user.
             return re.sub(r"^exr_pipeline[\w.]*: ", "", (failure.error.cause or failure.error).message)
     return result.get_run_failure_event().message or "the run failed"
-
-
-def _states(pipeline: Pipeline, locations: Sequence[Location]) -> dict[str, int]:
-    known = pipeline.tables.current_versions(locations)
-    return dict(Counter((known[location].state if location in known else None) or RETRYABLE for location in locations))

@@ -20,7 +20,7 @@ import dagster as dg
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.ingest.watch import Candidate, Sighting, in_chunks, needs_work, settled
-from exr_pipeline.orchestration.jobs import INGEST_JOB, RETRY_JOB, SELECTION_JOB, Selection
+from exr_pipeline.orchestration.jobs import ASSET_NAMES, INGEST_JOB, RETRY_JOB, SELECTION_JOB, Selection
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
 from exr_pipeline.orchestration.sweep import HotFolder, hot_folders, list_sources
 from exr_pipeline.storage.locations import Location, output_locations
@@ -191,12 +191,17 @@ def existing_partitions(instance: dg.DagsterInstance, keys: Sequence[str]) -> se
 
 
 def run_requests(
-    candidates: Sequence[Candidate], known: Collection[str], settings: Settings, *, room: int | None = None
+    candidates: Sequence[Candidate],
+    known: Collection[str],
+    settings: Settings,
+    *,
+    room: int | None = None,
+    assets: Sequence[str] = ASSET_NAMES,
 ) -> tuple[list[str], list[dg.RunRequest]]:
     """The partitions to add, and at most `room` runs: over ranges of those, and over lists of `known` ones.
 
-    No run has files of two shows. Shows take turns, those of higher priority first, so that a flood of one delays no
-    other for long.
+    Those over lists make these `assets`. No run has files of two shows. Shows take turns, those of higher priority
+    first, so that a flood of one delays no other for long.
     """
     chunks: list[tuple[int, int, str, bool, list[str]]] = []
     by_show: dict[tuple[str, bool], list[Candidate]] = defaultdict(list)
@@ -215,7 +220,7 @@ def run_requests(
     for priority, _, show, is_known, keys in chunks[:room]:
         tags = {SHOW_TAG: show} | ({_PRIORITY_TAG: str(-priority)} if priority else {})
         if is_known:
-            config = dg.RunConfig(ops={"ingest_selected_files": Selection(partitions=keys)})
+            config = dg.RunConfig(ops={"ingest_selected_files": Selection(partitions=keys, assets=list(assets))})
             requests.append(dg.RunRequest(job_name=SELECTION_JOB, run_config=config, tags=tags))
         else:
             added += keys

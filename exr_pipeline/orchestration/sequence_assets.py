@@ -17,9 +17,11 @@ from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknown
 from exr_pipeline.ingest.sequence_watch import frames_hash
 from exr_pipeline.orchestration.asset_specs import SEQUENCE_MP4, SOURCE_FILE, TABLE_IO
 from exr_pipeline.orchestration.event_batching import AssetEvent, announce, log_asset_events
-from exr_pipeline.orchestration.file_events import picture
+from exr_pipeline.orchestration.file_events import media_link, picture, served_picture
 from exr_pipeline.orchestration.partitions import sequences_partitions
 from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
+from exr_pipeline.orchestration.run_console import tidy_console
+from exr_pipeline.orchestration.run_tags import tag_outcome, tag_unfinished
 from exr_pipeline.orchestration.sequence_checks import evaluate_sequence_checks
 from exr_pipeline.orchestration.step import Context, again_after_an_outage
 from exr_pipeline.storage.locations import Location
@@ -93,7 +95,9 @@ def sequences_step(
     """
     from exr_pipeline.ingest.sequence_products import SequenceMaker, Wanted
 
+    tidy_console(context, pipeline.settings)
     announce(context, assets, partition_keys)
+    tag_unfinished(context.instance, context.run, len(partition_keys))
     wanted = Wanted(movie=SEQUENCE_MP4 in assets, contact_sheet=CONTACT_SHEET in assets, filmstrip=FILMSTRIP in assets)
     failed: list[SequenceProducts] = []
     try:
@@ -113,6 +117,7 @@ def sequences_step(
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:
         raise dg.Failure(f"The tables could not be written or read: {error}", allow_retries=False) from error
+    tag_outcome(context.instance, context.run, [products.state for products in failed], len(partition_keys))
     if failed:
         first = "; ".join(f"{products.url}: {products.reason}" for products in failed[:3])
         raise dg.Failure(
@@ -145,9 +150,11 @@ def sequence_events(
 ) -> Iterator[AssetEvent]:
     """One event per selected asset: a materialization of what was made, or an observation with the reason."""
     made = {
-        SEQUENCE_MP4: _movie_metadata(products),
-        CONTACT_SHEET: _sheet_metadata(products.contact_sheet, products.contact_sheet_at),
-        FILMSTRIP: _sheet_metadata(products.filmstrip, products.filmstrip_at),
+        SEQUENCE_MP4: _movie_metadata(products, partition),
+        CONTACT_SHEET: _sheet_metadata(
+            products.contact_sheet, products.contact_sheet_at, served_picture(CONTACT_SHEET, partition)
+        ),
+        FILMSTRIP: _sheet_metadata(products.filmstrip, products.filmstrip_at, served_picture(FILMSTRIP, partition)),
     }
     version = "" if products.sequence is None else frames_hash(products.sequence)
     for asset in assets:
@@ -180,15 +187,16 @@ def _sequence_metadata(products: SequenceProducts) -> dict[str, Any]:
     }
 
 
-def _movie_metadata(products: SequenceProducts) -> dict[str, Any] | None:
+def _movie_metadata(products: SequenceProducts, partition: str) -> dict[str, Any] | None:
     movie = products.movie
     if movie is None or products.movie_at is None:
         return None
     strip = products.filmstrip
     unreadable = [f"{number}: {why}" for number, why in movie.not_shown.items() if why != "missing"]
     return {
-        **({"filmstrip": picture("jpeg", strip.preview_jpeg)} if strip is not None else {}),
-        "uri": dg.MetadataValue.url(products.movie_at.url),
+        "movie": media_link(SEQUENCE_MP4, partition),
+        **({"filmstrip": served_picture(FILMSTRIP, partition)} if strip is not None else {}),
+        "uri": products.movie_at.url,
         "resolution": f"{movie.size.width}x{movie.size.height}",
         "frame rate": str(movie.rate),
         "duration": round(float(movie.duration), 3),
@@ -204,12 +212,15 @@ def _movie_metadata(products: SequenceProducts) -> dict[str, Any] | None:
     }
 
 
-def _sheet_metadata(sheet: Sheet | None, location: Location | None) -> dict[str, Any] | None:
+def _sheet_metadata(
+    sheet: Sheet | None, location: Location | None, shown: dg.MarkdownMetadataValue
+) -> dict[str, Any] | None:
     if sheet is None or location is None:
         return None
     return {
-        "picture": picture("jpeg", sheet.preview_jpeg),
-        "uri": dg.MetadataValue.url(location.url),
+        "picture": shown,
+        "preview": picture("jpeg", sheet.preview_jpeg),
+        "uri": location.url,
         "resolution": f"{sheet.width}x{sheet.height}",
         "frames shown": len(sheet.frames),
         "frame size": f"{sheet.frame_size.width}x{sheet.frame_size.height}",

@@ -28,6 +28,8 @@ from exr_pipeline.orchestration.other_runs import events_of_finished, finished_b
 from exr_pipeline.orchestration.partitions import locations_of
 from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.orchestration.run_console import tidy_console
+from exr_pipeline.orchestration.run_tags import tag_outcome, tag_unfinished
 from exr_pipeline.tables.schema import REJECTED, RETRYABLE
 from exr_pipeline.untrusted_text import visible_line
 
@@ -85,7 +87,9 @@ def ingest_step(
     from exr_pipeline.ingest.media_files import needs_workers
     from exr_pipeline.pictures import PicturePool, PictureSettings
 
+    tidy_console(context, pipeline.settings)
     announce(context, assets, partition_keys)
+    tag_unfinished(context.instance, context.run, len(partition_keys))
     left = _without_finished(context, partition_keys, assets)
     wanted = Wanted(
         thumbnail=THUMBNAIL in assets or PROXY_OUTPUTS in assets, proxy=PROXY_MP4 in assets or PROXY_OUTPUTS in assets
@@ -140,6 +144,7 @@ def ingest_step(
             raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS) from error
         metadata = {OUTAGE: True} if isinstance(error, OutageError) else None
         raise dg.Failure(f"The run could not go on: {error}", metadata=metadata, allow_retries=False) from error
+    tag_outcome(context.instance, context.run, [products.state for products in failed], len(partition_keys))
     _raise_for(context, failed, len(partition_keys))
 
 

@@ -36,12 +36,10 @@ def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: Pict
     made = [one for one in (of_proxy, of_still) if one is not None]
     made_proxy = None if of_proxy is None else _proxy(picture, of_proxy, settings)
     made_thumbnail = None if of_still is None else _thumbnail(of_still, settings.thumbnail_format)
-    preview, icon = still.preview(made[-1].rgb), still.icon(made[-1].rgb)
     return RenderedPictures(
         thumbnail=made_thumbnail,
         proxy=made_proxy,
-        preview_jpeg=preview,
-        icon_webp=icon,
+        icon_webp=still.icon(made[-1].rgb),
         layer=picture.layer,
         source_colour_space=picture.source.name,
         colour_rule=picture.source.rule,

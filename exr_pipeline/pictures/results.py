@@ -66,14 +66,13 @@ class Filmstrip:
 class RenderedPictures:
     """What was made of one file and how: the pictures asked for, colour and library provenance, and findings.
 
-    `preview_jpeg` is a picture of about 4 KB for web pages, `icon_webp` one below 1 KB. `is_black`: every pixel of the
-    outputs is 0. Pixels with NaN or infinity were replaced and are counted in the resolution that was decoded. Only
-    movies have a filmstrip. `alpha_handling` is empty where nothing is known of alpha.
+    `icon_webp` is a picture below 1 KB for web pages. `is_black`: every pixel of the outputs is 0. Pixels with NaN or
+    infinity were replaced and are counted in the resolution that was decoded. Only movies have a filmstrip.
+    `alpha_handling` is empty where nothing is known of alpha.
     """
 
     thumbnail: Thumbnail | None
     proxy: Proxy | None
-    preview_jpeg: bytes
     icon_webp: bytes
     layer: str
     source_colour_space: str

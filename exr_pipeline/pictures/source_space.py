@@ -70,6 +70,21 @@ _ICC_PROFILES: Final[dict[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+# How the rules begin that do not depend on the file.
+FORCED: Final = "forced ("
+RULE_DEFAULT: Final = "default of the picture rule ("
+
+
+def forced_rule(space: str) -> str:
+    """The rule by which a space holds whatever the file says."""
+    return f"{FORCED}{space})"
+
+
+def rule_default_rule(space: str) -> str:
+    """The rule by which a picture rule's space holds for a file that says nothing."""
+    return f"{RULE_DEFAULT}{space})"
+
+
 @dataclass(frozen=True, slots=True)
 class SourceSpace:
     """A colour space of the config in force and the rule that chose it.
@@ -99,7 +114,7 @@ def find_source_space(
     found: SourceSpace | None = None
     if forced:
         space = config.require(forced, "--source-space")
-        found = SourceSpace(config.user_facing(space), space, f"forced ({forced})")
+        found = SourceSpace(config.user_facing(space), space, forced_rule(forced))
     elif source.part is not None:
         found = _stated_by_part(config, source, default or global_default, warnings)
     elif source.dpx is not None:
@@ -110,13 +125,13 @@ def find_source_space(
         found = SourceSpace(by_path, by_path, "file rule of the OCIO config")
     if found is None and default:
         space = config.require(default, RULES_SETTING)
-        found = SourceSpace(config.user_facing(space), space, f"default of the picture rule ({default})")
+        found = SourceSpace(config.user_facing(space), space, rule_default_rule(default))
     if found is None and source.dpx is not None:
         found = _first(config, _DPX_VIDEO, "default (DPX: Rec.709 video)", is_display_referred=True)
     if found is None and source.tags is not None:
         found = _of_image(config, source.tags)
     if found is None:
-        found = _by_default(config, global_default, warnings)
+        found = space_by_default(config, global_default, warnings)
     for_display = found.is_display_referred or config.is_display_referred(found.space)
     return replace(found, is_display_referred=for_display, warnings=tuple(warnings))
 
@@ -149,8 +164,8 @@ def _light(config: ColourConfig, default: str) -> tuple[str, ...]:
     return (default, *_LINEAR_REC709) if space is not None and config.is_linear(space) else _LINEAR_REC709
 
 
-def _by_default(config: ColourConfig, name: str, warnings: list[str]) -> SourceSpace:
-    """What is meant where an EXR file says nothing."""
+def space_by_default(config: ColourConfig, name: str, warnings: list[str]) -> SourceSpace:
+    """What is meant where an EXR file says nothing and no picture rule does: the space that a setting names."""
     space = config.default_space(name)
     if space is None:
         warnings.append("the OCIO config does not say what Rec.709 is: read as its scene_linear")

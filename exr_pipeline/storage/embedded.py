@@ -23,6 +23,7 @@ from types import TracebackType
 from typing import IO, Any, Final, NamedTuple, Self
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError
+from exr_pipeline.storage.private_files import make_private_folder
 
 ACCESS_KEY: Final = "exr-pipeline"
 SECRET_KEY: Final = "exr-pipeline-embedded"  # noqa: S105  # of a server that listens to this machine only
@@ -113,7 +114,7 @@ class EmbeddedS3:
             self._client.create_bucket(Bucket=name)
 
     def __enter__(self) -> Self:
-        self.directory.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.directory)
         self._lock = self._locked()
         try:
             self._start()

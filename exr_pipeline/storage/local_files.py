@@ -19,6 +19,7 @@ from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableErro
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.machine_errors import no_room
 from exr_pipeline.storage.object_info import ObjectInfo
+from exr_pipeline.storage.private_files import make_folder_like_parent, share_like_folder
 from exr_pipeline.storage.store_errors import MissingObjectError, not_writable
 from exr_pipeline.untrusted_text import visible_line
 
@@ -70,8 +71,9 @@ def write(location: Location, data: bytes | Path) -> None:
     path = path_of(location)
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder_like_parent(path.parent)
         with temporary.open("xb") as file:
+            share_like_folder(file.fileno(), path.parent)
             if isinstance(data, bytes):
                 file.write(data)
             else:

@@ -18,8 +18,17 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
+from exr_pipeline.storage.private_files import make_private_folder
 from exr_pipeline.tables.conform import cast_columns
-from exr_pipeline.tables.queries import LOCKED, USE_UTC, one_select, run_select, table_statements, view_statements
+from exr_pipeline.tables.queries import (
+    LOCKED,
+    USE_UTC,
+    in_memory,
+    one_select,
+    run_select,
+    table_statements,
+    view_statements,
+)
 from exr_pipeline.tables.schema import TableName, arrow_schema
 from exr_pipeline.tables.upsert import (
     CHILD_TABLES,
@@ -212,7 +221,7 @@ class DuckDBStore:
         import duckdb
 
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
+            make_private_folder(self._path.parent)
         except OSError as error:
             if typed := self._of_disk(error):
                 raise typed from error
@@ -236,6 +245,11 @@ class DuckDBStore:
 
     @contextmanager
     def _with_tables(self, *, read_only: bool, locked: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+        if read_only and not self._exists():
+            # Whoever only looks leaves nothing behind.
+            with in_memory() as connection:
+                yield connection
+            return
         if not (self._has_tables and self._exists()):
             self.create_tables()
             self._has_tables = True

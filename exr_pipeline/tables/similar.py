@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from exr_pipeline.tables.schema import METADATA_EMBEDDING_DIMENSIONS
+from exr_pipeline.tables.selection import FILES_WITH_FIRST_PART
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,12 +55,8 @@ def similar_files(
         f"""
         SELECT uri, array_distance(metadata_embedding, {given}) ** 2 / 2 AS distance,
             width || 'x' || height AS resolution, compression
-        FROM (
-            SELECT f.*, p.* EXCLUDE (file_id, file_path, bucket, is_deep)
-            FROM latest_files f
-            JOIN parts p ON p.file_id = f.file_id AND p.bucket IS NOT DISTINCT FROM f.bucket AND p.part_index = 0
-        )
-        WHERE embedding_version = {version:d} AND uri <> '{itself}' {condition}
+        FROM {FILES_WITH_FIRST_PART}
+        WHERE part_index = 0 AND embedding_version = {version:d} AND uri <> '{itself}' {condition}
         ORDER BY distance, uri
         LIMIT {limit:d}"""  # noqa: S608 - numbers, a quoted URL, and the user's own SQL, which can only read
     )

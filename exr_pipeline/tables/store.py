@@ -50,7 +50,10 @@ class TableStore(Protocol):
     """
 
     def create_tables(self) -> None:
-        """Make what is missing of the tables and views. Safe to repeat and to race; every method does it by itself."""
+        """Make what is missing of the tables and views. Safe to repeat and to race.
+
+        Every method that writes does it by itself; to those that read, tables that are not there are without rows.
+        """
 
     def write(self, rows: Mapping[TableName, pa.Table], *, now: datetime) -> None:
         """Write the rows of a chunk of files in one transaction: all of them or none.
@@ -136,3 +139,11 @@ def open_table_store(settings: Settings) -> TableStore:
     from exr_pipeline.tables.vast_store import VastStore
 
     return VastStore(VastConnection.from_settings(settings))
+
+
+def missing_tables(settings: Settings) -> str | None:
+    """Which database is not there yet, in a sentence for whoever reads the tables; None if it may be there."""
+    path = settings.database_path.absolute()
+    if settings.vast_db_bucket is not None or path.exists():
+        return None
+    return f"there is no database {path}: nothing was ingested with these settings (EXR_PIPELINE_STATE_DIR)"

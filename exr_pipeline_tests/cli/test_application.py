@@ -12,7 +12,7 @@ import typer
 from exr_pipeline import __version__
 from exr_pipeline.cli import app
 from exr_pipeline.cli.commands import GROUPS
-from exr_pipeline.orchestration.instance import dev_command
+from exr_pipeline.orchestration.instance import page_command
 from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, bare_environment, run_process, small_exr
 
 COMMANDS = sorted(typer.main.get_group(app).commands)
@@ -202,7 +202,17 @@ def test_the_page_is_not_served_on_a_port_that_is_taken(cli: Cli) -> None:
     assert said.error == f"--port: {port} is taken. Fix: choose another one"
 
 
+@pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
+def test_a_page_for_others_is_warned_of_with_the_way_to_put_a_login_before_it(
+    cli: Cli, host: str, *, warned: bool
+) -> None:
+    with socket.create_server((host, 0)) as taken:
+        said = cli("ui", "--host", host, "--port", str(taken.getsockname()[1]))
+    assert ("Warning: whoever reaches 0.0.0.0" in said.err) == warned
+    assert ("docs/operations.md" in said.err) == warned
+
+
 def test_the_page_is_of_this_project_where_no_workspace_is_described(home: Path) -> None:
-    assert "exr_pipeline.definitions" in dev_command("127.0.0.1", 3000)
+    assert "--workspace" not in page_command("127.0.0.1", 3000, daemon=True, verbose=False)
     (home / "workspace.yaml").write_text("load_from: []")
-    assert "workspace.yaml" in dev_command("127.0.0.1", 3000)
+    assert "workspace.yaml" in page_command("127.0.0.1", 3000, daemon=True, verbose=False)

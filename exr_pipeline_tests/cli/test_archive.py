@@ -59,6 +59,18 @@ def test_files_are_archived_by_age_and_brought_back_by_prefix(cli: Cli, files: l
     assert live() == sorted([files[0], files[2]])
 
 
+@pytest.mark.parametrize("command", ["archive", "unarchive"])
+def test_a_prefix_or_show_that_no_file_of_the_tables_fits_is_an_error(
+    cli: Cli, home: Path, command: str, request: pytest.FixtureRequest
+) -> None:
+    before = sorted(home.rglob("*"))
+    assert cli(command, "s3://renders/").error == "s3://renders/: no such file in the tables"
+    assert sorted(home.rglob("*")) == before, "not even a history is begun"
+    request.getfixturevalue("files")
+    assert cli(command, "s3://renders/odl/").error == "s3://renders/odl/: no such file in the tables"
+    assert cli(command, "--show", "nosuch").error == "show nosuch: no such file in the tables"
+
+
 def test_it_asks_unless_told_not_to(cli: Cli, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert cli("archive", "s3://renders/").error == "there is nobody to ask: add --yes, or look first with --dry-run"
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from exr_pipeline.orchestration.partitions import files_partitions
 from exr_pipeline_tests.cli.conftest import (
     ODD_NAME,
     Cli,
@@ -43,12 +44,27 @@ def states(cli: Cli) -> dict[str, int]:
     return answer
 
 
+def test_state_is_for_its_user_alone_and_media_are_as_open_as_their_folder(ingested: Ingested) -> None:
+    state = [ingested.home / ".state", *(ingested.home / ".state").rglob("*")]
+    assert len(state) > 5
+    assert [path for path in state if path.stat().st_mode & 0o077] == []
+    media = ingested.folder / ".proxies"
+    opened = ingested.folder.stat().st_mode & 0o777
+    assert {path.stat().st_mode & 0o777 for path in media.iterdir()} == {opened & 0o664}
+    assert media.stat().st_mode & 0o777 == opened & 0o775
+
+
 def test_a_local_folder_is_ingested_and_a_bad_file_in_it_is_an_answer(ingested: Ingested) -> None:
     assert ingested.said.status == 0
-    assert ingested.said.out.splitlines() == [COUNTS, "Why files were rejected: exr-pipeline status"]
+    assert ingested.said.out.splitlines() == [
+        COUNTS,
+        f"Pictures: {ingested.folder}/.proxies/",
+        "Why files were rejected: exr-pipeline status",
+    ]
     assert "Traceback" not in ingested.said.err
     assert "5/5" in ingested.said.err, "progress is told"
     stems = ["beauty.1001", "beauty.1002", "beauty.1003", ODD_NAME.removesuffix(".exr")]
+    assert {path.name for path in ingested.home.iterdir()} == {"dagster.yaml", "renders", ".state"}
     assert media(ingested.folder) == {f"{stem}_{kind}" for stem in stems for kind in ("thumb.jpg", "proxy.mp4")}
 
 
@@ -72,12 +88,12 @@ def test_a_second_ingest_has_nothing_to_do_and_a_changed_file_is_ingested_again(
     (folder / "a.1001.exr").write_bytes(small_exr())
     (folder / "b.1001.exr").write_text("not yet an EXR")
     assert cli("ingest", "renders").out.startswith("2 of 2 files: 1 ready, 1 rejected, 0 retryable\n")
-    assert cli("ingest", "renders").out == "Nothing to do: 2 files, all known and unchanged.\n"
+    assert cli("ingest", "renders").out.startswith("Nothing to do: 2 files, all known and unchanged. ")
     (folder / "a.1001.exr").write_bytes(small_exr(2.0))
-    assert cli("ingest", "renders").out == "1 of 2 files: 1 ready, 0 rejected, 0 retryable\n"
+    assert cli("ingest", "renders").out.startswith("1 of 2 files: 1 ready, 0 rejected, 0 retryable\n")
     (folder / "b.1001.exr").write_bytes(small_exr())
-    assert cli("retry", "elsewhere/").out == "Nothing to retry.\n"
-    assert cli("retry", "renders").out == "1 of 1 files: 1 ready, 0 rejected, 0 retryable\n"
+    assert "elsewhere/: no known file is below it" in cli("retry", "elsewhere/").error
+    assert cli("retry", "renders").out.startswith("1 of 1 files: 1 ready, 0 rejected, 0 retryable\n")
     assert cli("retry").out == "Nothing to retry.\n"
     assert states(cli) == {"ready": 2}
 
@@ -118,7 +134,7 @@ def test_one_file_can_be_named(cli: Cli, home: Path) -> None:
     folder.mkdir()
     for name in ("a.1001.exr", "a.1002.exr"):
         (folder / name).write_bytes(small_exr())
-    assert cli("ingest", "renders/a.1002.exr").out == "1 of 1 files: 1 ready, 0 rejected, 0 retryable\n"
+    assert cli("ingest", "renders/a.1002.exr").out.startswith("1 of 1 files: 1 ready, 0 rejected, 0 retryable\n")
     assert states(cli) == {"ready": 1}
 
 
@@ -135,7 +151,10 @@ def test_a_prefix_in_s3_is_ingested_beside_itself_and_no_secret_is_left_anywhere
         run_process("status", cwd=home, env=environment),
     ]
     assert [one.status for one in said] == [0, 0]
-    assert said[0].out.startswith("3 of 3 files: 2 ready, 1 rejected, 0 retryable\n")
+    assert said[0].out.splitlines()[:2] == [
+        "3 of 3 files: 2 ready, 1 rejected, 0 retryable",
+        f"Pictures: in 2 folders below {bucket.child('show/').url}",
+    ]
     made = {info.location.key for info in storage.iter_objects(bucket) if "/.proxies/" in info.location.key}
     stem = ODD_NAME.removesuffix(".exr")
     assert made == {
@@ -241,6 +260,44 @@ def test_an_interrupted_command_says_how_far_it_came_and_goes_on_when_repeated(
     assert json.loads(cli("status", "--json").out)["states"] == {"ready": 30}
 
 
+def test_what_a_killed_ingest_left_is_failed_first_and_then_tried_again_by_retry(cli: Cli, home: Path) -> None:
+    import dagster as dg
+
+    folder = home / "renders"
+    folder.mkdir()
+    for frame in range(1, 31):
+        (folder / f"a.{frame:04}.exr").write_bytes(small_exr())
+    program = str(Path(sys.executable).with_name("exr-pipeline"))
+    with subprocess.Popen(
+        [program, "ingest", "renders"],
+        cwd=home,
+        env=bare_environment(EXR_PIPELINE_WORKERS="1"),
+        start_new_session=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as running:
+        while not media(folder) and running.poll() is None:
+            time.sleep(0.02)
+        os.killpg(running.pid, signal.SIGKILL)
+    with dg.DagsterInstance.get() as instance:
+        (run,) = instance.get_runs()
+        assert run.status == dg.DagsterRunStatus.STARTED
+
+    again = cli("retry")
+
+    assert again.status == 0
+    assert " 0 rejected, 0 retryable" in again.out
+    assert states(cli) == {"ready": 30}
+    with dg.DagsterInstance.get() as instance:
+        assert {run.status for run in instance.get_runs()} == {dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS}
+        keys = instance.get_dynamic_partitions("files")
+        assert len(keys) == 30
+        for asset in ("thumbnail", "exr_header"):
+            statuses = instance.get_status_by_partition(dg.AssetKey(asset), keys, files_partitions)
+            assert {str(status) for status in (statuses or {}).values()} == {"AssetPartitionStatus.MATERIALIZED"}
+    assert cli("retry").out == "Nothing to retry.\n"
+
+
 def test_sequences_that_a_failed_run_did_not_come_to_are_no_success(
     cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +318,14 @@ def test_sequences_that_a_failed_run_did_not_come_to_are_no_success(
     assert cli("ingest", "renders").status == 0
     monkeypatch.setenv("EXR_PIPELINE_MOVIE_PRESET", "foo")
     assert cli("sequences", "renders").error.startswith("1 of 1 sequences were not made: ")
+
+
+def test_sequences_of_a_place_that_has_none_are_an_error(in_ingested: Cli, ingested: Ingested) -> None:
+    for place in ("renders/shot_011", f"{ingested.folder.as_uri()}/nosuch/"):
+        said = in_ingested("sequences", place)
+        assert (said.status, said.out) == (1, "")
+        assert place.rpartition("/")[2] in said.error
+    assert "no ingested file below it is a frame of a sequence" in said.error
 
 
 def test_a_wrong_key_is_said_in_one_line_and_not_shown(

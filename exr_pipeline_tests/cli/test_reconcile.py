@@ -65,3 +65,16 @@ def test_without_sources_it_says_what_to_set(cli: Cli) -> None:
     refused = cli("reconcile")
     assert refused.status == 1
     assert refused.error.startswith("EXR_PIPELINE_SOURCES: there are no sources")
+
+
+def test_a_folder_that_is_named_and_holds_nothing_is_an_error_and_a_source_that_is_empty_yet_is_none(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "empty").mkdir()
+    before = sorted(home.rglob("*"))
+    refused = cli("reconcile", "empty")
+    assert refused.status == 1
+    assert f"no file is below {(home / 'empty').as_uri()}/, and none in the tables" in refused.error
+    monkeypatch.setenv("EXR_PIPELINE_SOURCES", (home / "empty").as_uri())
+    assert "No file is gone, nothing to do." in cli("reconcile").out
+    assert sorted(home.rglob("*")) == before, "a report leaves nothing behind"

@@ -94,6 +94,8 @@ def test_the_query_of_the_document_finds_files_of_the_same_layout(in_ingested: C
 
 def test_before_any_ingest_there_is_nothing_to_compare_with(cli: Cli, home: Path) -> None:
     (home / "a.exr").write_bytes(small_exr())
-    assert found(cli, "a.exr") == []
+    said = cli("similar", "--json", "a.exr")
+    assert json.loads(said.out) == []
+    assert said.err.startswith("Warning: there is no database ")
     (home / "b.exr").write_text("this is a text")
     assert "neither EXR nor DPX" in cli("similar", "b.exr").error

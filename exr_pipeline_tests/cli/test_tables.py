@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 
 import pytest
 
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.views import VIEWS
-from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, Ingested
+from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, Ingested, small_exr
 
 REASON = "neither EXR nor DPX: it begins with 74 68 69 73"
 
@@ -104,10 +105,29 @@ def test_status_of_an_unknown_file_says_so(in_ingested: Cli, key: str) -> None:
     assert said.error == f"{key}: no such file in the tables"
 
 
-def test_before_any_ingest_status_says_what_to_do_and_sql_finds_nothing(cli: Cli) -> None:
+def test_before_any_ingest_status_says_what_to_do_and_sql_finds_nothing(cli: Cli, home: Path) -> None:
     said = cli("status")
     assert (said.status, said.out) == (0, "No files yet. Ingest some: exr-pipeline ingest SOURCE\n")
+    assert said.err.startswith(f"Warning: there is no database {home}/.state/tables.duckdb: ")
     assert json.loads(cli("sql", "--json", "FROM files").out) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("status",), ("status", "renders"), ("status", "--json"), ("sql", "FROM latest_files")),
+        *(("similar", "renders/a.exr"), ("inspect", "renders/a.exr"), ("probe", "renders/a.exr")),
+        *(("ingest", "renders", "--dry-run"), ("ingest", "renders", "--again", "--outdated", "--dry-run", "--json")),
+        *(("settings",), ("reconcile", "renders"), ("archive", "renders", "--dry-run"), ("sequences", "renders")),
+    ],
+    ids=" ".join,
+)
+def test_commands_that_only_read_leave_nothing_behind(cli: Cli, home: Path, arguments: tuple[str, ...]) -> None:
+    (home / "renders").mkdir()
+    (home / "renders/a.exr").write_bytes(small_exr())
+    before = sorted(home.rglob("*"))
+    cli(*arguments)
+    assert sorted(home.rglob("*")) == before
 
 
 def test_a_table_too_wide_for_the_terminal_is_a_line_per_field_with_whole_values(

@@ -40,9 +40,17 @@ IDLE_SECONDS = 15
 pytestmark = pytest.mark.filterwarnings("ignore:Call to deprecated setex:DeprecationWarning")
 
 
+# It would break a URL that it is put into as it is.
+PASSWORD = "p@ss/w:rd #1%?"
+
+
 @pytest.fixture
-def redis_url(tmp_path: Path) -> Iterator[str]:
-    with running_redis(tmp_path / "redis") as url:
+def redis_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The queue of runs; its password comes from a file."""
+    file = tmp_path / "redis_password"
+    file.write_text(f"{PASSWORD}\n")
+    monkeypatch.setenv("EXR_PIPELINE_REDIS_PASSWORD_FILE", str(file))
+    with running_redis(tmp_path / "redis", PASSWORD) as url:
         yield url
 
 
@@ -321,7 +329,7 @@ def test_a_worker_takes_no_run_that_it_cannot_start(
         environment={**os.environ, "PYTHONPATH": str(DEPLOY.parents[1])},
         folder=tmp_path,
     )
-    queue = redis.Redis.from_url(redis_url)
+    queue = redis.Redis.from_url(redis_url, password=PASSWORD)
     inspect = launcher.celery.control.inspect(timeout=1)
     with closing(queue), service:
         for _ in range(3):

@@ -16,14 +16,15 @@ from dagster._config import process_config, resolve_to_config_type
 from dagster._core.instance.ref import InstanceRef
 from dagster._serdes import ConfigurableClassData
 
+from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.settings import Settings
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ENGINES = ("celery", "ecs", "kubernetes")
 LAUNCHERS = {
     "celery": "HealthCheckedCeleryRunLauncher",
-    "ecs": "EcsRunLauncher",
-    "kubernetes": "K8sRunLauncher",
+    "ecs": "CommandAwareEcsRunLauncher",
+    "kubernetes": "CommandAwareK8sRunLauncher",
 }
 
 
@@ -31,6 +32,7 @@ LAUNCHERS = {
 def addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXR_PIPELINE_POSTGRES_URL", "postgresql+psycopg2://dagster:secret@postgres/dagster")
     monkeypatch.setenv("EXR_PIPELINE_REDIS_URL", "redis://redis/0")
+    monkeypatch.setenv("EXR_PIPELINE_REDIS_PASSWORD_FILE", "")
 
 
 def instance_ref(engine: str, folder: Path, change: Any = None) -> InstanceRef:
@@ -134,7 +136,7 @@ def test_compose_and_its_template_name_the_same_variables_and_only_real_settings
     services = yaml.safe_load(compose)["services"]
     ours = {name: service for name, service in services.items() if "build" in service}
     assert set(ours) == {"webserver", "daemon", "code", "worker"}
-    addresses = {"EXR_PIPELINE_POSTGRES_URL", "EXR_PIPELINE_REDIS_URL"}
+    addresses = {"EXR_PIPELINE_POSTGRES_URL", "EXR_PIPELINE_REDIS_URL", "EXR_PIPELINE_REDIS_PASSWORD_FILE"}
     for service in ours.values():
         assert set(service["environment"]) <= settings_names() | addresses
         for volume in service["volumes"]:
@@ -172,3 +174,20 @@ def test_the_image_holds_what_the_files_of_the_engines_run() -> None:
     )
     distributed = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", pinned, re.MULTILINE))
     assert {name: distributed.get(name) for name in runtime} == runtime
+
+
+def test_the_queues_password_comes_from_a_file_and_is_in_no_environment_or_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compose = loaded("celery/docker-compose.yaml")
+    assert "REDIS_PASSWORD}" not in (DEPLOY / "celery/docker-compose.yaml").read_text()
+    assert all("redis_password" in compose["services"][name]["secrets"] for name in ("redis", "webserver", "worker"))
+    (tmp_path / "password").write_text("hu/sh@\n")
+    monkeypatch.setenv("EXR_PIPELINE_REDIS_PASSWORD_FILE", str(tmp_path / "password"))
+    ref = instance_ref("celery", tmp_path)
+    assert ref.run_launcher.broker == "redis://:hu%2Fsh%40@redis/0"
+    # What other processes are handed.
+    assert "hu" not in str(ref.run_launcher_data.config_yaml)
+    monkeypatch.setenv("EXR_PIPELINE_REDIS_PASSWORD_FILE", str(tmp_path / "missing"))
+    with pytest.raises(MisconfiguredError, match="EXR_PIPELINE_REDIS_PASSWORD_FILE"):
+        _ = instance_ref("celery", tmp_path).run_launcher

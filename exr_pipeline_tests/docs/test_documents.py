@@ -64,10 +64,18 @@ def test_the_commands_are_documented_as_the_code_has_them() -> None:
     assert [name for name in COMMANDS if f"\n### {name}\n" not in text] == []
 
 
-def test_the_tour_of_the_readme_works_as_written(cli: Cli, home: Path) -> None:
-    activate, sample, *tour = blocks("README.md", "sh")[1].splitlines()
-    assert (activate, sample) == (". .venv/bin/activate", "exr-pipeline sample renders")
+def test_the_tour_of_the_readme_works_as_written_and_leaves_nothing_that_make_clean_keeps(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clone, home = home, home / ".state/tour"
+    activate, enter, sample, *tour = blocks("README.md", "sh")[1].splitlines()
+    assert activate == ". .venv/bin/activate"
+    assert enter == "mkdir -p .state/tour && cd .state/tour"
+    assert sample == "exr-pipeline sample renders"
     assert len(tour) == 8
+    home.mkdir(parents=True)
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("DAGSTER_HOME", "")
     # Instead of the sample show, which takes its time, small files where the tour looks for them.
     for line in tour:
         for path in re.findall(r"renders/\S+\.exr", line):
@@ -88,6 +96,10 @@ def test_the_tour_of_the_readme_works_as_written(cli: Cli, home: Path) -> None:
     assert " zip " in said["sql"]
     assert (home / "noon.jpg").stat().st_size > 0
     assert (home / "sunset.mp4").stat().st_size > 0
+    assert {path.name for path in clone.iterdir()} == {"dagster.yaml", ".state"}
+    assert {path.name for path in (clone / ".state").iterdir()} == {"tour"}, "the demonstration's tables are others"
+    (removed,) = re.findall(r"^clean:.*\n\trm -rf (.*)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    assert ".state" in removed.split()
 
 
 def test_the_files_of_the_tour_are_in_the_sample_show() -> None:
@@ -137,7 +149,7 @@ def test_configurations_of_jobs_are_ones_that_dagster_takes() -> None:
 def test_the_example_of_an_own_asset_is_one_that_dagster_loads() -> None:
     import dagster as dg
 
-    (code,) = blocks("docs/operations.md", "python")
+    (code,) = (code for code in blocks("docs/operations.md", "python") if "@dg.asset" in code)
     names: dict[str, object] = {"__name__": "example"}
     exec(compile(code, "docs/operations.md", "exec", dont_inherit=True), names)
     defs = names["defs"]

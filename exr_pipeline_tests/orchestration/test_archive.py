@@ -58,7 +58,7 @@ class Shelf:
         return unarchive(self.instance, self.pipeline, scope)
 
     def scope(self, url_prefix: str = "", show: str = "") -> Scope:
-        return scope_of(url_prefix, show, self.settings)
+        return scope_of(url_prefix, show, self.pipeline)
 
     def start(self, job: str = "ingest_selection", **options: Any) -> None:
         self.instance.add_run(
@@ -317,3 +317,7 @@ def test_the_jobs_do_it_from_the_page(shelf: Shelf) -> None:
     assert event.step_output_data.metadata["partitions removed"].value == 1
     assert launch("unarchive", url_prefix="s3://renders/show_a/").success
     assert len(shelf.live()) == 2
+    nothing = "s3://renders/show_b/ of show show_a: no such file in the tables"
+    for job in ("archive", "unarchive"):
+        refused = launch(job, url_prefix="s3://renders/show_b/", show="show_a").failure_data_for_node(f"{job}_files")
+        assert refused.user_failure_data.description == nothing

@@ -12,9 +12,9 @@ from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.orchestration.event_batching import BatchingSqliteEventLogStorage
 from exr_pipeline.orchestration.instance import (
     dagster_home,
-    dev_command,
     instance_summary,
     open_instance,
+    page_command,
     prepare_instance,
 )
 from exr_pipeline_tests.orchestration.dagster_homes import DAGSTER_YAML
@@ -82,9 +82,10 @@ def test_the_history_lies_in_the_home_whatever_the_working_folder(home: Path) ->
         assert instance.run_monitoring_enabled
 
 
-def test_the_page_is_served_where_it_is_asked_to_be() -> None:
-    command = dev_command("127.0.0.1", 3456)
-
-    assert command[command.index("-m") :][:3] == ["-m", "dagster", "dev"]
+def test_the_page_is_served_where_and_as_it_is_asked_to_be() -> None:
+    command = page_command("127.0.0.1", 3456, daemon=True, verbose=False)
+    assert command[:2] == ["-m", "exr_pipeline.orchestration.page"]
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "3456"
+    assert not {"--no-daemon", "--verbose"} & set(command)
+    assert {"--no-daemon", "--verbose"} <= set(page_command("127.0.0.1", 3456, daemon=False, verbose=True))

@@ -37,6 +37,7 @@ class Page:
     storage: ObjectStorage
     tables: TableStore
     bucket: Location
+    log: Path
 
     def ask(self, query: str, **variables: Any) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -127,7 +128,13 @@ def page(tmp_path_factory: pytest.TempPathFactory, s3_server: EmbeddedS3) -> Ite
             s3_secret_key=s3_server.secret_key,
             state_dir=folder / ".state",
         )
-        served = Page(f"http://127.0.0.1:{port}", ObjectStorage(settings), open_table_store(settings), bucket)
+        served = Page(
+            f"http://127.0.0.1:{port}",
+            ObjectStorage(settings),
+            open_table_store(settings),
+            bucket,
+            folder / "ui.log",
+        )
         try:
             wait_for(lambda: process.poll() is None and is_up(served), 600, "the page")
             yield served
@@ -144,6 +151,27 @@ def is_up(page: Page) -> bool:
     except OSError:
         return False
     return bool(found["repositoriesOrError"].get("nodes"))
+
+
+def test_what_the_command_has_to_say_comes_last_and_stays_in_sight(page: Page) -> None:
+    def says_where() -> bool:
+        return "Ctrl-C" in page.log.read_text()
+
+    wait_for(says_where, 60, "where the page is")
+    # As long as it takes for several looks at the sources.
+    time.sleep(5)
+    assert page.log.read_text().splitlines()[-2:] == [
+        f"Watching {page.bucket.url}",
+        f"Dagster: {page.url}  (Ctrl-C ends it)",
+    ]
+
+
+def test_what_the_page_and_its_runs_keep_is_for_their_user_alone(page: Page) -> None:
+    (key,) = page.put({"shot/private.0001.exr": render()})
+    wait_for(lambda: key in page.statuses("proxy_outputs")["materialized"], 600, "a run")
+    kept = [path for path in (page.log.parent / ".state").rglob("*") if not path.is_symlink()]
+    assert len(kept) > 10
+    assert [path for path in kept if path.exists() and path.stat().st_mode & 0o077] == []
 
 
 def test_a_dropped_file_becomes_a_materialized_partition_without_a_click(page: Page) -> None:
@@ -198,6 +226,69 @@ def test_a_backfill_over_a_subset_with_a_bad_file_is_split_into_chunks_and_leave
         assert not statuses["materializing"]
 
 
+def test_a_rejected_file_is_a_line_on_the_console_and_no_stack_trace(page: Page) -> None:
+    (key,) = page.put({"console/notes.exr": b"not an image"})
+    wait_for(lambda: key in page.statuses("exr_header")["failed"], 600, "the rejection")
+    wait_for(lambda: "1 of 1 files rejected" in page.log.read_text(), 60, "the line")
+    said = page.log.read_text()
+    assert f"rejected: {page.bucket.child('console/notes.exr').url}: neither EXR nor DPX" in said
+    assert "Stack Trace" not in said
+    assert "Traceback" not in said
+
+
+def test_the_reason_of_a_rejected_file_is_three_clicks_away_and_on_the_page_of_each_of_its_assets(page: Page) -> None:
+    name = "why/was good.0001.exr"
+    page.put({name: render()})
+    (key,) = page.put({name: render()})
+    wait_for(lambda: key in page.statuses("thumbnail")["materialized"], 600, "the good version")
+    page.put({name: b"<b>not</b> an image"})
+    (never,) = page.put({"why/never.exr": b"never was"})
+    wait_for(lambda: {key, never} <= page.statuses("thumbnail")["failed"], 600, "the rejection")
+    reason = "neither EXR nor DPX: it begins with 3c 62 3e 6e"
+    with browser_page() as view:
+        view.set_default_timeout(300_000)
+        view.goto(page.url, wait_until="domcontentloaded")
+        view.get_by_text("Failures").click()
+        row = view.get_by_role("row").filter(has_text=name.replace(" ", "%20"))
+        assert reason in row.inner_text()
+        row.get_by_role("link", name="thumbnail").click()
+        view.locator("#exr-pipeline-reason").filter(has_text=reason).wait_for()
+        for asset in [*ASSETS, "source_file"]:
+            for partition, why in {key: reason, never: "it begins with 6e 65 76 65"}.items():
+                view.goto(f"{page.url}/assets/{asset}?view=partitions&partition={partition}")
+                view.get_by_text(why).first.wait_for()
+        page.put({name: render()})
+        view.goto(f"{page.url}/assets/thumbnail?view=partitions&partition={key}")
+        view.locator("#exr-pipeline-reason").wait_for(state="hidden", timeout=600_000)
+
+
+def test_the_browser_plays_a_movie_that_the_page_links_to(page: Page) -> None:
+    (key,) = page.put({"play/film.0001.exr": render(size=(320, 180))})
+    wait_for(lambda: key in page.statuses("proxy_mp4")["materialized"], 600, "the movie")
+    with browser_page() as view:
+        view.goto(f"{page.url}/assets/proxy_mp4?view=partitions&partition={key}", wait_until="domcontentloaded")
+        with view.expect_popup(timeout=300_000) as opened:
+            view.get_by_role("link", name=f"/media/proxy_mp4/{key}").click(timeout=300_000)
+        movie = opened.value.locator("video")
+        movie.wait_for(timeout=300_000)
+        width, duration = movie.evaluate(
+            """async video => {
+                 video.muted = true;
+                 await video.play();
+                 return [video.videoWidth, video.duration];
+               }"""
+        )
+        assert (width, duration) == (320, pytest.approx(1.0, abs=0.05))
+        sought = movie.evaluate(
+            """video => new Promise(done => {
+                 video.pause();
+                 video.onseeked = () => done(video.currentTime);
+                 video.currentTime = 0.5;
+               })"""
+        )
+        assert sought == pytest.approx(0.5, abs=0.05)
+
+
 def test_the_browser_shows_the_graph_and_a_partition_with_its_picture(page: Page) -> None:
     (key,) = page.put({"look/at me, #1 été.0001.exr": render(4.0, size=(320, 180))})
     wait_for(lambda: key in page.statuses("thumbnail")["materialized"], 600, "the file to look at")
@@ -207,6 +298,9 @@ def test_the_browser_shows_the_graph_and_a_partition_with_its_picture(page: Page
         picture.wait_for(timeout=300_000)
         width, height = picture.evaluate("image => [image.naturalWidth, image.naturalHeight]")
         assert (width, height) == (128, 72)
+        picture = view.locator(f"img[src='/media/thumbnail/{key}']")
+        picture.wait_for(timeout=300_000)
+        assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") == 256
         assert view.get_by_text("sRGB - Display / ACES 1.0 - SDR Video").first.is_visible()
         view.goto(f"{page.url}/asset-groups", wait_until="domcontentloaded")
         for group in ("sources", "metadata", "pictures"):

@@ -100,8 +100,11 @@ def test_a_run_without_bad_files_succeeds_and_shows_what_people_look_at(workshop
     keys = workshop.put({"shot/a.0001.exr": render(size=(640, 360))})
     assert workshop.run_range(keys).success
     metadata = {asset: workshop.materializations(asset)[keys[0]][-1].metadata for asset in [*ASSETS, "source_file"]}
-    assert metadata["thumbnail"]["picture"].value.startswith("![](data:image/webp;base64,")
-    assert len(metadata["thumbnail"]["picture"].value) < 1000, "longer ones are not shown in line"
+    assert metadata["thumbnail"]["icon"].value.startswith("![](data:image/webp;base64,")
+    assert f"](/media/thumbnail/{keys[0]})" in metadata["thumbnail"]["picture"].value
+    for name in ("icon", "picture"):
+        assert len(metadata["thumbnail"][name].value) < 1000, "longer ones are not shown in line"
+    assert metadata["proxy_mp4"]["movie"].value == f"/media/proxy_mp4/{keys[0]}"
     assert metadata["thumbnail"]["resolution"].value == "256x144"
     assert metadata["proxy_mp4"]["resolution"].value == "640x360"
     assert metadata["proxy_mp4"]["duration"].value == pytest.approx(1.0)
@@ -177,16 +180,32 @@ def test_a_selection_narrows_by_prefix_state_and_sql(workshop: Workshop) -> None
     assert touched(url_prefix=f"{workshop.bucket.url}x/") == {keys[0], keys[1]}
     assert touched(states=["rejected"]) == {keys[1]}
     assert touched(where="file_id IN (SELECT file_id FROM parts WHERE width = 128)") == {keys[2]}
+    assert touched(where="width = 128 -- of the first part") == {keys[2]}
     assert touched(url_prefix=f"{workshop.bucket.url}x/", states=["ready"]) == {keys[0]}
     (new,) = workshop.put({"z.exr": render()})
     assert touched(states=["unfinished"]) == {new}
+    assert touched(all=True) == {*keys, new}
 
 
-def test_a_selection_of_an_unknown_partition_or_asset_is_refused(workshop: Workshop) -> None:
+def test_a_selection_that_names_nothing_or_fits_nothing_is_refused_in_one_sentence(workshop: Workshop) -> None:
     workshop.put({"a.exr": render()})
-    assert not workshop.select(partitions=["nowhere~a.exr"]).success
-    assert not workshop.select(assets=["thumbnails"]).success
-    assert not workshop.materializations("thumbnail")
+
+    def refusal(job: str = "ingest_selection", **selection: object) -> str:
+        failure = workshop.select(job, **selection).failure_data_for_node("ingest_selected_files")
+        assert failure.user_failure_data is not None
+        assert failure.error.cause is None
+        return str(failure.user_failure_data.description)
+
+    assert refusal(assets=["exr_header"]).startswith("ingest_selection: no files are named. Fix: ")
+    assert refusal(partitions=["nowhere~a.exr"]) == "nowhere~a.exr: no such partition"
+    nowhere = f"{workshop.bucket.url}shto_010/"
+    for job in ("ingest_selection", "retry_failed_files"):
+        assert refusal(job, url_prefix=nowhere).startswith(f"{nowhere}: no known file is below it")
+    assert refusal(where="width = 7", all=True) == "width = 7: true for no file in the tables"
+    assert refusal(states=["rejected"]) == "states=['rejected']: no known file is selected"
+    assert not workshop.select(assets=["thumbnails"], all=True).success
+    assert not workshop.materializations("exr_header")
+    assert workshop.select("retry_failed_files", states=["rejected"]).success, "that nothing has failed is good news"
 
 
 def test_a_file_that_is_uploaded_again_has_one_current_row_and_new_pictures(workshop: Workshop) -> None:

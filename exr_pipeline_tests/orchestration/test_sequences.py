@@ -124,7 +124,8 @@ def test_a_settled_sequence_becomes_a_movie_a_sheet_and_a_strip_and_again_when_a
     strip = shots.pipeline.storage.read(shots.bucket.child("shot/.proxies/a.@@@@_filmstrip.jpg"))[1]
     assert simplejpeg.decode_jpeg(strip).shape == (36, 4 * 64, 3)
     (event,) = shots.materializations("contact_sheet")[key]
-    assert "data:image/jpeg" in str(event.metadata["picture"].value)
+    assert "data:image/jpeg" in str(event.metadata["preview"].value)
+    assert f"](/media/contact_sheet/{key})" in str(event.metadata["picture"].value)
 
     cursor = first.cursor
     again = shots.tick(cursor)
@@ -149,6 +150,8 @@ def test_a_sequence_that_cannot_be_made_fails_alone_with_its_reason(shots: Shots
     (run,) = shots.obey(result)
 
     assert not run.success
+    tags = shots.instance.get_run_by_id(run.run_id).tags
+    assert (tags["ready"], tags["rejected"], tags["retryable"]) == ("1", "1", "0")
     good, bad = sorted(key for request in result.dynamic_partitions_requests for key in request.partition_keys)
     assert shots.sequence_statuses("sequence_mp4") == {"failed": {bad}, "materialized": {good}}
     assert shots.sequence_statuses("filmstrip") == {"failed": set(), "materialized": {good, bad}}

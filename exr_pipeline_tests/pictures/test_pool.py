@@ -339,3 +339,32 @@ def test_workers_die_with_a_killed_parent_and_do_not_run_its_main_module_again(t
         parent.kill()
         assert parent.stdout.read() == ""
     wait_until(lambda: not any(map(is_alive, workers)))
+
+
+def environment_of_this_process(_: str) -> str:
+    """All that a process was given to begin with, and what it has now; in a worker."""
+    return Path("/proc/self/environ").read_text() + "".join(f"{name}={value}\0" for name, value in os.environ.items())
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")
+def test_workers_inherit_no_keys(monkeypatch):
+    secrets = {
+        "S3_SECRET_KEY": "hush-1",
+        "S3_ACCESS_KEY": "hush-2",
+        "VAST_DB_SECRET_KEY": "hush-3",
+        "AWS_SESSION_TOKEN": "hush-4",
+        "AWS_PROFILE": "hush-5",
+        "AZURE_STORAGE_CONNECTION_STRING": "hush-6",
+        "GOOGLE_APPLICATION_CREDENTIALS": "/hush-7.json",
+        "EXR_PIPELINE_POSTGRES_URL": "postgresql://dagster:hush-8@host/dagster",
+        "PGPASSWORD": "hush-9",
+        "EXR_PIPELINE_REDIS_PASSWORD_FILE": "/run/secrets/hush-10",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SHOT", "a variable of an OCIO config")
+    with PicturePool(picture_settings()) as pool:
+        seen = pool.call(environment_of_this_process, "environment", 60.0, "").result()
+    assert "hush" not in seen
+    assert "a variable of an OCIO config" in seen
+    assert os.environ["S3_SECRET_KEY"] == "hush-1"

@@ -25,11 +25,13 @@ def redis_program() -> str:
 
 
 @contextmanager
-def running_redis(folder: Path) -> Iterator[str]:
-    """The URL of a new server that keeps nothing on disk."""
+def running_redis(folder: Path, password: str) -> Iterator[str]:
+    """The URL, without the password, of a new server that keeps nothing on disk and asks for one."""
     port = free_port()
     folder.mkdir(parents=True, exist_ok=True)
-    command = [redis_program(), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    (folder / "redis.conf").write_text(f'requirepass "{password}"\n')
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    command = [redis_program(), folder / "redis.conf", *options]
     with Service("redis", command, folder / "redis.log", folder=folder) as service:
         wait_until(lambda: answers(port) or not service.is_running, service.log_tail(), seconds=20)
         assert service.is_running, service.log_tail()

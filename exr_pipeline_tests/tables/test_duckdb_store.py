@@ -139,9 +139,19 @@ def files_at_most(size: int) -> Iterator[None]:
 def test_a_disk_too_full_for_a_new_database_gets_none_and_the_same_store_makes_one_later(path: Path, size: int) -> None:
     store = DuckDBStore(path)
     with files_at_most(size), pytest.raises(RetryableError, match="the database could not be written"):
-        store.counts_by_state()
+        store.write(rows_of(SampleFile()), now=NOON)
     assert list(path.parent.iterdir()) == []
+    store.write(rows_of(SampleFile()), now=NOON)
+    assert store.counts_by_state() == {"ready": 1}
+
+
+def test_whoever_only_reads_a_database_that_is_not_there_finds_no_rows_and_makes_none(path: Path) -> None:
+    store = DuckDBStore(path)
     assert store.counts_by_state() == {}
+    assert store.sql("FROM latest_files").num_rows == 0
+    assert store.current_versions([SampleFile().location]) == {}
+    assert list(store.scan("files", columns=["uri"])) == []
+    assert not path.parent.exists()
 
 
 def long_rows(key: str, count: int) -> dict[TableName, pa.Table]:

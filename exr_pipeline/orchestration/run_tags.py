@@ -1,0 +1,42 @@
+"""How the files or sequences of a run ended, as tags of the run: what the list of runs shows of it.
+
+Belongs here: these tags, and what they tell of a failed run. Not here: the status of a run, or of its partitions.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import dagster as dg
+
+_STATES = (READY, REJECTED, RETRYABLE)
+
+
+def tag_unfinished(instance: dg.DagsterInstance, run: dg.DagsterRun, total: int) -> None:
+    """Call everything retryable at the start of a run that was given the tags of the one that it does again."""
+    if any(state in run.tags for state in _STATES):
+        _tag(instance, run, {RETRYABLE: total})
+
+
+def tag_outcome(instance: dg.DagsterInstance, run: dg.DagsterRun, failed: Iterable[str], total: int) -> None:
+    """Tag a run with how many of its `total` files ended in each state; `failed` are the states of those not ready."""
+    counts = Counter(failed)
+    _tag(instance, run, {**counts, READY: total - counts.total()})
+
+
+def _tag(instance: dg.DagsterInstance, run: dg.DagsterRun, counts: Mapping[str, int]) -> None:
+    instance.add_run_tags(run.run_id, {state: str(counts.get(state, 0)) for state in _STATES})
+
+
+def only_rejected(run: dg.DagsterRun) -> bool:
+    """Whether all that is wrong with a failed run is that some of its files or sequences were rejected.
+
+    False for a run that ended before all of its files had ended, whatever the reason.
+    """
+    return run.tags.get(RETRYABLE) == "0" and run.tags.get(REJECTED, "0") != "0"
