@@ -21,7 +21,7 @@ _READER_GONE: Final = 128 + 13
 app = typer.Typer(
     name="exr-pipeline",
     cls=CommandGroup,
-    help="Ingest rendered images: OpenEXR and DPX files become metadata, pictures and tables.",
+    help="Ingest rendered images: OpenEXR, DPX and other files become metadata, pictures and tables.",
     pretty_exceptions_enable=False,
     # Help without boxes: importing what draws them takes as long as all the rest.
     rich_markup_mode=None,
@@ -42,7 +42,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Ingest rendered images: OpenEXR and DPX files become metadata, pictures and tables."""
+    """Ingest rendered images: OpenEXR, DPX and other files become metadata, pictures and tables."""
 
 
 def main() -> None:

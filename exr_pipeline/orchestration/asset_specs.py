@@ -38,7 +38,7 @@ SOURCE_SPEC: Final = dg.AssetSpec(
     SOURCE_FILE,
     description="A picture, movie or sound as it lies in object storage. Others make it; the sensor finds it.",
     group_name="sources",
-    kinds={"s3"},
+    kinds={"file"},
     partitions_def=files_partitions,
 )
 
@@ -83,11 +83,12 @@ FILE_SPECS: Final = (
         THUMBNAIL,
         deps=[SOURCE_FILE],
         description=(
-            "A JPEG within 256x256 in sRGB, through the display's view, beside the file in `.proxies/`. "
+            "A JPEG in sRGB, through the display's view, of EXR_PIPELINE_THUMBNAIL_SIZE pixels at most, beside the "
+            "file in `.proxies/` or below EXR_PIPELINE_OUTPUT_ROOT. "
             "Of a movie a frame near its middle, and a filmstrip; of a sound its waveform."
         ),
         group_name="pictures",
-        kinds={"jpeg", "s3"},
+        kinds={"jpeg"},
         metadata={"table": "proxy_outputs"},
         partitions_def=files_partitions,
         skippable=True,
@@ -96,11 +97,12 @@ FILE_SPECS: Final = (
         PROXY_MP4,
         deps=[SOURCE_FILE],
         description=(
-            "An H.264 movie within 1920x1080 in Rec.709, ready for the web, beside the file in `.proxies/`. "
+            "An H.264 movie in Rec.709, ready for the web, within EXR_PIPELINE_PROXY_WIDTH and _HEIGHT, beside the "
+            "file in `.proxies/` or below EXR_PIPELINE_OUTPUT_ROOT. "
             "Of a movie all of it with its sound, of a sound AAC alone."
         ),
         group_name="pictures",
-        kinds={"h264", "s3"},
+        kinds={"h264"},
         metadata={"table": "proxy_outputs"},
         partitions_def=files_partitions,
         skippable=True,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from rich.filesize import decimal
 
 from exr_pipeline import __version__
 from exr_pipeline.ingest.products import NEVER_SEEN, FileProducts
@@ -60,7 +61,7 @@ def file_events(batch: Iterable[FileProducts], assets: Collection[dg.AssetKey]) 
                 yield materialization(
                     asset,
                     partition=partition,
-                    metadata={**metadata, "source": url},
+                    metadata=without_empty(metadata) | {"source": url},
                     tags={DATA_VERSION_TAG: f"{etag}-{__version__}"},
                 )
             else:
@@ -82,7 +83,7 @@ def _failure(asset: dg.AssetKey, products: FileProducts) -> dg.AssetObservation:
 
 def _source(source: SourceFile) -> Metadata:
     return {
-        "size": source.size_bytes,
+        "size": decimal(source.size_bytes),
         "modified": dg.MetadataValue.timestamp(source.mtime),
         "etag": source.etag or "",
     }
@@ -91,12 +92,13 @@ def _source(source: SourceFile) -> Metadata:
 def _header(products: FileProducts) -> Metadata | None:
     inspection = products.inspection
     if products.media is not None and products.source is not None:
-        return {**products.media.summary(), "size": products.source.size_bytes}
+        return {**_spaced(products.media.summary()), "size": decimal(products.source.size_bytes)}
     if inspection is None:
         return None
     return {
-        **inspection.summary(),
-        "size": inspection.source.size_bytes,
+        **_spaced(inspection.summary()),
+        "color space": _color_space(products),
+        "size": decimal(inspection.source.size_bytes),
         "channel names": ", ".join(inspection.channel_names()[:CHANNELS_SHOWN]),
         "warnings": inspection.warning_texts(),
     }
@@ -126,10 +128,10 @@ def _thumbnail(products: FileProducts) -> Metadata | None:
         "icon": picture("webp", products.pictures.icon_webp),
         "uri": products.outputs.thumbnail.url,
         "resolution": f"{thumbnail.width}x{thumbnail.height}",
-        "size": len(thumbnail.data),
+        "size": decimal(len(thumbnail.data)),
         "view": thumbnail.view,
         **_filmstrip(products.outputs, products.pictures, partition),
-        **_colour(products.pictures),
+        **_colour(products, products.pictures),
     }
 
 
@@ -155,10 +157,10 @@ def _proxy(products: FileProducts) -> Metadata | None:
         "resolution": f"{proxy.width}x{proxy.height}" if proxy.width else "sound only",
         "duration": round(proxy.duration, 3),
         "frame rate": str(proxy.rate),
-        "size": proxy.size_bytes,
+        "size": decimal(proxy.size_bytes),
         "view": proxy.view,
         "encoder": proxy.encoder,
-        **_colour(products.pictures),
+        **_colour(products, products.pictures),
     }
 
 
@@ -176,9 +178,9 @@ def _outputs(products: FileProducts) -> Metadata | None:
     }
 
 
-def _colour(pictures: RenderedPictures) -> Metadata:
+def _colour(products: FileProducts, pictures: RenderedPictures) -> Metadata:
     return {
-        "source colour space": pictures.source_colour_space,
+        "color space": _color_space(products),
         "decided by": pictures.colour_rule,
         "layer": pictures.layer,
         "seconds": round(pictures.seconds, 3),
@@ -187,6 +189,25 @@ def _colour(pictures: RenderedPictures) -> Metadata:
         "black": pictures.is_black,
         "warnings": list(pictures.warnings),
     }
+
+
+def _color_space(products: FileProducts) -> str:
+    """The space that the pixels were read as and how the file spells it, the same on all assets of the file."""
+    parts = products.inspection.parts if products.inspection is not None else ()
+    statement = next((part.color_space.name for part in parts if part.color_space is not None), "")
+    read_as = products.pictures.source_colour_space if products.pictures is not None else ""
+    if read_as and statement and read_as != statement:
+        return f"{read_as}, which the file calls {statement}"
+    return read_as or statement or "not stated"
+
+
+def without_empty(metadata: Metadata) -> Metadata:
+    """Metadata without the rows that would say nothing on the page."""
+    return {name: value for name, value in metadata.items() if value is not None and value != "" and value != []}
+
+
+def _spaced(facts: Metadata) -> Metadata:
+    return {name.replace("_", " "): value for name, value in facts.items()}
 
 
 def media_link(asset: dg.AssetKey, partition: str, part: str = "") -> dg.UrlMetadataValue:

@@ -102,8 +102,8 @@ def build_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDefinition
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"pipeline"},
         description=(
-            "Finds new and changed OpenEXR and DPX files under the sources (EXR_PIPELINE_SOURCES), adds a partition "
-            "for each and starts runs over chunks of them."
+            "Finds new and changed files under the sources (EXR_PIPELINE_SOURCES, EXR_PIPELINE_SOURCE_KINDS), adds a "
+            "partition for each and starts runs over chunks of them."
         ),
     )
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 from dagster._core.definitions.data_version import DATA_VERSION_TAG
+from rich.filesize import decimal
 
 from exr_pipeline import __version__
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.ingest.sequence_watch import frames_hash
 from exr_pipeline.orchestration.asset_specs import SEQUENCE_MP4, SOURCE_FILE, TABLE_IO
 from exr_pipeline.orchestration.event_batching import AssetEvent, announce, log_asset_events
-from exr_pipeline.orchestration.file_events import media_link, picture, served_picture
+from exr_pipeline.orchestration.file_events import media_link, picture, served_picture, without_empty
 from exr_pipeline.orchestration.partitions import sequences_partitions
 from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.run_console import tidy_console
@@ -53,7 +54,7 @@ def _spec(key: dg.AssetKey, kind: str, description: str) -> dg.AssetSpec:
         deps=[dg.AssetDep(SOURCE_FILE, partition_mapping=dg.AllPartitionMapping())],
         description=description,
         group_name="sequences",
-        kinds={kind, "s3"},
+        kinds={kind},
         metadata={"table": "sequence_outputs", "dagster/column_schema": _TABLE_SCHEMA},
         partitions_def=sequences_partitions,
         skippable=True,
@@ -170,7 +171,7 @@ def sequence_events(
             yield dg.AssetMaterialization(
                 asset,
                 partition=partition,
-                metadata={**metadata, **_sequence_metadata(products)},
+                metadata=without_empty({**metadata, **_sequence_metadata(products)}),
                 tags={DATA_VERSION_TAG: f"{version}-{__version__}"},
             )
 
@@ -201,9 +202,9 @@ def _movie_metadata(products: SequenceProducts, partition: str) -> dict[str, Any
         "frame rate": str(movie.rate),
         "duration": round(float(movie.duration), 3),
         "time code": movie.time_code or "",
-        "size": products.movie_bytes,
+        "size": decimal(products.movie_bytes),
         "view": movie.view,
-        "source colour space": movie.source_colour_space,
+        "color space": movie.source_colour_space,
         "decided by": movie.colour_rule,
         "encoder": movie.encoder,
         "unreadable frames": unreadable,
@@ -224,6 +225,6 @@ def _sheet_metadata(
         "resolution": f"{sheet.width}x{sheet.height}",
         "frames shown": len(sheet.frames),
         "frame size": f"{sheet.frame_size.width}x{sheet.frame_size.height}",
-        "size": len(sheet.jpeg),
+        "size": decimal(len(sheet.jpeg)),
         "view": sheet.view,
     }
