@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typer._click.core import Command, Context
     from typer._click.formatting import HelpFormatter
 
-# Group, command, module. The function is called like its command, with underscores.
+# Group, command, module. The function is called like its command, with underscores. A module may have a COMMAND_CLASS.
 GROUPS: Final[dict[str, dict[str, str]]] = {
     "Start here": {
         "init": "init",
@@ -39,7 +39,13 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
         "filmstrip": "sequences",
     },
     "Ingest through Dagster": {"ingest": "ingest", "retry": "ingest", "sequences": "ingest"},
-    "Ask the tables": {"status": "tables", "sql": "tables", "similar": "similar"},
+    "Ask the tables": {
+        "status": "tables",
+        "sql": "sql",
+        "tables": "tables",
+        "schema": "tables",
+        "similar": "similar",
+    },
     "Keep safe": {"backup": "backup"},
     "Clean up": {"reconcile": "reconcile", "archive": "archive", "unarchive": "archive"},
 }
@@ -57,7 +63,7 @@ class _Commands(Mapping[str, "Command"]):
             module = import_module(f"exr_pipeline.cli.{_PLACES[name]}")
             function = getattr(module, name.replace("-", "_"))
             app = typer.Typer(add_completion=False, rich_markup_mode=None)
-            app.command(name)(function)
+            app.command(name, cls=getattr(module, "COMMAND_CLASS", None))(function)
             self._made[name] = get_command(app)
         return self._made[name]
 

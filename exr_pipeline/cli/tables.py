@@ -1,27 +1,24 @@
-"""Commands that ask the tables: `sql` and `status`.
+"""Commands that tell of the tables: `status`, `tables` and `schema`.
 
-Belongs here: arguments and output. Not here: queries worth a name (`tables.views`).
+Belongs here: arguments and output. Not here: users' own queries (`sql`), queries worth a name (`tables.views`).
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from exr_pipeline.cli.console import load_settings, show, stdout, warn
+from exr_pipeline.cli.console import load_settings, stdout, table, warn
 from exr_pipeline.cli.places import url_prefix
+from exr_pipeline.cli.results import show_result
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.tables.schema import READY
-from exr_pipeline.untrusted_text import visible
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from exr_pipeline.settings import Settings
     from exr_pipeline.tables.store import TableStore
 
@@ -34,33 +31,6 @@ def tables_to_read(settings: Settings) -> TableStore:
     if missing := missing_tables(settings):
         warn(missing)
     return open_table_store(settings)
-
-
-def sql(
-    query: Annotated[str, typer.Argument(help="One SELECT over the tables and views of docs/tables.md.")],
-    *,
-    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
-) -> None:
-    """Ask the tables in SQL."""
-    if as_csv and as_json:
-        raise typer.BadParameter("choose one of --csv and --json")
-    result = tables_to_read(load_settings()).sql(query)
-    if as_json:
-        json.dump(result.to_pylist(), sys.stdout, indent=1, default=str)
-        sys.stdout.write("\n")
-    elif as_csv:
-        writer = csv.writer(sys.stdout)
-        writer.writerow(result.column_names)
-        # Exact for programs. A terminal obeys control characters, so a person is shown them spelled out.
-        show_cell = _visible_cell if sys.stdout.isatty() else lambda value: value
-        writer.writerows(map(show_cell, row.values()) for row in result.to_pylist())
-    else:
-        _print(result)
-
-
-def _visible_cell(value: object) -> object:
-    return visible(value) if isinstance(value, str) else value
 
 
 def status(
@@ -87,23 +57,47 @@ def status(
     if counts.num_rows == 0:
         stdout.print("No files yet. Ingest some: exr-pipeline ingest SOURCE")
         return
-    _print(counts)
+    show_result(counts)
     if files.num_rows:
-        _print(files)
+        show_result(files)
 
 
 def _quoted(text: str) -> str:
     return text.replace("'", "''")
 
 
-def _print(result: pa.Table) -> None:
-    rows: list[list[Any]] = [[escape(_cell(cell)) for cell in row.values()] for row in result.to_pylist()]
-    show(result.column_names, rows)
-    if result.num_rows > 20:
-        stdout.print(f"{result.num_rows} rows")
+def tables(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
+) -> None:
+    """List the tables and views that `sql` reads, and what each one answers."""
+    from exr_pipeline.tables.schema import ROW_KEYS
+    from exr_pipeline.tables.views import VIEWS
+
+    listed: list[tuple[str, str, str]] = [
+        ("table", name, f"One row per {', '.join(keys)}") for name, keys in ROW_KEYS.items()
+    ]
+    listed += [("view", view.usage, view.meaning) for view in VIEWS]
+    _show_rows(("kind", "name", "meaning"), listed, as_json=as_json)
 
 
-def _cell(value: object) -> str:
-    if isinstance(value, list) and len(value) > 6:
-        return f"[{value[0]:.4g}, {value[1]:.4g}, … {len(value)} numbers]"
-    return "" if value is None else str(value)
+def schema(
+    name: Annotated[str, typer.Argument(help="A table or view, as `tables` lists them.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
+) -> None:
+    """List the columns of a table or view: name, type in SQL, and meaning."""
+    from exr_pipeline.tables.queries import described_columns
+
+    described = described_columns(name.partition("(")[0])
+    if described is None:
+        raise BadInputError(name, "no such table or view; list them: exr-pipeline tables")
+    _show_rows(("column", "type", "meaning"), described, as_json=as_json)
+
+
+def _show_rows(names: tuple[str, ...], rows: list[tuple[str, str, str]], *, as_json: bool) -> None:
+    if as_json:
+        json.dump([dict(zip(names, row, strict=True)) for row in rows], sys.stdout, indent=1, ensure_ascii=False)
+        sys.stdout.write("\n")
+    else:
+        stdout.print(table(names, [[escape(cell) for cell in row] for row in rows]))

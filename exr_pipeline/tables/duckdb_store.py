@@ -181,12 +181,12 @@ class DuckDBStore:
                 ).fetchall()
             )
 
-    def sql(self, query: str) -> pa.Table:
+    def sql(self, query: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         """See `TableStore`."""
         select = one_select(query)
         with self._with_tables(read_only=True, locked=True) as connection:
             connection.execute(USE_UTC)
-            return run_select(connection, select)
+            return run_select(connection, select, parameters)
 
     def copy_to(self, target: Path) -> None:
         """Copy the database to a new file, as it is between two writes; writers wait as long as that takes.

@@ -12,14 +12,14 @@ import re
 from contextlib import contextmanager
 from functools import cache
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from exr_pipeline.tables.schema import COLUMNS, TABLE_NAMES, TableName
 from exr_pipeline.tables.store import BadQueryError
 from exr_pipeline.tables.views import VIEWS
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     import duckdb
     import pyarrow as pa
@@ -105,12 +105,33 @@ def in_memory(**configuration: str) -> Iterator[duckdb.DuckDBPyConnection]:
         yield connection
 
 
-def run_select(connection: duckdb.DuckDBPyConnection, select: str) -> pa.Table:
-    """The result of one SELECT, as `one_select` gives it, on a connection that is `LOCKED`. Raises `BadQueryError`."""
+def described_columns(name: str) -> list[tuple[str, str, str]] | None:
+    """Name, type and meaning of the columns of a table or view, in order; None if there is none of that name.
+
+    A column of a view means what that of the same name does in the first table that has one; others say nothing.
+    """
+    parameters = {view.name: view.parameters for view in VIEWS}
+    if name not in {*TABLE_NAMES, *parameters}:
+        return None
+    tables = [name, *(table for table in TABLE_NAMES if table != name)]
+    meanings = {c.name: c.meaning for table in reversed(tables) for c in COLUMNS.get(cast("TableName", table), ())}
+    call = f"{name}({', '.join('now()' for _ in parameters.get(name, ()))})" if parameters.get(name) else name
+    with in_memory() as connection:
+        described = connection.execute(f"DESCRIBE FROM {call}").fetchall()
+    return [(column, type_, meanings.get(column, "")) for column, type_, *_ in described]
+
+
+def run_select(
+    connection: duckdb.DuckDBPyConnection, select: str, parameters: Mapping[str, object] | None = None
+) -> pa.Table:
+    """The result of one SELECT, as `one_select` gives it, on a connection that is `LOCKED`.
+
+    Raises `BadQueryError`, also for parameters that the query does not name or that it lacks.
+    """
     import duckdb
 
     try:
-        return connection.sql(select).to_arrow_table()
+        return connection.sql(select, params=dict(parameters or {})).to_arrow_table()
     except (duckdb.OutOfMemoryException, duckdb.InternalException, duckdb.FatalException):
         raise
     except duckdb.Error as error:
@@ -179,7 +200,7 @@ def _first_lines(error: Exception) -> str:
     return " ".join(str(error).partition("\nLINE ")[0].split())
 
 
-def needed_columns(select: str) -> dict[TableName, list[str]]:
+def needed_columns(select: str, parameters: Mapping[str, object] | None = None) -> dict[TableName, list[str]]:
     """The columns of each table that a SELECT of `one_select` reads, views included, found by DuckDB's own planner.
 
     Raises `BadQueryError`.
@@ -192,7 +213,7 @@ def needed_columns(select: str) -> dict[TableName, list[str]]:
     others = ",".join(name for name in optimizers if name != "unused_columns")
     with in_memory(disabled_optimizers=others) as connection:
         try:
-            row = connection.execute(f"EXPLAIN (FORMAT json) {select}").fetchone()
+            row = connection.execute(f"EXPLAIN (FORMAT json) {select}", dict(parameters or {})).fetchone()
         except duckdb.Error as error:
             raise BadQueryError("SQL", _first_lines(error)) from error
     assert row is not None

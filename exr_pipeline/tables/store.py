@@ -115,8 +115,11 @@ class TableStore(Protocol):
     def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
         """How many files that are not deleted are in each state, of one bucket and below one prefix if given."""
 
-    def sql(self, query: str) -> pa.Table:
-        """The result of one SELECT in DuckDB's dialect over all tables and views. Raises `BadQueryError`."""
+    def sql(self, query: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
+        """The result of one SELECT in DuckDB's dialect over all tables and views. Raises `BadQueryError`.
+
+        `$name` in the query stands for the parameter of that name.
+        """
 
 
 def open_table_store(settings: Settings) -> TableStore:

@@ -229,13 +229,13 @@ class VastStore:
             states = self._select(transaction, "files", ["state"], predicate)
         return dict(sorted(Counter(states.column("state").to_pylist()).items()))
 
-    def sql(self, query: str) -> pa.Table:
+    def sql(self, query: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         """See `TableStore`. The columns that the query needs are fetched whole, then DuckDB runs it over them.
 
         Long texts are fetched once each and put in by DuckDB, only where the query wants them.
         """
         select = one_select(query)
-        needed = needed_columns(select)
+        needed = needed_columns(select, parameters)
         with in_memory() as connection:
             if needed:
                 self._tables()
@@ -248,7 +248,7 @@ class VastStore:
                         connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM fetched")  # noqa: S608 - our names
                         connection.unregister("fetched")
                         self._register_long_texts(transaction, connection, name, rows)
-            return run_select(connection, select)
+            return run_select(connection, select, parameters)
 
     # tables
 

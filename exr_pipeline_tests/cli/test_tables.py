@@ -1,15 +1,19 @@
-"""`sql` and `status`, on tables that an ingest has filled, and on none."""
+"""`sql`, `status`, `tables` and `schema`, on tables that an ingest has filled, and on none."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import os
+from datetime import UTC, datetime
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from exr_pipeline.storage.locations import Location
+from exr_pipeline.tables.schema import TABLE_NAMES
 from exr_pipeline.tables.views import VIEWS
 from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, Ingested, small_exr
 
@@ -36,6 +40,64 @@ def test_sql_prints_json_with_types(in_ingested: Cli) -> None:
     (row,) = json.loads(in_ingested("sql", "--json", query).out)
     assert (row["frame_number"], row["is_deep"], row["reason"]) == (1001, False, None)
     assert len(row["metadata_embedding"]) == 384
+
+
+def test_sql_prints_an_object_per_line_with_times_in_iso_8601(in_ingested: Cli) -> None:
+    said = in_ingested("sql", "--ndjson", "SELECT uri, mtime, [1, 2] AS list FROM latest_files")
+    rows = [json.loads(line) for line in said.out.splitlines()]
+    assert len(rows) == 5
+    assert rows[0]["list"] == [1, 2]
+    assert datetime.fromisoformat(rows[0]["mtime"]).tzinfo == UTC
+
+
+def test_sql_takes_parameters_by_name_and_a_value_is_never_sql(in_ingested: Cli) -> None:
+    query = "SELECT frame_number, $text AS text FROM latest_files WHERE frame_number >= $first ORDER BY 1"
+    said = in_ingested("sql", "--json", "-p", "first", "1003", "--parameter", "text", "a'b; -- =", query)
+    assert json.loads(said.out) == [{"frame_number": number, "text": "a'b; -- ="} for number in (1003, 1004)]
+    assert "provided" in in_ingested("sql", query).error
+    assert "name and a value" in in_ingested("sql", "-p", "first").error
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "json", "ndjson"])
+def test_sql_writes_a_file_by_its_suffix_whole(in_ingested: Cli, tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"files.{suffix}"
+    target.write_text("what was there")
+    query = "SELECT frame_number, mtime, state FROM latest_files ORDER BY frame_number"
+    assert in_ingested("sql", "--output", str(target), "SELECT nosuch").status == 1
+    assert target.read_text() == "what was there"
+    said = in_ingested("sql", "--output", str(target), query)
+    assert (said.status, said.out) == (0, f"{target}: 5 rows\n")
+    with duckdb.connect() as connection:
+        read = connection.execute(f"SELECT frame_number::INT, mtime::TIMESTAMPTZ, state FROM '{target}'").fetchall()
+    assert [row[0] for row in read] == [1001, 1002, 1003, 1004, None]
+    assert {row[1].tzinfo is not None for row in read} == {True}
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".files")] == []
+    assert target.stat().st_mode & 0o777 == 0o666 & ~_umask()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_sql_refuses_a_suffix_that_it_does_not_know_before_asking(in_ingested: Cli, tmp_path: Path) -> None:
+    said = in_ingested("sql", "--output", str(tmp_path / "files.xlsx"), "SELECT nosuch")
+    assert (said.status, said.out) == (1, "")
+    assert ".parquet, .csv, .json, .ndjson" in said.error
+    assert in_ingested("sql", "--csv", "--output", str(tmp_path / "files.csv"), "SELECT 1").status == 2
+
+
+def test_tables_and_schema_list_what_can_be_asked(cli: Cli, home: Path) -> None:
+    listed = json.loads(cli("tables", "--json").out)
+    assert [row["name"] for row in listed] == [*TABLE_NAMES, *(view.usage for view in VIEWS)]
+    columns = {row["column"]: row for row in json.loads(cli("schema", "latest_files", "--json").out)}
+    assert columns["mtime"] == {"column": "mtime", "type": "TIMESTAMP WITH TIME ZONE", "meaning": "Last modification"}
+    assert columns["warnings"]["type"] == "JSON"
+    assert "VARCHAR" in cli("schema", "files").out
+    assert json.loads(cli("schema", "files_as_of(moment)", "--json").out) == list(columns.values())
+    assert "no such table" in cli("schema", "files; DROP TABLE files").error
+    assert not (home / ".state" / "tables.duckdb").exists()
 
 
 def test_long_vectors_do_not_flood_the_terminal(in_ingested: Cli) -> None:

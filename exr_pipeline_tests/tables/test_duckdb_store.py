@@ -16,6 +16,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from exr_pipeline.cli.results import save_result
 from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.settings import Settings
 from exr_pipeline.tables import open_table_store
@@ -240,3 +241,17 @@ def test_a_deleted_database_is_made_again(path: Path) -> None:
     store.write(rows_of(SampleFile()), now=datetime.now(UTC))
     path.unlink()
     assert store.counts_by_state() == {}
+
+
+def test_a_notebook_that_holds_a_copy_or_parquet_does_not_stop_ingest(tmp_path: Path) -> None:
+    store = DuckDBStore(tmp_path / "tables.duckdb", lock_wait_seconds=0.1)
+    store.write(rows_of(SampleFile()), now=NOON)
+    store.copy_to(tmp_path / "copy.duckdb")
+    save_result(store.sql("FROM latest_files"), tmp_path / "files.parquet")
+    query = "SELECT file_path, mtime FROM {} ORDER BY ALL"
+    with duckdb.connect(tmp_path / "copy.duckdb", read_only=True) as copy:
+        assert copy.execute(query.format("latest_files")).fetchall() == [("shot/beauty.1001.exr", NOON)]
+        assert copy.execute(query.format(f"'{tmp_path}/files.parquet'")).fetchall() == [("shot/beauty.1001.exr", NOON)]
+        store.write(rows_of(SampleFile("new.exr")), now=NOON)
+        save_result(store.sql("FROM latest_files"), tmp_path / "files.parquet")
+        assert len(copy.execute(query.format(f"'{tmp_path}/files.parquet'")).fetchall()) == 2
