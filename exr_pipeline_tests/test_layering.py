@@ -18,7 +18,7 @@ ORCHESTRATION = ("exr_pipeline.orchestration", "exr_pipeline.definitions")
 DOMAIN = [module for module in MODULES if not module.startswith(ORCHESTRATION)]
 HEAVY = {
     *("OpenEXR", "OpenImageIO", "PyOpenColorIO", "av", "cv2", "simplejpeg"),
-    *("boto3", "duckdb", "obstore", "pandas", "pebble", "pyarrow", "vastdb"),
+    *("boto3", "duckdb", "obstore", "pandas", "pebble", "polars", "pyarrow", "vastdb"),
 }
 
 # Imports modules one after the other and prints each with those of the unwanted ones that it loaded first.

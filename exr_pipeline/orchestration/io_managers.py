@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class _TableReader(dg.IOManager):
-    """Gives a downstream asset the rows of its partitions, as pandas, or as Arrow if its parameter says so."""
+    """Gives a downstream asset the rows of its partitions, as pandas, or as the parameter says: Polars, Arrow."""
 
     def __init__(self, pipeline: Pipeline, default_table: TableName) -> None:
         self._pipeline = pipeline
@@ -51,13 +51,35 @@ class _TableReader(dg.IOManager):
         elif context.has_asset_partitions:
             files = locations_of(list(context.asset_partition_keys))
         rows: pa.Table = self._pipeline.tables.read(table, locations=files)
-        wanted = context.dagster_type.typing_type
-        return rows if getattr(wanted, "__module__", "").startswith("pyarrow") else rows.to_pandas()
+        return frame_of(rows, context.dagster_type.typing_type)
 
     def _table_of(self, context: dg.InputContext) -> TableName:
         upstream = context.upstream_output
         metadata = (upstream.definition_metadata if upstream is not None else None) or {}
         return typing.cast("TableName", metadata.get("table") or self._default_table)
+
+
+def frame_of(rows: pa.Table, wanted: Any) -> Any:
+    """Rows as the type that a parameter is annotated with: of Arrow, of Polars (a LazyFrame too), else of pandas."""
+    library = getattr(wanted, "__module__", "").partition(".")[0]
+    if library == "pyarrow":
+        return rows
+    if library == "polars":
+        import polars as pl
+
+        frame = pl.DataFrame(rows)
+        return frame.lazy() if wanted is pl.LazyFrame else frame
+    return rows.to_pandas()
+
+
+def rows_of(frame: Any) -> pa.Table:
+    """Rows as Arrow, given as that, as pandas (without its index) or as Polars."""
+    import pyarrow as pa
+
+    library = type(frame).__module__.partition(".")[0]
+    if library == "polars":
+        return pa.table(frame.lazy().collect())
+    return pa.Table.from_pandas(frame, preserve_index=False) if library == "pandas" else frame
 
 
 class TableIOManager(_TableReader):
@@ -78,9 +100,9 @@ class TableIOManager(_TableReader):
         """Mark these versions, by file_id."""
         return self._pipeline.tables.mark(versions, mark, now=now)
 
-    def handle_output(self, context: dg.OutputContext, obj: Mapping[TableName, pa.Table]) -> None:
-        """Write what an asset returns: a mapping from table name to rows."""
-        self.write(obj, now=datetime.now(UTC))
+    def handle_output(self, context: dg.OutputContext, obj: Mapping[TableName, Any]) -> None:
+        """Write what an asset returns: a mapping from table name to rows, as Arrow, pandas or Polars."""
+        self.write({table: rows_of(frame) for table, frame in obj.items()}, now=datetime.now(UTC))
 
 
 class MediaIOManager(_TableReader):

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import dagster as dg
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from dagster import DagsterEventType
@@ -310,7 +311,7 @@ def test_a_wrong_setting_fails_the_run_with_its_name_and_touches_no_file(
 
 # Dagster warns of a parameter that it passes itself when it copies a sensor for merged definitions.
 @pytest.mark.filterwarnings("ignore:Parameter `owners`")
-def test_a_users_own_asset_takes_the_rows_of_its_partitions_as_pandas_or_arrow(workshop: Workshop) -> None:
+def test_a_users_own_asset_takes_the_rows_of_its_partitions_as_pandas_polars_or_arrow(workshop: Workshop) -> None:
     keys = workshop.put({f"a.{frame:04d}.exr": render() for frame in range(1, 4)})
     workshop.run_range(keys)
     seen: dict[str, object] = {}
@@ -318,6 +319,10 @@ def test_a_users_own_asset_takes_the_rows_of_its_partitions_as_pandas_or_arrow(w
     @dg.asset(partitions_def=files_partitions)
     def widths(exr_header: pd.DataFrame) -> None:
         seen["pandas"] = exr_header
+
+    @dg.asset(partitions_def=files_partitions)
+    def heights(exr_header: pl.DataFrame, proxy: pl.LazyFrame) -> None:
+        seen.update(polars=exr_header, lazy=proxy)
 
     @dg.asset(
         partitions_def=files_partitions,
@@ -333,9 +338,9 @@ def test_a_users_own_asset_takes_the_rows_of_its_partitions_as_pandas_or_arrow(w
     defs = dg.Definitions.merge(
         build_defs(settings=workshop.pipeline.settings, resource_overrides={"pipeline": workshop.pipeline}),
         dg.Definitions(
-            assets=[widths, arrow, note],
+            assets=[widths, heights, arrow, note],
             jobs=[
-                dg.define_asset_job("users", [widths, arrow], executor_def=dg.in_process_executor),
+                dg.define_asset_job("users", [widths, heights, arrow], executor_def=dg.in_process_executor),
                 dg.define_asset_job("notes", [note], executor_def=dg.in_process_executor),
             ],
         ),
@@ -345,6 +350,10 @@ def test_a_users_own_asset_takes_the_rows_of_its_partitions_as_pandas_or_arrow(w
     frame = seen["pandas"]
     assert isinstance(frame, pd.DataFrame)
     assert sorted(frame["file_path"]) == ["a.0001.exr", "a.0002.exr"]
+    assert isinstance(seen["polars"], pl.DataFrame)
+    assert seen["polars"].sort("file_path")["file_path"].to_list() == ["a.0001.exr", "a.0002.exr"]
+    assert isinstance(seen["lazy"], pl.LazyFrame)
+    assert seen["lazy"].select(pl.len()).collect().item() == 2
     assert isinstance(seen["parts"], pa.Table)
     assert seen["parts"].column("width").to_pylist() == [64, 64]
     assert seen["channels"].num_rows == 6
