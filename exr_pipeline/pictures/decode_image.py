@@ -105,15 +105,17 @@ def _check_end(path: str, name: str) -> None:
 
 
 def _rows(path: str, name: str, format_name: str, hints: Any, picks: list[int]) -> Iterator[Rows]:
+    """The lines in blocks, which need little memory; whole where the library reads blocks wrongly or not at all."""
     reader = opened(path, name, format_name, hints)
+    low, high = min(picks), max(picks) + 1
     try:
         spec = reader.spec()
-        low, high = min(picks), max(picks) + 1
+        y, end = spec.y, spec.y + spec.height
         lines = BLOCK_LINES
         if spec.tile_height:
             lines = max(lines // spec.tile_height, 1) * spec.tile_height
-        end = spec.y + spec.height
-        for y in range(spec.y, end, lines):
+        # Of 64-bit numbers, OpenImageIO 3.2 reads any strip wrongly that is not read whole, without saying so.
+        while y < end and str(spec.format) != "double":
             stop = min(y + lines, end)
             if spec.tile_height:
                 edges = (spec.x, spec.x + spec.width, y, stop, 0, 1)
@@ -121,8 +123,30 @@ def _rows(path: str, name: str, format_name: str, hints: Any, picks: list[int]) 
             else:
                 pixels = reader.read_scanlines(0, 0, y, stop, 0, low, high, "float")
             if pixels is None:
-                raise failure(reader, path, name, "damaged pixels")
-            block = np.asarray(pixels, np.float32).reshape(stop - y, spec.width, high - low)
-            yield Rows(y, spec.x, block[:, :, [pick - low for pick in picks]])
+                break
+            yield _picked(pixels, spec, y, stop, picks)
+            y = stop
     finally:
         reader.close()
+    if y < end:
+        yield _whole(path, name, format_name, hints, picks, y)
+
+
+def _whole(path: str, name: str, format_name: str, hints: Any, picks: list[int], first: int) -> Rows:
+    """The lines from `first` on of an image that is read at once: it may need as much memory as `check_size` allows."""
+    reader = opened(path, name, format_name, hints)
+    try:
+        spec = reader.spec()
+        pixels = reader.read_image(0, 0, min(picks), max(picks) + 1, "float")
+        if pixels is None:
+            raise failure(reader, path, name, "damaged pixels")
+    finally:
+        reader.close()
+    y, _, lines = _picked(pixels, spec, spec.y, spec.y + spec.height, picks)
+    return Rows(first, spec.x, lines[first - y :])
+
+
+def _picked(pixels: Any, spec: Any, y: int, stop: int, picks: list[int]) -> Rows:
+    low, high = min(picks), max(picks) + 1
+    block = np.asarray(pixels, np.float32).reshape(stop - y, spec.width, high - low)
+    return Rows(y, spec.x, block[:, :, [pick - low for pick in picks]])

@@ -3,12 +3,14 @@
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import OpenImageIO as Oiio
 import pytest
 from PIL import Image, ImageCms
 
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.pictures.decode_image import open_image
 from exr_pipeline_tests.pictures.expected import COLOURS, P3_TO_REC709, rec1886, srgb, viewed
 from exr_pipeline_tests.pictures.files import patch_means, patches
 from exr_pipeline_tests.pictures.test_render import first_frame, made, still
@@ -136,6 +138,18 @@ def test_a_truncated_image_is_bad_input(tmp_path, name):
         made(path)
 
     assert str(tmp_path) not in caught.value.reason
+
+
+@pytest.mark.parametrize("compression", [1, 5, 8])  # none, LZW, deflated
+@pytest.mark.parametrize("height", [7, 100, 257])
+def test_a_tiff_of_64_bit_numbers_is_read_rightly_whatever_its_strips_are(tmp_path, compression, height):
+    rows = [cv2.IMWRITE_TIFF_COMPRESSION, compression, cv2.IMWRITE_TIFF_ROWSPERSTRIP, 13]
+    pixels = np.random.default_rng(1).uniform(0, 1, (height, 20, 3))
+    assert cv2.imwrite(str(tmp_path / "x.tif"), pixels[:, :, ::-1], rows)
+
+    source = open_image(str(tmp_path / "x.tif"), "x.tif", "tiff", max_image_mb=1, with_alpha=False)
+
+    assert np.allclose(np.concatenate([rows.pixels for rows in source.read(0)]), pixels, atol=1e-6)
 
 
 def test_an_image_above_the_limit_is_refused(tmp_path):
