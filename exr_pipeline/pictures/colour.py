@@ -6,9 +6,10 @@ Belongs here: everything that talks to OCIO. Not here: which space a file is in 
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import dataclass
 from difflib import get_close_matches
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -19,6 +20,7 @@ from exr_pipeline.inspection.json import printable
 from exr_pipeline.pictures import interop_ids
 from exr_pipeline.pictures.picture_rules import SETTING as RULES_SETTING
 from exr_pipeline.pictures.picture_rules import UN_TONE_MAPPED, described
+from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     from exr_pipeline.pictures.picture_rules import Look, PictureRule
     from exr_pipeline.pictures.picture_settings import PictureSettings
+
+_LOG = logging.getLogger(__name__)
 
 # Pinned: `ocio://default` means another config in each release of OCIO, and with it other pictures.
 BUILT_IN_CONFIG: Final = "ocio://studio-config-v2.2.0_aces-v1.3_ocio-v2.4"
@@ -492,8 +496,17 @@ def suggestion(name: str, known: Sequence[str]) -> str:
     return f"it has {', '.join(known)}" if 0 < len(known) <= 30 else "name one that it has"
 
 
+@cache
+def _log_messages() -> None:
+    """Have OCIO log what it would print to standard error."""
+    import PyOpenColorIO as Ocio
+
+    Ocio.SetLoggingFunction(lambda message: _LOG.info("OCIO says: %s", visible_line(message)))
+
+
 @lru_cache(maxsize=4)
 def _config(setting: str, uri: str) -> ColourConfig:
+    _log_messages()
     return ColourConfig(setting, uri)
 
 

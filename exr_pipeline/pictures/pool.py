@@ -21,10 +21,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from exr_pipeline.errors import BadInputError, ExrPipelineError, RetryableError
+from exr_pipeline.pictures.worker_messages import print_to, worker_messages
 from exr_pipeline.storage.machine_errors import machine_trouble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from multiprocessing.connection import Connection
     from types import TracebackType
 
     from exr_pipeline.pictures.picture_settings import PictureSettings
@@ -156,6 +158,7 @@ class WorkerPool:
             for pool in (*self._pools, *self._single):
                 pool.stop()
                 pool.join()
+            worker_messages().flush()
 
     def call(
         self, function: Callable[P, T], name: str, timeout: float | None, *args: P.args, **kwargs: P.kwargs
@@ -187,7 +190,7 @@ class WorkerPool:
         return pebble.ProcessPool(
             max_workers=workers,
             initializer=_prepare_worker,
-            initargs=(self._memory_mb,),
+            initargs=(self._memory_mb, worker_messages().writer),
             context=spawn_context(),
             **options,
         )
@@ -361,11 +364,12 @@ def _work(
         return function(*args, **kwargs)
 
 
-def _prepare_worker(memory_mb: int) -> None:
+def _prepare_worker(memory_mb: int, messages: Connection) -> None:
     """Limits and clean-up of a worker process, before it loads any library."""
     import multiprocessing
     import resource
 
+    print_to(messages)
     for variable in _ONE_THREAD:
         os.environ[variable] = "1"
     limit = memory_mb << 20

@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import PyOpenColorIO as Ocio
 import pytest
@@ -139,3 +141,19 @@ def test_the_older_setting_wins_over_the_newer(tmp_path):
     )
 
     assert config.name.startswith("cg-config")
+
+
+def test_what_ocio_prints_is_logged_and_not_shown(tmp_path, caplog, capfd):
+    caplog.set_level(logging.INFO, logger="exr_pipeline.pictures.colour")
+    config = Ocio.Config()
+    config.addColorSpace(Ocio.ColorSpace(name="plain", isData=False))
+    for role in ("scene_linear", "default"):
+        config.setRole(role, "plain")
+    config.addDisplayView("Wall", "Film", "plain")
+    path = tmp_path / "config.ocio"
+    path.write_text(config.serialize())
+
+    load_config(picture_settings(ocio=str(path)))
+
+    assert any("aces_interchange role is required" in record.getMessage() for record in caplog.records)
+    assert capfd.readouterr() == ("", "")

@@ -1,5 +1,6 @@
 import ctypes
 import errno
+import logging
 import os
 import signal
 import subprocess
@@ -368,3 +369,32 @@ def test_workers_inherit_no_keys(monkeypatch):
     assert "hush" not in seen
     assert "a variable of an OCIO config" in seen
     assert os.environ["S3_SECRET_KEY"] == "hush-1"
+
+
+def test_what_a_library_prints_to_standard_error_in_a_worker_is_logged_and_not_shown(caplog, capfd):
+    caplog.set_level(logging.INFO, logger="exr_pipeline.pictures.worker_messages")
+    said = b"TIFFReadDirectory: Warning, \x1b]0;caf\xe9\x07.\n" + b"again\n" * 500 + b"the last word"
+
+    with WorkerPool(workers=1, memory_mb=2048) as pool:
+        assert pool.call(os.write, "x", None, 2, said).result() == len(said)
+
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[0] == r"a worker process says: TIFFReadDirectory: Warning, \x1b]0;caf\xe9\x07."
+    assert lines.count("a worker process says: again") < 100
+    assert sum(int(line.split()[3]) for line in lines if line.endswith(" more lines")) > 400
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_worker_that_crashes_leaves_its_last_words_in_the_log(caplog, capfd):
+    caplog.set_level(logging.INFO, logger="exr_pipeline.pictures.worker_messages")
+
+    with WorkerPool(workers=1, memory_mb=2048) as pool, pytest.raises(WorkerEndedError, match="SIGABRT"):
+        pool.call(_complain_and_abort, "x", None).result()
+
+    assert "a worker process says: free(): invalid pointer" in [record.getMessage() for record in caplog.records]
+    assert capfd.readouterr() == ("", "")
+
+
+def _complain_and_abort() -> None:
+    os.write(2, b"free(): invalid pointer\n")
+    os.abort()
