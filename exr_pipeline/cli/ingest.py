@@ -171,15 +171,20 @@ def retry(
 
 def sequences(
     source: Annotated[str, typer.Argument(help="A URL prefix such as s3://renders/shot_010/, or a local folder.")],
+    *,
+    outdated: Annotated[
+        bool, typer.Option("--outdated", help="Also those whose media are not what the settings would make now.")
+    ] = False,
 ) -> None:
     """Make movie, contact sheet and filmstrip of each ingested sequence under SOURCE that has none of its frames now.
 
     What the sensor does once a sequence is quiet, at once. Sequences that cannot be made are said, with the reason.
     """
     settings = load_settings()
-    made = sequences_with_progress(existing(source if source.endswith("/") else f"{source}/"), settings)
+    place = existing(source if source.endswith("/") else f"{source}/")
+    made = sequences_with_progress(place, settings, also_outdated=outdated)
     if not made:
-        stdout.print("Nothing to do: no sequence is new or has changed.")
+        stdout.print(f"Nothing to do: no sequence is new{', outdated' if outdated else ''} or has changed.")
         return
     counts = ", ".join(f"{made.get(state, 0)} {state}" for state in (READY, REJECTED, RETRYABLE))
     stdout.print(f"{sum(made.values())} sequences: {counts}")
@@ -189,8 +194,8 @@ def sequences(
         raise typer.Exit(1)
 
 
-def sequences_with_progress(source: Location, settings: Settings) -> dict[str, int]:
-    """Make what is outdated of the sequences under a source behind a progress bar; how many ended in which state."""
+def sequences_with_progress(source: Location, settings: Settings, *, also_outdated: bool = False) -> dict[str, int]:
+    """Make what is due of the sequences under a source behind a progress bar; how many ended in which state."""
     from exr_pipeline.orchestration.run_now import make_sequences
 
     with _interruption_told(), progress_line() as line:
@@ -206,7 +211,7 @@ def sequences_with_progress(source: Location, settings: Settings) -> dict[str, i
             what = f"sequence {len(finished)} of {total}"
             line.update(what, movie.done, movie.total, f"{movie.rate:.1f} frames/s {sequence.name}")
 
-        return make_sequences(source, settings, found, progressed)
+        return make_sequences(source, settings, found, progressed, also_outdated=also_outdated)
 
 
 def with_progress(work: Callable[[IngestListener], IngestReport]) -> IngestReport:

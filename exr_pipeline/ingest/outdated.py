@@ -1,4 +1,4 @@
-"""Which files lack pictures, or have others than the settings would make now: found from the tables alone.
+"""Which files and sequences have other pictures than the settings would make now: found from the tables alone.
 
 Belongs here: reading the rows of many files, and the comparison of movies and sounds. Not here: how the record of a
 picture is judged (`pictures.provenance`), or which files are ingested (`choose`).
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from exr_pipeline.ingest.choose import Product
     from exr_pipeline.pictures.provenance import PictureFacts, PictureRecord
     from exr_pipeline.pictures.still import Size
+    from exr_pipeline.sequences.model import Sequence as FrameSequence
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location
     from exr_pipeline.tables.schema import TableName
@@ -38,6 +39,10 @@ _PART_COLUMNS: Final = (
     "multi_view",
 )
 _STREAM_COLUMNS: Final = (*("stream_index", "stream_type", "width", "height", "sample_aspect_ratio", "rotation"),)
+_SEQUENCE_COLUMNS: Final = (
+    *("state", "movie_preset", "movie_view", "still_view", "source_colorspace", "color_rule"),
+    *("ocio_config", "ocio_config_hash"),
+)
 # The shape of the waveform of a sound.
 _WAVEFORM: Final = (16 * 4096, 9 * 4096)
 
@@ -67,6 +72,36 @@ def outdated_pictures(
         if reasons := list(judge.reasons(location, row, kinds)):
             found[location] = "; ".join(reasons)
     return found
+
+
+def outdated_sequences(
+    tables: TableStore, sequences: Sequence[FrameSequence], settings: Settings
+) -> list[FrameSequence]:
+    """Those of the ready sequences whose media would not be the same if made now, by the record in the tables.
+
+    Compared are the preset of the movie, the views, the OCIO config, and the rule that decided the source space of the
+    first frame. Raises `MisconfiguredError` as rendering does.
+    """
+    from exr_pipeline.pictures import PictureSettings
+    from exr_pipeline.pictures.provenance import Expectation, PictureFacts
+
+    if not sequences:
+        return []
+    locations = [sequence.location for sequence in sequences]
+    stored = _rows(tables, "sequence_outputs", _SEQUENCE_COLUMNS, locations)
+    expectation = Expectation(PictureSettings.from_settings(settings))
+
+    def is_outdated(sequence: FrameSequence) -> bool:
+        (row,) = stored.get((sequence.location.bucket, sequence.location.key), [{"state": None}])
+        if row["state"] != READY:
+            return False
+        if row["movie_preset"] not in {None, settings.movie_preset}:
+            return True
+        first = sequence.frames[0].location
+        facts = PictureFacts(first.url, source_kind(first.name) == "exr")
+        return any(expectation.differences(_record(row | {"proxy_view": row["movie_view"]}), facts))
+
+    return [sequence for sequence in sequences if is_outdated(sequence)]
 
 
 class _Judge:
@@ -111,7 +146,8 @@ class _Judge:
             for part in self._parts.get(key, ())
             if part["display_width"] and part["display_height"]
         ]
-        return PictureFacts(location.url, windows, self._headers.get(self._files[key]["header_hash"], ()))
+        file = self._files[key]
+        return PictureFacts(location.url, file["format"] == "exr", windows, self._headers.get(file["header_hash"], ()))
 
     def _of_media(self, location: Location, record: PictureRecord) -> Iterator[str]:
         from exr_pipeline.media.model import MediaStream

@@ -221,13 +221,16 @@ def make_sequences(
     settings: Settings,
     on_found: Callable[[int], None] = lambda _: None,
     on_progress: Callable[[Location, MovieProgress], None] | None = None,
+    *,
+    also_outdated: bool = False,
 ) -> dict[str, int]:
-    """Make the media of every sequence under a source that the tables know and whose media are not up to date.
+    """Make the media of every sequence under a source that the tables know and whose media are of other frames.
 
-    Runs in this process, without waiting for quiet. Returns how many sequences ended in which state. Raises
-    `BadInputError` if the tables know no sequence there, `RunFailedError` if some did not come so far,
-    `RunInterruptedError` after Ctrl-C.
+    With `also_outdated`, of those too whose media are not what the settings would make now. Runs in this process,
+    without waiting for quiet. Returns how many sequences ended in which state. Raises `BadInputError` if the tables
+    know no sequence there, `RunFailedError` if some did not come so far, `RunInterruptedError` after Ctrl-C.
     """
+    from exr_pipeline.ingest.outdated import outdated_sequences
     from exr_pipeline.ingest.sequence_watch import outdated, sequences_in
     from exr_pipeline.orchestration.command_runs import fail_dead_runs
     from exr_pipeline.orchestration.partitions import SEQUENCES
@@ -241,7 +244,12 @@ def make_sequences(
     for folder in sorted(folders):
         found = sequences_in(pipeline.tables, folder, udim=settings.udim_hint)
         is_known = is_known or bool(found)
-        due += outdated(pipeline.tables, found)
+        of_folder = outdated(pipeline.tables, found)
+        if also_outdated:
+            taken = {sequence.key for sequence in of_folder}
+            rest = [sequence for sequence in found if sequence.key not in taken]
+            of_folder += outdated_sequences(pipeline.tables, rest, settings)
+        due += of_folder
     if not is_known:
         raise BadInputError(source.url, "no ingested file below it is a frame of a sequence")
     on_found(len(due))

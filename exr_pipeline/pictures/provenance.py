@@ -52,11 +52,12 @@ class PictureFacts:
     """What a file's header says that decides its pictures.
 
     `name` is its URL. `windows` are the sizes and pixel aspect ratios of the parts' display windows. `headers` are
-    there for OpenEXR only: what its header may be, as far as the tables tell.
+    what the header of an OpenEXR file may be, as far as the tables tell. Where either is empty, it is not known.
     """
 
     name: str
-    windows: Sequence[tuple[Size, float]]
+    is_exr: bool
+    windows: Sequence[tuple[Size, float]] = ()
     headers: Sequence[Header] = ()
 
 
@@ -108,7 +109,7 @@ class Expectation:
             return
         elif rule.default_space:
             now = rule_default_rule(rule.default_space)
-        elif facts.headers:
+        elif facts.is_exr:
             now = space_by_default(self._config, self._settings.default_color_space, []).rule
         else:
             now = "default" if was.startswith(RULE_DEFAULT) else was

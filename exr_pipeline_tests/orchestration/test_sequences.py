@@ -14,7 +14,8 @@ import simplejpeg
 import sqlalchemy as db
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
-from exr_pipeline.ingest.sequence_watch import Watermark
+from exr_pipeline.ingest.outdated import outdated_sequences
+from exr_pipeline.ingest.sequence_watch import Watermark, sequences_in
 from exr_pipeline.orchestration import event_batching
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.partitions import SEQUENCES, sequences_partitions
@@ -126,6 +127,17 @@ def test_a_settled_sequence_becomes_a_movie_a_sheet_and_a_strip_and_again_when_a
     (event,) = shots.materializations("contact_sheet")[key]
     assert "data:image/jpeg" in str(event.metadata["preview"].value)
     assert f"](/media/contact_sheet/{key})" in str(event.metadata["picture"].value)
+
+    def outdated(**changes: object) -> list[str]:
+        sequences = sequences_in(shots.pipeline.tables, shots.bucket.child("shot/"), udim="")
+        settings = shots.pipeline.settings.model_copy(update=changes)
+        return [sequence.location.name for sequence in outdated_sequences(shots.pipeline.tables, sequences, settings)]
+
+    assert outdated() == []
+    for changes in ({"movie_preset": "prores"}, {"still_view": "un-tone-mapped"}, {"proxy_view": "un-tone-mapped"}):
+        assert outdated(**changes) == ["a.####.exr"], changes
+    assert outdated(default_color_space="ACEScct") == ["a.####.exr"]
+    assert outdated(thumbnail_size=64) == []
 
     cursor = first.cursor
     again = shots.tick(cursor)
