@@ -32,9 +32,8 @@ class Choice:
     """What a caller asks of an ingest, beyond the files that are new, changed or retryable.
 
     `outdated` adds the files whose pictures are missing or not what the settings would make now, `again` all that are
-    known and unchanged. `where` is a condition in SQL (`tables.selection`); it leaves
-    out files that are not in the tables yet. `limit` is the largest number of files. `only` names what is made; empty
-    means everything.
+    known and unchanged. `where` is a condition in SQL (`tables.selection`); it leaves out files that are not in the
+    tables yet. `limit` is the largest number of files. `only` names what is made; empty means everything.
     """
 
     outdated: bool = False
