@@ -77,6 +77,11 @@ class Settings(BaseSettings):
         (),
         description="Comma-separated URLs that the sensor watches: s3://bucket/prefix, gs://, az://, file:///folder.",
     )
+    local_links: Literal["follow", "inside"] = Field(
+        "follow",
+        description="Links in local sources: `follow` them wherever they lead, or only those that stay `inside` the "
+        "source's folder.",
+    )
     source_kinds: Annotated[tuple[SourceKind, ...], NoDecode] = Field(
         ("exr", "dpx", "image", "movie", "audio"),
         description="Comma-separated kinds of files to ingest: exr, dpx, image (TIFF, PNG, JPEG), movie, audio.",

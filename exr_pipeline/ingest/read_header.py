@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Final
 from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.exr import NeedMoreBytes
 from exr_pipeline.inspection import SourceFile, inspect_bytes
+from exr_pipeline.storage.deadlines import in_time
 from exr_pipeline.storage.verify import verify_start
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from exr_pipeline.inspection import Inspection
@@ -103,14 +105,22 @@ class HeaderReader:
 
 
 def inspect_local(path: Path, source: SourceFile) -> Inspection:
-    """Inspect a file whose bytes are in a local file, reading no further than its header."""
-    with path.open("rb") as file:
-        data = file.read(FIRST_READ_BYTES)
-        while True:
-            try:
-                return inspect_bytes(data, source)
-            except NeedMoreBytes as error:
-                more = file.read(max(error.needed - len(data), FIRST_READ_BYTES))
-                if not more:
-                    raise
-                data += more
+    """Inspect a file whose bytes are in a local file, reading no further than its header.
+
+    Raises `BadInputError`, and `RetryableError` if its disk does not answer.
+    """
+
+    def inspect(got_on: Callable[[], None]) -> Inspection:
+        with path.open("rb") as file:
+            data = file.read(FIRST_READ_BYTES)
+            while True:
+                got_on()
+                try:
+                    return inspect_bytes(data, source)
+                except NeedMoreBytes as error:
+                    more = file.read(max(error.needed - len(data), FIRST_READ_BYTES))
+                    if not more:
+                        raise
+                    data += more
+
+    return in_time(source.location.url, str(path.parent), inspect)

@@ -6,6 +6,7 @@ Belongs here: which containers are let in, decoding past damage, and errors as o
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError, RetryableError
@@ -36,6 +37,8 @@ def opened(path: str, name: str, *, layouts: dict[int, str] | None = None) -> It
     """
     import av
 
+    if not Path(path).is_file():
+        raise BadInputError(name, "not a regular file")
     options = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
     try:
         with av.open(path, options=options, metadata_errors="replace") as container:

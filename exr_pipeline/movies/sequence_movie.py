@@ -39,7 +39,6 @@ from exr_pipeline.movies.segments import (
 from exr_pipeline.movies.time_code import can_drop, counted_rate, to_frames, to_text
 from exr_pipeline.pictures.picture_settings import PictureSettings
 from exr_pipeline.pictures.pool import (
-    AwakeClock,
     WorkerEndedError,
     WorkerLostError,
     WorkerPool,
@@ -47,6 +46,7 @@ from exr_pipeline.pictures.pool import (
     given_or_own,
 )
 from exr_pipeline.pictures.still import Size
+from exr_pipeline.storage.deadlines import AwakeClock
 from exr_pipeline.storage.private_files import make_folder_like_parent, share_like_folder
 
 if TYPE_CHECKING:

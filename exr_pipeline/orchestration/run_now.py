@@ -125,6 +125,8 @@ def ingest_source(
     listener, choice = listener or IngestListener(), choice or Choice()
     counter = _Counter(listener.on_progress)
     pipeline = Pipeline(settings, on_progress=counter)
+    if source.scheme == "file":
+        pipeline.storage.local.add_root(source if source.key.endswith("/") else source.folder)
     listed: list[ObjectInfo] = []
     for info in _objects(source, pipeline):
         listed.append(info)

@@ -7,6 +7,7 @@ Belongs here: which reader is asked, and judging an EXR header first. Not here: 
 from __future__ import annotations
 
 import mmap
+import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
 
@@ -33,7 +34,10 @@ def open_source(path: str, name: str, *, max_image_mb: int, with_alpha: bool = F
     if the system does not let it be read; reading the lines does so too.
     """
     try:
-        size = Path(path).stat().st_size
+        status = Path(path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise BadInputError(name, "not a regular file")
+        size = status.st_size
         with Path(path).open("rb") as file:
             start = file.read(_FIRST_READ)
     except (FileNotFoundError, PermissionError) as error:

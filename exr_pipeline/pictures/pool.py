@@ -13,7 +13,6 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from collections import deque
 from concurrent.futures import CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from exr_pipeline.errors import BadInputError, ExrPipelineError, RetryableError
 from exr_pipeline.pictures.worker_messages import print_to, worker_messages
+from exr_pipeline.storage.deadlines import AwakeClock
 from exr_pipeline.storage.machine_errors import machine_trouble
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ _CRASHES: Final = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV",
 _CLOCK_FACTOR: Final = 10
 _CLOCK_SECONDS: Final = 600.0
 _TICK_SECONDS: Final = 0.2
-_LONGEST_STEP: Final = 1.0
 
 
 P = ParamSpec("P")
@@ -62,24 +61,6 @@ class WorkerLostError(RetryableError):
 
     def __reduce__(self) -> tuple[type[WorkerLostError], tuple[str, str]]:
         return type(self), (self.name, self.reason)
-
-
-class AwakeClock:
-    """Seconds that this process has been running and looking.
-
-    No step of the system's clock changes them. Time for which the process or the machine was suspended is left out.
-    """
-
-    def __init__(self) -> None:
-        self._seconds = 0.0
-        self._looked = time.monotonic()
-
-    def __call__(self) -> float:
-        """The seconds so far. They only grow by the time since the last look, and at most by a second."""
-        now = time.monotonic()
-        self._seconds += min(now - self._looked, _LONGEST_STEP)
-        self._looked = now
-        return self._seconds
 
 
 def clock_limit(processor_seconds: float) -> float:

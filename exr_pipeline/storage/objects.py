@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.settings import Settings
-from exr_pipeline.storage import local_files
+from exr_pipeline.storage.local_files import LocalFiles, path_of
 from exr_pipeline.storage.locations import Location, Scheme
 from exr_pipeline.storage.object_info import ObjectInfo, Page
 from exr_pipeline.storage.store_errors import Action, http_status, typed_errors, wrong_bucket_name
@@ -59,11 +59,12 @@ class ObjectStorage:
         self._lister: Any = None
         self._lock = Lock()
         self._threads = ThreadPoolExecutor(max(settings.fetches, 4), thread_name_prefix="objects")
+        self.local = LocalFiles(_local_roots(settings), keep_inside=settings.local_links == "inside")
 
     def head(self, location: Location) -> ObjectInfo:
         """Facts of an object."""
         if location.scheme == "file":
-            return local_files.head(location)
+            return self.local.head(location)
         import obstore
 
         with self._typed_errors(location, "read"):
@@ -79,7 +80,7 @@ class ObjectStorage:
     def read(self, location: Location) -> tuple[ObjectInfo, bytes]:
         """A whole object and its facts, of one version."""
         if location.scheme == "file":
-            return local_files.read_range(location, 0, None)
+            return self.local.read_range(location, 0, None)
         import obstore
 
         with self._typed_errors(location, "read"):
@@ -94,7 +95,7 @@ class ObjectStorage:
         if start < 0 or length < 1:
             raise ValueError(f"range of {length} bytes from {start}")
         if location.scheme == "file":
-            return local_files.read_range(location, start, length)
+            return self.local.read_range(location, start, length)
         import obstore
 
         with self._typed_errors(location, "read"):
@@ -113,7 +114,7 @@ class ObjectStorage:
         """Stream an object, of one version, into a file. Nothing is left at `path` after an error."""
         try:
             if location.scheme == "file":
-                return local_files.copy_to(location, path)
+                return self.local.copy_to(location, path)
             import obstore
 
             with self._typed_errors(location, "read"):
@@ -134,7 +135,7 @@ class ObjectStorage:
         Google Cloud has no tags: they become user metadata. A local file has neither: only its bytes are stored.
         """
         if location.scheme == "file":
-            local_files.write(location, data)
+            self.local.write(location, data)
             return
         import obstore
 
@@ -153,7 +154,7 @@ class ObjectStorage:
     def delete(self, location: Location) -> None:
         """Remove an object if it is there."""
         if location.scheme == "file":
-            local_files.delete(location)
+            self.local.delete(location)
             return
         import obstore
 
@@ -197,7 +198,7 @@ class ObjectStorage:
                 done = is_last
         else:
             # One more than asked for tells whether there is more.
-            objects = list(islice(self._list(prefix, after), limit + 1))
+            objects = list(islice(self._list(prefix, after, at_once=min(limit + 1, _LIST_REQUEST)), limit + 1))
             done = len(objects) <= limit
             del objects[limit:]
         return Page(objects, objects[-1].location.key if objects else None, done)
@@ -212,7 +213,7 @@ class ObjectStorage:
 
     def local_path(self, location: Location) -> Path | None:
         """The path of a local file, so that it is read in place; None for an object in a bucket."""
-        return local_files.path_of(location) if location.scheme == "file" else None
+        return path_of(location) if location.scheme == "file" else None
 
     async def head_async(self, location: Location) -> ObjectInfo:
         """`head` for a running event loop."""
@@ -256,9 +257,9 @@ class ObjectStorage:
     async def _in_thread(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
 
-    def _list(self, prefix: Location, after: str | None) -> Iterator[ObjectInfo]:
+    def _list(self, prefix: Location, after: str | None, *, at_once: int = _LIST_REQUEST) -> Iterator[ObjectInfo]:
         if prefix.scheme == "file":
-            yield from local_files.list_files(prefix, after)
+            yield from self.local.list_files(prefix, after, at_once=at_once)
             return
         import obstore
 
@@ -392,6 +393,18 @@ class ObjectStorage:
         if endpoint is not None and not endpoint.startswith(("http://", "https://")):
             raise MisconfiguredError("S3_ENDPOINT", "it is not a URL", "write https://host or http://host:port")
         return endpoint
+
+
+def _local_roots(settings: Settings) -> list[Location]:
+    """The local folders that the settings name."""
+    urls = [*settings.sources, (settings.output_root or "").partition("{source}")[0]]
+    roots = []
+    for url in urls:
+        if url.startswith("file://"):
+            # A wrong URL is an error where it is used.
+            with suppress(MisconfiguredError):
+                roots.append(Location.from_url(url))
+    return roots
 
 
 def _client() -> "ClientConfig":

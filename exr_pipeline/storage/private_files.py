@@ -36,10 +36,10 @@ def make_private_folder(folder: Path) -> None:
         each.mkdir(mode=0o700, exist_ok=True)
 
 
-def share_like_folder(file: int, folder: Path) -> None:
+def share_like_folder(file: int, folder: Path | int) -> None:
     """Let those read an open file who may look into its folder, and those write it who may write there."""
     with suppress(OSError):  # some file systems know no permissions
-        os.fchmod(file, stat.S_IMODE(folder.stat().st_mode) & 0o664)
+        os.fchmod(file, stat.S_IMODE(os.stat(folder).st_mode) & 0o664)  # noqa: PTH116 - also of a descriptor
 
 
 def make_folder_like_parent(folder: Path) -> None:

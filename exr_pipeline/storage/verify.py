@@ -11,7 +11,6 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import RetryableError
-from exr_pipeline.storage import local_files
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +31,7 @@ def verify_copy(storage: ObjectStorage, info: ObjectInfo, copy: Path) -> None:
     """
     location = info.location
     if location.scheme == "file":
-        _check_version(location, info.etag, local_files.read_through(location).etag)
+        _check_version(location, info.etag, storage.local.read_through(location).etag)
         return
     with copy.open("rb") as file:
         if _is_sum(info.etag, hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()):

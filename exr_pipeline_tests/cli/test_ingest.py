@@ -219,6 +219,20 @@ def test_a_source_beside_which_nothing_can_be_stored_ends_an_ingest_with_what_to
     assert said.error.startswith("EXR_PIPELINE_OUTPUT_ROOT: media cannot be stored in file://")
 
 
+def test_a_file_behind_a_link_that_media_would_go_through_is_rejected_alone(cli: Cli, home: Path) -> None:
+    (home / "renders").mkdir()
+    (home / "elsewhere").mkdir()
+    for folder in ("renders", "elsewhere"):
+        (home / folder / "a.1001.exr").write_bytes(small_exr())
+    (home / "renders/link").symlink_to(home / "elsewhere")
+    said = cli("ingest", "renders")
+    assert said.status == 0
+    assert said.out.startswith("2 of 2 files: 1 ready, 1 rejected, 0 retryable\n")
+    assert [path.name for path in (home / "elsewhere").iterdir()] == ["a.1001.exr"]
+    (rejected,) = json.loads(cli("status", "--json").out)["files"]
+    assert "nothing is written through links" in rejected["reason"]
+
+
 @pytest.mark.parametrize("command", ["ingest", "retry"])
 def test_an_interrupted_command_says_how_far_it_came_and_goes_on_when_repeated(
     cli: Cli, home: Path, command: str

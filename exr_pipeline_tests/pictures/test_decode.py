@@ -1,3 +1,4 @@
+import os
 import struct
 from fractions import Fraction
 from pathlib import Path
@@ -385,3 +386,16 @@ def test_an_image_above_the_limit_is_refused_before_it_is_read(tmp_path):
     with pytest.raises(HeaderError, match="900000x100000") as caught:
         read(display)
     assert display.read_bytes()[caught.value.offset :].startswith(b"displayWindow\0")
+
+
+@pytest.mark.parametrize("name", ["pipe.exr", "folder.exr", "device.exr"])
+def test_only_regular_files_are_opened(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    if name == "pipe.exr":
+        os.mkfifo(path)  # Opening it would wait for somebody to write.
+    elif name == "folder.exr":
+        path.mkdir()
+    else:
+        path.symlink_to("/dev/zero")
+    with pytest.raises(BadInputError, match="not a regular file"):
+        open_source(str(path), name, max_image_mb=64)

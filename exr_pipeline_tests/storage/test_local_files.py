@@ -2,8 +2,11 @@
 
 import errno
 import os
+import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,7 +14,8 @@ from hypothesis import strategies as st
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.settings import Settings
-from exr_pipeline.storage import local_files
+from exr_pipeline.storage.deadlines import in_time
+from exr_pipeline.storage.local_files import LocalFiles
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
 
@@ -129,7 +133,7 @@ def test_a_place_that_cannot_be_written_to_is_a_wrong_setting(
     # Whoever runs this may be allowed to write everywhere; nobody can write into a file as if it were a folder.
     (tmp_path / ".proxies").touch()
     with pytest.raises(
-        MisconfiguredError, match=r"media cannot be stored in file://.*/\.proxies: .*\{source\}"
+        MisconfiguredError, match=r"media cannot be stored in file://.*/\.proxies/: .*\{source\}"
     ) as caught:
         put(local, folder.child(".proxies/x.jpg"))
     assert caught.value.setting == "EXR_PIPELINE_OUTPUT_ROOT"
@@ -146,7 +150,7 @@ def test_a_read_only_or_closed_folder_is_a_wrong_setting(
         raise OSError(number, os.strerror(number))
 
     # A read-only disk takes a superuser to mount, to whom no folder is closed.
-    monkeypatch.setattr(Path, "mkdir", refuse)
+    monkeypatch.setattr(os, "mkdir", refuse)
     with pytest.raises(MisconfiguredError, match=os.strerror(number).lower()) as caught:
         put(local, folder.child(".proxies/x.jpg"))
     assert caught.value.setting == "EXR_PIPELINE_OUTPUT_ROOT"
@@ -197,7 +201,7 @@ def test_a_listing_is_in_byte_order_and_resumes_anywhere(
         after, done = page.last_key, page.done
     assert listed == keys
     behind = data.draw(st.sampled_from(keys)) if keys else folder.key
-    assert [info.location.key for info in local_files.list_files(folder, behind)] == [
+    assert [info.location.key for info in LocalFiles().list_files(folder, behind)] == [
         key for key in keys if os.fsencode(key) > os.fsencode(behind)
     ]
 
@@ -222,3 +226,126 @@ def test_a_link_to_itself_hides_neither_the_files_nor_the_folders_beside_it(
     names = [info.location.key.removeprefix(f"{folder.key}/") for info in local.iter_objects(folder)]
     assert names == ["a.exr", "shot/x.exr"]
     assert [message for message in caplog.messages if message.startswith(f"{tmp_path}/loop is not listed")]
+
+
+def test_a_read_that_never_returns_ends_as_one_to_be_tried_again(
+    local: ObjectStorage, folder: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "x.exr").write_bytes(b"x")
+    released, open_file = threading.Event(), os.open
+
+    def hanging(path: object, *how: Any, **more: Any) -> int:
+        if str(path).endswith("x.exr"):
+            released.wait(60)
+        return open_file(path, *how, **more)  # type: ignore[arg-type]
+
+    # A mount that hangs can't be had here.
+    monkeypatch.setattr(os, "open", hanging)
+    monkeypatch.setattr(in_time, "__kwdefaults__", {"seconds": 0.2})
+    for read in (local.head, local.read, local.local.read_through):
+        with pytest.raises(RetryableError, match=r"no answer for 0\.2 s"):
+            read(folder.child("x.exr"))
+    released.set()
+
+
+@pytest.mark.parametrize("name", ["device.exr", "socket.exr", "folder.exr", "pipe.exr"])
+def test_only_regular_files_are_opened_also_through_links(
+    local: ObjectStorage, folder: Location, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(tmp_path / "socket"))
+        there = {"device.exr": Path("/dev/zero")}.get(name, tmp_path / name.removesuffix(".exr"))
+        (tmp_path / name).symlink_to(there)
+        for read in (local.head, local.read):
+            with pytest.raises(BadInputError, match="not a regular file"):
+                read(folder.child(name))
+        assert [info.location.name for info in local.iter_objects(folder)] == []
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A source with links: to another of its files and folders, and to files and folders elsewhere."""
+    source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
+    for path in (source / "shot", elsewhere / "shot"):
+        path.mkdir(parents=True)
+        (path / "a.exr").write_bytes(b"x")
+    (source / "in.exr").symlink_to("shot/a.exr")
+    (source / "out.exr").symlink_to(elsewhere / "shot/a.exr")
+    (source / "in").symlink_to("shot")
+    (source / "out").symlink_to(elsewhere / "shot")
+    return source
+
+
+def at(path: Path) -> Location:
+    return Location("file", "", str(path).removeprefix("/"))
+
+
+def test_links_out_of_a_source_are_followed_unless_the_setting_keeps_them_inside(
+    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # That the source itself is reached through a link is its owner's choice.
+    (tmp_path / "link").symlink_to(source)
+    named = at(tmp_path / "link")
+    follow = ObjectStorage(Settings(_env_file=None, sources=(named.url,)))
+    inside = ObjectStorage(Settings(_env_file=None, sources=(named.url,), local_links="inside"))
+
+    def listed(storage: ObjectStorage) -> set[str]:
+        return {info.location.key.removeprefix(f"{named.key}/") for info in storage.iter_objects(named)}
+
+    own = {"shot/a.exr", "in.exr", "in/a.exr"}
+    assert listed(follow) == own | {"out.exr", "out/a.exr"}
+    assert caplog.text == ""
+    assert listed(inside) == own
+    assert caplog.text.count("EXR_PIPELINE_LOCAL_LINKS") == 2
+    for name in own:
+        assert inside.read(named.child(name))[1] == b"x"
+    for name in ("out.exr", "out/a.exr"):
+        assert follow.read(named.child(name))[1] == b"x"
+        with pytest.raises(BadInputError, match="leads out of its source's folder"):
+            inside.read(named.child(name))
+
+
+def test_nothing_is_written_or_removed_through_a_link_below_a_source(source: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (source / "shot/.proxies").symlink_to(elsewhere)
+    (elsewhere / "a_thumb.jpg").write_bytes(b"theirs")
+    before = sorted(elsewhere.rglob("*"))
+    storage = ObjectStorage(Settings(_env_file=None, sources=(source.as_uri(),)))
+    for name in ("shot/.proxies/a_thumb.jpg", "out/.proxies/a_thumb.jpg"):
+        with pytest.raises(BadInputError, match=r"is a link, .*EXR_PIPELINE_OUTPUT_ROOT"):
+            put(storage, at(source / name), b"ours")
+        storage.delete(at(source / name))
+    assert sorted(elsewhere.rglob("*")) == before
+    assert (elsewhere / "a_thumb.jpg").read_bytes() == b"theirs"
+
+
+def test_a_link_at_the_place_of_a_file_is_replaced_and_what_it_leads_to_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    (tmp_path / "x.jpg").symlink_to(tmp_path / "theirs")
+    put(ObjectStorage(Settings(_env_file=None)), at(tmp_path / "x.jpg"), b"ours")
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
+    assert (tmp_path / "x.jpg").read_bytes() == b"ours"
+    assert not (tmp_path / "x.jpg").is_symlink()
+
+
+def test_an_output_root_may_be_reached_through_links_but_not_left_through_them(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "media").symlink_to(tmp_path / "disk")
+    root = (tmp_path / "media").as_uri()
+    storage = ObjectStorage(Settings(_env_file=None, output_root=f"{root}/{{source}}"))
+    put(storage, at(tmp_path / "media/show/x.jpg"))
+    assert (tmp_path / "disk/show/x.jpg").read_bytes() == b"x"
+    (tmp_path / "disk/other").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BadInputError, match="is a link"):
+        put(storage, at(tmp_path / "media/other/x.jpg"))
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_path_that_leads_upwards_is_the_one_that_was_written(tmp_path: Path) -> None:
+    (tmp_path / "source").mkdir()
+    storage = ObjectStorage(Settings(_env_file=None, sources=((tmp_path / "source").as_uri(),)))
+    put(storage, at(tmp_path / "source/../beside/x.jpg"))
+    assert (tmp_path / "beside/x.jpg").read_bytes() == b"x"
