@@ -158,6 +158,19 @@ def test_the_example_of_an_own_asset_is_one_that_dagster_loads() -> None:
     assert layers.parent_keys == {dg.AssetKey("exr_header")}
 
 
+def test_polars_reads_what_sql_writes_as_the_document_has_it(
+    in_ingested: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (code,) = blocks("docs/other-engines.md", "python")
+    target = tmp_path / "files.parquet"
+    assert in_ingested("sql", "--output", str(target), "FROM latest_files").status == 0
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(compile(code, "docs/other-engines.md", "exec", dont_inherit=True), names)
+    largest = names["largest"]
+    assert {row["format"]: row["files"] for row in largest.to_dicts()} == {None: 1, "exr": 4}  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("decision", DECISIONS, ids=relative)
 def test_a_decision_has_a_number_a_status_and_an_outcome_and_is_listed(decision: Path) -> None:
     text = decision.read_text(encoding="utf-8")

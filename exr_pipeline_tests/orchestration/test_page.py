@@ -22,6 +22,7 @@ from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline.tables import TableStore, open_table_store
 from exr_pipeline_tests.browser import browser_page
+from exr_pipeline_tests.hostile_texts import BEACON, MARKDOWN, exr_rejected_with
 from exr_pipeline_tests.orchestration.test_runs import ASSETS, PICTURES
 from exr_pipeline_tests.renders import render, with_bad_pixels
 
@@ -259,6 +260,29 @@ def test_the_reason_of_a_rejected_file_is_three_clicks_away_and_on_the_page_of_e
         page.put({name: render()})
         view.goto(f"{page.url}/assets/thumbnail?view=partitions&partition={key}")
         view.locator("#exr-pipeline-reason").wait_for(state="hidden", timeout=600_000)
+
+
+def test_the_browser_loads_and_runs_nothing_that_a_file_or_its_name_says(page: Page) -> None:
+    name = MARKDOWN.replace("/", "\u2215")
+    (key,) = page.put({f"hostile/{name}.exr": exr_rejected_with(MARKDOWN)})
+    wait_for(lambda: key in page.statuses("exr_header")["failed"], 600, "the hostile file's failure")
+    runs = page.ask(
+        "{ runsOrError(filter: {statuses: [FAILURE]}) { ... on Runs { results { runId tags { value } } } } }"
+    )["runsOrError"]["results"]
+    (run,) = [run["runId"] for run in runs if key in {tag["value"] for tag in run["tags"]}]
+    with browser_page() as view:
+        requested: list[str] = []
+        view.on("request", lambda request: requested.append(request.url))
+        view.on("dialog", lambda dialog: (requested.append(dialog.message), dialog.dismiss()))
+        shown = view.get_by_text("onerror")
+        for address in (f"/assets/exr_header?view=partitions&partition={key}", "/failures"):
+            view.goto(page.url + address, wait_until="domcontentloaded")
+            shown.first.wait_for(timeout=300_000)
+        view.goto(f"{page.url}/runs/{run}", wait_until="domcontentloaded")
+        view.get_by_text("[Show Table]").last.click(timeout=300_000)
+        view.get_by_role("cell").get_by_text("onerror").first.wait_for(timeout=60_000)
+        assert not view.locator(f"img[src='{BEACON}'], a[href^='javascript:'], a[href='{BEACON}']").count()
+    assert not [url for url in requested if not url.startswith((page.url, "data:"))]
 
 
 def test_the_browser_plays_a_movie_that_the_page_links_to(page: Page) -> None:
