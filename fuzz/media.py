@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -23,18 +24,23 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from exr_pipeline.errors import BadInputError, RetryableError
+from exr_pipeline.inspection import SourceFile
 from exr_pipeline.media.probe import probe
 from exr_pipeline.media.render import render_media
+from exr_pipeline.media.stills import inspect_still
 from exr_pipeline.pictures import PictureSettings
 from exr_pipeline.pictures.pool import PicturePool
-from exr_pipeline.sample.writers import ExrPart, exr_bytes, rgb_channels
+from exr_pipeline.sample.writers import REC709, ExrPart, exr_bytes, exr_time_code, rgb_channels
 from exr_pipeline.settings import Settings
-from exr_pipeline.storage.locations import source_kind
+from exr_pipeline.storage.locations import Location, source_kind
 from exr_pipeline_tests.media.made import movie
-from fuzz.mutations import mutated
+from exr_pipeline_tests.pictures.files import write_deep_exr, write_dpx, write_luminance_chroma_exr, write_mip_exr
+from fuzz.mutations import mutated, overwritten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from numpy.typing import NDArray
 
 # Reasons that are not about the file but about what happened to the worker.
 RETRYABLE: Final = "to be tried again: "
@@ -44,7 +50,9 @@ _MOVIES: Final[dict[str, dict[str, Any]]] = {
     "h264.mp4": {"time_code": "01:00:00:00", "rotation": 90},
     "prores.mov": {"video": "prores_ks", "pixel_format": "yuv422p10le", "audio": "pcm_s16le"},
     "animation.mov": {"video": "qtrle", "pixel_format": "rgb24", "audio": None},
-    "png.mov": {"video": "png", "pixel_format": "rgb24", "audio": None},
+    "png.mov": {"video": "png", "pixel_format": "rgba", "audio": None},
+    "prores4444.mov": {"video": "prores_ks", "pixel_format": "yuva444p10le", "audio": None},
+    "vp8.webm": {"video": "libvpx", "pixel_format": "yuva420p", "audio": None, "options": {"auto-alt-ref": "0"}},
     "ffv1.mkv": {"video": "ffv1", "audio": "flac"},
     "vp9.webm": {"video": "libvpx-vp9", "audio": "libopus", "options": {"cpu-used": "8", "deadline": "realtime"}},
     "mpeg4.avi": {"video": "mpeg4", "audio": "libmp3lame"},
@@ -72,39 +80,62 @@ def whole_files(folder: Path) -> dict[str, bytes]:
         files[name] = movie(folder / name, **{**_SMALL, **options}).read_bytes()
     for name, codec in _SOUNDS.items():
         files[name] = movie(folder / name, **{**_SMALL, "video": None, "audio": codec}).read_bytes()
-    return files | _stills()
+    return files | _stills() | _renders(folder)
+
+
+def _rgb() -> NDArray[np.float32]:
+    y, x = np.mgrid[0:48, 0:64].astype(np.float32)
+    return np.stack([x / 64, y / 48, np.full_like(x, 0.2)], axis=-1)
 
 
 def _stills() -> dict[str, bytes]:
     import cv2
 
-    y, x = np.mgrid[0:48, 0:64].astype(np.float32)
-    rgb = np.stack([x / 64, y / 48, np.full_like(x, 0.2)], axis=-1)
-    small = (rgb * 255).astype(np.uint8)
-    files = {
-        name: cv2.imencode(name[name.index(".") :], pixels)[1].tobytes()
-        for name, pixels in {
-            "a.png": np.dstack([small, small[:, :, 0]]),
-            "deep.png": small.astype(np.uint16) * 257,
-            "a.jpg": small,
-            "a.tif": small,
-            "float.tif": rgb,
-        }.items()
+    small = (_rgb() * 255).astype(np.uint8)
+    pictures = {
+        "a.png": np.dstack([small, small[:, :, 0]]),
+        "deep.png": small.astype(np.uint16) * 257,
+        "a.jpg": small,
+        "a.tif": small,
+        "float.tif": _rgb(),
     }
-    for compression in ("none", "zip", "piz", "dwaa", "b44"):
-        part = ExrPart(
-            rgb_channels(rgb), attributes={"framesPerSecond": Fraction(24), "comments": "x"}, compression=compression
-        )
-        files[f"{compression}.exr"] = exr_bytes([part])
-    return files
+    return {name: cv2.imencode(name[name.index(".") :], pixels)[1].tobytes() for name, pixels in pictures.items()}
+
+
+def _renders(folder: Path) -> dict[str, bytes]:
+    rgb = _rgb()
+    attributes = {
+        "framesPerSecond": Fraction(24),
+        "timeCode": exr_time_code(24),
+        "chromaticities": REC709,
+        "oiio:ColorSpace": "ACEScg",
+        "colorInteropID": "lin_ap1_scene",
+        "Orientation": 6,
+        "pixelAspectRatio": 2.0,
+    }
+    files = {
+        f"{compression}.exr": exr_bytes([ExrPart(rgb_channels(rgb), attributes=attributes, compression=compression)])
+        for compression in ("none", "zip", "piz", "pxr24", "dwaa", "b44")
+    }
+    two = [ExrPart(rgb_channels(rgb), name="main"), ExrPart({"Z": rgb[:, :, 0]}, name="depth")]
+    files["two.exr"] = exr_bytes(two)
+    sizes = [32 >> level for level in range(6)]
+    write_mip_exr(folder / "mip.exr", [np.ones((size, size, 3), np.float32) for size in sizes])
+    write_deep_exr(folder / "deep.exr", [(0.5, 0.2, 0.1, 0.5, 1.0), (0.1, 0.2, 0.3, 1.0, 2.0)])
+    write_luminance_chroma_exr(folder / "yc.exr", rgb[:, :, 0], rgb[::2, ::2, 1], rgb[::2, ::2, 2])
+    write_dpx(folder / "a.dpx", rgb, transfer=3, orientation=2, rate=24.0)
+    return files | {name: (folder / name).read_bytes() for name in ("mip.exr", "deep.exr", "yc.exr", "a.dpx")}
 
 
 def mutations(files: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[str, bytes]]:
-    """`count` damaged copies of each file: half of them damaged near the start, half anywhere, some cut."""
+    """`count` damaged copies of each file: a third keep their structure, some are cut."""
     for name, data in sorted(files.items()):
         generator = random.Random(f"{seed} {name}")  # noqa: S311 - repeatable, not secret
         for index in range(count):
-            damaged = mutated(data, generator, reach=512 if index % 2 else len(data))
+            if index % 3:
+                damaged = mutated(data, generator, reach=512 if index % 3 == 1 else len(data))
+            else:
+                damaged = overwritten(data, generator)
             if index % 8 == 7:
                 damaged = damaged[: generator.randrange(1, len(damaged) + 1)]
             yield f"{index}.{name}", damaged
@@ -113,14 +144,16 @@ def mutations(files: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[
 def examine(pool: PicturePool, path: Path, settings: PictureSettings, data: bytes) -> str:
     """How a file of these bytes at `path` is taken: `accepted`, or the reason of its rejection."""
     path.write_bytes(data)
-    timeout = settings.worker_timeout_seconds
+    timeout, kind = settings.worker_timeout_seconds, source_kind(path.name)
     try:
-        if source_kind(path.name) in {"movie", "audio"}:
+        if kind in {"movie", "audio"}:
             media = pool.call(probe, path.name, timeout, str(path), path.name).result()
             target = str(path.with_suffix(".proxy"))
             kwargs = {"thumbnail": True, "proxy_path": target, "settings": settings}
             pool.call(render_media, path.name, timeout, str(path), path.name, media, **kwargs).result()
         else:
+            if kind == "image":
+                pool.call(inspect_still, path.name, timeout, str(path), _source(path, data)).result()
             pool.submit(str(path), path.name).result()
     except BadInputError as error:
         return error.reason
@@ -130,6 +163,10 @@ def examine(pool: PicturePool, path: Path, settings: PictureSettings, data: byte
         path.unlink()
         path.with_suffix(".proxy").unlink(missing_ok=True)
     return "accepted"
+
+
+def _source(path: Path, data: bytes) -> SourceFile:
+    return SourceFile(Location("file", "", str(path)), len(data), datetime(2026, 4, 2, tzinfo=UTC))
 
 
 def main() -> None:

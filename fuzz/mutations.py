@@ -37,3 +37,13 @@ def mutated(data: bytes, generator: Random, *, reach: int = 4096) -> bytes:
                 start = generator.randrange(min(len(changed), reach))
                 changed[at:at] = changed[start : start + 8 * length]
     return bytes(changed)
+
+
+def overwritten(data: bytes, generator: Random) -> bytes:
+    """The bytes with one to four of them replaced, so that all the others stay where they are."""
+    changed = bytearray(data)
+    for _ in range(generator.randint(1, 4)):
+        changed[generator.randrange(len(changed))] = generator.choice(
+            (0, 1, 0x7F, 0x80, 0xFF, generator.randrange(256))
+        )
+    return bytes(changed)
