@@ -92,7 +92,7 @@ def test_a_second_ingest_has_nothing_to_do_and_a_changed_file_is_ingested_again(
     (folder / "a.1001.exr").write_bytes(small_exr(2.0))
     assert cli("ingest", "renders").out.startswith("1 of 2 files: 1 ready, 0 rejected, 0 retryable\n")
     (folder / "b.1001.exr").write_bytes(small_exr())
-    assert "elsewhere/: no known file is below it" in cli("retry", "elsewhere/").error
+    assert "elsewhere: no known file is below it" in cli("retry", "elsewhere/").error
     assert cli("retry", "renders").out.startswith("1 of 1 files: 1 ready, 0 rejected, 0 retryable\n")
     assert cli("retry").out == "Nothing to retry.\n"
     assert states(cli) == {"ready": 2}
