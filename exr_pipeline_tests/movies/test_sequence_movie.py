@@ -199,7 +199,7 @@ def test_frames_that_differ_are_fitted_shown_and_told(tmp_path: Path):
     write_rgb(folder / "shot.1005.exr", np.full((1, 1, 3), 0.5, np.float32))
     write_deep_exr(folder / "shot.1006.exr", [(0.4, 0.4, 0.4, 1.0, 1.0)])
     write_rgb(folder / "shot.1007.exr", numbered(6), compression=OpenEXR.PIZ_COMPRESSION)
-    write_rgb(folder / "shot.1008.exr", numbered(7), chromaticities=(0.64, 0.33, 0.3, 0.6, 0.15, 0.06, 0.3127, 0.329))
+    write_rgb(folder / "shot.1008.exr", numbered(7), colorInteropID="lin_ap1_scene")
     channels = {"Z": np.linspace(1, 2, WIDTH * HEIGHT, dtype=np.float32).reshape(HEIGHT, WIDTH)}
     OpenEXR.File({"type": OpenEXR.scanlineimage}, channels).write(str(folder / "shot.1009.exr"))
     result = make(folder, tmp_path / "a.mp4")
@@ -215,7 +215,7 @@ def test_frames_that_differ_are_fitted_shown_and_told(tmp_path: Path):
         "128x72 pixels instead of 64x36",
         "1x1 pixels instead of 64x36",
         "shows Z (depth) instead of RGB",
-        "from Linear Rec.709 (sRGB) instead of ACEScg",
+        "from ACEScg instead of Linear Rec.709 (sRGB)",
     ):
         assert expected in told
     assert result.not_shown == {}
