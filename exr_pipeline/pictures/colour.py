@@ -5,6 +5,7 @@ Belongs here: everything that talks to OCIO. Not here: which space a file is in 
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import logging
 from dataclasses import dataclass
@@ -502,6 +503,8 @@ def _log_messages() -> None:
     import PyOpenColorIO as Ocio
 
     Ocio.SetLoggingFunction(lambda message: _LOG.info("OCIO says: %s", visible_line(message)))
+    # OCIO would let go of it when the process ends, after Python is gone, and wait forever for Python's lock.
+    atexit.register(Ocio.ResetToDefaultLoggingFunction)
 
 
 @lru_cache(maxsize=4)

@@ -1,4 +1,6 @@
 import logging
+import subprocess
+import sys
 
 import numpy as np
 import PyOpenColorIO as Ocio
@@ -157,3 +159,11 @@ def test_what_ocio_prints_is_logged_and_not_shown(tmp_path, caplog, capfd):
 
     assert any("aces_interchange role is required" in record.getMessage() for record in caplog.records)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_process_that_has_used_ocio_ends_by_itself() -> None:
+    # OCIO lets go of what it was given to log with when the process ends, after Python has gone.
+    imports = "from exr_pipeline.pictures.colour import *; from exr_pipeline_tests.pictures.files import *; "
+    code = imports + "load_config(picture_settings())"
+    ended = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
+    assert ended.returncode == 0
