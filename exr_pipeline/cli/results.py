@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import sys
 from datetime import date, datetime, time
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.markup import escape
 
 from exr_pipeline.cli.console import show, stdout
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.storage.private_files import share_like_folder
 from exr_pipeline.untrusted_text import visible
 
 if TYPE_CHECKING:
@@ -62,10 +62,8 @@ def save_result(result: pa.Table, path: Path) -> None:
             else:
                 with Path(staged.name).open("w", encoding="utf-8", newline="") as text:
                     _write_text(result, form, text)
-            # A temporary file is private, others are as the umask has it.
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(staged.name).chmod(0o666 & ~mask)
+            # A temporary file is private; what a user asks for is as open as its folder, as media are.
+            share_like_folder(staged.fileno(), path.parent)
             Path(staged.name).replace(path)
         except BaseException:
             Path(staged.name).unlink(missing_ok=True)

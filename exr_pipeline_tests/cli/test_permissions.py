@@ -26,8 +26,9 @@ def test_an_account_that_may_only_read_sources_and_write_outputs_can_ingest(
     media = Location("s3", f"media-{uuid4().hex}", "")
     for place in (renders, media):
         s3_server.create_bucket(place.bucket)
-    frame = renders.child("shot/a.1001.exr")
-    storage.write(frame, small_exr(), content_type="image/x-exr", tags={})
+    frames = [renders.child(f"shot/a.{number}.exr") for number in (1001, 1002)]
+    for frame in frames:
+        storage.write(frame, small_exr(), content_type="image/x-exr", tags={})
     environment = s3_server.environment() | {
         "S3_ACCESS_KEY": INGESTER["access_key"],
         "S3_SECRET_KEY": INGESTER["secret_key"],
@@ -37,14 +38,15 @@ def test_an_account_that_may_only_read_sources_and_write_outputs_can_ingest(
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
 
-    assert cli("ingest", renders.url).out.startswith("1 of 1 files: 1 ready")
+    assert cli("ingest", renders.url).out.startswith("2 of 2 files: 2 ready")
     assert cli("sequences", renders.url).status == 0
-    storage.delete(frame)
+    for frame in frames:
+        storage.delete(frame)
     monkeypatch.setenv("EXR_PIPELINE_DELETED_MEDIA_DAYS", "0")
     assert cli("reconcile", "--apply", "--force").status == 0
     assert list(storage.iter_objects(media)) == []
     with pytest.raises(ExrPipelineError):
-        ObjectStorage(Settings()).write(frame, b"x", content_type="image/x-exr", tags={})
+        ObjectStorage(Settings()).write(frames[0], b"x", content_type="image/x-exr", tags={})
 
 
 def test_the_policy_of_the_document_is_that_of_the_deployment() -> None:

@@ -321,8 +321,8 @@ def test_a_users_own_asset_takes_the_rows_of_its_partitions_as_pandas_polars_or_
         seen["pandas"] = exr_header
 
     @dg.asset(partitions_def=files_partitions)
-    def heights(exr_header: pl.DataFrame, proxy: pl.LazyFrame) -> None:
-        seen.update(polars=exr_header, lazy=proxy)
+    def heights(exr_header: pl.DataFrame, proxy_mp4: pl.LazyFrame) -> None:
+        seen.update(polars=exr_header, lazy=proxy_mp4)
 
     @dg.asset(
         partitions_def=files_partitions,
