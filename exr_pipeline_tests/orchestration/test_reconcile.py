@@ -235,7 +235,7 @@ def test_names_in_the_report_stay_names() -> None:
         found.add(f"s3://b/`{number}`\n# x.exr", 10)
     text = markdown([SourceReport("s3://b/", dry_run=False, deleted=found, error="<b>bad</b>")])
     assert "| deleted at the source | 150 | 1500 |" in text
-    assert "- `s3://b/'0' # x.exr`" in text
+    assert "- `` s3://b/`0` # x.exr ``" in text
     assert text.count("x.exr") == 100
     assert "- … and 50 more" in text
-    assert "<b>" not in text
+    assert "**Not complete:** `<b>bad</b>`" in text
