@@ -38,6 +38,7 @@ def test_a_setting_is_read_by_the_name_that_is_documented(monkeypatch: pytest.Mo
             "sequence_missing": "black",
             "reconcile_dry_run": "false",
             "local_links": "inside",
+            "console_level": "ERROR",
         }
         text = listed.get(field) or ("un-tone-mapped" if field.endswith("_view") else texts[kind])
         before = getattr(Settings(), field)
