@@ -1,4 +1,4 @@
-"""The Dagster instance: where its home is, how it is opened, and the command that serves its page.
+"""The Dagster instance: where its home is, how it is opened, the command that serves its page, and what that loads.
 
 Belongs here: DAGSTER_HOME and what depends on it. Not here: definitions or runs.
 """
@@ -15,10 +15,14 @@ from exr_pipeline.settings import Settings
 from exr_pipeline.storage.private_files import make_private_folder
 
 if TYPE_CHECKING:
+    from importlib.resources.abc import Traversable
+
     import dagster as dg
+    from dagster._core.remote_origin import RemoteRepositoryOrigin
 
 # What comes with the package for a home of Dagster.
-HOME_FILES: Final = ("dagster.yaml", "workspace.yaml")
+_WORKSPACE: Final = "workspace.yaml"
+HOME_FILES: Final = ("dagster.yaml", _WORKSPACE)
 _HISTORY: Final = ".state/dagster"
 _HEADER: Final = """\
 # Written by exr-pipeline, which writes it again when its defaults change. To have your own: exr-pipeline init
@@ -29,12 +33,12 @@ def write_home(folder: Path) -> list[str]:
     """Give a folder the `HOME_FILES` that it lacks, and return their names."""
     missing = [name for name in HOME_FILES if not (folder / name).exists()]
     for name in missing:
-        (folder / name).write_text(_shipped(name), encoding="utf-8")
+        (folder / name).write_text(_shipped(name).read_text("utf-8"), encoding="utf-8")
     return missing
 
 
-def _shipped(name: str) -> str:
-    return resources.files("exr_pipeline.orchestration").joinpath("home", name).read_text("utf-8")
+def _shipped(name: str) -> Traversable:
+    return resources.files("exr_pipeline.orchestration").joinpath("home", name)
 
 
 def dagster_home() -> Path:
@@ -62,7 +66,7 @@ def _default_home() -> Path:
     import yaml
 
     home = Settings().state_dir.resolve() / "dagster"
-    config = yaml.safe_load(_shipped("dagster.yaml"))
+    config = yaml.safe_load(_shipped("dagster.yaml").read_text("utf-8"))
     for block in (config["storage"]["custom"], config["local_artifact_storage"], config["compute_logs"]):
         block["config"]["base_dir"] = block["config"]["base_dir"].replace(_HISTORY, str(home), 1)
     text = _HEADER + yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
@@ -124,7 +128,35 @@ def _summary() -> str:
 
 
 def page_command(host: str, port: int, *, daemon: bool, verbose: bool) -> list[str]:
-    """Arguments of Python that serve the page, by the workspace.yaml here if there is one."""
-    workspace = ["--workspace", "workspace.yaml"] if Path("workspace.yaml").exists() else []
+    """Arguments of Python that serve the page of `workspace_file`."""
     switches = [*([] if daemon else ["--no-daemon"]), *(["--verbose"] if verbose else [])]
-    return ["-m", "exr_pipeline.orchestration.page", "--host", host, "--port", str(port), *workspace, *switches]
+    return ["-m", "exr_pipeline.orchestration.page", "--host", host, "--port", str(port), *switches]
+
+
+def repository_origin() -> RemoteRepositoryOrigin:
+    """The repository of this project as the page knows it, for runs that no daemon launches.
+
+    Timeline and job pages show a run only if it says which repository of which code location it is of.
+    """
+    from dagster._core.definitions.repository_definition import SINGLETON_REPOSITORY_NAME
+    from dagster._core.remote_origin import ManagedGrpcPythonEnvCodeLocationOrigin, RemoteRepositoryOrigin
+    from dagster._core.workspace.load_target import WorkspaceFileTarget
+
+    origins = WorkspaceFileTarget([str(workspace_file())]).create_origins()
+    if not origins:
+        origins = WorkspaceFileTarget([str(_shipped(_WORKSPACE))]).create_origins()
+    ours = [
+        origin
+        for origin in origins
+        if isinstance(origin, ManagedGrpcPythonEnvCodeLocationOrigin)
+        and origin.loadable_target_origin.module_name == "exr_pipeline.definitions"
+    ]
+    named = [origin for origin in origins if origin.location_name == "exr_pipeline"]
+    # Another location may use these definitions under any name; with one location there is no choice.
+    return RemoteRepositoryOrigin([*ours, *named, *origins][0], SINGLETON_REPOSITORY_NAME)
+
+
+def workspace_file() -> Path:
+    """The workspace.yaml here, or beside dagster.yaml, or the package's own."""
+    mine = [Path(_WORKSPACE), dagster_home() / _WORKSPACE]
+    return next((path for path in mine if path.exists()), Path(str(_shipped(_WORKSPACE))))

@@ -13,13 +13,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.ingest.choose import Choice, choose
 from exr_pipeline.ingest.doubtful import DOUBTFUL_SQL
 from exr_pipeline.ingest.outcome import FileOutcome, outcomes
-from exr_pipeline.orchestration.instance import open_instance
+from exr_pipeline.orchestration.instance import open_instance, repository_origin
 from exr_pipeline.storage.locations import Location, SourceRule
 from exr_pipeline.tables.schema import REJECTED
 
@@ -35,6 +35,9 @@ if TYPE_CHECKING:
     from exr_pipeline.sequences.model import Sequence as FrameSequence
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.object_info import ObjectInfo
+
+
+_PARTITION_TAG: Final = "dagster/partition"
 
 
 class RunFailedError(RetryableError):
@@ -322,21 +325,32 @@ def _execute(
     tags: Mapping[str, str] | None = None,
     partition_key: str | None = None,
 ) -> _Ended:
+    """Run a job of the definitions here and now, as a run that the page shows like those of the daemon."""
+    from dagster._core.definitions.job_base import InMemoryJob
+    from dagster._core.execution.api import execute_run
+
     from exr_pipeline.orchestration.build import build_defs
     from exr_pipeline.orchestration.command_runs import CommandProcess
 
     defs = build_defs(settings=pipeline.settings, resource_overrides={"pipeline": pipeline})
+    job = defs.resolve_job_def(job_name)
     run_id = str(uuid.uuid4())
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+    # `execute_in_process` is public, but its runs are of no code location, and most of the page leaves them out.
+    run = instance.create_run_for_job(
+        job,
+        run_config={**run_config, **quiet},
+        run_id=run_id,
+        tags={
+            **job.run_tags,
+            **(tags or {}),
+            **({_PARTITION_TAG: partition_key} if partition_key else {}),
+            **CommandProcess.own().to_tags(run_id),
+        },
+        remote_job_origin=repository_origin().get_job_origin(job_name),
+    )
     with _log_capture_unaware_of_interrupts(instance):
-        result = defs.resolve_job_def(job_name).execute_in_process(
-            run_config={**run_config, **quiet},
-            instance=instance,
-            run_id=run_id,
-            tags={**(tags or {}), **CommandProcess.own().to_tags(run_id)},
-            partition_key=partition_key,
-            raise_on_error=False,
-        )
+        result = execute_run(InMemoryJob(job), run, instance)
     reason = None if result.success else _reason(result)
     return _Ended(result.run_id, reason, _was_interrupted(result), _was_outage(result))
 
@@ -367,7 +381,7 @@ def _log_capture_unaware_of_interrupts(instance: dg.DagsterInstance) -> Iterator
         manager.capture_logs = capture  # type: ignore[method-assign]
 
 
-def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
+def _was_interrupted(result: dg.JobExecutionResult) -> bool:
     from dagster._core.events import RunFailureReason
     from dagster._core.execution.plan.objects import ErrorSource
 
@@ -381,14 +395,14 @@ def _was_interrupted(result: dg.ExecuteInProcessResult) -> bool:
     )
 
 
-def _was_outage(result: dg.ExecuteInProcessResult) -> bool:
+def _was_outage(result: dg.JobExecutionResult) -> bool:
     from exr_pipeline.orchestration.step import OUTAGE
 
     failures = (event.step_failure_data.user_failure_data for event in result.get_step_failure_events())
     return any(failure is not None and OUTAGE in (failure.metadata or {}) for failure in failures)
 
 
-def _reason(result: dg.ExecuteInProcessResult) -> str:
+def _reason(result: dg.JobExecutionResult) -> str:
     for event in result.get_step_failure_events():
         failure = event.step_failure_data
         if failure.user_failure_data is not None and failure.user_failure_data.description:

@@ -16,6 +16,7 @@ from exr_pipeline.orchestration.instance import (
     open_instance,
     page_command,
     prepare_instance,
+    repository_origin,
 )
 from exr_pipeline_tests.orchestration.dagster_homes import DAGSTER_YAML
 
@@ -89,3 +90,18 @@ def test_the_page_is_served_where_and_as_it_is_asked_to_be() -> None:
     assert command[command.index("--port") + 1] == "3456"
     assert not {"--no-daemon", "--verbose"} & set(command)
     assert {"--no-daemon", "--verbose"} <= set(page_command("127.0.0.1", 3456, daemon=False, verbose=True))
+
+
+def test_runs_are_of_the_code_location_that_the_page_loads(home: Path) -> None:
+    assert repository_origin().get_label() == "__repository__@exr_pipeline"
+    workspace = home / "workspace.yaml"
+    workspace.write_text("load_from: []")
+    assert repository_origin().get_label() == "__repository__@exr_pipeline"
+    other = "{python_module: {module_name: theirs, location_name: exr_pipeline}}"
+    workspace.write_text(f"load_from: [{other}, {{python_module: exr_pipeline.definitions}}]")
+    assert repository_origin().get_label() == "__repository__@exr_pipeline.definitions"
+    server = "{grpc_server: {host: code, port: 4000, location_name: exr_pipeline}}"
+    workspace.write_text(f"load_from: [{{python_module: theirs}}, {server}]")
+    assert repository_origin().get_label() == "__repository__@exr_pipeline"
+    workspace.write_text("load_from: [{python_module: theirs}]")
+    assert repository_origin().get_label() == "__repository__@theirs"

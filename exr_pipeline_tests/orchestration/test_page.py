@@ -32,13 +32,22 @@ CHUNK_SIZE = 3
 
 @dataclass
 class Page:
-    """The running page: GraphQL as the page itself uses it, and the store that the sensor watches."""
+    """The running page: GraphQL as the page itself uses it, the store that the sensor watches, and the command line."""
 
     url: str
     storage: ObjectStorage
     tables: TableStore
     bucket: Location
     log: Path
+    folder: Path
+    environment: dict[str, str]
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """A command in the folder where the page was started."""
+        command = [sys.executable, "-m", "exr_pipeline.cli", *arguments]
+        return subprocess.run(
+            command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=300, check=True
+        )
 
     def ask(self, query: str, **variables: Any) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
@@ -135,6 +144,8 @@ def page(tmp_path_factory: pytest.TempPathFactory, s3_server: EmbeddedS3) -> Ite
             open_table_store(settings),
             bucket,
             folder / "ui.log",
+            folder,
+            environment,
         )
         try:
             wait_for(lambda: process.poll() is None and is_up(served), 600, "the page")
@@ -328,3 +339,17 @@ def test_the_browser_shows_the_graph_and_a_partition_with_its_picture(page: Page
         view.goto(f"{page.url}/asset-groups", wait_until="domcontentloaded")
         for group in ("sources", "metadata", "pictures"):
             view.get_by_text(group, exact=True).first.wait_for(timeout=300_000)
+
+
+def test_runs_of_the_command_line_are_in_the_timeline_and_on_the_page_of_their_job(page: Page) -> None:
+    (key,) = page.put({"bad/no_exr.0001.exr": b"no EXR at all"})
+    wait_for(lambda: key in page.statuses("exr_header")["failed"], 600, "the bad file")
+    page.run("retry", page.bucket.child("bad/").url)
+    # No sensor starts this job.
+    (run,) = page.ask("""{ runsOrError(filter: {pipelineName: "retry_failed_files"}) {
+        ... on Runs { results { id } } } }""")["runsOrError"]["results"]
+    with browser_page() as view:
+        view.goto(f"{page.url}/overview/activity/timeline", wait_until="domcontentloaded")
+        view.get_by_text("retry_failed_files", exact=True).first.wait_for(timeout=300_000)
+        view.goto(f"{page.url}/locations/exr_pipeline/jobs/retry_failed_files/runs", wait_until="domcontentloaded")
+        view.get_by_text(run["id"][:8]).first.wait_for(timeout=300_000)

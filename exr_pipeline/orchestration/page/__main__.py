@@ -20,7 +20,7 @@ import uvicorn
 import yaml
 from dagster._cli.proxy_server_manager import ProxyServerManager
 from dagster._core.workspace.context import WorkspaceProcessContext
-from dagster._core.workspace.load_target import ModuleTarget, WorkspaceFileTarget
+from dagster._core.workspace.load_target import WorkspaceFileTarget
 from dagster._utils.log import configure_loggers
 from dagster_webserver.cli import (
     DEFAULT_DB_STATEMENT_TIMEOUT,
@@ -29,7 +29,7 @@ from dagster_webserver.cli import (
 )
 from dagster_webserver.version import __version__
 
-from exr_pipeline.orchestration.instance import open_instance
+from exr_pipeline.orchestration.instance import open_instance, workspace_file
 from exr_pipeline.orchestration.page.front import page_app
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.objects import ObjectStorage
@@ -51,11 +51,7 @@ def main() -> int:
     options = _parser().parse_args()
     level = "info" if options.verbose else "warning"
     configure_loggers(log_level=level.upper())
-    target: WorkspaceLoadTarget = (
-        WorkspaceFileTarget([options.workspace])
-        if options.workspace
-        else ModuleTarget("exr_pipeline.definitions", None, None, None)
-    )
+    target = WorkspaceFileTarget([options.workspace or str(workspace_file())])
     settings = Settings()
     with ExitStack() as stack:
         instance = stack.enter_context(open_instance())
