@@ -53,13 +53,13 @@ def archive(
     from exr_pipeline.ingest.archive import require_criterion
     from exr_pipeline.orchestration.archive import archive as retire
     from exr_pipeline.orchestration.archive import scope_of
-    from exr_pipeline.orchestration.instance import open_instance
+    from exr_pipeline.orchestration.key_migration import instance_for_work
     from exr_pipeline.orchestration.resources import Pipeline
 
     require_criterion(prefix, show, older_than is not None)
     pipeline = Pipeline(load_settings())
     scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline)
-    with open_instance() as instance:
+    with instance_for_work() as instance:
         if dry_run or not yes:
             would = retire(instance, pipeline, scope, older_than=older_than, dry_run=True)
             if dry_run:
@@ -84,13 +84,13 @@ def unarchive(prefix: Prefix = "", *, show: Show = "") -> None:
     from exr_pipeline.ingest.archive import require_criterion
     from exr_pipeline.orchestration.archive import scope_of
     from exr_pipeline.orchestration.archive import unarchive as bring_back
-    from exr_pipeline.orchestration.instance import open_instance
+    from exr_pipeline.orchestration.key_migration import instance_for_work
     from exr_pipeline.orchestration.resources import Pipeline
 
     require_criterion(prefix, show)
     pipeline = Pipeline(load_settings())
     scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline)
-    with open_instance() as instance, progress_line() as line:
+    with instance_for_work() as instance, progress_line() as line:
         report = bring_back(instance, pipeline, scope, on_progress=line.update)
     stdout.print(
         f"Brought back {_files(report.unarchived)} and {report.sequences_restored} partitions of sequences.",

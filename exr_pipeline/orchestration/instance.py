@@ -98,8 +98,13 @@ def open_instance() -> dg.DagsterInstance:
 
 
 def prepare_instance() -> None:
-    """Create the instance's database now: two processes that open a fresh one at once can damage it."""
-    with open_instance() as instance:
+    """Create the instance's database now, or bring what an earlier version wrote there to today's form.
+
+    Two processes that open a fresh database at once can damage it.
+    """
+    from exr_pipeline.orchestration.key_migration import instance_for_work
+
+    with instance_for_work() as instance:
         instance.get_runs_count()
 
 

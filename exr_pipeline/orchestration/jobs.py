@@ -15,7 +15,7 @@ from exr_pipeline.errors import BadInputError, MisconfiguredError
 from exr_pipeline.orchestration.asset_specs import FILE_ASSETS, MEDIA_IO, TABLE_IO
 from exr_pipeline.orchestration.event_batching import announced_partitions
 from exr_pipeline.orchestration.failures import stated_failure
-from exr_pipeline.orchestration.partitions import FILES, files_partitions
+from exr_pipeline.orchestration.partitions import FILES, files_partitions, locations_of
 from exr_pipeline.orchestration.resources import Pipeline
 from exr_pipeline.orchestration.run_console import tidy_console
 from exr_pipeline.orchestration.step import ingest_step
@@ -88,11 +88,13 @@ def select_partitions(
         )
     all_keys = instance.get_dynamic_partitions(FILES)
     known = set(all_keys)
-    if unknown := [key for key in selection.partitions if key not in known]:
+    # They may be written as an earlier version spelled them.
+    listed = [location.partition_key for location in locations_of(selection.partitions)]
+    if unknown := [key for key, today in zip(selection.partitions, listed, strict=True) if today not in known]:
         raise BadInputError(
             unknown[0], "no such partition" + (f" (and {len(unknown) - 1} more)" if unknown[1:] else "")
         )
-    chosen = set(selection.partitions) or known
+    chosen = set(listed) or known
     if selection.url_prefix:
         below = {key for key in all_keys if Location.from_partition_key(key).url.startswith(selection.url_prefix)}
         if not below and "url_prefix" in must_fit:

@@ -33,17 +33,18 @@ def remove_partitions(instance: dg.DagsterInstance, name: str, keys: Sequence[st
     else:
         for key in keys:
             instance.delete_dynamic_partition(name, key)
-    _forget_statuses(instance)
+    forget_statuses(instance)
 
 
 def restore_partitions(instance: dg.DagsterInstance, name: str, keys: Sequence[str]) -> None:
     """Add keys to a partition set that once were in it, so that they are shown as their events say."""
     for start in range(0, len(keys), KEYS_PER_WRITE):
         instance.add_dynamic_partitions(name, keys[start : start + KEYS_PER_WRITE])
-    _forget_statuses(instance)
+    forget_statuses(instance)
 
 
-def _forget_statuses(instance: dg.DagsterInstance) -> None:
+def forget_statuses(instance: dg.DagsterInstance) -> None:
+    """Have Dagster count the statuses of all partitions again, from the events."""
     # Dagster counts events on from where it stopped, those of partitions that were not there at the time never, and
     # removed partitions for ever; so it is to begin again.
     for asset in instance.all_asset_keys():

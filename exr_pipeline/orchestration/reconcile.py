@@ -13,7 +13,7 @@ import dagster as dg
 from pydantic import Field
 
 from exr_pipeline.ingest.reconcile import Found, Listener, SourceReport, reconcile, sources_to_reconcile
-from exr_pipeline.orchestration.instance import open_instance
+from exr_pipeline.orchestration.key_migration import instance_for_work
 from exr_pipeline.orchestration.partitions import FILES, SEQUENCES, remove_partitions
 from exr_pipeline.orchestration.progress import OnProgress, logged
 from exr_pipeline.orchestration.resources import Pipeline
@@ -55,7 +55,7 @@ def reconcile_now(
         @cache
         def instance() -> dg.DagsterInstance:
             # Opened for the first file that is gone: a report of none leaves no history behind.
-            return opened.enter_context(open_instance())
+            return opened.enter_context(instance_for_work())
 
         return _reconcile_all(instance, Pipeline(settings), urls, dry_run=dry_run, force=force, on_progress=on_progress)
 

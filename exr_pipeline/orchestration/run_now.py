@@ -19,7 +19,7 @@ from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.ingest.choose import Choice, choose
 from exr_pipeline.ingest.doubtful import DOUBTFUL_SQL
 from exr_pipeline.ingest.outcome import FileOutcome, outcomes
-from exr_pipeline.orchestration.instance import open_instance, repository_origin
+from exr_pipeline.orchestration.instance import repository_origin
 from exr_pipeline.storage.locations import Location, SourceRule
 from exr_pipeline.tables.schema import REJECTED
 
@@ -120,10 +120,11 @@ def ingest_source(
     A `dry_run` only chooses. Raises `RunInterruptedError` after Ctrl-C, and as `choose` does.
     """
     from exr_pipeline.orchestration.command_runs import fail_dead_runs
+    from exr_pipeline.orchestration.key_migration import instance_for_work
     from exr_pipeline.orchestration.resources import Pipeline
 
     if not dry_run:
-        with open_instance() as instance:
+        with instance_for_work() as instance:
             fail_dead_runs(instance)
     listener, choice = listener or IngestListener(), choice or Choice()
     counter = _Counter(listener.on_progress)
@@ -167,13 +168,14 @@ def retry_failed(
     """
     from exr_pipeline.orchestration.command_runs import fail_dead_runs
     from exr_pipeline.orchestration.jobs import FAILED_STATES, RETRY_JOB, Selection, select_partitions
+    from exr_pipeline.orchestration.key_migration import instance_for_work
     from exr_pipeline.orchestration.partitions import locations_of
     from exr_pipeline.orchestration.resources import Pipeline
 
     listener = listener or IngestListener()
     counter = _Counter(listener.on_progress)
     pipeline = Pipeline(settings, on_progress=counter)
-    with open_instance() as instance:
+    with instance_for_work() as instance:
         # Else their files would be passed over as in progress.
         fail_dead_runs(instance)
         selection = Selection(
@@ -238,6 +240,7 @@ def make_sequences(
     from exr_pipeline.ingest.outdated import outdated_sequences
     from exr_pipeline.ingest.sequence_watch import outdated, sequences_in
     from exr_pipeline.orchestration.command_runs import fail_dead_runs
+    from exr_pipeline.orchestration.key_migration import instance_for_work
     from exr_pipeline.orchestration.partitions import SEQUENCES
     from exr_pipeline.orchestration.resources import Pipeline
     from exr_pipeline.orchestration.sequence_sensor import requests
@@ -262,7 +265,7 @@ def make_sequences(
         return {}
     keys = [sequence.key for sequence in due]
     started = datetime.now(UTC)
-    with open_instance() as instance:
+    with instance_for_work() as instance:
         fail_dead_runs(instance)
         known = set(instance.get_dynamic_partitions(SEQUENCES))
         new = [key for key in keys if key not in known]
@@ -289,11 +292,12 @@ def make_sequences(
 
 def _ingest(candidates: Sequence[Candidate], pipeline: Pipeline, only: Sequence[Product]) -> list[_Ended]:
     from exr_pipeline.orchestration.asset_specs import assets_of
+    from exr_pipeline.orchestration.key_migration import instance_for_work
     from exr_pipeline.orchestration.partitions import FILES
     from exr_pipeline.orchestration.sensor import existing_partitions, run_requests
 
     keys = [candidate.info.location.partition_key for candidate in candidates]
-    with open_instance() as instance:
+    with instance_for_work() as instance:
         known = existing_partitions(instance, keys)
         if only:
             # Runs over ranges make everything.

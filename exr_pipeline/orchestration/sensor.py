@@ -21,6 +21,7 @@ import dagster as dg
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.ingest.watch import Candidate, Sighting, in_chunks, needs_work, settled
 from exr_pipeline.orchestration.jobs import ASSET_NAMES, INGEST_JOB, RETRY_JOB, SELECTION_JOB, Selection
+from exr_pipeline.orchestration.key_migration import migrate_for_a_while
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
 from exr_pipeline.orchestration.sweep import HotFolder, hot_folders, list_sources
 from exr_pipeline.storage.locations import Location, output_locations
@@ -86,6 +87,8 @@ def build_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDefinition
         pipeline: Pipeline = context.resources.pipeline
         if not pipeline.settings.sources:
             return dg.SkipReason("No sources to watch: set EXR_PIPELINE_SOURCES, such as s3://renders/show")
+        if migrating := migrate_for_a_while(context.instance):
+            return dg.SkipReason(migrating)
         try:
             cursor = Cursor.from_text(context.cursor)
             return tick(context.instance, pipeline, cursor, now=datetime.now(UTC), log=context.log)

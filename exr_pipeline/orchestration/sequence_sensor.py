@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from exr_pipeline.errors import RetryableError
+from exr_pipeline.orchestration.key_migration import migrate_for_a_while
 from exr_pipeline.orchestration.partitions import SEQUENCES, sequences_partitions
 from exr_pipeline.orchestration.sensor import RANGE_END, RANGE_START, UNFINISHED
 from exr_pipeline.orchestration.sequence_assets import SEQUENCES_JOB, SEQUENCES_PER_RUN
@@ -34,6 +35,8 @@ def build_sequence_sensor(settings: Settings, job: Any) -> dg.SensorDefinition:
 
     def settled_sequences(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         pipeline: Pipeline = context.resources.pipeline
+        if migrating := migrate_for_a_while(context.instance):
+            return dg.SkipReason(migrating)
         try:
             return tick(context.instance, pipeline, context.cursor, now=datetime.now(UTC))
         except RetryableError as error:

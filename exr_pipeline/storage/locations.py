@@ -1,17 +1,18 @@
 """Where an object is: URLs, partition keys and the keys of what is made from it. Pure functions of text.
 
-Belongs here: naming. Not here: reading or writing objects (`storage.objects`).
+Belongs here: naming. Not here: reading or writing objects (`storage.objects`), how a partition key is spelled
+(`storage.partition_keys`).
 """
 
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, Self, cast
 from urllib.parse import quote, unquote
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.storage.partition_keys import address_of, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -38,40 +39,6 @@ EXTENSIONS: Final[dict[SourceKind, tuple[str, ...]]] = {
 }
 KINDS: Final[tuple[SourceKind, ...]] = tuple(EXTENSIONS)
 _KIND_OF: Final = {extension: kind for kind, extensions in EXTENSIONS.items() for extension in extensions}
-
-_PLAIN: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.")
-_ESCAPE: Final = re.compile(r"~~([0-9A-F]{2})|~")
-
-
-def encode_partition_key(address: str) -> str:
-    """Text made of URL-unreserved characters only, readable and reversible by `decode_partition_key`.
-
-    `/` becomes `~`; any other byte outside `A-Z a-z 0-9 - _ .` becomes `~~` and two hex digits, as does a slash or a
-    dot that follows one of its kind (Dagster's partition dialog reads `...` as a range).
-    """
-    parts: list[str] = []
-    previous = 0
-    for byte in address.encode("utf-8", "surrogateescape"):
-        if byte == 0x2F and previous != 0x2F:
-            parts.append("~")
-        elif byte in _PLAIN and not (byte == 0x2E and previous == 0x2E):
-            parts.append(chr(byte))
-        else:
-            parts.append(f"~~{byte:02X}")
-        previous = byte
-    return "".join(parts)
-
-
-def decode_partition_key(partition_key: str) -> str:
-    """The text that `encode_partition_key` was given."""
-    raw = bytearray()
-    position = 0
-    for match in _ESCAPE.finditer(partition_key):
-        raw += partition_key[position : match.start()].encode("ascii")
-        raw += bytes([int(match[1], 16)]) if match[1] else b"/"
-        position = match.end()
-    raw += partition_key[position:].encode("ascii")
-    return raw.decode("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -112,14 +79,17 @@ class Location:
 
     @property
     def partition_key(self) -> str:
-        """The Dagster partition key of this object: `bucket~folder~name` (`gs~~3A~bucket~…` for other than S3)."""
+        """The Dagster partition key of this object, see `storage.partition_keys`.
+
+        Its address there is `bucket/folder/name`, `gs:/bucket/…` for other stores than S3, `/folder/name` for files.
+        """
         scheme = "" if self.scheme in {"s3", "file"} else f"{self.scheme}:/"
-        return encode_partition_key(f"{scheme}{self.bucket}/{self.key}")
+        return key_of(f"{scheme}{self.bucket}/{self.key}")
 
     @classmethod
     def from_partition_key(cls, partition_key: str) -> Self:
-        """The location that a partition key names."""
-        bucket, _, key = decode_partition_key(partition_key).partition("/")
+        """The location that a partition key names, be it one of an earlier version."""
+        bucket, _, key = address_of(partition_key).partition("/")
         if bucket in {"gs:", "az:"}:
             scheme = bucket[:-1]
             bucket, _, key = key.partition("/")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
@@ -353,3 +354,34 @@ def test_runs_of_the_command_line_are_in_the_timeline_and_on_the_page_of_their_j
         view.get_by_text("retry_failed_files", exact=True).first.wait_for(timeout=300_000)
         view.goto(f"{page.url}/locations/exr_pipeline/jobs/retry_failed_files/runs", wait_until="domcontentloaded")
         view.get_by_text(run["id"][:8]).first.wait_for(timeout=300_000)
+
+
+def test_sequences_can_be_told_apart_in_the_list_of_partitions(page: Page) -> None:
+    folder = Location("s3", "renders", "show/")
+    sequences = [
+        folder.child(f"{path}_{name}.####.exr")
+        for path, name in (
+            ("shot_010/beauty/shot_010", "beauty"),
+            ("shot_010/comp/shot_010", "comp_v002"),
+            ("shot_020/beauty/shot_020", "beauty"),
+            ("shot_020/mattes/shot_020", "mattes"),
+            ("shot_020/plates/A042C007", "240517_R1ZQ"),
+            ("shot_020/plates/A042C008", "240517_R1ZQ"),
+        )
+    ]
+    sequences += [folder.child(f"{shot}/plates/plate.####.dpx") for shot in ("shot_020", "shot_030")]
+    for location in sequences:
+        page.ask(
+            """mutation($repository: RepositorySelector!, $key: String!) { addDynamicPartition(partitionKey: $key,
+                 partitionsDefName: "sequences", repositorySelector: $repository) { __typename } }""",
+            repository={"repositoryName": "__repository__", "repositoryLocationName": "exr_pipeline"},
+            key=location.partition_key,
+        )
+    with browser_page() as view:
+        view.goto(f"{page.url}/assets/sequence_mp4?view=partitions", wait_until="domcontentloaded")
+        rows = view.locator("[data-tooltip*='~~in~']")
+        rows.first.wait_for(timeout=300_000)
+        expect(rows).to_have_count(len(sequences))
+        shown = rows.locator("span").all_inner_texts()
+    assert all("…" in each for each in shown), shown
+    assert len(set(shown)) == len(sequences), shown

@@ -1,10 +1,9 @@
 """Names: they are reversible, survive in a URL and never collide."""
 
 import os
-import string
 
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from exr_pipeline.errors import MisconfiguredError
@@ -12,14 +11,10 @@ from exr_pipeline.storage.locations import (
     KINDS,
     Location,
     SourceRule,
-    decode_partition_key,
-    encode_partition_key,
     is_source,
     output_locations,
     source_kind,
 )
-
-UNRESERVED = set(string.ascii_letters + string.digits + "-._~")
 
 # Every name that a store or a file system can hold: UTF-8 text, and bytes that are none as surrogates.
 awkward = st.text(alphabet="/.~%# +é2FfE\n\udcff", max_size=12)
@@ -45,20 +40,6 @@ def s3(key: str) -> Location:
     return Location("s3", "show", key)
 
 
-@given(any_key)
-def test_a_partition_key_is_reversible_and_made_of_unreserved_characters_only(key: str) -> None:
-    encoded = encode_partition_key(key)
-    assert decode_partition_key(encoded) == key
-    assert set(encoded) <= UNRESERVED
-    assert "..." not in encoded
-
-
-@given(any_key, any_key)
-def test_two_keys_never_share_a_partition_key(one: str, other: str) -> None:
-    assume(one != other)
-    assert encode_partition_key(one) != encode_partition_key(other)
-
-
 @given(st.sampled_from(["s3", "gs", "az", "file"]), any_key)
 def test_a_location_survives_its_url_and_its_partition_key(scheme: str, key: str) -> None:
     location = Location(scheme, "" if scheme == "file" else "show", key)  # type: ignore[arg-type]
@@ -66,12 +47,6 @@ def test_a_location_survives_its_url_and_its_partition_key(scheme: str, key: str
     assert Location.from_partition_key(location.partition_key) == location
     assert location.url.isascii()
     assert location.url.isprintable()
-
-
-def test_a_usual_key_stays_readable() -> None:
-    location = s3("renders/shot_010/beauty.0001.exr")
-    assert location.partition_key == "show~renders~shot_010~beauty.0001.exr"
-    assert location.url == "s3://show/renders/shot_010/beauty.0001.exr"
 
 
 @pytest.mark.parametrize("url", ["renders/a.exr", "ftp://show/a.exr", "s3:///a.exr", "file://server/a.exr"])
