@@ -134,7 +134,7 @@ def _opened() -> Iterator[Found]:
 def _rows(
     tables: TableStore, scope: Scope
 ) -> Generator[tuple[str, str, str, str, str, str | None, str | None], None, None]:
-    bucket, prefix = (scope.prefix.bucket, scope.prefix.key) if scope.prefix else (None, "")
+    bucket, prefix = (scope.prefix.bucket, scope.prefix.path) if scope.prefix else (None, "")
     for batch in tables.scan("files", columns=_COLUMNS, bucket=bucket, prefix=prefix):
         for row in zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True):
             if scope.holds(Location.from_url(row[0])):
@@ -143,7 +143,7 @@ def _rows(
 
 def live_files(tables: TableStore, below: Location | None = None) -> Iterator[Location]:
     """The files below a folder that are neither archived nor gone; take them quickly, see `TableStore.scan`."""
-    bucket, prefix = (below.bucket, below.key) if below else (None, "")
+    bucket, prefix = (below.bucket, below.path) if below else (None, "")
     for batch in tables.scan("files", columns=("uri", "archived_at", "deleted_at"), bucket=bucket, prefix=prefix):
         for row in batch.to_pylist():
             if row["archived_at"] is None and row["deleted_at"] is None:

@@ -42,9 +42,9 @@ def outcomes(tables: TableStore, locations: Sequence[Location], settings: Settin
     root = Location.from_url(settings.output_root) if settings.output_root else None
 
     def picture(location: Location, kind: str) -> Location | None:
-        row = made.get((location.bucket, location.key)) or {}
-        key = row.get(f"{kind}_s3_key")
-        return Location((root or location).scheme, row["output_bucket"], key) if key else None
+        row = made.get((location.bucket, location.path)) or {}
+        path = row.get(f"{kind}_s3_key")
+        return Location((root or location).scheme, row["output_bucket"], "").at(path) if path else None
 
     def outcome(location: Location) -> FileOutcome:
         version = known.get(location)

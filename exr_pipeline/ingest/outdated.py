@@ -61,14 +61,14 @@ def outdated_pictures(
     columns = ("bucket", "file_path", "file_id", "state", "format", "header_hash")
     rows = tables.read("files", columns=columns, locations=locations).to_pylist()
     files = {(row["bucket"], row["file_path"]): row for row in rows if row["state"] == READY}
-    ready = [location for location in locations if (location.bucket, location.key) in files]
+    ready = [location for location in locations if (location.bucket, location.path) in files]
     if not ready:
         return {}
     outputs = {key: row for key, (row,) in _rows(tables, "proxy_outputs", _OUTPUT_COLUMNS, ready).items()}
     judge = _Judge(tables, ready, files, settings)
     found: dict[Location, str] = {}
     for location in ready:
-        row = outputs.get((location.bucket, location.key), {})
+        row = outputs.get((location.bucket, location.path), {})
         if reasons := list(judge.reasons(location, row, kinds)):
             found[location] = "; ".join(reasons)
     return found
@@ -128,8 +128,8 @@ class _Judge:
             target: Location = getattr(where, kind)
             if not row.get(f"{kind}_s3_key"):
                 yield f"no {kind}"
-            elif (row["output_bucket"], row[f"{kind}_s3_key"]) != (target.bucket, target.key):
-                yield f"place of the {kind}: {row[f'{kind}_s3_key']}, would be {target.key}"
+            elif (row["output_bucket"], row[f"{kind}_s3_key"]) != (target.bucket, target.path):
+                yield f"place of the {kind}: {row[f'{kind}_s3_key']}, would be {target.path}"
         record = _record({name: value for name, value in row.items() if _is_about(name, kinds)})
         if source_kind(location.name) in {"movie", "audio"}:
             yield from self._of_media(location, record)
@@ -140,7 +140,7 @@ class _Judge:
         from exr_pipeline.pictures.provenance import PictureFacts
         from exr_pipeline.pictures.still import Size
 
-        key = (location.bucket, location.key)
+        key = (location.bucket, location.path)
         windows = [
             (Size(part["display_width"], part["display_height"]), part["pixel_aspect_ratio"])
             for part in self._parts.get(key, ())
@@ -156,7 +156,7 @@ class _Judge:
         from exr_pipeline.pictures.still import Size, fitted
 
         settings = self._settings
-        streams = self._streams.get((location.bucket, location.key), ())
+        streams = self._streams.get((location.bucket, location.path), ())
         box = Size(settings.thumbnail_size, settings.thumbnail_size)
         facts = min((row for row in streams if row["stream_type"] == "video"), key=_index, default=None)
         if facts is None:
@@ -234,7 +234,7 @@ def _headers(
     """What the headers of OpenEXR files say of their layers, by the hash of their structure, which many files share."""
     one_of: dict[str, Location] = {}
     for location in locations:
-        file = files[location.bucket, location.key]
+        file = files[location.bucket, location.path]
         if file["format"] == "exr" and file["header_hash"]:
             one_of.setdefault(file["header_hash"], location)
     chosen = list(one_of.values())
@@ -244,12 +244,12 @@ def _headers(
     return {
         header_hash: _headers_of(parts.get(key, ()), channels.get(key, ()), views.get(key, {}))
         for header_hash, location in one_of.items()
-        for key in [(location.bucket, location.key)]
+        for key in [(location.bucket, location.path)]
     }
 
 
 def _is_multi_view(parts: Mapping[FileKey, Sequence[Row]], location: Location) -> bool:
-    return any(part["multi_view"] for part in parts.get((location.bucket, location.key), ()))
+    return any(part["multi_view"] for part in parts.get((location.bucket, location.path), ()))
 
 
 def _multi_views(tables: TableStore, locations: Collection[Location]) -> dict[FileKey, dict[int, tuple[str, ...]]]:

@@ -47,7 +47,7 @@ def finished_since(
     Met: the version was in its store after `since`, so that a run that was asked for at `since` gives the same answer.
     One query, and a second one only if pictures are wanted and some file is ready.
     """
-    by_key = {(location.bucket, location.key): location for location in locations}
+    by_key = {(location.bucket, location.path): location for location in locations}
     rows = [
         row
         for row in tables.read("files", columns=_FILE_COLUMNS, locations=locations).to_pylist()

@@ -139,7 +139,7 @@ def _output_row(products: FileProducts, now: datetime) -> dict[str, Any]:
     row: dict[str, Any] = {
         "proxy_id": source.file_id,
         "file_id": source.file_id,
-        "s3_key": source.location.key,
+        "s3_key": source.location.path,
         "s3_bucket": source.location.bucket,
         "asset_id": source.asset_id,
         "source_size_bytes": source.size_bytes,
@@ -161,7 +161,7 @@ def _output_row(products: FileProducts, now: datetime) -> dict[str, Any]:
     }
     if (thumbnail := pictures.thumbnail) is not None:
         row |= {
-            "thumbnail_s3_key": outputs.thumbnail.key,
+            "thumbnail_s3_key": outputs.thumbnail.path,
             "thumbnail_size_bytes": len(thumbnail.data),
             "thumb_colorspace": thumbnail.colour_space,
             "thumb_resolution": f"{thumbnail.width}x{thumbnail.height}",
@@ -170,12 +170,12 @@ def _output_row(products: FileProducts, now: datetime) -> dict[str, Any]:
         }
     if pictures.filmstrip is not None:
         row |= {
-            "filmstrip_s3_key": outputs.filmstrip.key,
+            "filmstrip_s3_key": outputs.filmstrip.path,
             "filmstrip_size_bytes": len(pictures.filmstrip.jpeg),
         }
     if (proxy := pictures.proxy) is not None:
         row |= {
-            "proxy_s3_key": outputs.proxy.key,
+            "proxy_s3_key": outputs.proxy.path,
             "proxy_size_bytes": proxy.size_bytes,
             "proxy_colorspace": proxy.colour_space or None,
             "proxy_resolution": f"{proxy.width}x{proxy.height}" if proxy.width else None,

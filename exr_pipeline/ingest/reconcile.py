@@ -289,7 +289,7 @@ class _Comparison:
         self._report.known = self._count("known", "deleted_at IS NULL")
 
     def _scan(self, table: Any, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        return self._tables.scan(table, columns=columns, bucket=self._source.bucket, prefix=self._source.key)
+        return self._tables.scan(table, columns=columns, bucket=self._source.bucket, prefix=self._source.path)
 
     def _stage_listing(self) -> int:
         """Lists the source; returns how many source files there are."""
@@ -306,7 +306,7 @@ class _Comparison:
             return rule.accepts(location, below=below)
 
         def put(infos: list[ObjectInfo]) -> None:
-            rows = [(_text(info.location.key), info.etag, info.size, is_accepted(info.location)) for info in infos]
+            rows = [(_text(info.location.path), info.etag, info.size, is_accepted(info.location)) for info in infos]
             names = ("key", "etag", "size", "accepted")
             self._insert("listed", pa.table(dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))))
             self._report.listed += len(rows)
@@ -345,7 +345,7 @@ class _Comparison:
             else:
                 self._report.unconfirmed.add(f"{location.url}: {answer}")
         marked = set(gone) if self._report.dry_run else self._tables.mark(gone, "deleted", now=now)
-        rows = [(location.key, file_id, now.isoformat()) for location, file_id in gone.items() if location in marked]
+        rows = [(location.path, file_id, now.isoformat()) for location, file_id in gone.items() if location in marked]
         if rows:
             keys, ids, moments = (list(column) for column in zip(*rows, strict=True))
             self._insert("gone", pa.table({"key": keys, "file_id": ids, "deleted_at": moments}))
@@ -386,10 +386,10 @@ class _Comparison:
             place = output_location(of, "", output_root=settings.output_root, sources=settings.sources)
         except MisconfiguredError:
             return _Media(source, version, [], size)
-        folder = place.folder.key
+        folder = place.folder.path
         if (bucket or "") != place.bucket or any(key.rpartition("/")[0] + "/" != folder for key in keys):
             return _Media(source, version, [], size)
-        return _Media(source, version, [Location(place.scheme, place.bucket, key) for key in keys], size)
+        return _Media(source, version, [place.at(key) for key in keys], size)
 
     def _remove(self, media: Sequence[_Media], *, check: bool = True) -> list[_Media]:
         """Remove the objects of these media; returns those of which nothing is left.
@@ -432,7 +432,7 @@ class _Comparison:
                 regexp_extract(sequence_path, '^(?:.*/)?', 0, 's') AS folder
             FROM every_sequence
             WHERE bucket = $bucket AND starts_with(sequence_path, $prefix) AND starts_with(uri, $scheme)""",
-            {"bucket": self._source.bucket, "prefix": self._source.key, "scheme": f"{self._source.scheme}://"},
+            {"bucket": self._source.bucket, "prefix": self._source.path, "scheme": f"{self._source.scheme}://"},
         )
         self._stage.unregister("every_sequence")
         self._stage.execute(
@@ -462,7 +462,7 @@ class _Comparison:
     # the stage
 
     def _location(self, key: str) -> Location:
-        return Location(self._source.scheme, self._source.bucket, key)
+        return self._source.at(key)
 
     def _insert(self, table: str, rows: pa.Table) -> None:
         self._stage.register("incoming", rows)

@@ -141,7 +141,7 @@ class SequenceMaker:
         locations = [frame.location for frame in sequence.frames]
         rows = self._tables.read("proxy_outputs", columns=columns, locations=locations).to_pylist()
         row_of = {row["s3_key"]: row for row in rows}
-        found = [(frame.number, row) for frame in sequence.frames if (row := row_of.get(frame.location.key))]
+        found = [(frame.number, row) for frame in sequence.frames if (row := row_of.get(frame.location.path))]
         return PixelFindings(
             black=tuple(number for number, row in found if row["is_black"]),
             nonfinite=tuple(number for number, row in found if row["nan_pixels"] or row["inf_pixels"]),
@@ -234,7 +234,7 @@ def sequence_row(
     row: dict[str, Any] = {
         **stored,
         "bucket": products.location.bucket,
-        "sequence_path": products.location.key,
+        "sequence_path": products.location.path,
         "uri": products.url,
         "partition_key": products.location.partition_key,
         "state": products.state,
@@ -262,14 +262,14 @@ def sequence_row(
     if wanted.contact_sheet:
         sheet = products.contact_sheet
         row |= {
-            "contact_sheet_s3_key": products.contact_sheet_at.key if products.contact_sheet_at else None,
+            "contact_sheet_s3_key": products.contact_sheet_at.path if products.contact_sheet_at else None,
             "contact_sheet_size_bytes": len(sheet.jpeg) if sheet else None,
             "contact_sheet_encoder": sheet.encoder if sheet else None,
         }
     if wanted.filmstrip:
         strip = products.filmstrip
         row |= {
-            "filmstrip_s3_key": products.filmstrip_at.key if products.filmstrip_at else None,
+            "filmstrip_s3_key": products.filmstrip_at.path if products.filmstrip_at else None,
             "filmstrip_size_bytes": len(strip.jpeg) if strip else None,
             "filmstrip_encoder": strip.encoder if strip else None,
         }
@@ -306,7 +306,7 @@ def _movie_columns(products: SequenceProducts, movie: MovieResult | None) -> dic
     unreadable = {number: why for number, why in movie.not_shown.items() if why != "missing"}
     return {
         "movie_frames": movie.frames,
-        "movie_s3_key": products.movie_at.key,
+        "movie_s3_key": products.movie_at.path,
         "movie_size_bytes": products.movie_bytes,
         "movie_resolution": f"{movie.size.width}x{movie.size.height}",
         "movie_duration_seconds": float(movie.duration),

@@ -75,9 +75,9 @@ def sequences_in(tables: TableStore, folder: Location, *, udim: str) -> list[Seq
     columns = ("uri", "file_path", "etag", "state", "format", "deleted_at")
     frames = [
         ObjectInfo(Location.from_url(row["uri"]), 0, row["etag"] or "", datetime.min.replace(tzinfo=UTC))
-        for batch in tables.scan("files", columns=columns, bucket=folder.bucket, prefix=folder.key)
+        for batch in tables.scan("files", columns=columns, bucket=folder.bucket, prefix=folder.path)
         for row in batch.to_pylist()
-        if "/" not in row["file_path"][len(folder.key) :]
+        if "/" not in row["file_path"][len(folder.path) :]
         and row["state"] != RETRYABLE
         and row["deleted_at"] is None
         and (row["format"] is None or row["format"] in _FORMATS)
@@ -105,5 +105,5 @@ def outdated(tables: TableStore, sequences: list[Sequence]) -> list[Sequence]:
     return [
         sequence
         for sequence in sequences
-        if made.get((sequence.location.bucket, sequence.location.key)) != frames_hash(sequence)
+        if made.get((sequence.location.bucket, sequence.location.path)) != frames_hash(sequence)
     ]

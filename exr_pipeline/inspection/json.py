@@ -228,7 +228,7 @@ def part_facts(part: PartFacts, *, multi_view: bool) -> dict[str, Any]:
 
 def _file(source: SourceFile) -> dict[str, Any]:
     return {
-        "path": printable(source.location.key),
+        "path": printable(source.location.path),
         "size_bytes": source.size_bytes,
         "mtime": source.mtime_text,
         "frame_number": source.frame_number,

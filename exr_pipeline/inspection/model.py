@@ -51,8 +51,8 @@ class SourceFile:
 
     @property
     def normalized_path(self) -> str:
-        """The key in lower case with forward slashes."""
-        return normalized_path(self.location.key)
+        """The path in lower case with forward slashes."""
+        return normalized_path(self.location.path)
 
     @property
     def mtime_text(self) -> str:

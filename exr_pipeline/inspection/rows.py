@@ -107,7 +107,7 @@ def _table(name: TableName, rows: list[Row], *, vectors: tuple[str, NDArray[np.f
 def _source_columns(source: SourceFile) -> Row:
     return {
         "file_id": source.file_id,
-        "file_path": printable(source.location.key),
+        "file_path": printable(source.location.path),
         "bucket": source.location.bucket,
     }
 

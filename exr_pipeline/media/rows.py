@@ -46,7 +46,7 @@ def media_rows(
 def _stream_rows(source: SourceFile, media: MediaProbe) -> list[dict[str, Any]]:
     shared = {
         "file_id": source.file_id,
-        "file_path": printable(source.location.key),
+        "file_path": printable(source.location.path),
         "bucket": source.location.bucket,
         "container_format": media.container_format,
         "container_duration_seconds": media.duration_seconds,

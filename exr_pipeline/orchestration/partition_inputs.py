@@ -78,6 +78,6 @@ def _frames(tables: TableStore, sequence: Location) -> list[Location]:
 
 
 def _files_below(tables: TableStore, folder: Location) -> list[Location]:
-    batches = tables.scan("files", columns=["uri"], bucket=folder.bucket, prefix=folder.key)
+    batches = tables.scan("files", columns=["uri"], bucket=folder.bucket, prefix=folder.path)
     locations = [Location.from_url(uri) for batch in batches for uri in batch.column("uri").to_pylist()]
     return sorted(location for location in locations if location.scheme == folder.scheme)

@@ -97,6 +97,15 @@ class Location:
         return cls("s3" if bucket else "file", bucket, key)
 
     @property
+    def path(self) -> str:
+        """The key as the tables and people write it: that of a local file is its absolute path."""
+        return f"/{self.key}" if self.scheme == "file" else self.key
+
+    def at(self, path: str) -> Self:
+        """Another object of the same store, by its `path`."""
+        return type(self)(self.scheme, self.bucket, path.removeprefix("/") if self.scheme == "file" else path)
+
+    @property
     def name(self) -> str:
         """The last component of the key."""
         return self.key.rpartition("/")[2]

@@ -114,12 +114,12 @@ class DuckDBStore:
         """See `TableStore`."""
         if not versions:
             return set()
-        wanted = {FileKey(location.bucket, location.key): file_id for location, file_id in versions.items()}
+        wanted = {FileKey(location.bucket, location.path): file_id for location, file_id in versions.items()}
         with self._with_tables(read_only=False) as connection, _transaction(connection):
             stored = {name: _matching(connection, name, files=wanted) for name in ("files", "proxy_outputs")}
             plan, marked = plan_mark(wanted, mark, stored["files"], stored["proxy_outputs"], now)
             _apply(connection, plan)
-        return {location for location in versions if FileKey(location.bucket, location.key) in marked}
+        return {location for location in versions if FileKey(location.bucket, location.path) in marked}
 
     def write_sequences(self, rows: pa.Table, *, now: datetime) -> None:
         """See `TableStore`."""
@@ -141,7 +141,7 @@ class DuckDBStore:
         current_only: bool = True,
     ) -> pa.Table:
         """See `TableStore`."""
-        files = None if locations is None else [FileKey(location.bucket, location.key) for location in locations]
+        files = None if locations is None else [FileKey(location.bucket, location.path) for location in locations]
         with self._with_tables(read_only=True) as connection:
             return _matching(connection, table, columns=columns, files=files, current_only=current_only)
 

@@ -14,7 +14,7 @@ from functools import cache
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from exr_pipeline.tables.schema import COLUMNS, TABLE_NAMES, TableName
+from exr_pipeline.tables.schema import COLUMNS, PATH_COLUMNS, TABLE_NAMES, TableName
 from exr_pipeline.tables.store import BadQueryError
 from exr_pipeline.tables.views import VIEWS
 
@@ -72,11 +72,21 @@ def sql_type(notation: str) -> str:
 
 
 def table_statements() -> list[str]:
-    """DDL that makes the tables, or adds the columns that older ones lack."""
+    """SQL that makes the tables, or adds the columns that older ones lack and brings their rows up to date."""
     added = [
         f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}" for table in TABLE_NAMES for column in _columns(table)
     ]
-    return [*_create_statements(), *added]
+    return [*_create_statements(), *added, *_rooting_statements()]
+
+
+def _rooting_statements() -> list[str]:
+    """SQL that makes paths of local files absolute, which earlier versions wrote without their first slash."""
+    return [
+        f"UPDATE {table} SET {column} = '/' || {column} WHERE {bucket} = '' AND NOT starts_with({column}, '/')"  # noqa: S608 - our names
+        for table, buckets in PATH_COLUMNS.items()
+        for bucket, columns in buckets.items()
+        for column in columns
+    ]
 
 
 def _create_statements() -> list[str]:

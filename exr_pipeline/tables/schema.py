@@ -51,7 +51,7 @@ class Column:
 
 _ID = (
     Column("file_id", "string", "Version of a file: hash of key and modification time"),
-    Column("file_path", "string", "Key of the file in its bucket"),
+    Column("file_path", "string", "Key of the file in its bucket; absolute path of a local file"),
 )
 # A file_id says nothing of the bucket: the same key written to two buckets in one second has one file_id.
 _BUCKET = Column("bucket", "string", "Bucket of the file; empty for local files")
@@ -59,7 +59,7 @@ _BUCKET = Column("bucket", "string", "Bucket of the file; empty for local files"
 COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
     "files": (
         *_ID,
-        Column("file_path_normalized", "string", "The key in lower case with forward slashes"),
+        Column("file_path_normalized", "string", "The same in lower case with forward slashes"),
         Column("header_hash", "string", "SHA-256 of the header's structure; null if there is no header"),
         Column("size_bytes", "int64", "Size of the file"),
         Column("mtime", "timestamp", "Last modification"),
@@ -156,7 +156,7 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
     "proxy_outputs": (
         Column("proxy_id", "string", "Version of the outputs; the file_id they were made from"),
         Column("file_id", "string", "Version of the source file"),
-        Column("s3_key", "string", "Key of the source file in its bucket"),
+        Column("s3_key", "string", "The file_path of the source file"),
         Column("s3_bucket", "string", "Bucket of the source file"),
         Column("asset_id", "string", "Hash of the source's key, the same for all its versions"),
         Column("thumbnail_s3_key", "string", "Key of the thumbnail; null if none was made"),
@@ -231,7 +231,9 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
     "sequence_outputs": (
         Column("bucket", "string", "Bucket of the frames; empty for local files"),
         Column(
-            "sequence_path", "string", "Key of the frames with # for each digit of the frame number, as in `sequences`"
+            "sequence_path",
+            "string",
+            "The file_path of the frames with # for each digit of the frame number, as in `sequences`",
         ),
         Column("uri", "string", "The same as a URL"),
         Column("state", "string", "ready, rejected or retryable"),
@@ -271,7 +273,7 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("filmstrip_encoder", "string", "Encoder of the filmstrip and its settings"),
         Column("black_frames", "string", "Frames that are black all over, by their own rows, such as 1005-1007,1010"),
         Column("nonfinite_frames", "string", "Frames with NaN or infinite pixels, by their own rows"),
-        Column("partition_key", "string", "The sequence as Dagster's page writes it"),
+        Column("partition_key", "string", "The sequence as Dagster's page writes it; null until it is made by a version that fills this"),
     ),
 }
 
@@ -284,6 +286,23 @@ ROW_KEYS: Final[dict[TableName, tuple[str, ...]]] = {
     "proxy_outputs": ("s3_bucket", "proxy_id"),
     "media_streams": ("bucket", "file_id", "stream_index"),
     "sequence_outputs": ("bucket", "sequence_path"),
+}
+
+# The columns that hold a key, or the absolute path of what is local, by the column of the bucket, which is then empty.
+PATH_COLUMNS: Final[dict[TableName, dict[str, tuple[str, ...]]]] = {
+    "files": {"bucket": ("file_path", "file_path_normalized")},
+    "parts": {"bucket": ("file_path",)},
+    "channels": {"bucket": ("file_path",)},
+    "attributes": {"bucket": ("file_path",)},
+    "media_streams": {"bucket": ("file_path",)},
+    "proxy_outputs": {
+        "s3_bucket": ("s3_key",),
+        "output_bucket": ("thumbnail_s3_key", "proxy_s3_key", "filmstrip_s3_key"),
+    },
+    "sequence_outputs": {
+        "bucket": ("sequence_path",),
+        "output_bucket": ("movie_s3_key", "contact_sheet_s3_key", "filmstrip_s3_key"),
+    },
 }
 
 

@@ -478,5 +478,5 @@ def versions_by_location(locations: Iterable[Location], files: pa.Table) -> dict
         )
         for bucket, path, file_id, etag, mtime, state, inspected, reason, header_hash, archived_at, deleted_at in rows
     }
-    found = ((location, known.get(FileKey(location.bucket, location.key))) for location in locations)
+    found = ((location, known.get(FileKey(location.bucket, location.path))) for location in locations)
     return {location: version for location, version in found if version is not None}

@@ -27,7 +27,7 @@ from exr_pipeline.tables.long_values import (
     texts_by_reference,
 )
 from exr_pipeline.tables.queries import in_memory, needed_columns, one_select, run_select
-from exr_pipeline.tables.schema import TABLE_NAMES, TableName, arrow_schema
+from exr_pipeline.tables.schema import PATH_COLUMNS, TABLE_NAMES, TableName, arrow_schema
 from exr_pipeline.tables.upsert import (
     CHILD_TABLES,
     VERSION_COLUMNS,
@@ -73,6 +73,7 @@ KEYS_PER_SELECT: Final = 1000
 LONG_TEXTS_PER_SELECT: Final = 20
 
 _ROW_ID: Final = "$row_id"
+_PARENTS: Final[tuple[TableName, ...]] = ("files", "sequence_outputs")
 
 
 class VastStore:
@@ -112,7 +113,7 @@ class VastStore:
         """See `TableStore`."""
         if not versions:
             return set()
-        wanted = {FileKey(location.bucket, location.key): file_id for location, file_id in versions.items()}
+        wanted = {FileKey(location.bucket, location.path): file_id for location, file_id in versions.items()}
         marked: set[FileKey] = set()
 
         def plan(stored_files: pa.Table, stored_outputs: pa.Table) -> WritePlan:
@@ -123,7 +124,7 @@ class VastStore:
 
         self._tables()
         self._change(list(wanted), plan, {}, now)
-        return {location for location in versions if FileKey(location.bucket, location.key) in marked}
+        return {location for location in versions if FileKey(location.bucket, location.path) in marked}
 
     def write_sequences(self, rows: pa.Table, *, now: datetime) -> None:
         """See `TableStore`."""
@@ -174,7 +175,7 @@ class VastStore:
     ) -> pa.Table:
         """See `TableStore`."""
         names = list(columns) if columns is not None else arrow_schema(table).names
-        files = None if locations is None else [FileKey(location.bucket, location.key) for location in locations]
+        files = None if locations is None else [FileKey(location.bucket, location.path) for location in locations]
         self._tables()
         with self._connection.transaction() as transaction:
             if current_only and table in CHILD_TABLES:
@@ -262,6 +263,7 @@ class VastStore:
                 except (ConflictError, StateUnknownError):
                     continue
                 self._metadata = metadata
+                self._root_local_paths()
                 break
         return self._metadata
 
@@ -289,6 +291,44 @@ class VastStore:
                 table.insert(_lock_rows())
         return metadata
 
+    def _root_local_paths(self) -> None:
+        """Make paths of local files absolute, which earlier versions wrote without their first slash."""
+        for _ in _attempts(self._conflict_wait_seconds, "other writers keep changing the same folders"):
+            try:
+                with self._connection.transaction() as transaction:
+                    # Children, pictures and their file were written together.
+                    if any(
+                        self._unrooted(transaction, name, "bucket", PATH_COLUMNS[name]["bucket"][0])
+                        for name in _PARENTS
+                    ):
+                        self._lock_slots(transaction, range(LOCK_SLOTS), uuid.uuid4().hex)
+                        for name, buckets in PATH_COLUMNS.items():
+                            for bucket, columns in buckets.items():
+                                for column in columns:
+                                    for rows in self._unrooted(transaction, name, bucket, column):
+                                        self._root(transaction, name, column, rows)
+            except (ConflictError, StateUnknownError):
+                continue
+            return
+
+    def _unrooted(self, transaction: Any, name: str, bucket: str, column: str) -> list[pa.Table]:
+        """The rows whose local path begins with no slash: it sorts before or behind all that do."""
+        table = self._table(transaction, name)
+        ranges = (table[column] < "/", table[column] >= "0")
+        found = [
+            self._select(transaction, name, [column], (table[bucket] == "") & outside, with_row_ids=True)
+            for outside in ranges
+        ]
+        return [rows for rows in found if rows.num_rows]
+
+    def _root(self, transaction: Any, name: str, column: str, rows: pa.Table) -> None:
+        import pyarrow as pa
+
+        rooted = pa.array([f"/{path}" for path in rows.column(column).to_pylist()], pa.string())
+        changed = pa.table({_ROW_ID: rows.column(_ROW_ID), column: rooted})
+        for piece in _requests(changed):
+            self._table(transaction, name).update(piece.combine_chunks())
+
     def _missing_columns(self, name: str, stored: pa.Schema, columns: pa.Schema) -> list[pa.Field]:
         types = {field.name: field.type for field in stored}
         for field in columns:
@@ -304,11 +344,13 @@ class VastStore:
 
     def _lock(self, transaction: Any, files: Collection[FileKey], write_id: str) -> None:
         """Make this transaction conflict with any other that writes files of the same folders."""
+        self._lock_slots(transaction, sorted({_slot(file) for file in files}), write_id)
+
+    def _lock_slots(self, transaction: Any, slots: Sequence[int], write_id: str) -> None:
         import pyarrow as pa
 
-        slots = sorted({_slot(file) for file in files})
         table = self._table(transaction, LOCKS)
-        rows = self._select(transaction, LOCKS, ["slot"], table["slot"].isin(slots), with_row_ids=True)
+        rows = self._select(transaction, LOCKS, ["slot"], table["slot"].isin(list(slots)), with_row_ids=True)
         if rows.num_rows != len(slots):
             raise MisconfiguredError(
                 "VAST_DB_SCHEMA",

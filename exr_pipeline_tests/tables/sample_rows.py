@@ -52,11 +52,11 @@ class SampleFile:
 
     @property
     def ids(self) -> dict[str, Any]:
-        return {"file_id": self.file_id, "file_path": self.key, "bucket": self.bucket}
+        return {"file_id": self.file_id, "file_path": self.location.path, "bucket": self.bucket}
 
     def files_row(self) -> dict[str, Any]:
         row = self.ids | {
-            "file_path_normalized": self.key.lower(),
+            "file_path_normalized": self.location.path.lower(),
             "size_bytes": 1000,
             "mtime": self.mtime.isoformat(),
             "frame_number": self.frame_number,
@@ -124,7 +124,7 @@ class SampleFile:
         row = {
             "proxy_id": self.file_id,
             "file_id": self.file_id,
-            "s3_key": self.key,
+            "s3_key": self.location.path,
             "s3_bucket": self.bucket,
             "thumbnail_s3_key": f"{self.key}_thumb.jpg",
             "thumbnail_size_bytes": 10,
