@@ -273,7 +273,11 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("filmstrip_encoder", "string", "Encoder of the filmstrip and its settings"),
         Column("black_frames", "string", "Frames that are black all over, by their own rows, such as 1005-1007,1010"),
         Column("nonfinite_frames", "string", "Frames with NaN or infinite pixels, by their own rows"),
-        Column("partition_key", "string", "The sequence as Dagster's page writes it; null until it is made by a version that fills this"),
+        Column(
+            "partition_key",
+            "string",
+            "The sequence as Dagster's page writes it; null until made by a version that fills it",
+        ),
     ),
 }
 
