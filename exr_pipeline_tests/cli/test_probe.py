@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from exr_pipeline.sample.writers import ExrPart, exr_bytes, rgb_channels
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
@@ -95,12 +96,25 @@ def test_movies_in_a_bucket_are_probed_and_rendered_there(
 
 
 @pytest.mark.usefixtures("cut")
-def test_thumbnail_proxy_and_probe_decode_in_workers_within_their_limits(
+def test_thumbnail_proxy_and_probe_decode_nothing_in_the_process_of_the_command(
     cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (home / "a.exr").write_bytes(small_exr())
-    monkeypatch.setenv("EXR_PIPELINE_WORKER_TIMEOUT_SECONDS", "0.001")
+    # Workers are new interpreters, which do not know of this.
+    for opener in ("av.open", "OpenEXR.File", "OpenImageIO.ImageInput.open", "OpenImageIO.ImageBuf"):
+        monkeypatch.setattr(opener, lambda *_, name=opener, **__: pytest.fail(f"{name} in the command's process"))
     for command in (("probe", "cut.mov"), ("proxy", "cut.mov", "out.mp4"), ("thumbnail", "a.exr", "out.jpg")):
+        assert cli(*command).status == 0
+
+
+def test_pictures_and_proxies_of_commands_have_the_limits_of_workers(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "a.exr").write_bytes(exr_bytes([ExrPart(rgb_channels(np.ones((1080, 1920, 3), np.float32)))]))
+    movie(home / "cut.mp4", audio=None, size=(640, 360), frames=100)
+    # A processor's time is counted in ticks of up to 10 ms.
+    monkeypatch.setenv("EXR_PIPELINE_WORKER_TIMEOUT_SECONDS", "0.001")
+    for command in (("proxy", "cut.mp4", "out.mp4"), ("thumbnail", "a.exr", "out.jpg")):
         result = cli(*command)
         assert (result.status, result.out) == (1, "")
         assert "took more than 0.001 s of processor time" in result.error
