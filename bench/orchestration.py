@@ -47,7 +47,10 @@ class Runs(Work):
 
         _leave_out_the_work()
         self.folder, self.storages, self.sample, self.parts = folder, list(storages), sample, 1
-        settings = settings_for(folder, sources=(f"s3://{_BUCKET}/",), chunk_size=CHUNK, settle_seconds=0)
+        outputs = (folder / "outputs").as_uri()
+        settings = settings_for(
+            folder, sources=(f"s3://{_BUCKET}/",), output_root=outputs, chunk_size=CHUNK, settle_seconds=0
+        )
         self.pipeline = Pipeline(settings.model_copy(update={"sensor_max_runs": _MOST_FILES // CHUNK}))
         setattr(sensor, "list_sources", lambda *_, **__: Listed(self.listed))  # noqa: B010 - nothing is listed
         self.instance: Any = None
