@@ -65,8 +65,8 @@ class Source:
         for made in (outputs.thumbnail, outputs.proxy):
             self.write(made)
         return file.outputs_row(
-            thumbnail_s3_key=outputs.thumbnail.key,
-            proxy_s3_key=outputs.proxy.key,
+            thumbnail_s3_key=outputs.thumbnail.path,
+            proxy_s3_key=outputs.proxy.path,
             filmstrip_s3_key=None,
             filmstrip_size_bytes=None,
             output_bucket=outputs.thumbnail.bucket,
