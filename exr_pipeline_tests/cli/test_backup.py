@@ -12,6 +12,7 @@ import pytest
 
 from exr_pipeline.tables.duckdb_store import DuckDBStore
 from exr_pipeline_tests.cli.conftest import Cli, bare_environment, make_home, small_exr
+from exr_pipeline_tests.long_tests import takes_long
 from exr_pipeline_tests.services.outcome import partition_statuses
 
 FILES = 60
@@ -51,6 +52,7 @@ def restore(copy: Path, home: Path) -> Path:
     return home
 
 
+@takes_long
 def test_a_copy_made_during_an_ingest_is_restored_elsewhere_and_goes_on_to_the_same_tables_and_statuses(
     cli: Cli, home: Path, renders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from exr_pipeline_tests.cli.conftest import REPOSITORY, Result, bare_environment
+from exr_pipeline_tests.long_tests import takes_long
 
 HOME = {"dagster.yaml", "workspace.yaml", ".env"}
 # The sample show's first files, in the order in which they are written.
@@ -105,6 +106,7 @@ def loaded_code(port: int) -> bool:
     return any(node["key"]["path"] == ["exr_header"] and node["definition"] for node in nodes)
 
 
+@takes_long
 def test_from_an_empty_folder_to_pictures_tables_and_the_page(installed: Installed) -> None:
     # All of the show takes half a minute and is written by other tests; what is there after Ctrl-C is whole.
     sample = installed.started("sample", "renders")

@@ -17,6 +17,7 @@ from exr_pipeline.orchestration.component import ExrPipelineComponent
 from exr_pipeline.orchestration.partition_inputs import folder_key
 from exr_pipeline.orchestration.run_now import make_sequences
 from exr_pipeline.storage.locations import Location
+from exr_pipeline_tests.long_tests import takes_long
 from exr_pipeline_tests.orchestration.conftest import Workshop, workshop
 from exr_pipeline_tests.renders import render
 
@@ -96,6 +97,7 @@ def test_an_asset_of_another_code_location_reads_the_rows_of_its_partitions(
         assert theirs.get(key).partitions_def == ours.get(key).partitions_def
 
 
+@takes_long
 def test_dg_scaffolds_the_component_in_a_project_and_the_project_loads_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.pictures import PicturePool
 from exr_pipeline.pictures.pool import WorkerEndedError, WorkerLostError, WorkerPool
+from exr_pipeline_tests.long_tests import takes_long
 from exr_pipeline_tests.pictures.files import (
     flat,
     picture_settings,
@@ -82,7 +83,9 @@ def busy_worker() -> int:
     return worker
 
 
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM, signal.SIGSEGV])
+@pytest.mark.parametrize(
+    "by", [signal.SIGKILL, *(pytest.param(by, marks=takes_long) for by in (signal.SIGTERM, signal.SIGSEGV))]
+)
 def test_a_file_whose_worker_is_killed_is_tried_once_more_by_itself_and_costs_its_neighbours_nothing(
     tmp_path, slow, by
 ):
