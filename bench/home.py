@@ -14,7 +14,7 @@ _FOLDER: Final[dict[str, Any]] = {"base_dir": {"env": "DAGSTER_HOME"}}
 
 BATCHED: Final[dict[str, Any]] = {
     "custom": {
-        "module": "exr_pipeline.orchestration.event_batching",
+        "module": "exr_pipeline.orchestration.instance.event_storage",
         "class": "BatchingSqliteStorage",
         "config": _FOLDER,
     }
@@ -26,7 +26,7 @@ def batched_postgres(url: str) -> dict[str, Any]:
     """Ours on a PostgreSQL database."""
     return {
         "custom": {
-            "module": "exr_pipeline.orchestration.postgres_storage",
+            "module": "exr_pipeline.orchestration.instance.postgres",
             "class": "BatchingPostgresStorage",
             "config": {"postgres_url": url},
         }

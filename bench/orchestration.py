@@ -40,10 +40,10 @@ class Runs(Work):
     """Our definitions; each ingest is of new files on a fresh instance, in so many parts, of which a turn is one."""
 
     def __init__(self, folder: Path, storages: Sequence[dict[str, Any]], sample: Sample, parts: int) -> None:
-        from exr_pipeline.orchestration import sensor
+        from exr_pipeline.ingest.discovery.sweep import Listed
         from exr_pipeline.orchestration.build import build_defs
-        from exr_pipeline.orchestration.resources import Pipeline
-        from exr_pipeline.orchestration.sweep import Listed
+        from exr_pipeline.orchestration.sensors import files
+        from exr_pipeline.pipeline import Pipeline
 
         _leave_out_the_work()
         self.folder, self.storages, self.sample, self.parts = folder, list(storages), sample, 1
@@ -64,7 +64,7 @@ class Runs(Work):
 
     def prepare(self, count: int) -> None:
         """The files of this turn; a fresh instance if it is the first of an ingest."""
-        from exr_pipeline.orchestration.instance import open_instance
+        from exr_pipeline.orchestration.instance.home import open_instance
         from exr_pipeline.storage.locations import Location
         from exr_pipeline.storage.object_info import ObjectInfo
 
@@ -92,7 +92,7 @@ class Runs(Work):
     def run(self, count: int) -> None:
         """A tick of the sensor, and the runs that it asks for, over a chunk of the files each."""
         from exr_pipeline.orchestration.partitions import FILES
-        from exr_pipeline.orchestration.sensor import Cursor, tick
+        from exr_pipeline.orchestration.sensors.files import Cursor, tick
 
         result: Any = tick(self.instance, self.pipeline, Cursor(), now=datetime.now(UTC))
         for request in result.dynamic_partitions_requests:
@@ -106,7 +106,7 @@ class Runs(Work):
         """Every status of every asset, which must be exact; returns how many there are."""
         from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 
-        from exr_pipeline.orchestration.asset_specs import FILE_ASSETS
+        from exr_pipeline.orchestration.assets.specs import FILE_ASSETS
         from exr_pipeline.orchestration.partitions import files_partitions
 
         wrong: Counter[str] = Counter()
@@ -157,7 +157,7 @@ class ProcessPerRun(Runs):
 
 def _run_one(folder: Path, key: str, index: int, sample: Sample) -> None:
     from exr_pipeline.orchestration.build import build_defs
-    from exr_pipeline.orchestration.instance import open_instance
+    from exr_pipeline.orchestration.instance.home import open_instance
 
     _leave_out_the_work()
     _products([key], sample, first=index)

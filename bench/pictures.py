@@ -32,7 +32,7 @@ class Ours(Work):
     """`render`, as a worker of the pool runs it: one thread, libraries loaded, colour tables baked."""
 
     def __init__(self, with_movie: bool) -> None:
-        from exr_pipeline.pictures import PictureSettings, movie
+        from exr_pipeline.pictures import PictureSettings, held_frame
         from exr_pipeline.settings import Settings
 
         self.settings = PictureSettings.from_settings(Settings(_env_file=None))
@@ -137,7 +137,7 @@ class OwnDecode(Decoding):
 
     def run(self, path: str) -> None:
         """Only decode."""
-        from exr_pipeline.pictures.decode import open_source
+        from exr_pipeline.pictures.decode.open_source import open_source
         from exr_pipeline.pictures.still import Size
 
         source = open_source(path, Path(path).name, max_image_mb=1 << 20)

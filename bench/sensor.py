@@ -21,7 +21,7 @@ from bench.sides import Side, Work, started
 from bench.size import Size
 
 if TYPE_CHECKING:
-    from exr_pipeline.orchestration.sensor import Cursor
+    from exr_pipeline.orchestration.sensors.files import Cursor
     from exr_pipeline.storage.locations import Location
 
 _AT_ONCE: Final = 20_000
@@ -57,13 +57,13 @@ class Ticks(Work):
     """Ticks with the limits that are the default, until every object has been listed: all known, or all new."""
 
     def __init__(self, prefix: str, folder: Path, known: bool) -> None:
-        from exr_pipeline.orchestration.resources import Pipeline
+        from exr_pipeline.pipeline import Pipeline
 
         make_home(folder, BATCHED)
         self.prefix = prefix
         self.known = known
         self.pipeline = Pipeline(settings_for(folder, sources=(f"s3://{BUCKET}/{prefix}",), settle_seconds=0))
-        from exr_pipeline.orchestration.instance import open_instance
+        from exr_pipeline.orchestration.instance.home import open_instance
 
         self.instance = open_instance()
         if known:
@@ -84,7 +84,7 @@ class Ticks(Work):
 
     def run(self) -> None:
         """One sweep. Where all is new, one tick: it asks for as many runs as may be under way."""
-        from exr_pipeline.orchestration.sensor import Cursor
+        from exr_pipeline.orchestration.sensors.files import Cursor
 
         self.seconds: list[float] = []
         self.asked_for = 0
@@ -96,7 +96,7 @@ class Ticks(Work):
         """The partitions of the runs that a tick asks for."""
         import dagster as dg
 
-        from exr_pipeline.orchestration.sensor import tick
+        from exr_pipeline.orchestration.sensors.files import tick
 
         before = time.perf_counter()
         result = tick(self.instance, self.pipeline, cursor, now=datetime.now(UTC))

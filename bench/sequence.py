@@ -40,8 +40,8 @@ class Ours(_Folder):
 
     def run(self, frames: str) -> None:
         """Decode, colour, encode, join."""
-        from exr_pipeline.movies.presets import load_presets
-        from exr_pipeline.movies.sequence_movie import make_movie
+        from exr_pipeline.sequence_movies.presets import load_presets
+        from exr_pipeline.sequence_movies.sequence_movie import make_movie
         from exr_pipeline.sequences import resolve_sequence
         from exr_pipeline.settings import Settings
         from exr_pipeline.storage.locations import Location
@@ -80,7 +80,7 @@ class DecodeAlone(Work):
 
     def run(self, frames: str) -> None:
         """Read R, G and B of every frame."""
-        from exr_pipeline.pictures.pool import WorkerPool
+        from exr_pipeline.workers.pool import WorkerPool
 
         with WorkerPool(workers=len(os.sched_getaffinity(0)), memory_mb=4096) as pool:
             calls = [pool.call(_decode, str(path), None, str(path)) for path in sorted(Path(frames).iterdir())]
@@ -121,9 +121,9 @@ class EncodeAlone(_Folder):
         """Encode as many frames as there are."""
         from fractions import Fraction
 
-        from exr_pipeline.movies.encoder import MovieWriter
-        from exr_pipeline.movies.presets import load_presets
         from exr_pipeline.pictures.still import Size as PictureSize
+        from exr_pipeline.sequence_movies.encoder import MovieWriter
+        from exr_pipeline.sequence_movies.presets import load_presets
 
         height, width = self.shown[0].shape[:2]
         with MovieWriter(

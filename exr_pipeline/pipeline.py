@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exr_pipeline.ingest.chunk import Progress
-    from exr_pipeline.movies.sequence_movie import MovieProgress
+    from exr_pipeline.sequence_movies.sequence_movie import MovieProgress
     from exr_pipeline.storage.locations import Location
     from exr_pipeline.storage.objects import ObjectStorage
     from exr_pipeline.tables.store import TableStore

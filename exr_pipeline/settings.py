@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     default_color_space: str = Field(
         "lin_rec709_scene",
         description="Color space, role or interop ID of EXR files that do not state one: linear Rec.709, as OpenEXR "
-        "says. `scene_linear` suits studios that render in ACEScg (see docs/colour.md).",
+        "says. `scene_linear` suits studios that render in ACEScg (see docs/color.md).",
     )
 
     # What is ingested and where results go
@@ -188,11 +188,13 @@ class Settings(BaseSettings):
     picture_rules: Path | None = Field(
         None,
         description="YAML file that chooses space, display, view, look, LUT and layer by the beginning of a file's URL "
-        "(see docs/colour.md).",
+        "(see docs/color.md).",
     )
 
     # Movies of sequences
-    movie_preset: str = Field("review", description="Preset of movies for which none is chosen (see docs/media.md).")
+    movie_preset: str = Field(
+        "review", description="Preset of movies for which none is chosen (see docs/sequence-movies.md)."
+    )
     movie_presets: Path | None = Field(
         None, description="YAML file of presets that are added to those of the program, or replace them by name."
     )

@@ -1,6 +1,6 @@
 """Commands that retire the partitions of finished work and bring them back: `archive` and `unarchive`.
 
-Belongs here: arguments, the question before, the summary. Not here: what is done (`orchestration.archive`).
+Belongs here: arguments, the question before, the summary. Not here: what is done (`orchestration.maintenance.archive`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from exr_pipeline.cli.console import fail, load_settings, progress_line, stdout
 from exr_pipeline.cli.places import url_prefix
 
 if TYPE_CHECKING:
-    from exr_pipeline.orchestration.archive import Archived
+    from exr_pipeline.orchestration.maintenance.archive import Archived
 
 _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 
@@ -50,11 +50,11 @@ def archive(
     At least one of PREFIX, --show and --older-than is needed; they narrow one another. Files that are retryable or that
     a run is at keep their partitions. A file that changes comes back by itself; `unarchive` brings back any.
     """
-    from exr_pipeline.ingest.archive import require_criterion
-    from exr_pipeline.orchestration.archive import archive as retire
-    from exr_pipeline.orchestration.archive import scope_of
-    from exr_pipeline.orchestration.key_migration import instance_for_work
-    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.ingest.finished_work import require_criterion
+    from exr_pipeline.orchestration.instance.key_migration import instance_for_work
+    from exr_pipeline.orchestration.maintenance.archive import archive as retire
+    from exr_pipeline.orchestration.maintenance.archive import scope_of
+    from exr_pipeline.pipeline import Pipeline
 
     require_criterion(prefix, show, older_than is not None)
     pipeline = Pipeline(load_settings())
@@ -81,11 +81,11 @@ def unarchive(prefix: Prefix = "", *, show: Show = "") -> None:
 
     At least one of PREFIX and --show is needed; they narrow one another.
     """
-    from exr_pipeline.ingest.archive import require_criterion
-    from exr_pipeline.orchestration.archive import scope_of
-    from exr_pipeline.orchestration.archive import unarchive as bring_back
-    from exr_pipeline.orchestration.key_migration import instance_for_work
-    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.ingest.finished_work import require_criterion
+    from exr_pipeline.orchestration.instance.key_migration import instance_for_work
+    from exr_pipeline.orchestration.maintenance.archive import scope_of
+    from exr_pipeline.orchestration.maintenance.archive import unarchive as bring_back
+    from exr_pipeline.pipeline import Pipeline
 
     require_criterion(prefix, show)
     pipeline = Pipeline(load_settings())

@@ -1,6 +1,7 @@
 """The command `backup`: a copy of tables and history while everything runs.
 
-Belongs here: arguments, the order of copying, the summary. Not here: copying (`tables`, `orchestration.backup`).
+Belongs here: arguments, the order of copying, the summary. Not here: copying (`tables`,
+`orchestration.maintenance.backup`).
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def backup(
     The folder appears when all of it is there. Media and sources are not copied: they lie in object storage. How to
     restore, and what to do with VAST DataBase and PostgreSQL: docs/backup.md.
     """
-    from exr_pipeline.orchestration.backup import copy_history
-    from exr_pipeline.orchestration.instance import dagster_home, open_instance
+    from exr_pipeline.orchestration.instance.home import dagster_home, open_instance
+    from exr_pipeline.orchestration.maintenance.backup import copy_history
 
     settings = load_settings()
     folder = folder.absolute()
@@ -55,7 +56,7 @@ def backup(
 
 
 def _copy_tables(database: Path, target: Path) -> Path:
-    from exr_pipeline.tables.duckdb_store import DuckDBStore
+    from exr_pipeline.tables.stores.duckdb import DuckDBStore
 
     copy = target / "tables.duckdb"
     DuckDBStore(database).copy_to(copy)

@@ -24,7 +24,7 @@ from exr_pipeline.storage.locations import Location
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from exr_pipeline.orchestration.run_now import IngestReport
+    from exr_pipeline.orchestration.instance.run_now import IngestReport
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.embedded import EmbeddedS3
     from exr_pipeline.storage.objects import ObjectStorage
@@ -91,7 +91,7 @@ def demo() -> None:
     """Write the sample show into an embedded S3 server, ingest it through Dagster, and say what came of it."""
     started = time.monotonic()
     with embedded_store(load_settings()) as (settings, _):
-        from exr_pipeline.orchestration.run_now import ingest_source
+        from exr_pipeline.orchestration.instance.run_now import ingest_source
         from exr_pipeline.storage.objects import ObjectStorage
         from exr_pipeline.tables import open_table_store
 

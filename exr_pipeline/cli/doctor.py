@@ -71,7 +71,7 @@ def _settings() -> str:
 
 
 def _sequences(settings: Settings) -> str:
-    from exr_pipeline.movies.presets import find_preset, load_presets
+    from exr_pipeline.sequence_movies.presets import find_preset, load_presets
     from exr_pipeline.sequences import find_sequences
 
     find_sequences([], udim=settings.udim_hint)
@@ -129,8 +129,8 @@ def _tables(settings: Settings) -> str:
 
 
 def _colour(settings: Settings) -> str:
+    from exr_pipeline.color.config import LINEAR_REC709, load_config
     from exr_pipeline.pictures import PictureSettings
-    from exr_pipeline.pictures.colour import LINEAR_REC709, load_config
 
     config = load_config(PictureSettings.from_settings(settings))
     default = settings.default_color_space
@@ -158,6 +158,6 @@ def _workers(settings: Settings) -> str:
 
 
 def _dagster() -> str:
-    from exr_pipeline.orchestration.instance import instance_summary
+    from exr_pipeline.orchestration.instance.home import instance_summary
 
     return instance_summary()

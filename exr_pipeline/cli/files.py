@@ -149,7 +149,7 @@ def thumbnail(
 
     Of a movie it is a frame near its middle, of a sound its waveform.
 
-    What is not said here is as the picture rules and other settings have it (docs/colour.md).
+    What is not said here is as the picture rules and other settings have it (docs/color.md).
     """
     file_format = still_format(target)
     settings = load_settings()
@@ -183,7 +183,7 @@ def proxy(
 
     Of a movie it is all of it with its sound, of a sound AAC alone.
 
-    What is not said here is as the picture rules and other settings have it (docs/colour.md).
+    What is not said here is as the picture rules and other settings have it (docs/color.md).
     """
     if source_kind(source) == "audio":
         check_name(target, (".m4a", ".mp4"), "the proxy of a sound is AAC in an MP4")

@@ -1,6 +1,6 @@
 """Commands that work through Dagster in this process: `ingest`, `retry` and `sequences`.
 
-Belongs here: arguments, the progress bar, the summary. Not here: runs (`orchestration.run_now`).
+Belongs here: arguments, the progress bar, the summary. Not here: runs (`orchestration.instance.run_now`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from exr_pipeline.cli.places import existing, readable, url_prefix
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.ingest.choose import PRODUCTS
 from exr_pipeline.storage.locations import is_source
-from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
+from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE
 from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
     from exr_pipeline.ingest.choose import Product
     from exr_pipeline.ingest.chunk import Progress as ChunkProgress
-    from exr_pipeline.movies.sequence_movie import MovieProgress
-    from exr_pipeline.orchestration.run_now import IngestListener, IngestReport
+    from exr_pipeline.orchestration.instance.run_now import IngestListener, IngestReport
+    from exr_pipeline.sequence_movies.sequence_movie import MovieProgress
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location
 
@@ -81,7 +81,7 @@ def ingest(
     Rejected files do not make the command fail: they are an answer. Files that could not be reached do.
     """
     from exr_pipeline.ingest.choose import Choice
-    from exr_pipeline.orchestration.run_now import ingest_source
+    from exr_pipeline.orchestration.instance.run_now import ingest_source
 
     choice = Choice(outdated=outdated, again=again, where=where, limit=limit, only=_products(only))
     settings = load_settings()
@@ -158,7 +158,7 @@ def retry(
     ] = False,
 ) -> None:
     """Try again every file that is rejected, retryable, not finished or shown as failed, in one run."""
-    from exr_pipeline.orchestration.run_now import retry_failed
+    from exr_pipeline.orchestration.instance.run_now import retry_failed
 
     settings = load_settings()
     folder = url_prefix(prefix) if prefix else ""
@@ -196,7 +196,7 @@ def sequences(
 
 def sequences_with_progress(source: Location, settings: Settings, *, also_outdated: bool = False) -> dict[str, int]:
     """Make what is due of the sequences under a source behind a progress bar; how many ended in which state."""
-    from exr_pipeline.orchestration.run_now import make_sequences
+    from exr_pipeline.orchestration.instance.run_now import make_sequences
 
     with _interruption_told(), progress_line() as line:
         total = 0
@@ -216,7 +216,7 @@ def sequences_with_progress(source: Location, settings: Settings, *, also_outdat
 
 def with_progress(work: Callable[[IngestListener], IngestReport]) -> IngestReport:
     """Do an ingest behind a progress bar."""
-    from exr_pipeline.orchestration.run_now import IngestListener
+    from exr_pipeline.orchestration.instance.run_now import IngestListener
 
     with _interruption_told(), progress_line() as line:
         total = 0
@@ -237,7 +237,7 @@ def with_progress(work: Callable[[IngestListener], IngestReport]) -> IngestRepor
 
 @contextmanager
 def _interruption_told() -> Iterator[None]:
-    from exr_pipeline.orchestration.run_now import RunInterruptedError
+    from exr_pipeline.orchestration.instance.run_now import RunInterruptedError
 
     try:
         yield

@@ -1,6 +1,6 @@
 """The `init` command: sets up a folder to run the pipeline in.
 
-Belongs here: what is written there and printed. Not here: Dagster's own files (`orchestration.instance`).
+Belongs here: what is written there and printed. Not here: Dagster's own files (`orchestration.instance.home`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def init(
     Writes dagster.yaml, workspace.yaml and .env. Files that exist are kept. Commands work without them too, with the
     same defaults: this is for changing them.
     """
-    from exr_pipeline.orchestration.instance import HOME_FILES, write_home
+    from exr_pipeline.orchestration.instance.home import HOME_FILES, write_home
 
     names = (*HOME_FILES, ".env")
     try:

@@ -59,10 +59,10 @@ def picture_settings(
 
     Raises `MisconfiguredError`, naming the option, for names that the OCIO config lacks.
     """
+    from exr_pipeline.color.config import load_config
+    from exr_pipeline.color.picture_rules import Look as PictureLook
+    from exr_pipeline.color.picture_rules import PictureRule
     from exr_pipeline.pictures import PictureSettings
-    from exr_pipeline.pictures.colour import load_config
-    from exr_pipeline.pictures.picture_rules import Look as PictureLook
-    from exr_pipeline.pictures.picture_rules import PictureRule
 
     seen = PictureLook(display=display, view=view, look=look)
     wish = PictureRule(still=seen, video=seen, source_space=source_space, layer=layer, exact=exact)

@@ -1,6 +1,6 @@
 """Movies, sounds and stills at the command line: `probe`, and `thumbnail` and `proxy` of what moves or sounds.
 
-Belongs here: arguments and output. Not here: probing or rendering (`media`), or pictures of renders (`cli.files`).
+Belongs here: arguments and output. Not here: probing or rendering (`footage`), or pictures of renders (`cli.files`).
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from exr_pipeline.storage.locations import source_kind
 from exr_pipeline.storage.spool import spool_folder
 
 if TYPE_CHECKING:
-    from exr_pipeline.media import MediaProbe
+    from exr_pipeline.footage import MediaProbe
     from exr_pipeline.pictures import PictureSettings, RenderedPictures
-    from exr_pipeline.pictures.pool import WorkerPool
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.object_info import ObjectInfo
     from exr_pipeline.storage.objects import ObjectStorage
+    from exr_pipeline.workers.pool import WorkerPool
 
 _STREAM_COLUMNS = ("stream", "type", "codec", "picture or sound", "rate", "length", "colour")
 
@@ -46,8 +46,8 @@ def probe(
 
     OpenEXR and DPX files are read by `exr-pipeline inspect`.
     """
-    from exr_pipeline.pictures.pool import WorkerPool
     from exr_pipeline.storage.objects import ObjectStorage
+    from exr_pipeline.workers.pool import WorkerPool
 
     settings = load_settings()
     storage = ObjectStorage(settings)
@@ -79,10 +79,10 @@ def _fetched(file: str, storage: ObjectStorage) -> Iterator[tuple[ObjectInfo, Pa
 
 def _print(file: str, info: ObjectInfo, path: Path, pool: WorkerPool, timeout: float, *, as_json: bool) -> None:
     from exr_pipeline.cli.files import show_inspection
+    from exr_pipeline.footage.probe import probe as probed
+    from exr_pipeline.footage.stills import inspect_still
     from exr_pipeline.ingest.read_header import source_file
     from exr_pipeline.inspection import inspection_json
-    from exr_pipeline.media.probe import probe as probed
-    from exr_pipeline.media.stills import inspect_still
 
     name = info.location.url
     kind = source_kind(info.location.name)
@@ -155,11 +155,11 @@ def _provenance(pictures: RenderedPictures) -> str:
 @contextmanager
 def _rendered(source: str, settings: Settings, chosen: PictureSettings, *, proxy: bool) -> Iterator[RenderedPictures]:
     """The pictures of a movie or sound, whose proxy is a file for as long as the block runs."""
+    from exr_pipeline.footage.probe import probe as probed
+    from exr_pipeline.footage.render import render_media
     from exr_pipeline.ingest.media_files import render_timeout
-    from exr_pipeline.media.probe import probe as probed
-    from exr_pipeline.media.render import render_media
-    from exr_pipeline.pictures.pool import WorkerPool
     from exr_pipeline.storage.objects import ObjectStorage
+    from exr_pipeline.workers.pool import WorkerPool
 
     with (
         spool_folder() as folder,

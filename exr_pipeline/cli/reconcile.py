@@ -1,6 +1,7 @@
 """The command `reconcile`: what was deleted at the sources, and what follows from it.
 
-Belongs here: arguments, progress, the report as a table. Not here: any of the work (`orchestration.reconcile`).
+Belongs here: arguments, progress, the report as a table. Not here: any of the work
+(`orchestration.maintenance.reconcile`).
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from exr_pipeline.cli.console import load_settings, progress_line, stdout, table
 from exr_pipeline.cli.places import place
 
 if TYPE_CHECKING:
-    from exr_pipeline.ingest.reconcile import Found, SourceReport
+    from exr_pipeline.ingest.deletions import Found, SourceReport
 
 _NAMES_SHOWN: Final = 20
 
@@ -42,7 +43,7 @@ def reconcile(
     Then they are marked in the tables, their media are removed by the policy (EXR_PIPELINE_DELETED_MEDIA_DAYS), and
     their partitions from Dagster. Every deletion is confirmed by the store first.
     """
-    from exr_pipeline.orchestration.reconcile import reconcile_now
+    from exr_pipeline.orchestration.maintenance.reconcile import reconcile_now
 
     settings = load_settings()
     urls = [place(source).url for source in sources or ()]
@@ -65,7 +66,7 @@ def reconcile(
 
 
 def _print(report: SourceReport) -> None:
-    from exr_pipeline.orchestration.reconcile import FINDINGS, titles
+    from exr_pipeline.orchestration.maintenance.reconcile import FINDINGS, titles
 
     called = titles(report)
     found: list[tuple[str, Found]] = [(called[name], getattr(report, name)) for name in FINDINGS]

@@ -1,6 +1,6 @@
 """Commands on sequences of frames, without tables or Dagster: `movie`, `contact-sheet` and `filmstrip`.
 
-Belongs here: arguments and output. Not here: finding sequences (`sequences`) or making media (`movies`).
+Belongs here: arguments and output. Not here: finding sequences (`sequences`) or making media (`sequence_movies`).
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from exr_pipeline.untrusted_text import quoted
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exr_pipeline.movies.burn_in import BurnInField
-    from exr_pipeline.movies.segments import MissingPolicy
-    from exr_pipeline.movies.sheets import Sheet
     from exr_pipeline.pictures.still import Size
+    from exr_pipeline.sequence_movies.burn_in import BurnInField
+    from exr_pipeline.sequence_movies.segments import MissingPolicy
+    from exr_pipeline.sequence_movies.sheets import Sheet
     from exr_pipeline.sequences import Sequence
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.objects import ObjectStorage
@@ -59,7 +59,9 @@ def movie(
     sequence: SequenceArgument,
     target: Output,
     *,
-    preset: Annotated[str, typer.Option(help="Preset of docs/media.md or of your own; `review` if not given.")] = "",
+    preset: Annotated[
+        str, typer.Option(help="Preset of docs/sequence-movies.md or of your own; `review` if not given.")
+    ] = "",
     fps: Annotated[str, typer.Option(help="Frames per second, as 24 or 24000/1001; what the frames state.")] = "",
     missing: Annotated[
         str, typer.Option(help="What becomes of missing and damaged frames: error, hold or black.")
@@ -80,8 +82,8 @@ def movie(
     Broken off, the same command goes on where it was.
     """
     from exr_pipeline.ingest.products import media_tags
-    from exr_pipeline.movies.presets import find_preset, load_presets
-    from exr_pipeline.movies.sequence_movie import MovieProgress, make_movie
+    from exr_pipeline.sequence_movies.presets import find_preset, load_presets
+    from exr_pipeline.sequence_movies.sequence_movie import MovieProgress, make_movie
 
     settings = load_settings()
     chosen = find_preset(preset or settings.movie_preset, load_presets(settings.movie_presets))
@@ -142,7 +144,7 @@ def contact_sheet(
     exact: Exact = None,
 ) -> None:
     """Make a contact sheet of a sequence: a JPEG of evenly chosen frames with their numbers."""
-    from exr_pipeline.movies.sheets import contact_sheet as make_contact_sheet
+    from exr_pipeline.sequence_movies.sheets import contact_sheet as make_contact_sheet
 
     check_name(target, JPEG_NAMES, "a contact sheet is a JPEG")
     settings = load_settings()
@@ -176,7 +178,7 @@ def filmstrip(
     exact: Exact = None,
 ) -> None:
     """Make the filmstrip of a sequence: a wide JPEG of evenly chosen frames side by side, for hover-scrubbing."""
-    from exr_pipeline.movies.sheets import sequence_filmstrip
+    from exr_pipeline.sequence_movies.sheets import sequence_filmstrip
 
     check_name(target, JPEG_NAMES, "a filmstrip is a JPEG")
     settings = load_settings()
@@ -224,7 +226,7 @@ def _warn_of_frames(not_shown: Mapping[str, str]) -> None:
 
 
 def _policy(missing: str) -> MissingPolicy:
-    from exr_pipeline.movies.segments import MissingPolicy
+    from exr_pipeline.sequence_movies.segments import MissingPolicy
 
     if missing not in get_args(MissingPolicy):
         raise MisconfiguredError("--missing", f"{missing!r} is no policy", "choose one of error, hold, black")
@@ -232,7 +234,7 @@ def _policy(missing: str) -> MissingPolicy:
 
 
 def _texts(burn_in: str) -> tuple[BurnInField, ...]:
-    from exr_pipeline.movies.burn_in import BURN_IN_FIELDS
+    from exr_pipeline.sequence_movies.burn_in import BURN_IN_FIELDS
 
     wanted = [text.strip() for text in burn_in.split(",") if text.strip()]
     if wanted == ["all"]:

@@ -16,7 +16,7 @@ from exr_pipeline.cli.console import load_settings, stdout, table, warn
 from exr_pipeline.cli.places import url_prefix
 from exr_pipeline.cli.results import show_result
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.tables.schema import READY
+from exr_pipeline.tables.specs import READY
 
 if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
@@ -71,7 +71,7 @@ def tables(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
     """List the tables and views that `sql` reads, and what each one answers."""
-    from exr_pipeline.tables.schema import ROW_KEYS
+    from exr_pipeline.tables.specs import ROW_KEYS
     from exr_pipeline.tables.views import VIEWS
 
     listed: list[tuple[str, str, str]] = [

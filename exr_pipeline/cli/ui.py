@@ -51,7 +51,7 @@ def ui(
 
     Watches EXR_PIPELINE_SOURCES; without it, the demonstration's embedded store.
     """
-    from exr_pipeline.orchestration.page.guard import is_loopback
+    from exr_pipeline.orchestration.instance.page.guard import is_loopback
 
     settings = load_settings()
     if not is_loopback(host):
@@ -63,7 +63,7 @@ def ui(
     if not verbose:
         os.environ.setdefault("EXR_PIPELINE_CONSOLE_LEVEL", "WARNING")
     with nullcontext() if settings.sources else embedded_store(settings) as embedded:
-        from exr_pipeline.orchestration.instance import page_command, prepare_instance
+        from exr_pipeline.orchestration.instance.home import page_command, prepare_instance
 
         prepare_instance()
         server = None if embedded is None else embedded[1]

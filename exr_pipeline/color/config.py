@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from exr_pipeline.color import interop_ids
+from exr_pipeline.color.picture_rules import SETTING as RULES_SETTING
+from exr_pipeline.color.picture_rules import UN_TONE_MAPPED, described
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.inspection.json import printable
-from exr_pipeline.pictures import interop_ids
-from exr_pipeline.pictures.picture_rules import SETTING as RULES_SETTING
-from exr_pipeline.pictures.picture_rules import UN_TONE_MAPPED, described
 from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from exr_pipeline.pictures.picture_rules import Look, PictureRule
+    from exr_pipeline.color.picture_rules import Look, PictureRule
     from exr_pipeline.pictures.picture_settings import PictureSettings
 
 _LOG = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """How pictures look by where their file is: rules for a studio, a show, a shot, read from one YAML file.
 
-Belongs here: the file's form and which rule applies. Not here: whether an OCIO config knows the names (`colour`).
+Belongs here: the file's form and which rule applies. Not here: whether an OCIO config knows the names (`config`).
 """
 
 from __future__ import annotations

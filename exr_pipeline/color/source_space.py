@@ -1,6 +1,6 @@
 """Which colour space a file's pixels are in, and which rule says so.
 
-Belongs here: the order of the rules (docs/colour.md). Not here: the transforms (`colour`).
+Belongs here: the order of the rules (docs/color.md). Not here: the transforms (`config`).
 """
 
 from __future__ import annotations
@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from exr_pipeline.color.chromaticities import EBU, REC709, SMPTE_C, XYZ, to_ap0
+from exr_pipeline.color.config import LINEAR_REC709
+from exr_pipeline.color.picture_rules import SETTING as RULES_SETTING
 from exr_pipeline.inspection.color_space import color_space_statements, stated_dpx_color_space
-from exr_pipeline.pictures.chromaticities import EBU, REC709, SMPTE_C, XYZ, to_ap0
-from exr_pipeline.pictures.colour import LINEAR_REC709
-from exr_pipeline.pictures.picture_rules import SETTING as RULES_SETTING
 from exr_pipeline.untrusted_text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from exr_pipeline.color.config import ColourConfig, Curve
     from exr_pipeline.dpx import DpxHeader
-    from exr_pipeline.pictures.colour import ColourConfig, Curve
-    from exr_pipeline.pictures.sources import ImageTags, Source
+    from exr_pipeline.pictures.decode.source import ImageTags, Source
 
 # Spellings that programs write and configs do not know. Values: names to try in the config.
 _SPELLINGS: Final[dict[str, tuple[str, ...]]] = {

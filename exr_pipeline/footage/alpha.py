@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from exr_pipeline.media.quicktime import graphics_modes
+from exr_pipeline.footage.quicktime import graphics_modes
 
 if TYPE_CHECKING:
     from av import VideoFormat, VideoFrame

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.media.alpha import Decoder
-from exr_pipeline.media.opening import decoded, opened, packets
-from exr_pipeline.media.picture_graph import PictureGraph, kept_tags, shown_size
+from exr_pipeline.footage.alpha import Decoder
+from exr_pipeline.footage.opening import decoded, opened, packets
+from exr_pipeline.footage.picture_graph import PictureGraph, kept_tags, shown_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from numpy.typing import NDArray
 
-    from exr_pipeline.media.alpha import OverBlack
-    from exr_pipeline.media.model import MediaProbe, MediaStream
+    from exr_pipeline.footage.alpha import OverBlack
+    from exr_pipeline.footage.model import MediaProbe, MediaStream
     from exr_pipeline.pictures.still import Size
 
 # Looking closer together than this, decoding on is as fast as seeking back to a key frame.

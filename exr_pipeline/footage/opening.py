@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError, RetryableError
-from exr_pipeline.media.channels import own_order
+from exr_pipeline.footage.channels import own_order
 from exr_pipeline.storage.machine_errors import machine_trouble
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from av.container import InputContainer
 
-    from exr_pipeline.media.alpha import Decoder
+    from exr_pipeline.footage.alpha import Decoder
 
 # Containers by the name of their demuxer. Playlists and lists of files are not among them: those name other files and
 # addresses, which would be read too.

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
-from exr_pipeline.media.alpha import has_alpha
-from exr_pipeline.media.colour_tags import PRIMARIES, TRANSFERS, UNSPECIFIED
+from exr_pipeline.footage.alpha import has_alpha
+from exr_pipeline.footage.color_tags import PRIMARIES, TRANSFERS, UNSPECIFIED
 from exr_pipeline.pictures.still import Size, even, fitted
 
 if TYPE_CHECKING:
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
     from av import VideoFrame
 
-    from exr_pipeline.media.alpha import OverBlack
-    from exr_pipeline.media.model import MediaStream
+    from exr_pipeline.footage.alpha import OverBlack
+    from exr_pipeline.footage.model import MediaStream
 
 # H.273 matrix codes by the names that libswscale has for their coefficients.
 _COEFFICIENTS: Final = {1: "bt709", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.media import colour_tags
-from exr_pipeline.media.model import MediaProbe, MediaStream
-from exr_pipeline.media.opening import decoded, opened, packets
+from exr_pipeline.footage import color_tags
+from exr_pipeline.footage.model import MediaProbe, MediaStream
+from exr_pipeline.footage.opening import decoded, opened, packets
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -175,10 +175,10 @@ def _video_facts(stream: Any) -> dict[str, Any]:
         "sample_aspect_ratio": _fraction(aspect),
         "pixel_format": context.pix_fmt,
         "field_order": _FIELD_ORDERS.get(int(context.field_order or 0)),
-        "color_primaries": colour_tags.PRIMARIES.get(int(context.color_primaries)),
-        "color_transfer": colour_tags.TRANSFERS.get(int(context.color_trc)),
-        "color_matrix": colour_tags.MATRICES.get(int(context.colorspace)),
-        "color_range": colour_tags.RANGES.get(int(context.color_range)),
+        "color_primaries": color_tags.PRIMARIES.get(int(context.color_primaries)),
+        "color_transfer": color_tags.TRANSFERS.get(int(context.color_trc)),
+        "color_matrix": color_tags.MATRICES.get(int(context.colorspace)),
+        "color_range": color_tags.RANGES.get(int(context.color_range)),
         "frame_rate": _fraction(stream.guessed_rate or stream.average_rate),
     }
 

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.media.alpha import NOT_DECODED, OverBlack, alpha_of
-from exr_pipeline.media.frames import frames_at, representative
-from exr_pipeline.media.model import colour_text
-from exr_pipeline.media.opening import opened
-from exr_pipeline.media.picture_graph import REC709, made_colour_space
-from exr_pipeline.media.transcode import transcode
-from exr_pipeline.media.waveform import drawn, measured
+from exr_pipeline.footage.alpha import NOT_DECODED, OverBlack, alpha_of
+from exr_pipeline.footage.frames import frames_at, representative
+from exr_pipeline.footage.model import colour_text
+from exr_pipeline.footage.opening import opened
+from exr_pipeline.footage.picture_graph import REC709, made_colour_space
+from exr_pipeline.footage.transcode import transcode
+from exr_pipeline.footage.waveform import drawn, measured
 from exr_pipeline.pictures import still
 from exr_pipeline.pictures.filmstrip import FILMSTRIP_FRAMES, FRAME_BOX, filmstrip
 from exr_pipeline.pictures.results import Proxy, RenderedPictures, Thumbnail
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from exr_pipeline.media.model import MediaProbe
+    from exr_pipeline.footage.model import MediaProbe
     from exr_pipeline.pictures.picture_settings import PictureSettings
 
 _NO_VIEW: Final = "none (display-referred)"

@@ -1,6 +1,6 @@
 """Probes as rows of the tables `files` and `media_streams`, many files at a time.
 
-Belongs here: filling the columns of `tables.schema`. Not here: writing them, or the rows of what was made.
+Belongs here: filling the columns of `tables.specs`. Not here: writing them, or the rows of what was made.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from exr_pipeline.inspection import unread_rows
 from exr_pipeline.inspection.json import printable
-from exr_pipeline.tables.schema import arrow_schema
+from exr_pipeline.tables.specs import arrow_schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from exr_pipeline.footage.model import MediaProbe
     from exr_pipeline.inspection import FileState, SourceFile
-    from exr_pipeline.media.model import MediaProbe
-    from exr_pipeline.tables.schema import TableName
+    from exr_pipeline.tables.specs import TableName
 
 
 def media_rows(

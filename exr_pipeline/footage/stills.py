@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import Attribute, Box2i, Channel, TileDescription
 from exr_pipeline.inspection import Inspection, PartFacts, StatedColorSpace
-from exr_pipeline.pictures.decode_image import LONGEST_MAGIC, image_format
+from exr_pipeline.pictures.decode.image import LONGEST_MAGIC, image_format
 
 if TYPE_CHECKING:
     from exr_pipeline.inspection import SourceFile
-    from exr_pipeline.pictures.decode_image import ImageFormat
+    from exr_pipeline.pictures.decode.image import ImageFormat
 
 HASH_VERSION: Final = 1
 # Pages beyond this are not listed.

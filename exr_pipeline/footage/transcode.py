@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.footage.alpha import Decoder
+from exr_pipeline.footage.channels import StereoMixer, are_tracks
+from exr_pipeline.footage.opening import decoded, opened, packets
+from exr_pipeline.footage.picture_graph import PictureGraph, kept_tags, made_colour_space, shown_size
 from exr_pipeline.frame_rates import DEFAULT_RATE, MEASURED, ShownRate, shown_rate
-from exr_pipeline.media.alpha import Decoder
-from exr_pipeline.media.channels import StereoMixer, are_tracks
-from exr_pipeline.media.opening import decoded, opened, packets
-from exr_pipeline.media.picture_graph import PictureGraph, kept_tags, made_colour_space, shown_size
-from exr_pipeline.movies.time_code import can_drop, counted_rate, to_frames
+from exr_pipeline.sequence_movies.time_code import can_drop, counted_rate, to_frames
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer, OutputContainer
 
-    from exr_pipeline.media.alpha import OverBlack
-    from exr_pipeline.media.model import MediaProbe, MediaStream
+    from exr_pipeline.footage.alpha import OverBlack
+    from exr_pipeline.footage.model import MediaProbe, MediaStream
     from exr_pipeline.pictures.still import Size
 
 VIDEO_ENCODER: Final = "libx264 veryfast crf 20, yuv420p limited range"

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.media.channels import Interleaver
-from exr_pipeline.media.opening import decoded, opened, packets
+from exr_pipeline.footage.channels import Interleaver
+from exr_pipeline.footage.opening import decoded, opened, packets
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from exr_pipeline.media.model import MediaStream
+    from exr_pipeline.footage.model import MediaStream
     from exr_pipeline.pictures.still import Size
 
 _MOST_BINS: Final = 4096

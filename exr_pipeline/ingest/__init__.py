@@ -1,4 +1,5 @@
 """Files from object storage to metadata, pictures and rows, a chunk at a time, without an orchestrator.
 
-`watch` decides which files need work, `chunk` does the work, `products` turns what was done into rows and objects.
+`ingest.discovery.needs_work` decides which files need work, `chunk` does the work, `products` turns what was done
+into rows and objects.
 """

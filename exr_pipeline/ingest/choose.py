@@ -1,6 +1,7 @@
 """Which files of a source one ingest works on, and why: those that need work, as the caller widens or narrows them.
 
-Belongs here: that choice, in the order of work. Not here: what needs work by itself (`watch`), or runs.
+Belongs here: that choice, in the order of work. Not here: what needs work by itself (`ingest.discovery.needs_work`),
+or runs.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.ingest.discovery.needs_work import Candidate, needs_work
 from exr_pipeline.ingest.outdated import outdated_pictures
-from exr_pipeline.ingest.watch import Candidate, needs_work
 from exr_pipeline.tables.selection import files_where
 
 if TYPE_CHECKING:

@@ -20,13 +20,13 @@ from exr_pipeline.ingest.in_flight import InFlight
 from exr_pipeline.ingest.media_files import is_media, make_media
 from exr_pipeline.ingest.products import FileProducts, MediaWriter, delete_media, last_known, rows_of, write_media
 from exr_pipeline.ingest.read_header import HeaderReader, headers_at_once, inspect_local, source_file
-from exr_pipeline.pictures.pool import WorkerLostError
 from exr_pipeline.storage.locations import output_locations
 from exr_pipeline.storage.machine_errors import machine_trouble
 from exr_pipeline.storage.spool import spool_folder
 from exr_pipeline.storage.store_errors import MissingObjectError
 from exr_pipeline.storage.verify import verify_copy
-from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
+from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE
+from exr_pipeline.workers.pool import WorkerLostError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location, OutputLocations
     from exr_pipeline.storage.objects import ObjectStorage
-    from exr_pipeline.tables.schema import TableName
+    from exr_pipeline.tables.specs import TableName
     from exr_pipeline.tables.store import FileVersion, Mark
 
 log = logging.getLogger(__name__)

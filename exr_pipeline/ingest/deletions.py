@@ -1,7 +1,7 @@
 """Sources against tables: which files are gone, and what becomes of the media that were made of them.
 
-Belongs here: the comparison, marks, removal of media. Not here: partitions (`orchestration.reconcile`), or ingesting
-what is new (the sensor's business). Why it is done so: docs/decisions/0011-reconcile.md.
+Belongs here: the comparison, marks, removal of media. Not here: partitions (`orchestration.maintenance.reconcile`),
+or ingesting what is new (the sensor's business). Why it is done so: docs/decisions/0009-reconcile.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError, RetryableError
 from exr_pipeline.storage.locations import Location, SourceRule, output_location
 from exr_pipeline.storage.store_errors import MissingObjectError
-from exr_pipeline.tables.schema import REJECTED
+from exr_pipeline.tables.specs import REJECTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

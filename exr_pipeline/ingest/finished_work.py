@@ -1,7 +1,7 @@
 """Which files of finished work may be retired, and which are: what the tables say, in bounded memory.
 
 Belongs here: the choice, as rows of `files` give it. Not here: partitions, or runs that are under way
-(`orchestration.archive`).
+(`orchestration.maintenance.archive`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import IO, TYPE_CHECKING, Final
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.schema import READY, REJECTED
-from exr_pipeline.tables.upsert import instant
+from exr_pipeline.tables.merge import instant
+from exr_pipeline.tables.specs import READY, REJECTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
+    from exr_pipeline.footage import MediaProbe
     from exr_pipeline.ingest.chunk import Wanted
     from exr_pipeline.ingest.products import FileProducts
-    from exr_pipeline.media import MediaProbe
     from exr_pipeline.pictures import PicturePool
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location
@@ -41,9 +41,9 @@ async def make_media(
 
     Raises `BadInputError` if the file is at fault.
     """
-    from exr_pipeline.media.probe import probe
-    from exr_pipeline.media.render import render_media
-    from exr_pipeline.media.stills import inspect_still
+    from exr_pipeline.footage.probe import probe
+    from exr_pipeline.footage.render import render_media
+    from exr_pipeline.footage.stills import inspect_still
     from exr_pipeline.pictures import PictureSettings
 
     name = products.location.url

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.schema import READY, RETRYABLE
+from exr_pipeline.tables.specs import READY, RETRYABLE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.storage.locations import output_locations, source_kind
-from exr_pipeline.tables.schema import READY
+from exr_pipeline.tables.specs import READY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from exr_pipeline.sequences.model import Sequence as FrameSequence
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location
-    from exr_pipeline.tables.schema import TableName
+    from exr_pipeline.tables.specs import TableName
     from exr_pipeline.tables.store import TableStore
 
 Row = dict[str, Any]
@@ -150,8 +150,8 @@ class _Judge:
         return PictureFacts(location.url, file["format"] == "exr", windows, self._headers.get(file["header_hash"], ()))
 
     def _of_media(self, location: Location, record: PictureRecord) -> Iterator[str]:
-        from exr_pipeline.media.model import MediaStream
-        from exr_pipeline.media.picture_graph import shown_size
+        from exr_pipeline.footage.model import MediaStream
+        from exr_pipeline.footage.picture_graph import shown_size
         from exr_pipeline.pictures.provenance import size_difference
         from exr_pipeline.pictures.still import Size, fitted
 
@@ -213,7 +213,7 @@ def _rows(
     tables: TableStore, table: TableName, columns: Sequence[str], locations: Collection[Location]
 ) -> dict[FileKey, list[Row]]:
     """The rows of these files by bucket and key."""
-    from exr_pipeline.tables.upsert import file_columns
+    from exr_pipeline.tables.merge import file_columns
 
     if not locations:
         return {}

@@ -1,7 +1,7 @@
 """What another run has finished in the meantime: two runs over the same files share the work instead of repeating it.
 
 Belongs here: the question to the tables. Not here: the order of work (`chunk`), or what Dagster shows.
-Why tables and not locks: docs/decisions/0009-overlapping-runs.md.
+Why tables and not locks: docs/decisions/0007-overlapping-runs.md.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline import __version__
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.schema import READY, REJECTED
-from exr_pipeline.tables.upsert import CLOCKS_DIFFER_BY, instant
+from exr_pipeline.tables.merge import CLOCKS_DIFFER_BY, instant
+from exr_pipeline.tables.specs import READY, REJECTED
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping

@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from exr_pipeline import __version__
+from exr_pipeline.footage.rows import media_rows
 from exr_pipeline.inspection import FileState, SourceFile, rows, unread_rows
-from exr_pipeline.media.rows import media_rows
 from exr_pipeline.storage.locations import source_kind
-from exr_pipeline.tables.schema import RETRYABLE, arrow_schema
+from exr_pipeline.tables.specs import RETRYABLE, arrow_schema
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from exr_pipeline.footage import MediaProbe
     from exr_pipeline.inspection import Inspection
-    from exr_pipeline.media import MediaProbe
     from exr_pipeline.pictures import RenderedPictures
     from exr_pipeline.storage.locations import Location, OutputLocations
-    from exr_pipeline.tables.schema import TableName
+    from exr_pipeline.tables.specs import TableName
     from exr_pipeline.tables.store import FileVersion
 
 GENERATOR: Final = "exr_pipeline"

@@ -1,6 +1,7 @@
 """The media of one sequence, from its frames in storage to objects beside them and a row in the tables.
 
-Belongs here: what is made, where it goes, and what a sequence ends as. Not here: making a movie or sheet (`movies`).
+Belongs here: what is made, where it goes, and what a sequence ends as. Not here: making a movie or sheet
+(`sequence_movies`).
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from exr_pipeline import __version__
 from exr_pipeline.errors import BadInputError, RetryableError
+from exr_pipeline.ingest.discovery.settled_sequences import frames_hash
 from exr_pipeline.ingest.products import media_tags
-from exr_pipeline.ingest.sequence_watch import frames_hash
 from exr_pipeline.sequences.find import resolve_sequence
 from exr_pipeline.storage.locations import Location, output_location
 from exr_pipeline.storage.spool import spool_folder
-from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
+from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from decimal import Decimal
     from types import TracebackType
 
-    from exr_pipeline.movies.sequence_movie import MovieProgress, MovieResult
-    from exr_pipeline.movies.sheets import Sheet
+    from exr_pipeline.sequence_movies.sequence_movie import MovieProgress, MovieResult
+    from exr_pipeline.sequence_movies.sheets import Sheet
     from exr_pipeline.sequences.model import Sequence
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.objects import ObjectStorage
@@ -92,10 +93,10 @@ class SequenceMaker:
     """
 
     def __init__(self, settings: Settings, storage: ObjectStorage, tables: TableStore) -> None:
-        from exr_pipeline.movies.presets import find_preset, load_presets
-        from exr_pipeline.pictures.colour import load_config
+        from exr_pipeline.color.config import load_config
         from exr_pipeline.pictures.picture_settings import PictureSettings
-        from exr_pipeline.pictures.pool import WorkerPool
+        from exr_pipeline.sequence_movies.presets import find_preset, load_presets
+        from exr_pipeline.workers.pool import WorkerPool
 
         self._settings = settings
         self._storage = storage
@@ -155,7 +156,7 @@ class SequenceMaker:
         on_progress: Callable[[MovieProgress], None] | None,
     ) -> None:
         """Each medium by itself: frames that make no movie by the policy may still make a sheet."""
-        from exr_pipeline.movies.sheets import contact_sheet, sequence_filmstrip
+        from exr_pipeline.sequence_movies.sheets import contact_sheet, sequence_filmstrip
 
         def movie() -> None:
             self._make_movie(products, sequence, on_progress)
@@ -185,7 +186,7 @@ class SequenceMaker:
     def _make_movie(
         self, products: SequenceProducts, sequence: Sequence, on_progress: Callable[[MovieProgress], None] | None
     ) -> None:
-        from exr_pipeline.movies.sequence_movie import make_movie
+        from exr_pipeline.sequence_movies.sequence_movie import make_movie
 
         with spool_folder() as folder:
             out = folder / f"movie{self._preset.extension}"

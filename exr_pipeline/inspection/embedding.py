@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Final
 from exr_pipeline.exr import encode_text
 from exr_pipeline.exr.values import COMPRESSIONS
 from exr_pipeline.inspection.identity import split_frame
-from exr_pipeline.tables.schema import CHANNEL_FINGERPRINT_DIMENSIONS, METADATA_EMBEDDING_DIMENSIONS
+from exr_pipeline.tables.specs import CHANNEL_FINGERPRINT_DIMENSIONS, METADATA_EMBEDDING_DIMENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

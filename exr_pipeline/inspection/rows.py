@@ -1,6 +1,6 @@
 """Inspections as rows of the tables, many files at a time.
 
-Belongs here: filling the columns of `tables.schema`. Not here: writing them, or the rows of media.
+Belongs here: filling the columns of `tables.specs`. Not here: writing them, or the rows of media.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from exr_pipeline.exr import CODE_NAMES, Rational
 from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, channel_fingerprints, metadata_embeddings
 from exr_pipeline.inspection.identity import iso_time
 from exr_pipeline.inspection.json import json_text, json_value, part_facts, printable
-from exr_pipeline.tables.schema import READY, arrow_schema
+from exr_pipeline.tables.specs import READY, arrow_schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.exr import Attribute
     from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile
-    from exr_pipeline.tables.schema import TableName
+    from exr_pipeline.tables.specs import TableName
 
 # The frames of a sequence share their long values (manifests, previews), which then are made and kept once per batch.
 _SHARED_BYTES: Final = 4096

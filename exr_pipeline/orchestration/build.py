@@ -9,18 +9,18 @@ from typing import Any
 
 import dagster as dg
 
-from exr_pipeline.orchestration.archive import archive_job, unarchive_job
-from exr_pipeline.orchestration.asset_specs import MEDIA_IO, SOURCE_SPEC, TABLE_IO
-from exr_pipeline.orchestration.assets import build_file_assets, build_sequence_assets
+from exr_pipeline.orchestration.assets.definitions import build_file_assets, build_sequence_assets
+from exr_pipeline.orchestration.assets.sequences import build_sequences_job
+from exr_pipeline.orchestration.assets.specs import MEDIA_IO, SOURCE_SPEC, TABLE_IO
+from exr_pipeline.orchestration.instance.console import print_reasons_without_stack_traces
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
 from exr_pipeline.orchestration.jobs import build_ingest_job, ingest_selection_job, retry_failed_files_job
-from exr_pipeline.orchestration.reconcile import build_reconcile_schedule, reconcile_job
-from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.retention import retention_job, retention_schedule
-from exr_pipeline.orchestration.run_console import print_reasons_without_stack_traces
-from exr_pipeline.orchestration.sensor import build_sensor
-from exr_pipeline.orchestration.sequence_assets import build_sequences_job
-from exr_pipeline.orchestration.sequence_sensor import build_sequence_sensor
+from exr_pipeline.orchestration.maintenance.archive import archive_job, unarchive_job
+from exr_pipeline.orchestration.maintenance.reconcile import build_reconcile_schedule, reconcile_job
+from exr_pipeline.orchestration.maintenance.retention import retention_job, retention_schedule
+from exr_pipeline.orchestration.sensors.files import build_sensor
+from exr_pipeline.orchestration.sensors.sequences import build_sequence_sensor
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 
 

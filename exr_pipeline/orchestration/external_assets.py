@@ -1,7 +1,7 @@
 """The pipeline's assets as another code location sees them: to depend on and to read, not to make.
 
-Belongs here: those specs and the resources that read their rows. Not here: the assets themselves (`asset_specs`,
-`sequence_assets`).
+Belongs here: those specs and the resources that read their rows. Not here: the assets themselves
+(`orchestration.assets.specs`, `orchestration.assets.sequences`).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from exr_pipeline.orchestration.asset_specs import FILE_SPECS, MEDIA_IO, SOURCE_SPEC, TABLE_IO
+from exr_pipeline.orchestration.assets.sequences import SEQUENCE_SPECS
+from exr_pipeline.orchestration.assets.specs import FILE_SPECS, MEDIA_IO, SOURCE_SPEC, TABLE_IO
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
-from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.sequence_assets import SEQUENCE_SPECS
+from exr_pipeline.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from exr_pipeline.settings import Settings

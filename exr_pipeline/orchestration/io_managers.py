@@ -15,7 +15,7 @@ from exr_pipeline.ingest.products import media_tags
 from exr_pipeline.orchestration.partition_inputs import ROWS_OF, belonging_to
 from exr_pipeline.orchestration.partitions import locations_of
 from exr_pipeline.storage.locations import output_location
-from exr_pipeline.tables.schema import TABLE_NAMES, TableName
+from exr_pipeline.tables.specs import TABLE_NAMES, TableName
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.pipeline import Pipeline
     from exr_pipeline.storage.locations import Location
     from exr_pipeline.tables.store import FileVersion, Mark
 

@@ -1,6 +1,6 @@
 """Jobs: ingest a range of partitions, or any selection of files in one run.
 
-Belongs here: job definitions and what they can select. Not here: the step's body (`step`).
+Belongs here: job definitions and what they can select. Not here: the step's body (`orchestration.steps.files`).
 """
 
 from collections.abc import Collection, Sequence
@@ -12,13 +12,13 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from pydantic import Field, field_validator
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError
-from exr_pipeline.orchestration.asset_specs import FILE_ASSETS, MEDIA_IO, TABLE_IO
-from exr_pipeline.orchestration.event_batching import announced_partitions
-from exr_pipeline.orchestration.failures import stated_failure
+from exr_pipeline.orchestration.assets.specs import FILE_ASSETS, MEDIA_IO, TABLE_IO
+from exr_pipeline.orchestration.instance.console import tidy_console
+from exr_pipeline.orchestration.instance.event_storage import announced_partitions
 from exr_pipeline.orchestration.partitions import FILES, files_partitions, locations_of
-from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.run_console import tidy_console
-from exr_pipeline.orchestration.step import ingest_step
+from exr_pipeline.orchestration.steps.failures import stated_failure
+from exr_pipeline.orchestration.steps.files import ingest_step
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.selection import files_where
 

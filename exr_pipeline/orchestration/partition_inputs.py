@@ -17,7 +17,7 @@ import dagster as dg
 from exr_pipeline.storage.locations import Location
 
 if TYPE_CHECKING:
-    from exr_pipeline.tables.schema import TableName
+    from exr_pipeline.tables.specs import TableName
     from exr_pipeline.tables.store import TableStore
 
 # The key in an input's metadata, and its values.

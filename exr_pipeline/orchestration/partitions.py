@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import dagster as dg
 
-from exr_pipeline.orchestration.event_batching import KEYS_PER_WRITE, BatchedEvents
+from exr_pipeline.orchestration.instance.event_storage import KEYS_PER_WRITE, BatchedEvents
 from exr_pipeline.storage.locations import Location
 
 FILES = "files"

@@ -1,6 +1,6 @@
 """Pictures of what is no colour: depth and other numbers as grey, identifiers as colours.
 
-Belongs here: values to display-encoded RGB. Not here: colour management (`colour`).
+Belongs here: values to display-encoded RGB. Not here: colour management (`color.config`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Which part, layer and view of a file its pictures show, from the header alone.
 
-Belongs here: that choice. Not here: reading the channels (`decode`) or making data visible (`data_pictures`).
+Belongs here: that choice. Not here: reading the channels (`pictures.decode.open_source`) or making data visible
+(`data_pictures`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["rgb", "luminance-chroma", "luminance", "depth", "id", "data"]
 
-# What a layer, or the part of its name behind the last dot, is called if it is the picture. docs/colour.md has a table
+# What a layer, or the part of its name behind the last dot, is called if it is the picture. docs/color.md has a table
 # of what renderers write; each name in it is tested.
 _MAIN_NAMES: Final = frozenset(
     {"", "rgb", "rgba", "main", "beauty", "combined", "color", "colour", "c", "ci", "final", "composite"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from exr_pipeline.pictures.picture_rules import UN_TONE_MAPPED, Look, PictureRule, first_match, read_rules
+from exr_pipeline.color.picture_rules import UN_TONE_MAPPED, Look, PictureRule, first_match, read_rules
 
 if TYPE_CHECKING:
     from exr_pipeline.pictures.still import StillFormat

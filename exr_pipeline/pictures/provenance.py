@@ -8,25 +8,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from exr_pipeline.inspection.json import printable
-from exr_pipeline.pictures.colour import View, load_config
-from exr_pipeline.pictures.layers import UnknownLayerError, choose_layer
-from exr_pipeline.pictures.source_space import (
+from exr_pipeline.color.config import View, load_config
+from exr_pipeline.color.source_space import (
     FORCED,
     RULE_DEFAULT,
     forced_rule,
     rule_default_rule,
     space_by_default,
 )
-from exr_pipeline.pictures.sources import valid_aspect
+from exr_pipeline.inspection.json import printable
+from exr_pipeline.pictures.decode.source import valid_aspect
+from exr_pipeline.pictures.layers import UnknownLayerError, choose_layer
 from exr_pipeline.pictures.still import Size, even, fitted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from exr_pipeline.color.config import ColourConfig
+    from exr_pipeline.color.picture_rules import Look, PictureRule
     from exr_pipeline.exr import Header
-    from exr_pipeline.pictures.colour import ColourConfig
-    from exr_pipeline.pictures.picture_rules import Look, PictureRule
     from exr_pipeline.pictures.picture_settings import PictureSettings
 
 _NO_COLOUR: Final = "data"

@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from exr_pipeline.frame_rates import DEFAULT_RATE
-from exr_pipeline.pictures import movie, still
+from exr_pipeline.pictures import held_frame, still
 from exr_pipeline.pictures.results import Proxy, RenderedPictures, Thumbnail
 from exr_pipeline.pictures.shown import Made, Picture
 from exr_pipeline.pictures.still import Size
@@ -57,7 +57,7 @@ def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: Pict
 
 def _proxy(picture: Picture, made: Made, settings: PictureSettings) -> Proxy:
     rate = picture.shown_rate.rate if picture.shown_rate else DEFAULT_RATE
-    mp4, duration = movie.held_frame(made.rgb, rate=rate, seconds=settings.proxy_seconds)
+    mp4, duration = held_frame.held_frame(made.rgb, rate=rate, seconds=settings.proxy_seconds)
     return Proxy(
         mp4=mp4,
         width=made.rgb.shape[1],
@@ -66,7 +66,7 @@ def _proxy(picture: Picture, made: Made, settings: PictureSettings) -> Proxy:
         rate=rate,
         view=made.view,
         colour_space=made.colour_space,
-        encoder=movie.ENCODER,
+        encoder=held_frame.ENCODER,
     )
 
 

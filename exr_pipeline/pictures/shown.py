@@ -10,25 +10,25 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from exr_pipeline.color.config import ColourConfig, View, load_config
+from exr_pipeline.color.source_space import SourceSpace, find_source_space
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.pictures import still
-from exr_pipeline.pictures.colour import ColourConfig, View, load_config
 from exr_pipeline.pictures.data_pictures import colour_of_identifiers, grey_of_values
-from exr_pipeline.pictures.decode import open_source
+from exr_pipeline.pictures.decode.open_source import open_source
+from exr_pipeline.pictures.decode.source import BRIGHTEST
 from exr_pipeline.pictures.layers import UnknownLayerError
 from exr_pipeline.pictures.reduce import AreaReducer
-from exr_pipeline.pictures.source_space import SourceSpace, find_source_space
-from exr_pipeline.pictures.sources import BRIGHTEST
 from exr_pipeline.pictures.still import Size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from exr_pipeline.color.config import Medium
+    from exr_pipeline.color.picture_rules import PictureRule
     from exr_pipeline.frame_rates import ShownRate
-    from exr_pipeline.pictures.colour import Medium
-    from exr_pipeline.pictures.picture_rules import PictureRule
+    from exr_pipeline.pictures.decode.source import Source
     from exr_pipeline.pictures.picture_settings import PictureSettings
-    from exr_pipeline.pictures.sources import Source
 
 _DATA_KINDS: Final = frozenset({"depth", "id", "data"})
 _NO_VIEW: Final = "none (data)"

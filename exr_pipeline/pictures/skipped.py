@@ -1,6 +1,6 @@
 """H.264 frames that repeat the frame before them: a dozen bytes each, written without an encoder.
 
-Belongs here: that one kind of slice (ITU-T H.264, 7.3.2 to 7.3.4). Not here: encoding (`movie`).
+Belongs here: that one kind of slice (ITU-T H.264, 7.3.2 to 7.3.4). Not here: encoding (`held_frame`).
 
 An encoder takes as long to find out that nothing moved as to encode a small picture, which for a held frame was most
 of the time of a whole file.

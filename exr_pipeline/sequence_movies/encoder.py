@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from exr_pipeline.movies.presets import MoviePreset
     from exr_pipeline.pictures.still import Size
+    from exr_pipeline.sequence_movies.presets import MoviePreset
 
 _BT709: Final = 1  # ISO/IEC 23091-2: colour primaries, transfer characteristics and matrix 1
 _LIMITED: Final = 1

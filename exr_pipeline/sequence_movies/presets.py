@@ -97,7 +97,7 @@ def load_presets(more: Path | None = None) -> dict[str, MoviePreset]:
 
     Raises `MisconfiguredError`, naming the preset and field, for a file that cannot be read or used.
     """
-    shipped = resources.files("exr_pipeline.movies").joinpath("presets.yaml").read_text("utf-8")
+    shipped = resources.files("exr_pipeline.sequence_movies").joinpath("presets.yaml").read_text("utf-8")
     presets = _parsed(shipped, "the presets of the program")
     if more is not None:
         try:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Self
 import numpy as np
 
 from exr_pipeline.errors import BadInputError, ExrPipelineError, RetryableError
-from exr_pipeline.movies.burn_in import with_burn_in, with_mark
-from exr_pipeline.movies.encoder import MovieWriter
-from exr_pipeline.movies.time_code import to_text
-from exr_pipeline.pictures.pool import processor_limit
 from exr_pipeline.pictures.still import Size
+from exr_pipeline.sequence_movies.burn_in import with_burn_in, with_mark
+from exr_pipeline.sequence_movies.encoder import MovieWriter
+from exr_pipeline.sequence_movies.time_code import to_text
 from exr_pipeline.storage.machine_errors import machine_trouble
 from exr_pipeline.storage.verify import verify_copy
+from exr_pipeline.workers.pool import processor_limit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exr_pipeline.frame_rates import ShownRate
-    from exr_pipeline.movies.burn_in import BurnInField
-    from exr_pipeline.movies.planned import PlannedFrame
-    from exr_pipeline.movies.presets import MoviePreset
     from exr_pipeline.pictures.picture_settings import PictureSettings
     from exr_pipeline.pictures.shown import ShownPicture
+    from exr_pipeline.sequence_movies.burn_in import BurnInField
+    from exr_pipeline.sequence_movies.planned import PlannedFrame
+    from exr_pipeline.sequence_movies.presets import MoviePreset
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.object_info import ObjectInfo
     from exr_pipeline.storage.objects import ObjectStorage

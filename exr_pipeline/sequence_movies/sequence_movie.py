@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.frame_rates import DEFAULT_RATE, FASTEST, SLOWEST, shown_rate
-from exr_pipeline.movies.encoder import join
-from exr_pipeline.movies.planned import PlannedFrame, planned_frames
-from exr_pipeline.movies.segments import (
+from exr_pipeline.pictures.picture_settings import PictureSettings
+from exr_pipeline.pictures.still import Size
+from exr_pipeline.sequence_movies.encoder import join
+from exr_pipeline.sequence_movies.planned import PlannedFrame, planned_frames
+from exr_pipeline.sequence_movies.segments import (
     MissingPolicy,
     Progress,
     ProgressFile,
@@ -36,25 +38,23 @@ from exr_pipeline.movies.segments import (
     in_words,
     look_at,
 )
-from exr_pipeline.movies.time_code import can_drop, counted_rate, to_frames, to_text
-from exr_pipeline.pictures.picture_settings import PictureSettings
-from exr_pipeline.pictures.pool import (
+from exr_pipeline.sequence_movies.time_code import can_drop, counted_rate, to_frames, to_text
+from exr_pipeline.storage.deadlines import AwakeClock
+from exr_pipeline.storage.private_files import make_folder_like_parent, share_like_folder
+from exr_pipeline.workers.pool import (
     WorkerEndedError,
     WorkerLostError,
     WorkerPool,
     clock_limit,
     given_or_own,
 )
-from exr_pipeline.pictures.still import Size
-from exr_pipeline.storage.deadlines import AwakeClock
-from exr_pipeline.storage.private_files import make_folder_like_parent, share_like_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
-    from exr_pipeline.movies.burn_in import BurnInField
-    from exr_pipeline.movies.presets import MoviePreset
+    from exr_pipeline.sequence_movies.burn_in import BurnInField
+    from exr_pipeline.sequence_movies.presets import MoviePreset
     from exr_pipeline.sequences import Sequence
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.objects import ObjectStorage

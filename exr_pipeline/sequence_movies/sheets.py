@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.movies.burn_in import labelled, with_mark
-from exr_pipeline.movies.planned import planned_frames
-from exr_pipeline.movies.segments import Reading, differences, in_words, letterboxed, still_of
 from exr_pipeline.pictures.filmstrip import FILMSTRIP_ENCODER, FILMSTRIP_FRAMES, FRAME_BOX, evenly, filmstrip
 from exr_pipeline.pictures.picture_settings import PictureSettings
-from exr_pipeline.pictures.pool import WorkerPool, given_or_own
 from exr_pipeline.pictures.still import Size, jpeg, jpeg_encoder, preview
+from exr_pipeline.sequence_movies.burn_in import labelled, with_mark
+from exr_pipeline.sequence_movies.planned import planned_frames
+from exr_pipeline.sequence_movies.segments import Reading, differences, in_words, letterboxed, still_of
 from exr_pipeline.storage.spool import spool_folder
+from exr_pipeline.workers.pool import WorkerPool, given_or_own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from exr_pipeline.movies.planned import PlannedFrame
-    from exr_pipeline.movies.segments import Still
+    from exr_pipeline.sequence_movies.planned import PlannedFrame
+    from exr_pipeline.sequence_movies.segments import Still
     from exr_pipeline.sequences import Sequence as FrameSequence
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.objects import ObjectStorage

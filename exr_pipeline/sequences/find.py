@@ -1,7 +1,7 @@
 """Finding sequences among files, and the one that a pattern, folder or beginning of names means.
 
-Belongs here: which files belong together (docs/media.md). Not here: what a sequence is worth (`model`), or the rule
-which part of a name is a frame number (`inspection.identity`).
+Belongs here: which files belong together (docs/sequence-movies.md). Not here: what a sequence is worth (`model`), or
+the rule which part of a name is a frame number (`inspection.identity`).
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
 """Arrow tables brought to the schema's columns and types.
 
-Belongs here: types and columns. Not here: what rows mean (`upsert`).
+Belongs here: types and columns. Not here: what rows mean (`merge`).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exr_pipeline.tables.schema import TableName, arrow_schema
+from exr_pipeline.tables.specs import TableName, arrow_schema
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 import numpy as np
 
 from exr_pipeline.tables.conform import conform
-from exr_pipeline.tables.schema import FILE_TABLES, RETRYABLE, TableName, arrow_schema
+from exr_pipeline.tables.specs import FILE_TABLES, RETRYABLE, TableName, arrow_schema
 from exr_pipeline.tables.store import FileVersion
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """A user's SQL on a DuckDB connection: one SELECT over the tables, which reaches no file, network or Python variable.
 
 Belongs here: what both stores do with a user's SQL, and the DDL of tables and views in DuckDB. Not here: the database
-file and its lock (`duckdb_store`), or where VAST's rows come from (`vast_store`).
+file and its lock (`tables.stores.duckdb`), or where VAST's rows come from (`tables.stores.vast`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from functools import cache
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from exr_pipeline.tables.schema import COLUMNS, PATH_COLUMNS, TABLE_NAMES, TableName
+from exr_pipeline.tables.specs import COLUMNS, PATH_COLUMNS, TABLE_NAMES, TableName
 from exr_pipeline.tables.store import BadQueryError
 from exr_pipeline.tables.views import VIEWS
 

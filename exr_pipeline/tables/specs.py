@@ -107,7 +107,7 @@ COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
         Column("pixel_aspect_ratio", "float32", "Width of a pixel over its height"),
         Column("line_order", "string", "Order of the lines in the file"),
         Column("compression", "string", "Compression, by its name in the OpenEXR specification in lower case"),
-        Column("color_space", "string", "Colour space as found by the rules of docs/colour.md"),
+        Column("color_space", "string", "Colour space as found by the rules of docs/color.md"),
         Column(
             "render_software",
             "string",

@@ -1,6 +1,7 @@
 """The contract of a table store, what every implementation of it promises, and the choice of one by the settings.
 
-Belongs here: signatures, promises, the errors of a store. Not here: how rows are kept (`duckdb_store`, `vast_store`).
+Belongs here: signatures, promises, the errors of a store. Not here: how rows are kept (`tables.stores.duckdb`,
+`tables.stores.vast`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location
-    from exr_pipeline.tables.schema import TableName
+    from exr_pipeline.tables.specs import TableName
 
 
 class BadQueryError(BadInputError):
@@ -128,7 +129,7 @@ def open_table_store(settings: Settings) -> TableStore:
     Connects to nothing yet. Raises `MisconfiguredError` if a setting or the VAST client is missing.
     """
     if settings.vast_db_bucket is None:
-        from exr_pipeline.tables.duckdb_store import DuckDBStore
+        from exr_pipeline.tables.stores.duckdb import DuckDBStore
 
         return DuckDBStore(settings.database_path)
 
@@ -138,8 +139,8 @@ def open_table_store(settings: Settings) -> TableStore:
         raise MisconfiguredError(
             "VAST_DB_BUCKET", "the VAST DataBase client is not installed", "pip install 'exr-pipeline[vast]'"
         )
-    from exr_pipeline.tables.vast_session import VastConnection
-    from exr_pipeline.tables.vast_store import VastStore
+    from exr_pipeline.tables.stores.vast import VastStore
+    from exr_pipeline.tables.stores.vast_session import VastConnection
 
     return VastStore(VastConnection.from_settings(settings))
 

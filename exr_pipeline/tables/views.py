@@ -1,14 +1,14 @@
 """The ready-made SQL views: their queries in DuckDB's dialect and what each one answers.
 
-Belongs here: SQL over the tables of `schema`. Not here: running it, or finding sequences in SQL (`sequence_views`).
+Belongs here: SQL over the tables of `specs`. Not here: running it, or finding sequences in SQL (`sequence_views`).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from exr_pipeline.tables.schema import COLUMNS, FILE_TABLES, TableName
 from exr_pipeline.tables.sequence_views import FRAMES_OF_SEQUENCES
+from exr_pipeline.tables.specs import COLUMNS, FILE_TABLES, TableName
 
 _VIEW_TYPES: Final = {"timestamp": "TIMESTAMPTZ", "json": "JSON"}
 

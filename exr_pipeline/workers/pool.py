@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from exr_pipeline.errors import BadInputError, ExrPipelineError, RetryableError
-from exr_pipeline.pictures.worker_messages import print_to, worker_messages
 from exr_pipeline.storage.deadlines import AwakeClock
 from exr_pipeline.storage.machine_errors import machine_trouble
+from exr_pipeline.workers.messages import print_to, worker_messages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -166,7 +166,7 @@ class WorkerPool:
     def _new_pool(self, workers: int, **options: Any) -> Any:
         import pebble
 
-        from exr_pipeline.pictures.spawning import spawn_context
+        from exr_pipeline.workers.spawning import spawn_context
 
         return pebble.ProcessPool(
             max_workers=workers,
@@ -300,7 +300,7 @@ class PicturePool(WorkerPool):
         self._settings = settings
 
     def __enter__(self) -> Self:
-        from exr_pipeline.pictures.colour import load_config
+        from exr_pipeline.color.config import load_config
 
         load_config(self._settings)
         return super().__enter__()

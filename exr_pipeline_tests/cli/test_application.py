@@ -12,7 +12,7 @@ import typer
 from exr_pipeline import __version__
 from exr_pipeline.cli import app
 from exr_pipeline.cli.commands import GROUPS
-from exr_pipeline.orchestration.instance import workspace_file
+from exr_pipeline.orchestration.instance.home import workspace_file
 from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, bare_environment, run_process, small_exr
 
 COMMANDS = sorted(typer.main.get_group(app).commands)
@@ -221,6 +221,6 @@ def test_a_page_for_others_is_warned_of_with_the_way_to_put_a_login_before_it(
 
 
 def test_the_page_is_of_this_project_where_no_workspace_is_described(home: Path) -> None:
-    assert workspace_file().match("exr_pipeline/orchestration/home/workspace.yaml")
+    assert workspace_file().match("exr_pipeline/orchestration/instance/packaged_home/workspace.yaml")
     (home / "workspace.yaml").write_text("load_from: []")
     assert workspace_file() == Path("workspace.yaml")

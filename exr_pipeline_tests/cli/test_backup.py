@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from exr_pipeline.tables.duckdb_store import DuckDBStore
+from exr_pipeline.tables.stores.duckdb import DuckDBStore
 from exr_pipeline_tests.cli.conftest import Cli, bare_environment, make_home, small_exr
 from exr_pipeline_tests.long_tests import takes_long
 from exr_pipeline_tests.services.outcome import partition_statuses

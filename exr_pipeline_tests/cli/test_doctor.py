@@ -107,7 +107,7 @@ def test_an_endpoint_that_does_not_answer_is_named_with_a_fix_and_without_its_pa
 def test_a_database_endpoint_that_does_not_answer_is_named_with_a_fix(
     cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exr_pipeline.tables.vast_session.SDK_TRIES", 1)
+    monkeypatch.setattr("exr_pipeline.tables.stores.vast_session.SDK_TRIES", 1)
     keys = {"VAST_DB_ACCESS_KEY": "k", "VAST_DB_SECRET_KEY": "s", "EXR_PIPELINE_WORKERS": "1"}
     for name, value in {"VAST_DB_ENDPOINT": "http://127.0.0.1:9", "VAST_DB_BUCKET": "renders", **keys}.items():
         monkeypatch.setenv(name, value)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exr_pipeline.orchestration.instance import HOME_FILES, instance_summary
+from exr_pipeline.orchestration.instance.home import HOME_FILES, instance_summary
 from exr_pipeline_tests.cli.conftest import REPOSITORY, Cli, small_exr
 
 

@@ -13,7 +13,7 @@ from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline_tests.cli.conftest import Cli, small_exr
-from exr_pipeline_tests.media.made import decoded, ffprobe, movie, sound
+from exr_pipeline_tests.footage.made import decoded, ffprobe, movie, sound
 
 
 @pytest.fixture

@@ -12,12 +12,12 @@ from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline_tests.cli.conftest import Cli
-from exr_pipeline_tests.movies.frames import InlinePool, decoded, number_of, write_frames
+from exr_pipeline_tests.sequence_movies.frames import InlinePool, decoded, number_of, write_frames
 
 
 @pytest.fixture(autouse=True)
 def _inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exr_pipeline.pictures.pool.WorkerPool", InlinePool)
+    monkeypatch.setattr("exr_pipeline.workers.pool.WorkerPool", InlinePool)
 
 
 def test_a_pattern_becomes_a_movie(cli: Cli, tmp_path: Path):

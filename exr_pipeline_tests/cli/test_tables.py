@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.schema import TABLE_NAMES
+from exr_pipeline.tables.specs import TABLE_NAMES
 from exr_pipeline.tables.views import VIEWS
 from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, Ingested, small_exr
 

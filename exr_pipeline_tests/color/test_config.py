@@ -6,9 +6,9 @@ import numpy as np
 import PyOpenColorIO as Ocio
 import pytest
 
+from exr_pipeline.color.config import BUILT_IN_CONFIG, LUT_NODES, MAX_P99_ERROR, View, load_config
+from exr_pipeline.color.picture_rules import Look
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.pictures.colour import BUILT_IN_CONFIG, LUT_NODES, MAX_P99_ERROR, View, load_config
-from exr_pipeline.pictures.picture_rules import Look
 from exr_pipeline_tests.pictures.files import picture_settings
 
 SDR = "ACES 1.0 - SDR Video"
@@ -146,7 +146,7 @@ def test_the_older_setting_wins_over_the_newer(tmp_path):
 
 
 def test_what_ocio_prints_is_logged_and_not_shown(tmp_path, caplog, capfd):
-    caplog.set_level(logging.INFO, logger="exr_pipeline.pictures.colour")
+    caplog.set_level(logging.INFO, logger="exr_pipeline.color.config")
     config = Ocio.Config()
     config.addColorSpace(Ocio.ColorSpace(name="plain", isData=False))
     for role in ("scene_linear", "default"):
@@ -163,7 +163,7 @@ def test_what_ocio_prints_is_logged_and_not_shown(tmp_path, caplog, capfd):
 
 def test_a_process_that_has_used_ocio_ends_by_itself() -> None:
     # OCIO lets go of what it was given to log with when the process ends, after Python has gone.
-    imports = "from exr_pipeline.pictures.colour import *; from exr_pipeline_tests.pictures.files import *; "
+    imports = "from exr_pipeline.color.config import *; from exr_pipeline_tests.pictures.files import *; "
     code = imports + "load_config(picture_settings())"
     ended = subprocess.run([sys.executable, "-c", code], timeout=120, check=False)
     assert ended.returncode == 0

@@ -6,10 +6,10 @@ import numpy as np
 import PyOpenColorIO as Ocio
 import pytest
 
+from exr_pipeline.color.config import BUILT_IN_CONFIG, load_config
+from exr_pipeline.color.picture_rules import Look, PictureRule
 from exr_pipeline.errors import BadInputError, MisconfiguredError
 from exr_pipeline.pictures import PicturePool, PictureSettings
-from exr_pipeline.pictures.colour import BUILT_IN_CONFIG, load_config
-from exr_pipeline.pictures.picture_rules import Look, PictureRule
 from exr_pipeline.pictures.shown import show
 from exr_pipeline.pictures.still import Size
 from exr_pipeline_tests.pictures.expected import COLOURS, logc3, rec1886, srgb, viewed

@@ -5,13 +5,13 @@ import numpy as np
 import PyOpenColorIO as Ocio
 import pytest
 
+from exr_pipeline.color import interop_ids
+from exr_pipeline.color.chromaticities import REC709, XYZ, rgb_to_xyz, to_ap0
+from exr_pipeline.color.config import BUILT_IN_CONFIG, load_config
+from exr_pipeline.color.source_space import find_source_space
 from exr_pipeline.exr import Attribute, Box2i, Chromaticities, Header
-from exr_pipeline.pictures import interop_ids
-from exr_pipeline.pictures.chromaticities import REC709, XYZ, rgb_to_xyz, to_ap0
-from exr_pipeline.pictures.colour import BUILT_IN_CONFIG, load_config
+from exr_pipeline.pictures.decode.source import Source
 from exr_pipeline.pictures.layers import ShownLayer
-from exr_pipeline.pictures.source_space import find_source_space
-from exr_pipeline.pictures.sources import Source
 from exr_pipeline_tests.pictures.expected import AP1_TO_REC709, COLOURS
 from exr_pipeline_tests.pictures.files import picture_settings
 

@@ -2,7 +2,7 @@
 
 import time
 
-from exr_pipeline.orchestration.celery_app import app
+from exr_pipeline.orchestration.instance.celery_app import app
 
 
 @app.task(name="hold")

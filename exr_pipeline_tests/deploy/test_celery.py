@@ -15,9 +15,9 @@ import redis
 import yaml
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
 
-from exr_pipeline.orchestration.celery_runs import HealthCheckedCeleryRunLauncher
-from exr_pipeline.orchestration.postgres_storage import BatchingPostgresEventLogStorage
-from exr_pipeline.orchestration.run_now import ingest_source
+from exr_pipeline.orchestration.instance.celery_launcher import HealthCheckedCeleryRunLauncher
+from exr_pipeline.orchestration.instance.postgres import BatchingPostgresEventLogStorage
+from exr_pipeline.orchestration.instance.run_now import ingest_source
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
@@ -119,7 +119,7 @@ def code_server_command(port: int) -> list[str]:
     return ["dagster", "api", "grpc", "-m", "exr_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port)]
 
 
-def worker_command(name: str, *, app: str = "exr_pipeline.orchestration.celery_app") -> list[str]:
+def worker_command(name: str, *, app: str = "exr_pipeline.orchestration.instance.celery_app") -> list[str]:
     return ["celery", "--app", app, "worker", "--concurrency", "1", "--hostname", f"{name}@%h", "--loglevel", "INFO"]
 
 
@@ -285,7 +285,7 @@ def test_a_run_that_nobody_answers_for_is_given_time_and_then_failed(
 
     assert launcher.check_run_worker_health(run).status == WorkerStatus.RUNNING
     later = time.monotonic() + SILENCE_SECONDS
-    monkeypatch.setattr("exr_pipeline.orchestration.celery_runs.time.monotonic", lambda: later)
+    monkeypatch.setattr("exr_pipeline.orchestration.instance.celery_launcher.time.monotonic", lambda: later)
     health = launcher.check_run_worker_health(run)
 
     assert health.status == WorkerStatus.FAILED

@@ -19,8 +19,8 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from exr_pipeline.orchestration.page.guard import Guard
-from exr_pipeline_tests.orchestration.page.serving import serving
+from exr_pipeline.orchestration.instance.page.guard import Guard
+from exr_pipeline_tests.orchestration.instance.page.serving import serving
 from exr_pipeline_tests.services.processes import Service, answers, free_port, wait_until
 
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "login" / "nginx.conf"

@@ -127,10 +127,10 @@ def test_configurations_of_jobs_are_ones_that_dagster_takes() -> None:
     import dagster as dg
     import yaml
 
-    from exr_pipeline.orchestration.archive import archive_job
     from exr_pipeline.orchestration.jobs import ingest_selection_job
-    from exr_pipeline.orchestration.reconcile import reconcile_job
-    from exr_pipeline.orchestration.retention import retention_job
+    from exr_pipeline.orchestration.maintenance.archive import archive_job
+    from exr_pipeline.orchestration.maintenance.reconcile import reconcile_job
+    from exr_pipeline.orchestration.maintenance.retention import retention_job
 
     jobs = {
         "ingest_selected_files": ingest_selection_job,

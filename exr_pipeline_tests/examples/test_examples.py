@@ -14,8 +14,8 @@ import pytest
 
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.orchestration.component import ExrPipelineComponent
+from exr_pipeline.orchestration.instance.run_now import make_sequences
 from exr_pipeline.orchestration.partition_inputs import folder_key
-from exr_pipeline.orchestration.run_now import make_sequences
 from exr_pipeline.storage.locations import Location
 from exr_pipeline_tests.long_tests import takes_long
 from exr_pipeline_tests.orchestration.conftest import Workshop, workshop

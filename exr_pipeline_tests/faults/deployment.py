@@ -189,7 +189,7 @@ class Deployment:
     def _write_configuration(self, postgres_url: str) -> None:
         config = yaml.safe_load(DAGSTER_YAML.read_text(encoding="utf-8"))
         config["storage"]["custom"] = {
-            "module": "exr_pipeline.orchestration.postgres_storage",
+            "module": "exr_pipeline.orchestration.instance.postgres",
             "class": "BatchingPostgresStorage",
             "config": {"postgres_url": postgres_url},
         }

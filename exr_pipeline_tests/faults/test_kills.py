@@ -19,9 +19,9 @@ import dagster as dg
 import pytest
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
-from exr_pipeline.orchestration.asset_specs import FILE_ASSETS
-from exr_pipeline.orchestration.run_now import ingest_source
-from exr_pipeline.orchestration.sensor import unfinished_runs
+from exr_pipeline.orchestration.assets.specs import FILE_ASSETS
+from exr_pipeline.orchestration.instance.run_now import ingest_source
+from exr_pipeline.orchestration.sensors.files import unfinished_runs
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage

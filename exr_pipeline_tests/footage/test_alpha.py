@@ -11,11 +11,11 @@ import pytest
 import simplejpeg
 from numpy.typing import NDArray
 
-from exr_pipeline.media.alpha import Alpha, OverBlack
-from exr_pipeline.media.probe import probe
-from exr_pipeline.media.render import render_media
+from exr_pipeline.footage.alpha import Alpha, OverBlack
+from exr_pipeline.footage.probe import probe
+from exr_pipeline.footage.render import render_media
 from exr_pipeline.pictures.render import render
-from exr_pipeline_tests.media.made import decoded
+from exr_pipeline_tests.footage.made import decoded
 from exr_pipeline_tests.pictures.files import picture_settings
 
 _SIZE = (64, 48)

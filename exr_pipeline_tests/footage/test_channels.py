@@ -12,9 +12,9 @@ import pytest
 import simplejpeg
 from numpy.typing import NDArray
 
-from exr_pipeline.media.channels import stereo_weights
-from exr_pipeline.media.probe import probe
-from exr_pipeline.media.render import render_media
+from exr_pipeline.footage.channels import stereo_weights
+from exr_pipeline.footage.probe import probe
+from exr_pipeline.footage.render import render_media
 from exr_pipeline_tests.pictures.files import picture_settings
 
 _RATE = 48_000

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.media.probe import probe
-from exr_pipeline_tests.media.made import BT709, ffprobe, movie, sound
+from exr_pipeline.footage.probe import probe
+from exr_pipeline_tests.footage.made import BT709, ffprobe, movie, sound
 
 MOVIES: dict[str, dict[str, Any]] = {
     "a.mp4": {"tags": BT709, "time_code": "01:00:00:00"},

@@ -11,12 +11,12 @@ import pytest
 import simplejpeg
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.media.probe import probe
-from exr_pipeline.media.render import render_media
-from exr_pipeline.media.transcode import kept_time_code, longest_proxy
-from exr_pipeline.media.waveform import Peaks, drawn
+from exr_pipeline.footage.probe import probe
+from exr_pipeline.footage.render import render_media
+from exr_pipeline.footage.transcode import kept_time_code, longest_proxy
+from exr_pipeline.footage.waveform import Peaks, drawn
 from exr_pipeline.pictures.still import Size
-from exr_pipeline_tests.media.made import BT709, decoded, ffprobe, movie, number_of, numbered, sound
+from exr_pipeline_tests.footage.made import BT709, decoded, ffprobe, movie, number_of, numbered, sound
 from exr_pipeline_tests.pictures.files import picture_settings
 
 
@@ -236,8 +236,8 @@ def test_a_movie_of_which_nothing_can_be_decoded_is_bad_input(tmp_path: Path) ->
 
 _MEASURE = """
 import json, resource, sys
-from exr_pipeline.media.probe import probe
-from exr_pipeline.media.render import render_media
+from exr_pipeline.footage.probe import probe
+from exr_pipeline.footage.render import render_media
 from exr_pipeline_tests.pictures.files import picture_settings
 path = sys.argv[1]
 options = {"thumbnail": True, "proxy_path": path + ".mp4", "settings": picture_settings()}

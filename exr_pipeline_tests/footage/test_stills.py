@@ -6,8 +6,8 @@ import OpenImageIO as Oiio
 import pytest
 
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.footage.stills import inspect_still
 from exr_pipeline.inspection import FileState, Inspection, SourceFile, inspection_json, rows
-from exr_pipeline.media.stills import inspect_still
 from exr_pipeline.storage.locations import Location
 
 NOON = datetime(2026, 4, 2, 12, tzinfo=UTC)

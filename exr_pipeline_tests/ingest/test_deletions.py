@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.ingest.reconcile import BATCH, NAMED, Found, Listener, SourceReport, reconcile, sources_to_reconcile
+from exr_pipeline.ingest.deletions import BATCH, NAMED, Found, Listener, SourceReport, reconcile, sources_to_reconcile
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location, output_locations
 from exr_pipeline.storage.objects import ObjectStorage

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.ingest.archive import (
+from exr_pipeline.ingest.finished_work import (
     Found,
     Scope,
     live_files,

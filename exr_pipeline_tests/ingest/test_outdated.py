@@ -17,7 +17,7 @@ from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline.tables import TableStore, open_table_store
-from exr_pipeline_tests.media.made import movie
+from exr_pipeline_tests.footage.made import movie
 from exr_pipeline_tests.pictures.files import flat, rgb_channels, write_dpx, write_exr, write_rgb
 
 WIDE, TAGGED, TURNED, DEPTH = "wide.exr", "tagged.exr", "turned.exr", "depth.exr"

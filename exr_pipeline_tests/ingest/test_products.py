@@ -21,10 +21,10 @@ from exr_pipeline.ingest.products import (
 )
 from exr_pipeline.inspection import SourceFile, inspect_bytes
 from exr_pipeline.pictures import RenderedPictures
-from exr_pipeline.pictures.movie import ENCODER
+from exr_pipeline.pictures.held_frame import ENCODER
 from exr_pipeline.pictures.render import render
 from exr_pipeline.storage.locations import Location, output_locations
-from exr_pipeline.tables.duckdb_store import DuckDBStore
+from exr_pipeline.tables.stores.duckdb import DuckDBStore
 from exr_pipeline_tests.pictures.files import flat, picture_settings, write_rgb
 
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)

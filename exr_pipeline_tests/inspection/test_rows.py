@@ -19,7 +19,7 @@ from exr_pipeline.inspection import (
     rows,
     unread_rows,
 )
-from exr_pipeline.tables.schema import FILE_TABLES, arrow_schema
+from exr_pipeline.tables.specs import FILE_TABLES, arrow_schema
 from exr_pipeline_tests.exr.headers import any_attribute, attributes
 from exr_pipeline_tests.inspection.files import inspected, inspected_header, source
 

@@ -16,7 +16,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
-from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
@@ -143,4 +143,4 @@ def workshop(
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow at once."""
     monkeypatch.setattr("exr_pipeline.ingest.chunk.FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr("exr_pipeline.orchestration.step.STEP_RETRY_SECONDS", 0)
+    monkeypatch.setattr("exr_pipeline.orchestration.steps.files.STEP_RETRY_SECONDS", 0)

@@ -9,10 +9,10 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from exr_pipeline.orchestration.asset_specs import FILE_ASSETS
-from exr_pipeline.orchestration.run_now import ingest_source
+from exr_pipeline.orchestration.assets.specs import FILE_ASSETS
+from exr_pipeline.orchestration.instance.run_now import ingest_source
 from exr_pipeline.storage.locations import Location
-from exr_pipeline_tests.media.made import movie, sound
+from exr_pipeline_tests.footage.made import movie, sound
 from exr_pipeline_tests.orchestration.conftest import Workshop
 from exr_pipeline_tests.pictures.files import flat, write_dpx
 from exr_pipeline_tests.renders import render

@@ -6,9 +6,9 @@ import pytest
 import sqlalchemy as db
 from dagster_postgres.utils import DagsterPostgresException, retry_pg_connection_fn
 
-from exr_pipeline.orchestration import event_batching
-from exr_pipeline.orchestration.asset_specs import FILE_ASSETS
-from exr_pipeline.orchestration.event_batching import is_outage
+from exr_pipeline.orchestration.assets.specs import FILE_ASSETS
+from exr_pipeline.orchestration.instance import event_storage
+from exr_pipeline.orchestration.instance.event_storage import is_outage
 from exr_pipeline_tests.orchestration.conftest import Workshop
 from exr_pipeline_tests.renders import render
 from exr_pipeline_tests.services.processes import free_port
@@ -30,9 +30,9 @@ def test_a_run_stores_the_events_of_its_rows_once_the_database_is_back(
         if not in_tables:
             in_tables.append(workshop.pipeline.tables.counts_by_state())
             nobody_there.connect()
-        event_batching.log_asset_events(*arguments)
+        event_storage.log_asset_events(*arguments)
 
-    monkeypatch.setattr("exr_pipeline.orchestration.step.log_asset_events", away_once)
+    monkeypatch.setattr("exr_pipeline.orchestration.steps.files.log_asset_events", away_once)
     result = workshop.run_range(keys)
 
     assert in_tables[0]["ready"] >= 1
@@ -53,9 +53,9 @@ def test_files_that_are_in_the_tables_and_shown_as_failed_are_tried_again_throug
     def in_trouble(*arguments: Any) -> None:
         if troubles:
             troubles.pop(0)()
-        event_batching.log_asset_events(*arguments)
+        event_storage.log_asset_events(*arguments)
 
-    monkeypatch.setattr("exr_pipeline.orchestration.step.log_asset_events", in_trouble)
+    monkeypatch.setattr("exr_pipeline.orchestration.steps.files.log_asset_events", in_trouble)
     assert not workshop.run_range(failed).success
     assert workshop.pipeline.tables.counts_by_state() == {"ready": 3}
     assert workshop.statuses("thumbnail")["failed"] == set(failed)

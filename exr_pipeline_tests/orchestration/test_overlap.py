@@ -9,11 +9,11 @@ import pyarrow as pa
 from exr_pipeline.ingest import chunk
 from exr_pipeline.ingest.chunk import Wanted
 from exr_pipeline.ingest.overlap import finished_since
-from exr_pipeline.orchestration import other_runs
-from exr_pipeline.orchestration.asset_specs import FILE_ASSETS
+from exr_pipeline.orchestration.assets.specs import FILE_ASSETS
 from exr_pipeline.orchestration.build import build_defs
-from exr_pipeline.orchestration.event_batching import materializations_of_run
+from exr_pipeline.orchestration.instance.event_storage import materializations_of_run
 from exr_pipeline.orchestration.partitions import locations_of
+from exr_pipeline.orchestration.steps import other_runs
 from exr_pipeline.settings import Settings
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
 from exr_pipeline_tests.renders import render

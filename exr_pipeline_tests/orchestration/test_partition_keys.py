@@ -10,9 +10,9 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster_postgres import PostgresEventLogStorage
 
-from exr_pipeline.orchestration.event_batching import BatchedEvents, BatchingSqliteEventLogStorage
+from exr_pipeline.orchestration.instance.event_storage import BatchedEvents, BatchingSqliteEventLogStorage
+from exr_pipeline.orchestration.instance.postgres import BatchingPostgresEventLogStorage
 from exr_pipeline.orchestration.partitions import remove_partitions
-from exr_pipeline.orchestration.postgres_storage import BatchingPostgresEventLogStorage
 from exr_pipeline_tests.orchestration.batched_steps import SET, counted_commits, listening, named, rows_of
 from exr_pipeline_tests.orchestration.dagster_homes import postgres_instance_at
 from exr_pipeline_tests.services.postgres import PostgresServer

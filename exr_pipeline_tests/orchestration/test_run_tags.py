@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from exr_pipeline.orchestration.build import build_defs
-from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline_tests.docs.test_documents import blocks
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop

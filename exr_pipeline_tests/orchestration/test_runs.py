@@ -15,11 +15,11 @@ from pydantic import SecretStr
 from rich.filesize import decimal
 
 from exr_pipeline.errors import RetryableError
-from exr_pipeline.orchestration.asset_specs import FILE_ASSETS, MEDIA_IO
+from exr_pipeline.orchestration.assets.specs import FILE_ASSETS, MEDIA_IO
 from exr_pipeline.orchestration.build import build_defs
+from exr_pipeline.orchestration.instance.run_now import IngestListener, ingest_source
 from exr_pipeline.orchestration.partitions import files_partitions
-from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.run_now import IngestListener, ingest_source
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectInfo, ObjectStorage

@@ -14,15 +14,15 @@ import simplejpeg
 import sqlalchemy as db
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
+from exr_pipeline.ingest.discovery.settled_sequences import Watermark, sequences_in
 from exr_pipeline.ingest.outdated import outdated_sequences
-from exr_pipeline.ingest.sequence_watch import Watermark, sequences_in
-from exr_pipeline.orchestration import event_batching
+from exr_pipeline.orchestration.assets.sequence_checks import SEQUENCE_CHECKS
 from exr_pipeline.orchestration.build import build_defs
+from exr_pipeline.orchestration.instance import event_storage
+from exr_pipeline.orchestration.instance.run_now import make_sequences
 from exr_pipeline.orchestration.partitions import SEQUENCES, sequences_partitions
-from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.run_now import make_sequences
-from exr_pipeline.orchestration.sequence_checks import SEQUENCE_CHECKS
-from exr_pipeline.orchestration.sequence_sensor import tick
+from exr_pipeline.orchestration.sensors.sequences import tick
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
 from exr_pipeline_tests.pictures.files import flat, write_rgb
 from exr_pipeline_tests.renders import with_bad_pixels
@@ -331,9 +331,9 @@ def test_a_sequence_made_while_the_database_was_away_is_shown_as_made(
         if not in_tables:
             in_tables.append(shots.rows()["a.#.exr"])
             nobody_there.connect()
-        event_batching.log_asset_events(*arguments)
+        event_storage.log_asset_events(*arguments)
 
-    monkeypatch.setattr("exr_pipeline.orchestration.sequence_assets.log_asset_events", away_once)
+    monkeypatch.setattr("exr_pipeline.orchestration.assets.sequences.log_asset_events", away_once)
     wanted = shots.tick()
     (run,) = shots.obey(wanted)
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import PyOpenColorIO as Ocio
 
-from exr_pipeline.pictures.chromaticities import REC709, XYZ
-from exr_pipeline.pictures.colour import BUILT_IN_CONFIG
+from exr_pipeline.color.chromaticities import REC709, XYZ
+from exr_pipeline.color.config import BUILT_IN_CONFIG
 
 COLOURS = np.array(
     [[0.18, 0.18, 0.18], [0.02, 0.02, 0.02], [0.5, 0.25, 0.1], [0.1, 0.3, 0.5], [0.9, 0.8, 0.7], [0.05, 0.2, 0.05]]

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from exr_pipeline.pictures.movie import held_frame
-from exr_pipeline_tests.movies.ffprobe import probed, program
+from exr_pipeline.pictures.held_frame import held_frame
+from exr_pipeline_tests.sequence_movies.ffprobe import probed, program
 
 
 def atoms(mp4: bytes) -> list[str]:

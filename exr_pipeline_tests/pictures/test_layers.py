@@ -111,8 +111,8 @@ def test_the_view_in_a_parts_name_is_no_part_of_the_layers(part):
 
 
 def table() -> list[tuple[str, list[str], list[str], list[str]]]:
-    """The renderers of docs/colour.md, with the names of their pictures, of other color, and of what is no picture."""
-    text = (Path(__file__).parents[2] / "docs" / "colour.md").read_text(encoding="utf-8")
+    """The renderers of docs/color.md, with the names of their pictures, of other color, and of what is no picture."""
+    text = (Path(__file__).parents[2] / "docs" / "color.md").read_text(encoding="utf-8")
     lines = text.partition("| renderer |")[2].partition("\n\n")[0].splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     return [(renderer, *(re.findall("`([^`]+)`", names) for names in rest)) for renderer, *rest in cells]  # type: ignore[misc]

@@ -17,8 +17,8 @@ import PyOpenColorIO as Ocio
 import pytest
 import simplejpeg
 
+from exr_pipeline.color.config import BUILT_IN_CONFIG
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.pictures.colour import BUILT_IN_CONFIG
 from exr_pipeline.pictures.render import render
 from exr_pipeline_tests.pictures.expected import COLOURS, SOURCES, logc3, rec1886, rgb_of, srgb, viewed
 from exr_pipeline_tests.pictures.files import (

@@ -11,19 +11,19 @@ import cv2
 import numpy as np
 import pytest
 
-from exr_pipeline.movies.presets import load_presets
-from exr_pipeline.movies.sequence_movie import MovieResult, make_movie
+from exr_pipeline.sequence_movies.presets import load_presets
+from exr_pipeline.sequence_movies.sequence_movie import MovieResult, make_movie
 from exr_pipeline.storage.objects import ObjectStorage
-from exr_pipeline_tests.movies.frames import InlinePool, sequence_in, settings
 from exr_pipeline_tests.pictures.expected import SOURCES, rec1886, rgb_of, viewed
 from exr_pipeline_tests.pictures.files import patch_means, patches, write_dpx, write_rgb
+from exr_pipeline_tests.sequence_movies.frames import InlinePool, sequence_in, settings
 
 DISPLAY = "Rec.1886 Rec.709 - Display"
 
 
 def made(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple[MovieResult, list[np.ndarray]]:
     """The movie of the folder's sequence, and its frames, decoded."""
-    monkeypatch.setattr("exr_pipeline.pictures.pool.WorkerPool", InlinePool)
+    monkeypatch.setattr("exr_pipeline.workers.pool.WorkerPool", InlinePool)
     chosen = settings(folder.parent, ocio=None, ocio_config_path=None, **changes)
     storage = ObjectStorage(chosen)
     target = folder.parent / "a.mp4"

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.movies.encoder import MovieWriter, join
-from exr_pipeline.movies.presets import load_presets
 from exr_pipeline.pictures.still import Size
-from exr_pipeline_tests.movies.ffprobe import probed, raw_frames
+from exr_pipeline.sequence_movies.encoder import MovieWriter, join
+from exr_pipeline.sequence_movies.presets import load_presets
+from exr_pipeline_tests.sequence_movies.ffprobe import probed, raw_frames
 
 SIZE = Size(256, 144)
 RATE = Fraction(30000, 1001)
@@ -140,8 +140,8 @@ import sys
 from fractions import Fraction
 from pathlib import Path
 import numpy as np
-from exr_pipeline.movies.encoder import MovieWriter
-from exr_pipeline.movies.presets import load_presets
+from exr_pipeline.sequence_movies.encoder import MovieWriter
+from exr_pipeline.sequence_movies.presets import load_presets
 from exr_pipeline.pictures.still import Size
 
 before = {int(thread) for thread in os.listdir("/proc/self/task")}

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page
 
-from exr_pipeline.movies.presets import load_presets
-from exr_pipeline.movies.sequence_movie import make_movie
 from exr_pipeline.pictures.render import render
+from exr_pipeline.sequence_movies.presets import load_presets
+from exr_pipeline.sequence_movies.sequence_movie import make_movie
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline_tests.browser import browser_page
-from exr_pipeline_tests.movies.frames import InlinePool, number_of, sequence_in, settings, write_frames
 from exr_pipeline_tests.pictures.expected import COLOURS, rgb_of
 from exr_pipeline_tests.pictures.files import patch_means, patches, picture_settings, write_rgb
+from exr_pipeline_tests.sequence_movies.frames import InlinePool, number_of, sequence_in, settings, write_frames
 
 # A page may read the pixels of what it made itself, not those of a file beside it.
 PLAY = """
@@ -57,7 +57,7 @@ def played(page: Page, mp4: bytes, moment: float) -> tuple[dict[str, Any], np.nd
 def test_a_proxy_and_the_movie_of_a_sequence_play_in_a_browser_with_their_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("exr_pipeline.pictures.pool.WorkerPool", InlinePool)
+    monkeypatch.setattr("exr_pipeline.workers.pool.WorkerPool", InlinePool)
     still = write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="ACEScg")
     proxy = render(str(still), "x.exr", thumbnail=False, proxy=True, settings=picture_settings(proxy_seconds=0.5)).proxy
     assert proxy is not None

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.movies.presets import find_preset, load_presets
 from exr_pipeline.pictures.still import Size
+from exr_pipeline.sequence_movies.presets import find_preset, load_presets
 
 GOOD = "{codec: libx264, container: mkv, pixel_format: yuv444p, size: 640x360, quality: {crf: 30}}"
 

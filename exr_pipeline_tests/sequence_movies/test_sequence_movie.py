@@ -16,15 +16,16 @@ import OpenEXR
 import pytest
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
-from exr_pipeline.movies.burn_in import BurnInField, with_burn_in
-from exr_pipeline.movies.presets import load_presets
-from exr_pipeline.movies.sequence_movie import MovieProgress, MovieResult, make_movie
 from exr_pipeline.pictures.still import Size
+from exr_pipeline.sequence_movies.burn_in import BurnInField, with_burn_in
+from exr_pipeline.sequence_movies.presets import load_presets
+from exr_pipeline.sequence_movies.sequence_movie import MovieProgress, MovieResult, make_movie
 from exr_pipeline.sequences import resolve_sequence
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
-from exr_pipeline_tests.movies.ffprobe import probed, raw_frames
-from exr_pipeline_tests.movies.frames import (
+from exr_pipeline_tests.pictures.files import write_deep_exr, write_exr, write_rgb
+from exr_pipeline_tests.sequence_movies.ffprobe import probed, raw_frames
+from exr_pipeline_tests.sequence_movies.frames import (
     HEIGHT,
     WIDTH,
     InlinePool,
@@ -35,7 +36,6 @@ from exr_pipeline_tests.movies.frames import (
     settings,
     write_frames,
 )
-from exr_pipeline_tests.pictures.files import write_deep_exr, write_exr, write_rgb
 
 
 def make(folder: Path, target: Path, **options: Any) -> MovieResult:
@@ -49,7 +49,7 @@ def make(folder: Path, target: Path, **options: Any) -> MovieResult:
 
 @pytest.fixture
 def inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exr_pipeline.pictures.pool.WorkerPool", InlinePool)
+    monkeypatch.setattr("exr_pipeline.workers.pool.WorkerPool", InlinePool)
 
 
 def left_over(target: Path) -> list[str]:
@@ -306,7 +306,7 @@ def test_each_frame_is_burnt_in_with_its_own_name_number_and_time_code(tmp_path:
         burnt.append(dict(texts))
         return with_burn_in(rgb, texts)
 
-    monkeypatch.setattr("exr_pipeline.movies.segments.with_burn_in", noted)
+    monkeypatch.setattr("exr_pipeline.sequence_movies.segments.with_burn_in", noted)
     result = make(folder, tmp_path / "a.mp4", burn_in=("name", "frame", "timecode"))
 
     assert result.segments == 2
@@ -348,7 +348,7 @@ def test_the_size_is_bounded_by_the_box_and_has_even_sides(tmp_path: Path):
 KILLER = """
 import os, signal, sys
 from pathlib import Path
-from exr_pipeline_tests.movies.test_sequence_movie import left_over, make
+from exr_pipeline_tests.sequence_movies.test_sequence_movie import left_over, make
 
 def stop(progress):
     if any(name.endswith(".json") for name in left_over(Path(sys.argv[2]))):
@@ -452,7 +452,7 @@ def test_frames_in_a_bucket_are_fetched_and_removed(
 MEASURE = """
 import resource, sys
 from pathlib import Path
-from exr_pipeline_tests.movies.test_sequence_movie import make
+from exr_pipeline_tests.sequence_movies.test_sequence_movie import make
 
 if __name__ == "__main__":
     make(Path(sys.argv[1]), Path(sys.argv[2]), settings={"workers": 1, "movie_segment_frames": 120})

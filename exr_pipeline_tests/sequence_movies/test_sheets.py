@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.movies.sheets import Sheet, contact_sheet, sequence_filmstrip
 from exr_pipeline.pictures.still import Size
+from exr_pipeline.sequence_movies.sheets import Sheet, contact_sheet, sequence_filmstrip
 from exr_pipeline.storage.objects import ObjectStorage
-from exr_pipeline_tests.movies.frames import InlinePool, number_of, sequence_in, settings, write_frames
 from exr_pipeline_tests.pictures.files import write_rgb
+from exr_pipeline_tests.sequence_movies.frames import InlinePool, number_of, sequence_in, settings, write_frames
 
 
 @pytest.fixture(autouse=True)
 def _inline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exr_pipeline.pictures.pool.WorkerPool", InlinePool)
+    monkeypatch.setattr("exr_pipeline.workers.pool.WorkerPool", InlinePool)
 
 
 def made(make: Any, folder: Path, **options: Any) -> tuple[Sheet, np.ndarray]:

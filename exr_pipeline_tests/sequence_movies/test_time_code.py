@@ -4,7 +4,7 @@ from fractions import Fraction
 
 import pytest
 
-from exr_pipeline.movies.time_code import counted_rate, to_frames, to_text
+from exr_pipeline.sequence_movies.time_code import counted_rate, to_frames, to_text
 
 NTSC = Fraction(30000, 1001)
 

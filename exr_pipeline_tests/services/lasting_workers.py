@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from exr_pipeline.pictures.pool import WorkerPool
+from exr_pipeline.workers.pool import WorkerPool
 
 
 class LastingWorkers:

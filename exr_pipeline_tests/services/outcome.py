@@ -11,14 +11,14 @@ from typing import Any, Final
 
 import dagster as dg
 
-from exr_pipeline.orchestration.asset_specs import FILE_ASSETS
+from exr_pipeline.orchestration.assets.specs import FILE_ASSETS
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.object_info import ObjectInfo
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline.tables import open_table_store
-from exr_pipeline.tables.schema import COLUMNS, TABLE_NAMES, TableName
+from exr_pipeline.tables.specs import COLUMNS, TABLE_NAMES, TableName
 
 # When a thing was done, how long it took and how often are facts of the way there. Everything else counts.
 OF_THE_WAY: Final[dict[TableName, set[str]]] = {

@@ -5,7 +5,7 @@ Belongs here: writing them down. `python -m exr_pipeline_tests.tables.document` 
 
 from pathlib import Path
 
-from exr_pipeline.tables.schema import COLUMNS, ROW_KEYS
+from exr_pipeline.tables.specs import COLUMNS, ROW_KEYS
 from exr_pipeline.tables.views import VIEWS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tables.md"

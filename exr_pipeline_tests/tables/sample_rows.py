@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.schema import (
+from exr_pipeline.tables.specs import (
     CHANNEL_FINGERPRINT_DIMENSIONS,
     METADATA_EMBEDDING_DIMENSIONS,
     READY,

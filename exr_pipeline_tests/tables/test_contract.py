@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from exr_pipeline.tables import BadQueryError, FileVersion
-from exr_pipeline.tables.schema import FILE_TABLES, READY, REJECTED, RETRYABLE, TABLE_NAMES, arrow_schema
+from exr_pipeline.tables.specs import FILE_TABLES, READY, REJECTED, RETRYABLE, TABLE_NAMES, arrow_schema
 from exr_pipeline.tables.views import VIEWS
 from exr_pipeline_tests.tables.conftest import StoreUnderTest
 from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, output_rows, rows_of

@@ -1,4 +1,4 @@
-from exr_pipeline.tables.vast_store import _schemas
+from exr_pipeline.tables.stores.vast import _schemas
 from exr_pipeline_tests.tables.document import DOCUMENT, updated
 
 

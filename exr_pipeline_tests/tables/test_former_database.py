@@ -14,8 +14,8 @@ import duckdb
 import pyarrow as pa
 
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.duckdb_store import DuckDBStore
-from exr_pipeline.tables.schema import PATH_COLUMNS, TABLE_NAMES, arrow_schema
+from exr_pipeline.tables.specs import PATH_COLUMNS, TABLE_NAMES, arrow_schema
+from exr_pipeline.tables.stores.duckdb import DuckDBStore
 from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, rows_of
 
 if TYPE_CHECKING:

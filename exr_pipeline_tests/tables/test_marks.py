@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from exr_pipeline.tables.schema import REJECTED, RETRYABLE
+from exr_pipeline.tables.specs import REJECTED, RETRYABLE
 from exr_pipeline_tests.tables.conftest import StoreUnderTest
 from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, output_rows, rows_of
 

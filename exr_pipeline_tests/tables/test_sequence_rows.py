@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.schema import arrow_schema
+from exr_pipeline.tables.specs import arrow_schema
 from exr_pipeline_tests.tables.conftest import StoreUnderTest
 
 NOON = datetime(2026, 4, 2, 12, tzinfo=UTC)

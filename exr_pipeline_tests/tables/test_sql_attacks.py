@@ -14,7 +14,7 @@ import pytest
 
 from exr_pipeline.orchestration.jobs import Selection, select_partitions
 from exr_pipeline.orchestration.partitions import FILES
-from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.tables import BadQueryError
 from exr_pipeline.tables.queries import LOCKED, in_memory, one_select

@@ -4,7 +4,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from exr_pipeline.tables.schema import REJECTED, arrow_schema
+from exr_pipeline.tables.specs import REJECTED, arrow_schema
 from exr_pipeline_tests.tables.conftest import StoreUnderTest
 from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, rows_of
 

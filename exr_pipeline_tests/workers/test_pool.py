@@ -15,7 +15,7 @@ import pytest
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.pictures import PicturePool
-from exr_pipeline.pictures.pool import WorkerEndedError, WorkerLostError, WorkerPool
+from exr_pipeline.workers.pool import WorkerEndedError, WorkerLostError, WorkerPool
 from exr_pipeline_tests.long_tests import takes_long
 from exr_pipeline_tests.pictures.files import (
     flat,
@@ -366,7 +366,7 @@ def test_workers_inherit_no_keys(monkeypatch):
 
 
 def test_what_a_library_prints_to_standard_error_in_a_worker_is_logged_and_not_shown(caplog, capfd):
-    caplog.set_level(logging.INFO, logger="exr_pipeline.pictures.worker_messages")
+    caplog.set_level(logging.INFO, logger="exr_pipeline.workers.messages")
     said = b"TIFFReadDirectory: Warning, \x1b]0;caf\xe9\x07.\n" + b"again\n" * 500 + b"the last word"
 
     with WorkerPool(workers=1, memory_mb=2048) as pool:
@@ -380,7 +380,7 @@ def test_what_a_library_prints_to_standard_error_in_a_worker_is_logged_and_not_s
 
 
 def test_a_worker_that_crashes_leaves_its_last_words_in_the_log(caplog, capfd):
-    caplog.set_level(logging.INFO, logger="exr_pipeline.pictures.worker_messages")
+    caplog.set_level(logging.INFO, logger="exr_pipeline.workers.messages")
 
     with WorkerPool(workers=1, memory_mb=2048) as pool, pytest.raises(WorkerEndedError, match="SIGABRT"):
         pool.call(_complain_and_abort, "x", None).result()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal
 
-from exr_pipeline.tables.schema import REJECTED, RETRYABLE
+from exr_pipeline.tables.specs import REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

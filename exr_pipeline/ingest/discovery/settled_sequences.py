@@ -1,6 +1,6 @@
 """Which sequences need their media made (again): those that have settled and whose frames are not those of the tables.
 
-Belongs here: that decision. Not here: making media (`sequence_products`), or starting runs (the sensor).
+Belongs here: that decision. Not here: making media (`ingest.sequence_products`), or starting runs (the sensor).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from exr_pipeline.ingest.doubtful import DOUBTFUL
 from exr_pipeline.sequences.find import find_sequences
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.object_info import ObjectInfo
-from exr_pipeline.tables.schema import RETRYABLE
+from exr_pipeline.tables.specs import RETRYABLE
 
 if TYPE_CHECKING:
     from exr_pipeline.sequences.model import Sequence

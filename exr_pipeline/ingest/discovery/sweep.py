@@ -1,6 +1,6 @@
 """Where a tick of the sensor looks: the next stretch of every source, and the folders where files have just arrived.
 
-Belongs here: bounded listing, and what is hot. Not here: what becomes of what is found (`sensor`).
+Belongs here: bounded listing, and what is hot. Not here: what becomes of what is found (`orchestration.sensors.files`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location, SourceRule
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from exr_pipeline.ingest.watch import Candidate
-    from exr_pipeline.orchestration.resources import Pipeline
-    from exr_pipeline.orchestration.sensor import Cursor
+    from exr_pipeline.ingest.discovery.needs_work import Candidate
+    from exr_pipeline.orchestration.sensors.files import Cursor
+    from exr_pipeline.pipeline import Pipeline
     from exr_pipeline.storage.object_info import ObjectInfo
     from exr_pipeline.storage.objects import ObjectStorage
 

@@ -1,14 +1,15 @@
 """The multi-asset that makes everything of a chunk of files in one step.
 
-Belongs here: what Dagster runs for backfills, the sensor and single files. Not here: the step's body (`step`).
+Belongs here: what Dagster runs for backfills, the sensor and single files. Not here: the step's body
+(`orchestration.steps.files`).
 """
 
 import dagster as dg
 
-from exr_pipeline.orchestration.asset_specs import FILE_SPECS, MEDIA_IO, TABLE_IO
-from exr_pipeline.orchestration.sequence_assets import SEQUENCE_SPECS, SEQUENCES_PER_RUN, sequences_step
-from exr_pipeline.orchestration.sequence_checks import SEQUENCE_CHECK_SPECS
-from exr_pipeline.orchestration.step import ingest_step
+from exr_pipeline.orchestration.assets.sequence_checks import SEQUENCE_CHECK_SPECS
+from exr_pipeline.orchestration.assets.sequences import SEQUENCE_SPECS, SEQUENCES_PER_RUN, sequences_step
+from exr_pipeline.orchestration.assets.specs import FILE_SPECS, MEDIA_IO, TABLE_IO
+from exr_pipeline.orchestration.steps.files import ingest_step
 
 
 def build_file_assets(chunk_size: int) -> dg.AssetsDefinition:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from exr_pipeline.orchestration.asset_specs import SEQUENCE_MP4
+from exr_pipeline.orchestration.assets.specs import SEQUENCE_MP4
 
 if TYPE_CHECKING:
     from exr_pipeline.tables.store import TableStore

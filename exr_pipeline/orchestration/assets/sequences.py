@@ -15,25 +15,25 @@ from rich.filesize import decimal
 
 from exr_pipeline import __version__
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
-from exr_pipeline.ingest.sequence_watch import frames_hash
-from exr_pipeline.orchestration.asset_specs import SEQUENCE_MP4, SOURCE_FILE, TABLE_IO
-from exr_pipeline.orchestration.event_batching import AssetEvent, announce, log_asset_events
-from exr_pipeline.orchestration.file_events import media_link, picture, served_picture, without_empty
+from exr_pipeline.ingest.discovery.settled_sequences import frames_hash
+from exr_pipeline.orchestration.assets.sequence_checks import evaluate_sequence_checks
+from exr_pipeline.orchestration.assets.specs import SEQUENCE_MP4, SOURCE_FILE, TABLE_IO
+from exr_pipeline.orchestration.instance.console import tidy_console
+from exr_pipeline.orchestration.instance.event_storage import AssetEvent, announce, log_asset_events
 from exr_pipeline.orchestration.partitions import sequences_partitions
-from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
-from exr_pipeline.orchestration.run_console import tidy_console
-from exr_pipeline.orchestration.run_tags import tag_outcome, tag_unfinished
-from exr_pipeline.orchestration.sequence_checks import evaluate_sequence_checks
-from exr_pipeline.orchestration.step import Context, again_after_an_outage
+from exr_pipeline.orchestration.steps.file_events import media_link, picture, served_picture, without_empty
+from exr_pipeline.orchestration.steps.files import Context, again_after_an_outage
+from exr_pipeline.orchestration.steps.progress import SECONDS_BETWEEN_PROGRESS
+from exr_pipeline.orchestration.steps.run_tags import tag_outcome, tag_unfinished
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.schema import COLUMNS
+from exr_pipeline.tables.specs import COLUMNS
 from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
     from exr_pipeline.ingest.sequence_products import SequenceProducts
-    from exr_pipeline.movies.sequence_movie import MovieProgress
-    from exr_pipeline.movies.sheets import Sheet
-    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.pipeline import Pipeline
+    from exr_pipeline.sequence_movies.sequence_movie import MovieProgress
+    from exr_pipeline.sequence_movies.sheets import Sheet
 
 CONTACT_SHEET: Final = dg.AssetKey("contact_sheet")
 FILMSTRIP: Final = dg.AssetKey("filmstrip")

@@ -1,6 +1,7 @@
 """The assets of a file: what there is, how it hangs together, what its tables look like.
 
-Belongs here: the specs that the UI shows. Not here: the step that makes them (`step`), their events (`file_events`).
+Belongs here: the specs that the UI shows. Not here: the step that makes them (`orchestration.steps.files`), their
+events (`orchestration.steps.file_events`).
 """
 
 from collections.abc import Collection
@@ -10,7 +11,7 @@ import dagster as dg
 
 from exr_pipeline.ingest.choose import Product
 from exr_pipeline.orchestration.partitions import files_partitions
-from exr_pipeline.tables.schema import COLUMNS, TableName
+from exr_pipeline.tables.specs import COLUMNS, TableName
 
 SOURCE_FILE: Final = dg.AssetKey("source_file")
 EXR_HEADER: Final = dg.AssetKey("exr_header")

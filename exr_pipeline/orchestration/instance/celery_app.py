@@ -1,4 +1,4 @@
-"""The Celery application that workers run: `celery --app exr_pipeline.orchestration.celery_app worker`.
+"""The Celery application that workers run: `celery --app exr_pipeline.orchestration.instance.celery_app worker`.
 
 Belongs here: making it of the run launcher in dagster.yaml, so that workers and daemon have one configuration.
 Importing it opens the Dagster instance, so nothing but a worker does.
@@ -14,8 +14,8 @@ from celery.signals import worker_process_init
 from dagster_celery.tasks import create_execute_job_task, create_resume_job_task
 
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.orchestration.celery_runs import HealthCheckedCeleryRunLauncher
-from exr_pipeline.orchestration.instance import open_instance
+from exr_pipeline.orchestration.instance.celery_launcher import HealthCheckedCeleryRunLauncher
+from exr_pipeline.orchestration.instance.home import open_instance
 
 
 def worker_app() -> Celery:

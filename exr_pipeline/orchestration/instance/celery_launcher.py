@@ -1,7 +1,7 @@
 """Runs as tasks of Celery workers on any number of machines, where a worker that died is noticed.
 
 Belongs here: starting runs on workers, and finding out whether a worker still has its run. Not here: what a run does.
-Why Dagster's own launcher is not enough: docs/decisions/0010-celery-workers.md.
+Why Dagster's own launcher is not enough: docs/decisions/0008-celery-workers.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from dagster_celery.launcher import CeleryRunLauncher
 from dagster_celery.tags import DAGSTER_CELERY_TASK_ID_TAG
 
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.orchestration.command_runs import LooksAfterCommandRuns
+from exr_pipeline.orchestration.instance.command_runs import LooksAfterCommandRuns
 
 _RUNNING = CheckRunHealthResult(WorkerStatus.RUNNING)
 

@@ -1,7 +1,7 @@
 """Runs that commands execute in their own process: which process that is, and whether it is still there.
 
 Belongs here: the tags that name it, and what every launcher does with such a run, which it has not launched. Not here:
-runs that a launcher started (`run_launcher`, `celery_runs`, `ecs_runs`, `k8s_runs`), or what a run does.
+runs that a launcher started (`local_launcher`, `celery_launcher`, `ecs_launcher`, `k8s_launcher`), or what a run does.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def fail_dead_runs(instance: dg.DagsterInstance) -> int:
 
     Where a daemon runs, its run monitoring does so. Returns how many there were.
     """
-    from exr_pipeline.orchestration.run_launcher import HealthCheckedRunLauncher
+    from exr_pipeline.orchestration.instance.local_launcher import HealthCheckedRunLauncher
 
     failed = 0
     for record in instance.get_run_records(dg.RunsFilter(statuses=_UNDER_WAY)):

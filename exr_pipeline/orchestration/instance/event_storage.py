@@ -1,6 +1,6 @@
 """Dagster events written in batches: the embedded event log storage, and logging from within a step.
 
-With `postgres_storage` and `event_texts` it overrides what Dagster keeps private; `test_event_batching.py` fails when
+With `postgres` and `event_texts` it overrides what Dagster keeps private; `test_event_batching.py` fails when
 an upgrade changes it.
 Figures and reasons: docs/decisions/0003-batched-events.md.
 """
@@ -48,8 +48,8 @@ from dagster._serdes import ConfigurableClassData
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.compiler import SQLCompiler
 
-from exr_pipeline.orchestration.event_texts import subject_of, texts_of
-from exr_pipeline.orchestration.live_events import LiveEvents
+from exr_pipeline.orchestration.instance.event_texts import subject_of, texts_of
+from exr_pipeline.orchestration.instance.live_events import LiveEvents
 from exr_pipeline.storage.private_files import make_private_folder
 
 _BATCHABLE: Final = {

@@ -1,6 +1,6 @@
 """The text that Dagster stores of an event, for many events that are alike, at a fraction of its own price.
 
-Belongs here: text that equals Dagster's to the letter. Not here: storing it (`event_batching`, `postgres_storage`).
+Belongs here: text that equals Dagster's to the letter. Not here: storing it (`event_storage`, `postgres`).
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def open_instance() -> dg.DagsterInstance:
     """The instance of this process; a context manager. Raises `RetryableError` if its database does not answer."""
     import dagster as dg
 
-    from exr_pipeline.orchestration.event_batching import is_outage
+    from exr_pipeline.orchestration.instance.event_storage import is_outage
 
     dagster_home()
     try:
@@ -102,7 +102,7 @@ def prepare_instance() -> None:
 
     Two processes that open a fresh database at once can damage it.
     """
-    from exr_pipeline.orchestration.key_migration import instance_for_work
+    from exr_pipeline.orchestration.instance.key_migration import instance_for_work
 
     with instance_for_work() as instance:
         instance.get_runs_count()
@@ -110,7 +110,7 @@ def prepare_instance() -> None:
 
 def instance_summary() -> str:
     """One line about the instance."""
-    from exr_pipeline.orchestration.event_batching import is_outage
+    from exr_pipeline.orchestration.instance.event_storage import is_outage
 
     try:
         return _summary()
@@ -135,7 +135,7 @@ def _summary() -> str:
 def page_command(host: str, port: int, *, daemon: bool, verbose: bool) -> list[str]:
     """Arguments of Python that serve the page of `workspace_file`."""
     switches = [*([] if daemon else ["--no-daemon"]), *(["--verbose"] if verbose else [])]
-    return ["-m", "exr_pipeline.orchestration.page", "--host", host, "--port", str(port), *switches]
+    return ["-m", "exr_pipeline.orchestration.instance.page", "--host", host, "--port", str(port), *switches]
 
 
 def repository_origin() -> RemoteRepositoryOrigin:

@@ -5,7 +5,7 @@ Belongs here: that one difference. Not here: what a run does.
 
 from dagster_k8s import K8sRunLauncher
 
-from exr_pipeline.orchestration.command_runs import LooksAfterCommandRuns
+from exr_pipeline.orchestration.instance.command_runs import LooksAfterCommandRuns
 
 
 class CommandAwareK8sRunLauncher(LooksAfterCommandRuns, K8sRunLauncher):

@@ -23,8 +23,8 @@ from dagster._core.storage.runs.schema import BackfillTagsTable, BulkActionsTabl
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 
-from exr_pipeline.orchestration.event_batching import KEYS_PER_WRITE
-from exr_pipeline.orchestration.instance import open_instance
+from exr_pipeline.orchestration.instance.event_storage import KEYS_PER_WRITE
+from exr_pipeline.orchestration.instance.home import open_instance
 from exr_pipeline.orchestration.partitions import FILES, SEQUENCES, forget_statuses
 from exr_pipeline.storage.locations import Location, source_kind
 

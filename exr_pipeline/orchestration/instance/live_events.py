@@ -1,6 +1,6 @@
 """Events of a run that is under way, handed to whoever watches it: what keeps an open run page moving.
 
-Belongs here: when to look for new events. Not here: how they are stored and read (`event_batching`).
+Belongs here: when to look for new events. Not here: how they are stored and read (`event_storage`).
 Why not Dagster's own watchers: docs/decisions/0003-batched-events.md.
 """
 

@@ -12,7 +12,7 @@ import dagster as dg
 from dagster import DagsterEventType
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, WorkerStatus
 
-from exr_pipeline.orchestration.command_runs import LooksAfterCommandRuns, answers, start_since_boot
+from exr_pipeline.orchestration.instance.command_runs import LooksAfterCommandRuns, answers, start_since_boot
 
 
 class HostRunLauncher(DefaultRunLauncher):

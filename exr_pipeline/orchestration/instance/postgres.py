@@ -1,7 +1,7 @@
 """Dagster's PostgreSQL storage with events written in batches; plugged in by `storage: custom:` in dagster.yaml.
 
-Belongs here: what PostgreSQL needs of that. Not here: which events are batched (`event_batching`).
-It needs the extra `postgres`, and like `event_batching` it overrides what Dagster keeps private.
+Belongs here: what PostgreSQL needs of that. Not here: which events are batched (`event_storage`).
+It needs the extra `postgres`, and like `event_storage` it overrides what Dagster keeps private.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dagster._serdes import ConfigurableClassData
 from dagster_postgres import DagsterPostgresStorage, PostgresEventLogStorage
 from dagster_postgres.utils import create_pg_engine, get_token_provider_from_config, pg_url_from_config
 
-from exr_pipeline.orchestration.event_batching import EVENTS_PER_WRITE, BatchedEvents
+from exr_pipeline.orchestration.instance.event_storage import EVENTS_PER_WRITE, BatchedEvents
 
 # Any number that nobody else uses: "exr events" in ASCII, shortened to 63 bits.
 _WRITERS_LOCK = int.from_bytes(b"exrevent", "big") >> 1

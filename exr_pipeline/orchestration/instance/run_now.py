@@ -1,6 +1,7 @@
 """Ingest from the command line: find what needs work, run it through Dagster in this process, say how it went.
 
-Belongs here: starting runs without a daemon. Not here: printing (`cli`), the sensor's schedule (`sensor`).
+Belongs here: starting runs without a daemon. Not here: printing (`cli`), the sensor's schedule
+(`orchestration.sensors.files`).
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.ingest.choose import Choice, choose
 from exr_pipeline.ingest.doubtful import DOUBTFUL_SQL
 from exr_pipeline.ingest.outcome import FileOutcome, outcomes
-from exr_pipeline.orchestration.instance import repository_origin
+from exr_pipeline.orchestration.instance.home import repository_origin
 from exr_pipeline.storage.locations import Location, SourceRule
-from exr_pipeline.tables.schema import REJECTED
+from exr_pipeline.tables.specs import REJECTED
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -29,9 +30,9 @@ if TYPE_CHECKING:
 
     from exr_pipeline.ingest.choose import Product
     from exr_pipeline.ingest.chunk import Progress
-    from exr_pipeline.ingest.watch import Candidate
-    from exr_pipeline.movies.sequence_movie import MovieProgress
-    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.ingest.discovery.needs_work import Candidate
+    from exr_pipeline.pipeline import Pipeline
+    from exr_pipeline.sequence_movies.sequence_movie import MovieProgress
     from exr_pipeline.sequences.model import Sequence as FrameSequence
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.object_info import ObjectInfo
@@ -119,9 +120,9 @@ def ingest_source(
 
     A `dry_run` only chooses. Raises `RunInterruptedError` after Ctrl-C, and as `choose` does.
     """
-    from exr_pipeline.orchestration.command_runs import fail_dead_runs
-    from exr_pipeline.orchestration.key_migration import instance_for_work
-    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.orchestration.instance.command_runs import fail_dead_runs
+    from exr_pipeline.orchestration.instance.key_migration import instance_for_work
+    from exr_pipeline.pipeline import Pipeline
 
     if not dry_run:
         with instance_for_work() as instance:
@@ -166,11 +167,11 @@ def retry_failed(
     If `doubtful`, only files that were rejected for what is no evidence against them, as earlier versions did.
     Raises `BadInputError` if no known file is below the prefix, and `RunInterruptedError` after Ctrl-C.
     """
-    from exr_pipeline.orchestration.command_runs import fail_dead_runs
+    from exr_pipeline.orchestration.instance.command_runs import fail_dead_runs
+    from exr_pipeline.orchestration.instance.key_migration import instance_for_work
     from exr_pipeline.orchestration.jobs import FAILED_STATES, RETRY_JOB, Selection, select_partitions
-    from exr_pipeline.orchestration.key_migration import instance_for_work
     from exr_pipeline.orchestration.partitions import locations_of
-    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.pipeline import Pipeline
 
     listener = listener or IngestListener()
     counter = _Counter(listener.on_progress)
@@ -237,13 +238,13 @@ def make_sequences(
     without waiting for quiet. Returns how many sequences ended in which state. Raises `BadInputError` if the tables
     know no sequence there, `RunFailedError` if some did not come so far, `RunInterruptedError` after Ctrl-C.
     """
+    from exr_pipeline.ingest.discovery.settled_sequences import outdated, sequences_in
     from exr_pipeline.ingest.outdated import outdated_sequences
-    from exr_pipeline.ingest.sequence_watch import outdated, sequences_in
-    from exr_pipeline.orchestration.command_runs import fail_dead_runs
-    from exr_pipeline.orchestration.key_migration import instance_for_work
+    from exr_pipeline.orchestration.instance.command_runs import fail_dead_runs
+    from exr_pipeline.orchestration.instance.key_migration import instance_for_work
     from exr_pipeline.orchestration.partitions import SEQUENCES
-    from exr_pipeline.orchestration.resources import Pipeline
-    from exr_pipeline.orchestration.sequence_sensor import requests
+    from exr_pipeline.orchestration.sensors.sequences import requests
+    from exr_pipeline.pipeline import Pipeline
 
     pipeline = Pipeline(settings, on_movie_progress=on_progress)
     folders = [folder for folder in pipeline.tables.folders_changed_since("") if folder.url.startswith(source.url)]
@@ -291,10 +292,10 @@ def make_sequences(
 
 
 def _ingest(candidates: Sequence[Candidate], pipeline: Pipeline, only: Sequence[Product]) -> list[_Ended]:
-    from exr_pipeline.orchestration.asset_specs import assets_of
-    from exr_pipeline.orchestration.key_migration import instance_for_work
+    from exr_pipeline.orchestration.assets.specs import assets_of
+    from exr_pipeline.orchestration.instance.key_migration import instance_for_work
     from exr_pipeline.orchestration.partitions import FILES
-    from exr_pipeline.orchestration.sensor import existing_partitions, run_requests
+    from exr_pipeline.orchestration.sensors.files import existing_partitions, run_requests
 
     keys = [candidate.info.location.partition_key for candidate in candidates]
     with instance_for_work() as instance:
@@ -334,7 +335,7 @@ def _execute(
     from dagster._core.execution.api import execute_run
 
     from exr_pipeline.orchestration.build import build_defs
-    from exr_pipeline.orchestration.command_runs import CommandProcess
+    from exr_pipeline.orchestration.instance.command_runs import CommandProcess
 
     defs = build_defs(settings=pipeline.settings, resource_overrides={"pipeline": pipeline})
     job = defs.resolve_job_def(job_name)
@@ -400,7 +401,7 @@ def _was_interrupted(result: dg.JobExecutionResult) -> bool:
 
 
 def _was_outage(result: dg.JobExecutionResult) -> bool:
-    from exr_pipeline.orchestration.step import OUTAGE
+    from exr_pipeline.orchestration.steps.files import OUTAGE
 
     failures = (event.step_failure_data.user_failure_data for event in result.get_step_failure_events())
     return any(failure is not None and OUTAGE in (failure.metadata or {}) for failure in failures)

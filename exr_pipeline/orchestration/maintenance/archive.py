@@ -1,7 +1,7 @@
 """Retiring the partitions of finished work, and bringing them back; the jobs that do it from the page.
 
 Belongs here: marks in the tables and partition keys, in the order that can be killed anywhere. Not here: which files
-are finished (`ingest.archive`). Reasons and figures: docs/decisions/0012-archive.md.
+are finished (`ingest.finished_work`). Reasons and figures: docs/decisions/0010-archive.md.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -12,7 +12,7 @@ from typing import Final
 import dagster as dg
 from pydantic import Field
 
-from exr_pipeline.ingest.archive import (
+from exr_pipeline.ingest.finished_work import (
     Scope,
     live_files,
     require_criterion,
@@ -21,7 +21,7 @@ from exr_pipeline.ingest.archive import (
     to_unarchive,
     with_frames_among,
 )
-from exr_pipeline.orchestration.failures import stated_failure
+from exr_pipeline.orchestration.instance.console import tidy_console
 from exr_pipeline.orchestration.partitions import (
     FILES,
     SEQUENCES,
@@ -29,14 +29,14 @@ from exr_pipeline.orchestration.partitions import (
     remove_partitions,
     restore_partitions,
 )
-from exr_pipeline.orchestration.progress import OnProgress, logged
-from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.run_console import tidy_console
-from exr_pipeline.orchestration.sensor import UNFINISHED, Busy, RunsNow, shows
-from exr_pipeline.orchestration.sequence_sensor import sequences_under_way
+from exr_pipeline.orchestration.sensors.files import UNFINISHED, Busy, RunsNow, shows
+from exr_pipeline.orchestration.sensors.sequences import sequences_under_way
+from exr_pipeline.orchestration.steps.failures import stated_failure
+from exr_pipeline.orchestration.steps.progress import OnProgress, logged
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.schema import RETRYABLE
+from exr_pipeline.tables.specs import RETRYABLE
 
 ARCHIVE_JOB: Final = "archive"
 UNARCHIVE_JOB: Final = "unarchive"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exr_pipeline.errors import RetryableError
-from exr_pipeline.orchestration.event_batching import history_folder
+from exr_pipeline.orchestration.instance.event_storage import history_folder
 
 if TYPE_CHECKING:
     import dagster as dg

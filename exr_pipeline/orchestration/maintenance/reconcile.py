@@ -1,6 +1,6 @@
 """Reconcile through Dagster: a job and a schedule, the report of what was found, and the partitions of gone files.
 
-Belongs here: partitions, configuration, the report as text. Not here: what is compared and marked (`ingest.reconcile`).
+Belongs here: partitions, configuration, the report as text. Not here: what is compared and marked (`ingest.deletions`).
 """
 
 from collections.abc import Callable, Sequence
@@ -12,14 +12,14 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
-from exr_pipeline.ingest.reconcile import Found, Listener, SourceReport, reconcile, sources_to_reconcile
-from exr_pipeline.orchestration.key_migration import instance_for_work
+from exr_pipeline.ingest.deletions import Found, Listener, SourceReport, reconcile, sources_to_reconcile
+from exr_pipeline.orchestration.instance.console import tidy_console
+from exr_pipeline.orchestration.instance.key_migration import instance_for_work
 from exr_pipeline.orchestration.partitions import FILES, SEQUENCES, remove_partitions
-from exr_pipeline.orchestration.progress import OnProgress, logged
-from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.run_console import tidy_console
-from exr_pipeline.orchestration.sensor import Busy, RunsNow
-from exr_pipeline.orchestration.sequence_sensor import sequences_under_way
+from exr_pipeline.orchestration.sensors.files import Busy, RunsNow
+from exr_pipeline.orchestration.sensors.sequences import sequences_under_way
+from exr_pipeline.orchestration.steps.progress import OnProgress, logged
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.untrusted_text import markdown_code

@@ -21,8 +21,8 @@ from dagster._core.storage.event_log.schema import AssetEventTagsTable, SqlEvent
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from pydantic import Field
 
-from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.run_console import tidy_console
+from exr_pipeline.orchestration.instance.console import tidy_console
+from exr_pipeline.pipeline import Pipeline
 
 RETENTION_JOB: Final = "retention"
 EVERY_NIGHT: Final = "30 3 * * *"

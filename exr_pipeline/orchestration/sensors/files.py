@@ -1,8 +1,8 @@
 """The sensor: new and changed files under the sources become partitions and runs.
 
-Belongs here: one tick, its cursor and what is already under way. Not here: where it looks (`sweep`), which files need
-work (`ingest.watch`).
-It compares listing and tables anew at every sweep, so that nothing depends on an event or on the order of keys.
+Belongs here: one tick, its cursor and what is already under way. Not here: where it looks (`ingest.discovery.sweep`),
+which files need work (`ingest.discovery.needs_work`). It compares listing and tables anew at every sweep, so that
+nothing depends on an event or on the order of keys.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING, Any, Final
 import dagster as dg
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
-from exr_pipeline.ingest.watch import Candidate, Sighting, in_chunks, needs_work, settled
+from exr_pipeline.ingest.discovery.needs_work import Candidate, Sighting, in_chunks, needs_work, settled
+from exr_pipeline.ingest.discovery.sweep import HotFolder, hot_folders, list_sources
+from exr_pipeline.orchestration.instance.key_migration import migrate_for_a_while
 from exr_pipeline.orchestration.jobs import ASSET_NAMES, INGEST_JOB, RETRY_JOB, SELECTION_JOB, Selection
-from exr_pipeline.orchestration.key_migration import migrate_for_a_while
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
-from exr_pipeline.orchestration.sweep import HotFolder, hot_folders, list_sources
 from exr_pipeline.storage.locations import Location, output_locations
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.pipeline import Pipeline
     from exr_pipeline.settings import Settings
 
 SENSOR: Final = "source_files"

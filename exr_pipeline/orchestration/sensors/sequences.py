@@ -1,6 +1,6 @@
 """The sensor of sequences: those that have settled and whose frames are new or have changed become partitions and runs.
 
-Belongs here: ticks, and what is under way. Not here: which sequences need work (`ingest.sequence_watch`).
+Belongs here: ticks, and what is under way. Not here: which sequences need work (`ingest.discovery.settled_sequences`).
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from exr_pipeline.errors import RetryableError
-from exr_pipeline.orchestration.key_migration import migrate_for_a_while
+from exr_pipeline.orchestration.assets.sequences import SEQUENCES_JOB, SEQUENCES_PER_RUN
+from exr_pipeline.orchestration.instance.key_migration import migrate_for_a_while
 from exr_pipeline.orchestration.partitions import SEQUENCES, sequences_partitions
-from exr_pipeline.orchestration.sensor import RANGE_END, RANGE_START, UNFINISHED
-from exr_pipeline.orchestration.sequence_assets import SEQUENCES_JOB, SEQUENCES_PER_RUN
+from exr_pipeline.orchestration.sensors.files import RANGE_END, RANGE_START, UNFINISHED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import Any
 
-    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.pipeline import Pipeline
     from exr_pipeline.settings import Settings
 
 SEQUENCE_SENSOR: Final = "settled_sequences"
@@ -62,7 +62,7 @@ def tick(
     instance: dg.DagsterInstance, pipeline: Pipeline, cursor: str | None, *, now: datetime
 ) -> dg.SensorResult | dg.SkipReason:
     """One bounded look at what has changed in the tables: partitions to add and runs to start."""
-    from exr_pipeline.ingest.sequence_watch import Watermark, outdated, sequences_in, settled_folders
+    from exr_pipeline.ingest.discovery.settled_sequences import Watermark, outdated, sequences_in, settled_folders
     from exr_pipeline.storage.locations import Location
 
     settings = pipeline.settings

@@ -1,6 +1,6 @@
 """How a step ends when what somebody asked for is at fault: with one sentence, not with a stack trace.
 
-Belongs here: that translation to Dagster's failure. Not here: what a step does about files (`step`).
+Belongs here: that translation to Dagster's failure. Not here: what a step does about files (`files`).
 """
 
 from collections.abc import Iterator

@@ -1,6 +1,6 @@
 """What the UI learns of a file: materializations with metadata that people look at, or the reason for a failure.
 
-Belongs here: from `FileProducts` to Dagster events. Not here: when they are logged (`step`).
+Belongs here: from `FileProducts` to Dagster events. Not here: when they are logged (`files`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rich.filesize import decimal
 from exr_pipeline import __version__
 from exr_pipeline.ingest.products import NEVER_SEEN, FileProducts
 from exr_pipeline.inspection import EMBEDDING_VERSION
-from exr_pipeline.orchestration.asset_specs import (
+from exr_pipeline.orchestration.assets.specs import (
     CHANNEL_FINGERPRINT,
     EXR_HEADER,
     PROXY_MP4,
@@ -24,7 +24,7 @@ from exr_pipeline.orchestration.asset_specs import (
     SOURCE_FILE,
     THUMBNAIL,
 )
-from exr_pipeline.orchestration.event_batching import AssetEvent, materialization
+from exr_pipeline.orchestration.instance.event_storage import AssetEvent, materialization
 
 if TYPE_CHECKING:
     from exr_pipeline.inspection import SourceFile

@@ -20,17 +20,22 @@ import dagster as dg
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.ingest.overlap import FinishedFile
 from exr_pipeline.ingest.products import FileProducts
-from exr_pipeline.orchestration.asset_specs import PROXY_MP4, PROXY_OUTPUTS, THUMBNAIL
-from exr_pipeline.orchestration.event_batching import announce, is_outage, log_asset_events, materializations_of_run
-from exr_pipeline.orchestration.file_events import file_events
+from exr_pipeline.orchestration.assets.specs import PROXY_MP4, PROXY_OUTPUTS, THUMBNAIL
+from exr_pipeline.orchestration.instance.console import tidy_console
+from exr_pipeline.orchestration.instance.event_storage import (
+    announce,
+    is_outage,
+    log_asset_events,
+    materializations_of_run,
+)
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
-from exr_pipeline.orchestration.other_runs import events_of_finished, finished_by_others, in_turns
 from exr_pipeline.orchestration.partitions import locations_of
-from exr_pipeline.orchestration.progress import SECONDS_BETWEEN_PROGRESS
-from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.run_console import tidy_console
-from exr_pipeline.orchestration.run_tags import tag_outcome, tag_unfinished
-from exr_pipeline.tables.schema import REJECTED, RETRYABLE
+from exr_pipeline.orchestration.steps.file_events import file_events
+from exr_pipeline.orchestration.steps.other_runs import events_of_finished, finished_by_others, in_turns
+from exr_pipeline.orchestration.steps.progress import SECONDS_BETWEEN_PROGRESS
+from exr_pipeline.orchestration.steps.run_tags import tag_outcome, tag_unfinished
+from exr_pipeline.pipeline import Pipeline
+from exr_pipeline.tables.specs import REJECTED, RETRYABLE
 from exr_pipeline.untrusted_text import visible_line
 
 RESUMED_TAG = "dagster/is_resume_retry"

@@ -17,16 +17,16 @@ from exr_pipeline import __version__
 from exr_pipeline.errors import RetryableError
 from exr_pipeline.ingest.chunk import GROUP_WITH_PICTURES
 from exr_pipeline.ingest.overlap import FinishedFile, finished_since
-from exr_pipeline.orchestration.asset_specs import HEADER_ASSETS
+from exr_pipeline.orchestration.assets.specs import HEADER_ASSETS
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.schema import READY
+from exr_pipeline.tables.specs import READY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from exr_pipeline.ingest.chunk import Wanted
-    from exr_pipeline.orchestration.event_batching import AssetEvent
-    from exr_pipeline.orchestration.resources import Pipeline
+    from exr_pipeline.orchestration.instance.event_storage import AssetEvent
+    from exr_pipeline.pipeline import Pipeline
 
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from exr_pipeline.tables.schema import READY, REJECTED, RETRYABLE
+from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -1,6 +1,6 @@
 """Deep pixels to flat ones.
 
-Belongs here: compositing samples in depth. Not here: reading files (`decode`).
+Belongs here: compositing samples in depth. Not here: reading files (`open_source`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from exr_pipeline.pictures.decode.source import oiio
 from exr_pipeline.pictures.layers import COVERED
-from exr_pipeline.pictures.sources import oiio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

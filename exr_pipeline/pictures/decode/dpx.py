@@ -16,8 +16,8 @@ import numpy as np
 
 from exr_pipeline.dpx import LINE_PADDING_OFFSET
 from exr_pipeline.exr import Box2i
+from exr_pipeline.pictures.decode.source import Rows, Source, check_size, failure, oiio, opened, valid_aspect
 from exr_pipeline.pictures.layers import ShownLayer
-from exr_pipeline.pictures.sources import Rows, Source, check_size, failure, oiio, opened, valid_aspect
 from exr_pipeline.pictures.still import Size
 
 if TYPE_CHECKING:

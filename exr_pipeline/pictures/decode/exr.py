@@ -1,7 +1,7 @@
 """Pixels of EXR files: only the channels, part and level that are shown.
 
 Belongs here: reading them through OpenImageIO and OpenEXR. Not here: headers (`exr_pipeline.exr`) or what to show
-(`layers`).
+(`pictures.layers`).
 Alpha is read only if asked for: colour in EXR is premultiplied, so it already is the picture over black.
 """
 
@@ -15,16 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from exr_pipeline.color.chromaticities import REC709, rgb_to_xyz
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import Part, chunk_count, levels
 from exr_pipeline.frame_rates import shown_rate_of
-from exr_pipeline.pictures import decode_zip
-from exr_pipeline.pictures.chromaticities import REC709, rgb_to_xyz
 from exr_pipeline.pictures.data_pictures import FARTHEST
-from exr_pipeline.pictures.deep import alphas, in_order, with_only
-from exr_pipeline.pictures.layers import COVERED, choose_layer
-from exr_pipeline.pictures.luminance_chroma import rgb_from_luminance_chroma, upsampled
-from exr_pipeline.pictures.sources import (
+from exr_pipeline.pictures.decode import zip_chunks
+from exr_pipeline.pictures.decode.deep import alphas, in_order, with_only
+from exr_pipeline.pictures.decode.luminance_chroma import rgb_from_luminance_chroma, upsampled
+from exr_pipeline.pictures.decode.source import (
     BLOCK_LINES,
     Rows,
     Source,
@@ -35,6 +34,7 @@ from exr_pipeline.pictures.sources import (
     opened,
     valid_orientation,
 )
+from exr_pipeline.pictures.layers import COVERED, choose_layer
 from exr_pipeline.pictures.still import Size
 from exr_pipeline.untrusted_text import quoted
 
@@ -157,10 +157,10 @@ def _flat_rows(path: str, name: str, header: Header, layer: ShownLayer, level: i
     assert data is not None
     assert display is not None
     first = data.min_y
-    if decode_zip.is_readable(part, layer.channels):
+    if zip_chunks.is_readable(part, layer.channels):
         shown = range(display.min_y, display.max_y + 1)
-        with contextlib.suppress(decode_zip.UnusualChunkError):
-            for y, pixels in decode_zip.lines(path, header, layer.part_index, layer.channels, shown):
+        with contextlib.suppress(zip_chunks.UnusualChunkError):
+            for y, pixels in zip_chunks.lines(path, header, layer.part_index, layer.channels, shown):
                 yield Rows(y, data.min_x, pixels)
                 first = y + len(pixels)
             return

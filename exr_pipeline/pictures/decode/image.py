@@ -1,6 +1,6 @@
 """Pixels of TIFF, PNG and JPEG files.
 
-Belongs here: reading them through OpenImageIO. Not here: which colours their numbers mean (`source_space`).
+Belongs here: reading them through OpenImageIO. Not here: which colours their numbers mean (`color.source_space`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import numpy as np
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import Box2i
-from exr_pipeline.pictures.layers import ShownLayer
-from exr_pipeline.pictures.sources import (
+from exr_pipeline.pictures.decode.source import (
     BLOCK_LINES,
     ImageTags,
     Rows,
@@ -24,6 +23,7 @@ from exr_pipeline.pictures.sources import (
     valid_aspect,
     valid_orientation,
 )
+from exr_pipeline.pictures.layers import ShownLayer
 from exr_pipeline.pictures.still import Size
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from exr_pipeline.pictures.chromaticities import REC709, rgb_to_xyz
+from exr_pipeline.color.chromaticities import REC709, rgb_to_xyz
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,7 +1,7 @@
 """From a file to an opened picture, by the file's first bytes.
 
-Belongs here: which reader is asked, and judging an EXR header first. Not here: the readers (`decode_exr`, `decode_dpx`,
-`decode_image`).
+Belongs here: which reader is asked, and judging an EXR header first. Not here: the readers (`exr`, `dpx`,
+`image`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Final, cast
 from exr_pipeline.dpx import MAGICS, parse_dpx_header
 from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.exr import MAGIC, Header, NeedMoreBytes, parse_header, refuse, validate, validate_chunk_offsets
-from exr_pipeline.pictures.decode_dpx import open_dpx
-from exr_pipeline.pictures.decode_exr import open_exr
-from exr_pipeline.pictures.decode_image import image_format, open_image
-from exr_pipeline.pictures.sources import oiio
+from exr_pipeline.pictures.decode.dpx import open_dpx
+from exr_pipeline.pictures.decode.exr import open_exr
+from exr_pipeline.pictures.decode.image import image_format, open_image
+from exr_pipeline.pictures.decode.source import oiio
 
 if TYPE_CHECKING:
-    from exr_pipeline.pictures.sources import Source
+    from exr_pipeline.pictures.decode.source import Source
 
 DPX_MAGICS: Final = tuple(MAGICS)
 _FIRST_READ: Final = 1 << 16

@@ -1,6 +1,6 @@
 """Scanlines of ZIP parts, on some processors in half the time that the libraries take.
 
-Belongs here: the chunks of flat scanline parts compressed with ZIP or ZIPS. Not here: other kinds (`decode_exr`).
+Belongs here: the chunks of flat scanline parts compressed with ZIP or ZIPS. Not here: other kinds (`exr`).
 The libraries' wheels undo the predictor byte by byte, in all channels: as long as inflating takes on an AMD EPYC, a
 third of that on an Intel Xeon. Here it is undone by OpenCV's sums, and only in the channels that are shown.
 Source: "OpenEXR File Layout"; ImfZip.cpp of OpenEXR.
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import numpy as np
 
 from exr_pipeline.exr import chunk_count
-from exr_pipeline.pictures.sources import BLOCK_LINES
+from exr_pipeline.pictures.decode.source import BLOCK_LINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

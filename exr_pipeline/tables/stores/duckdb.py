@@ -1,6 +1,6 @@
 """The tables in one DuckDB file, which is open only during an operation so that other processes get at it too.
 
-Belongs here: the file's lock, transactions, DuckDB's SQL. Not here: the rules of a write (`upsert`).
+Belongs here: the file's lock, transactions, DuckDB's SQL. Not here: the rules of a write (`tables.merge`).
 """
 
 from __future__ import annotations
@@ -20,17 +20,7 @@ from typing import TYPE_CHECKING, Final
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.storage.private_files import make_private_folder
 from exr_pipeline.tables.conform import cast_columns
-from exr_pipeline.tables.queries import (
-    LOCKED,
-    USE_UTC,
-    in_memory,
-    one_select,
-    run_select,
-    table_statements,
-    view_statements,
-)
-from exr_pipeline.tables.schema import TableName, arrow_schema
-from exr_pipeline.tables.upsert import (
+from exr_pipeline.tables.merge import (
     CHILD_TABLES,
     VERSION_COLUMNS,
     FileKey,
@@ -45,6 +35,16 @@ from exr_pipeline.tables.upsert import (
     version_columns,
     versions_by_location,
 )
+from exr_pipeline.tables.queries import (
+    LOCKED,
+    USE_UTC,
+    in_memory,
+    one_select,
+    run_select,
+    table_statements,
+    view_statements,
+)
+from exr_pipeline.tables.specs import TableName, arrow_schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from exr_pipeline.storage.locations import Location
+    from exr_pipeline.tables.merge import VersionId, WritePlan
     from exr_pipeline.tables.store import FileVersion, Mark
-    from exr_pipeline.tables.upsert import VersionId, WritePlan
 
 # How long an operation waits for the file while others have it.
 LOCK_WAIT_SECONDS: Final = 60.0

@@ -1,6 +1,7 @@
 """The tables in VAST DataBase: one transaction per write, ordered by locks because VAST has no unique keys.
 
-Belongs here: VAST's tables, locks, selects and inserts. Not here: the session (`vast_session`), the rules (`upsert`).
+Belongs here: VAST's tables, locks, selects and inserts. Not here: the session (`vast_session`), the rules
+(`tables.merge`).
 """
 
 from __future__ import annotations
@@ -17,18 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import ExrPipelineError, MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.tables.conform import cast_columns
-from exr_pipeline.tables.long_values import (
-    cut,
-    pieces_schema,
-    put_back,
-    put_back_statements,
-    references,
-    take_out,
-    texts_by_reference,
-)
-from exr_pipeline.tables.queries import in_memory, needed_columns, one_select, run_select
-from exr_pipeline.tables.schema import PATH_COLUMNS, TABLE_NAMES, TableName, arrow_schema
-from exr_pipeline.tables.upsert import (
+from exr_pipeline.tables.merge import (
     CHILD_TABLES,
     VERSION_COLUMNS,
     FileKey,
@@ -43,7 +33,18 @@ from exr_pipeline.tables.upsert import (
     version_columns,
     versions_by_location,
 )
-from exr_pipeline.tables.vast_session import ConflictError
+from exr_pipeline.tables.queries import in_memory, needed_columns, one_select, run_select
+from exr_pipeline.tables.specs import PATH_COLUMNS, TABLE_NAMES, TableName, arrow_schema
+from exr_pipeline.tables.stores.vast_long_values import (
+    cut,
+    pieces_schema,
+    put_back,
+    put_back_statements,
+    references,
+    take_out,
+    texts_by_reference,
+)
+from exr_pipeline.tables.stores.vast_session import ConflictError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -52,9 +53,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from exr_pipeline.storage.locations import Location
+    from exr_pipeline.tables.merge import VersionId, WritePlan
     from exr_pipeline.tables.store import FileVersion, Mark
-    from exr_pipeline.tables.upsert import VersionId, WritePlan
-    from exr_pipeline.tables.vast_session import VastConnection
+    from exr_pipeline.tables.stores.vast_session import VastConnection
 
 # Tables that only VAST needs.
 LOCKS: Final = "write_locks"

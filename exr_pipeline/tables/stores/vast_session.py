@@ -1,6 +1,6 @@
 """One process's connection to VAST DataBase: session, transactions, and errors by what the caller should do.
 
-Belongs here: what is true of any use of the `vastdb` SDK. Not here: tables and rows (`vast_store`).
+Belongs here: what is true of any use of the `vastdb` SDK. Not here: tables and rows (`vast`).
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from exr_pipeline.settings import Settings
 from exr_pipeline.storage import objects
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectInfo, ObjectStorage
-from exr_pipeline.tables.duckdb_store import DuckDBStore
+from exr_pipeline.tables.stores.duckdb import DuckDBStore
 from exr_pipeline_tests.pictures.files import flat, picture_settings, write_rgb
 
 HEADERS = Wanted(thumbnail=False, proxy=False)

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from exr_pipeline.ingest.chunk import Wanted
-from exr_pipeline.pictures.pool import WorkerLostError
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectInfo
+from exr_pipeline.workers.pool import WorkerLostError
 from exr_pipeline_tests.ingest.chunk.conftest import HEADERS, THUMBNAILS, Bench, WatchedStorage
 
 

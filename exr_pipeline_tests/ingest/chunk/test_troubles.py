@@ -21,12 +21,12 @@ import simplejpeg
 from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.ingest import chunk
 from exr_pipeline.ingest.chunk import ChunkIngest, OutageError, Wanted
-from exr_pipeline.ingest.watch import needs_work
+from exr_pipeline.ingest.discovery.needs_work import needs_work
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectInfo, ObjectStorage
-from exr_pipeline.tables.duckdb_store import DuckDBStore
+from exr_pipeline.tables.stores.duckdb import DuckDBStore
 from exr_pipeline_tests.conftest import STRANGER
 from exr_pipeline_tests.ingest.chunk.conftest import HEADERS, THUMBNAILS, Bench, WatchedStorage, another
 from exr_pipeline_tests.ingest.relay import Relay

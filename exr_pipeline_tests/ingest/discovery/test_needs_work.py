@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from exr_pipeline.ingest.watch import Candidate, Sighting, in_chunks, needs_work, settled
+from exr_pipeline.ingest.discovery.needs_work import Candidate, Sighting, in_chunks, needs_work, settled
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.object_info import ObjectInfo
 from exr_pipeline.tables.store import FileVersion

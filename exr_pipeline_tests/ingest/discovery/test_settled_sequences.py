@@ -7,8 +7,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from exr_pipeline.ingest import sequence_watch
-from exr_pipeline.ingest.sequence_watch import (
+from exr_pipeline.ingest.discovery import settled_sequences
+from exr_pipeline.ingest.discovery.settled_sequences import (
     LOOK_BACK,
     Watermark,
     frames_hash,

@@ -14,11 +14,11 @@ import dagster as dg
 import pytest
 from dagster._core.launcher import WorkerStatus
 
-from exr_pipeline.orchestration.celery_runs import HealthCheckedCeleryRunLauncher
-from exr_pipeline.orchestration.command_runs import CommandProcess, fail_dead_runs, start_since_boot
-from exr_pipeline.orchestration.ecs_runs import CommandAwareEcsRunLauncher
-from exr_pipeline.orchestration.k8s_runs import CommandAwareK8sRunLauncher
-from exr_pipeline.orchestration.run_launcher import HealthCheckedRunLauncher
+from exr_pipeline.orchestration.instance.celery_launcher import HealthCheckedCeleryRunLauncher
+from exr_pipeline.orchestration.instance.command_runs import CommandProcess, fail_dead_runs, start_since_boot
+from exr_pipeline.orchestration.instance.ecs_launcher import CommandAwareEcsRunLauncher
+from exr_pipeline.orchestration.instance.k8s_launcher import CommandAwareK8sRunLauncher
+from exr_pipeline.orchestration.instance.local_launcher import HealthCheckedRunLauncher
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at
 
 LAUNCHERS = [
@@ -130,7 +130,7 @@ def test_a_celery_launcher_leaves_a_run_alone_that_it_did_not_launch(
 ) -> None:
     (tmp_path / "dagster.yaml").write_text(
         "run_launcher:\n"
-        "  module: exr_pipeline.orchestration.celery_runs\n"
+        "  module: exr_pipeline.orchestration.instance.celery_launcher\n"
         "  class: HealthCheckedCeleryRunLauncher\n"
         "  config: {broker: 'memory://', backend: 'cache+memory://'}\n"
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import dagster as dg
 import pytest
 
-from exr_pipeline.orchestration.run_console import print_reasons_without_stack_traces, tidy_console
+from exr_pipeline.orchestration.instance.console import print_reasons_without_stack_traces, tidy_console
 from exr_pipeline.settings import Settings
 
 Context = dg.OpExecutionContext

@@ -17,8 +17,8 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._serdes import serialize_value
 
-from exr_pipeline.orchestration import event_batching, event_texts
-from exr_pipeline.orchestration.event_batching import (
+from exr_pipeline.orchestration.instance import event_storage, event_texts
+from exr_pipeline.orchestration.instance.event_storage import (
     BatchedEvents,
     BatchingSqliteEventLogStorage,
     announce,

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.orchestration.event_batching import BatchingSqliteEventLogStorage
-from exr_pipeline.orchestration.instance import (
+from exr_pipeline.orchestration.instance.event_storage import BatchingSqliteEventLogStorage
+from exr_pipeline.orchestration.instance.home import (
     dagster_home,
     instance_summary,
     open_instance,
@@ -62,7 +62,7 @@ def test_a_home_without_configuration_is_refused_by_name(home: Path, monkeypatch
 
 def test_a_prepared_home_can_be_opened_by_several_processes_at_once(home: Path) -> None:
     prepare_instance()
-    code = "from exr_pipeline.orchestration.instance import instance_summary; print(instance_summary())"
+    code = "from exr_pipeline.orchestration.instance.home import instance_summary; print(instance_summary())"
 
     processes = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -85,7 +85,7 @@ def test_the_history_lies_in_the_home_whatever_the_working_folder(home: Path) ->
 
 def test_the_page_is_served_where_and_as_it_is_asked_to_be() -> None:
     command = page_command("127.0.0.1", 3456, daemon=True, verbose=False)
-    assert command[:2] == ["-m", "exr_pipeline.orchestration.page"]
+    assert command[:2] == ["-m", "exr_pipeline.orchestration.instance.page"]
     assert command[command.index("--host") + 1] == "127.0.0.1"
     assert command[command.index("--port") + 1] == "3456"
     assert not {"--no-daemon", "--verbose"} & set(command)

@@ -8,18 +8,18 @@ import dagster as dg
 import pytest
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 
-from exr_pipeline.ingest.archive import Scope
-from exr_pipeline.orchestration.archive import archive, unarchive
+from exr_pipeline.ingest.finished_work import Scope
 from exr_pipeline.orchestration.build import build_defs
-from exr_pipeline.orchestration.key_migration import (
+from exr_pipeline.orchestration.instance.key_migration import (
     instance_for_work,
     is_migrated,
     migrate_for_a_while,
     migrate_keys,
     migration,
 )
+from exr_pipeline.orchestration.maintenance.archive import archive, unarchive
 from exr_pipeline.orchestration.partitions import FILES, SEQUENCES
-from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline_tests.orchestration.batched_steps import QUIET, RANGE_END, RANGE_START, counted_commits
@@ -137,7 +137,7 @@ def test_a_migration_that_is_killed_anywhere_goes_on_and_is_done_once(
     instance = shop.instance
     locations = an_earlier_version_worked(shop, monkeypatch)
     before = everything(instance, locations)
-    monkeypatch.setattr("exr_pipeline.orchestration.key_migration.ROWS_AT_ONCE", 3)
+    monkeypatch.setattr("exr_pipeline.orchestration.instance.key_migration.ROWS_AT_ONCE", 3)
     calls = 0
     while not is_migrated(instance):
         calls += 1
@@ -198,7 +198,7 @@ def test_commands_and_sensors_migrate_before_anything_else(shop: Workshop, monke
     instance = shop.instance
     locations = an_earlier_version_worked(shop, monkeypatch)
     with monkeypatch.context() as slow:
-        slow.setattr("exr_pipeline.orchestration.key_migration.SECONDS_PER_TICK", -1.0)
+        slow.setattr("exr_pipeline.orchestration.instance.key_migration.SECONDS_PER_TICK", -1.0)
         sensor = shop.defs.resolve_sensor_def("settled_sequences")
         with dg.build_sensor_context(instance, resources={"pipeline": shop.pipeline}) as context:
             tick = sensor.evaluate_tick(context)

@@ -19,8 +19,8 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
-from exr_pipeline.orchestration import run_launcher
-from exr_pipeline.orchestration.run_launcher import HealthCheckedRunLauncher
+from exr_pipeline.orchestration.instance import local_launcher
+from exr_pipeline.orchestration.instance.local_launcher import HealthCheckedRunLauncher
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at
 
 

@@ -27,7 +27,7 @@ from exr_pipeline_tests.hostile_texts import BEACON, MARKDOWN, exr_rejected_with
 from exr_pipeline_tests.orchestration.test_runs import ASSETS, PICTURES
 from exr_pipeline_tests.renders import render, with_bad_pixels
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CHUNK_SIZE = 3
 
 

@@ -23,15 +23,15 @@ from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKey
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster_postgres import PostgresEventLogStorage
 
-from exr_pipeline.orchestration import postgres_storage
-from exr_pipeline.orchestration.event_batching import (
+from exr_pipeline.orchestration.instance import postgres
+from exr_pipeline.orchestration.instance.event_storage import (
     BatchedEvents,
     BatchingSqliteEventLogStorage,
     is_outage,
     log_asset_events,
 )
-from exr_pipeline.orchestration.live_events import SECONDS_BETWEEN_LOOKS
-from exr_pipeline.orchestration.postgres_storage import BatchingPostgresEventLogStorage, BatchingPostgresStorage
+from exr_pipeline.orchestration.instance.live_events import SECONDS_BETWEEN_LOOKS
+from exr_pipeline.orchestration.instance.postgres import BatchingPostgresEventLogStorage, BatchingPostgresStorage
 from exr_pipeline_tests.orchestration.batched_steps import (
     ASSETS,
     asset_events,
@@ -46,7 +46,7 @@ from exr_pipeline_tests.orchestration.batched_steps import (
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at, postgres_instance_at
 from exr_pipeline_tests.services.postgres import PostgresServer
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_a_database_that_goes_away_in_mid_batch_is_an_outage_and_leaves_nothing(
         return str(value)
 
     with monkeypatch.context() as patched:
-        patched.setattr("exr_pipeline.orchestration.postgres_storage._copied", ended)
+        patched.setattr("exr_pipeline.orchestration.instance.postgres._copied", ended)
         with pytest.raises(sqlalchemy.exc.DBAPIError) as gone:
             storage.store_event_batch(events)
 
@@ -271,7 +271,7 @@ def test_a_lock_that_is_never_let_go_is_an_outage(
     events = asset_events(postgres_instance, run_over(postgres_instance, named("held", 1)).run_id)
     monkeypatch.setattr(postgres_storage, "_LOCK_WAIT_SECONDS", 1)
     with sqlalchemy.create_engine(storage.postgres_url).begin() as other:
-        other.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(postgres_storage._WRITERS_LOCK)))
+        other.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(postgres._WRITERS_LOCK)))
         with pytest.raises(sqlalchemy.exc.OperationalError) as late:
             storage.store_event_batch(events)
     assert is_outage(late.value)

@@ -19,10 +19,10 @@ from playwright.sync_api import expect
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.io_managers import TableIOManager
 from exr_pipeline.orchestration.partitions import FILES
-from exr_pipeline.orchestration.resources import Pipeline
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.schema import TableName
+from exr_pipeline.tables.specs import TableName
 from exr_pipeline_tests.browser import browser_page
 from exr_pipeline_tests.orchestration.batched_steps import QUIET
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START

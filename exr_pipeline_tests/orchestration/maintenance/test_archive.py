@@ -10,15 +10,15 @@ import dagster as dg
 import pyarrow as pa
 import pytest
 
-from exr_pipeline.ingest.archive import Scope
-from exr_pipeline.orchestration import archive as archiving
-from exr_pipeline.orchestration.archive import Archived, Unarchived, archive, scope_of, unarchive
-from exr_pipeline.orchestration.asset_specs import FILE_ASSETS
+from exr_pipeline.ingest.finished_work import Scope
+from exr_pipeline.orchestration.assets.specs import FILE_ASSETS
 from exr_pipeline.orchestration.build import build_defs
+from exr_pipeline.orchestration.maintenance import archive as archiving
+from exr_pipeline.orchestration.maintenance.archive import Archived, Unarchived, archive, scope_of, unarchive
+from exr_pipeline.orchestration.maintenance.retention import purge
 from exr_pipeline.orchestration.partitions import FILES, SEQUENCES
-from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.retention import purge
-from exr_pipeline.orchestration.sensor import Cursor, tick
+from exr_pipeline.orchestration.sensors.files import Cursor, tick
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline_tests.orchestration.conftest import Workshop

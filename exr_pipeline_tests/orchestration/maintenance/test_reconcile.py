@@ -11,12 +11,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from exr_pipeline.ingest.reconcile import Found, SourceReport
+from exr_pipeline.ingest.deletions import Found, SourceReport
 from exr_pipeline.orchestration.build import build_defs
+from exr_pipeline.orchestration.maintenance.reconcile import RECONCILE_JOB, markdown
 from exr_pipeline.orchestration.partitions import FILES
-from exr_pipeline.orchestration.reconcile import RECONCILE_JOB, markdown
-from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.sensor import Cursor, tick
+from exr_pipeline.orchestration.sensors.files import Cursor, tick
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.storage.locations import Location, output_locations
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
 from exr_pipeline_tests.renders import render
@@ -168,8 +168,8 @@ def test_a_source_that_cannot_be_compared_fails_the_run_and_says_why(shop: Works
 _KILLED = """
 import os, signal
 from exr_pipeline.storage.objects import ObjectStorage
-from exr_pipeline.tables.duckdb_store import DuckDBStore
-from exr_pipeline.orchestration.reconcile import reconcile_now
+from exr_pipeline.tables.stores.duckdb import DuckDBStore
+from exr_pipeline.orchestration.maintenance.reconcile import reconcile_now
 from exr_pipeline.settings import Settings
 
 delete, mark, deleted = ObjectStorage.delete, DuckDBStore.mark, []

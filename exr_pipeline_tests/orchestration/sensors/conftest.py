@@ -16,8 +16,8 @@ from exr_pipeline.ingest.products import FileProducts, rows_of
 from exr_pipeline.ingest.read_header import source_file
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.partitions import FILES
-from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.sensor import SENSOR, Cursor, tick
+from exr_pipeline.orchestration.sensors.files import SENSOR, Cursor, tick
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
@@ -159,7 +159,7 @@ def make_watch(instance: dg.DagsterInstance, s3_server: EmbeddedS3, bucket: Loca
 @pytest.fixture
 def sweep_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """No folder is looked at out of its turn, so that a test can tell which tick finds what."""
-    monkeypatch.setattr("exr_pipeline.orchestration.sweep.HOT_FOLDERS", 0)
+    monkeypatch.setattr("exr_pipeline.ingest.discovery.sweep.HOT_FOLDERS", 0)
 
 
 def evaluate(pipeline: Pipeline, instance: dg.DagsterInstance, cursor: str | None = None) -> Any:

@@ -11,17 +11,17 @@ import dagster as dg
 import pytest
 
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.ingest.watch import Candidate, Sighting
+from exr_pipeline.ingest.discovery.needs_work import Candidate, Sighting
+from exr_pipeline.ingest.discovery.sweep import HOT_FOLDERS, HotFolder, hot_folders
 from exr_pipeline.orchestration.jobs import INGEST_JOB
-from exr_pipeline.orchestration.resources import Pipeline
-from exr_pipeline.orchestration.sensor import SIGHTINGS_KEPT, Cursor
-from exr_pipeline.orchestration.sweep import HOT_FOLDERS, HotFolder, hot_folders
+from exr_pipeline.orchestration.sensors.files import SIGHTINGS_KEPT, Cursor
+from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.object_info import ObjectInfo, Page
 from exr_pipeline.storage.objects import ObjectStorage
-from exr_pipeline_tests.orchestration.sensor.conftest import MakeWatch, evaluate
+from exr_pipeline_tests.orchestration.sensors.conftest import MakeWatch, evaluate
 
 
 def test_outputs_hidden_and_other_files_are_ignored(make_watch: MakeWatch) -> None:

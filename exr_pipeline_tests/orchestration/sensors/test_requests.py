@@ -14,7 +14,7 @@ from exr_pipeline.orchestration.jobs import INGEST_JOB, RETRY_JOB, SELECTION_JOB
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
-from exr_pipeline_tests.orchestration.sensor.conftest import (
+from exr_pipeline_tests.orchestration.sensors.conftest import (
     RANGE_END,
     RANGE_START,
     SELECTED,

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.pictures.decode import open_source
-from exr_pipeline.pictures.sources import Source
+from exr_pipeline.pictures.decode.open_source import open_source
+from exr_pipeline.pictures.decode.source import Source
 
 HEADER_BYTES = 2048
 BT709, BT601 = 6, 8

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.pictures.decode_image import open_image
+from exr_pipeline.pictures.decode.image import open_image
 from exr_pipeline_tests.pictures.expected import COLOURS, P3_TO_REC709, rec1886, srgb, viewed
 from exr_pipeline_tests.pictures.files import patch_means, patches
 from exr_pipeline_tests.pictures.test_render import first_frame, made, still

@@ -10,9 +10,9 @@ import pytest
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import HeaderError
-from exr_pipeline.pictures.decode import open_source
-from exr_pipeline.pictures.luminance_chroma import rgb_from_luminance_chroma, upsampled
-from exr_pipeline.pictures.sources import BRIGHTEST, Source
+from exr_pipeline.pictures.decode.luminance_chroma import rgb_from_luminance_chroma, upsampled
+from exr_pipeline.pictures.decode.open_source import open_source
+from exr_pipeline.pictures.decode.source import BRIGHTEST, Source
 from exr_pipeline.pictures.still import Size
 from exr_pipeline.sample.raw_exr import halved, mip_mapped
 from exr_pipeline_tests.pictures.files import (

@@ -20,8 +20,8 @@ from exr_pipeline.cli.results import save_result
 from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.settings import Settings
 from exr_pipeline.tables import open_table_store
-from exr_pipeline.tables.duckdb_store import DuckDBStore
-from exr_pipeline.tables.schema import TableName, arrow_schema
+from exr_pipeline.tables.specs import TableName, arrow_schema
+from exr_pipeline.tables.stores.duckdb import DuckDBStore
 from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, rows_of
 
 
@@ -197,11 +197,11 @@ def test_writes_for_which_only_the_log_has_room_count(path: Path) -> None:
 @pytest.mark.parametrize("name", ["tables.duckdb", "folder/tables.duckdb"])
 def test_a_file_system_that_is_only_to_be_read_is_a_wrong_setting(tmp_path: Path, name: str) -> None:
     program = f"""from pathlib import Path
-from exr_pipeline.tables.duckdb_store import DuckDBStore
+from exr_pipeline.tables.stores.duckdb import DuckDBStore
 DuckDBStore(Path({str(tmp_path / name)!r})).create_tables()"""
     mounted = 'mount -t tmpfs -o ro none "$1" && exec "$2" -c "$3"'
     command = ["unshare", "-rm", "sh", "-c", mounted, "sh", str(tmp_path), sys.executable, program]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    ended = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert re.search(
         r"MisconfiguredError: EXR_PIPELINE_DATABASE: .*tables.duckdb cannot be written: Read-only", ended.stderr
     ), ended.stderr

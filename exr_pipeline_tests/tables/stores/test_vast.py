@@ -14,9 +14,9 @@ import vastdb
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.settings import Settings
 from exr_pipeline.tables import open_table_store
-from exr_pipeline.tables.schema import TABLE_NAMES, arrow_schema
-from exr_pipeline.tables.vast_session import VastConnection
-from exr_pipeline.tables.vast_store import VastStore
+from exr_pipeline.tables.specs import TABLE_NAMES, arrow_schema
+from exr_pipeline.tables.stores.vast import VastStore
+from exr_pipeline.tables.stores.vast_session import VastConnection
 from exr_pipeline_tests.tables.conftest import StoreUnderTest
 from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, rows_of
 from exr_pipeline_tests.vast_emulator.running import RunningEmulator
@@ -195,7 +195,7 @@ def free_port() -> int:
 
 
 def test_no_server_at_all_is_retryable(vast: StoreUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exr_pipeline.tables.vast_session.SDK_SECONDS", 0.5)
+    monkeypatch.setattr("exr_pipeline.tables.stores.vast_session.SDK_SECONDS", 0.5)
     store = open_table_store(settings_of(vast, vast_db_endpoint=f"http://127.0.0.1:{free_port()}"))
     with pytest.raises(RetryableError, match="cannot be reached"):
         store.counts_by_state()

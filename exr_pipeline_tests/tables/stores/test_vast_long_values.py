@@ -13,7 +13,7 @@ import pytest
 
 from exr_pipeline.exr import Attribute, Preview
 from exr_pipeline.inspection import Inspection, rows
-from exr_pipeline.tables.long_values import REFERENCE_PREFIX, put_back, take_out
+from exr_pipeline.tables.stores.vast_long_values import REFERENCE_PREFIX, put_back, take_out
 from exr_pipeline_tests.inspection.files import inspected
 
 if TYPE_CHECKING:

@@ -29,8 +29,8 @@ from dagster_webserver.cli import (
 )
 from dagster_webserver.version import __version__
 
-from exr_pipeline.orchestration.instance import open_instance, workspace_file
-from exr_pipeline.orchestration.page.front import page_app
+from exr_pipeline.orchestration.instance.home import open_instance, workspace_file
+from exr_pipeline.orchestration.instance.page.front import page_app
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.objects import ObjectStorage
 
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="exr_pipeline.orchestration.page")
+    parser = argparse.ArgumentParser(prog="exr_pipeline.orchestration.instance.page")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=3000)
     parser.add_argument("--workspace")

@@ -17,9 +17,9 @@ from dagster._core.storage.partition_status_cache import AssetPartitionStatus
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse
 
-from exr_pipeline.orchestration.asset_specs import FILE_ASSETS, SOURCE_FILE
+from exr_pipeline.orchestration.assets.sequences import SEQUENCE_ASSETS
+from exr_pipeline.orchestration.assets.specs import FILE_ASSETS, SOURCE_FILE
 from exr_pipeline.orchestration.partitions import FILES, SEQUENCES, files_partitions, sequences_partitions
-from exr_pipeline.orchestration.sequence_assets import SEQUENCE_ASSETS
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.untrusted_text import visible_line
 

@@ -1,6 +1,6 @@
 """The one address of the page: Dagster's web application, our additions to it, and the guard before all of them.
 
-Belongs here: what is served under which path. Not here: the answers themselves (`media`, `guard`), nor starting and
+Belongs here: what is served under which path. Not here: the answers themselves (`footage`, `guard`), nor starting and
 ending of processes (`__main__`).
 """
 
@@ -16,9 +16,9 @@ from starlette.middleware import Middleware
 from starlette.responses import FileResponse, HTMLResponse
 from starlette.routing import Mount, Route
 
-from exr_pipeline.orchestration.page.failures import Failures
-from exr_pipeline.orchestration.page.guard import Guard
-from exr_pipeline.orchestration.page.media import Media
+from exr_pipeline.orchestration.instance.page.failures import Failures
+from exr_pipeline.orchestration.instance.page.guard import Guard
+from exr_pipeline.orchestration.instance.page.media import Media
 
 if TYPE_CHECKING:
     from dagster._core.workspace.context import WorkspaceProcessContext

@@ -13,8 +13,8 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from exr_pipeline.orchestration.page.guard import Guard, is_loopback
-from exr_pipeline_tests.orchestration.page.serving import Served, serving
+from exr_pipeline.orchestration.instance.page.guard import Guard, is_loopback
+from exr_pipeline_tests.orchestration.instance.page.serving import Served, serving
 
 GRAPHQL = "/graphql"
 

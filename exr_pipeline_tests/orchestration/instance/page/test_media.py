@@ -6,12 +6,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from exr_pipeline.orchestration.page.media import Media
+from exr_pipeline.orchestration.instance.page.media import Media
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
-from exr_pipeline_tests.orchestration.page.serving import Served, serving
+from exr_pipeline_tests.orchestration.instance.page.serving import Served, serving
 
 MOVIE = bytes(range(256)) * 10_000
 THUMBNAIL = b"\xff\xd8\xff a picture"

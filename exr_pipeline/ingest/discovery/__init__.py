@@ -1,0 +1,1 @@
+"""What needs work: listing sources, remembering where a listing is, telling settled files and sequences."""

@@ -1,0 +1,1 @@
+"""The assets: what each is, and how it is made."""

@@ -1,0 +1,1 @@
+"""Jobs and schedules that look after what is there: retention, archiving, reconciliation, backup."""

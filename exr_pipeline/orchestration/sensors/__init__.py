@@ -1,0 +1,1 @@
+"""The sensors: which runs files and sequences ask for."""

@@ -1,0 +1,1 @@
+"""What the steps of runs do, and the events that they log."""
