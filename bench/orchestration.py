@@ -42,7 +42,7 @@ class Runs(Work):
     def __init__(self, folder: Path, storages: Sequence[dict[str, Any]], sample: Sample, parts: int) -> None:
         from exr_pipeline.ingest.discovery.sweep import Listed
         from exr_pipeline.orchestration.build import build_defs
-        from exr_pipeline.orchestration.sensors import files
+        from exr_pipeline.orchestration.sensors import files as files_sensor
         from exr_pipeline.pipeline import Pipeline
 
         _leave_out_the_work()
@@ -52,7 +52,7 @@ class Runs(Work):
             folder, sources=(f"s3://{_BUCKET}/",), output_root=outputs, chunk_size=CHUNK, settle_seconds=0
         )
         self.pipeline = Pipeline(settings.model_copy(update={"sensor_max_runs": _MOST_FILES // CHUNK}))
-        setattr(sensor, "list_sources", lambda *_, **__: Listed(self.listed))  # noqa: B010 - nothing is listed
+        setattr(files_sensor, "list_sources", lambda *_, **__: Listed(self.listed))  # noqa: B010 - nothing is listed
         self.instance: Any = None
         self.ingests = self.turns = 0
         # As a code server has it once.
@@ -91,8 +91,9 @@ class Runs(Work):
 
     def run(self, count: int) -> None:
         """A tick of the sensor, and the runs that it asks for, over a chunk of the files each."""
+        from exr_pipeline.ingest.discovery.cursor import Cursor
         from exr_pipeline.orchestration.partitions import FILES
-        from exr_pipeline.orchestration.sensors.files import Cursor, tick
+        from exr_pipeline.orchestration.sensors.files import tick
 
         result: Any = tick(self.instance, self.pipeline, Cursor(), now=datetime.now(UTC))
         for request in result.dynamic_partitions_requests:

@@ -28,11 +28,10 @@ from exr_pipeline.footage.probe import probe
 from exr_pipeline.footage.render import render_media
 from exr_pipeline.footage.stills import inspect_still
 from exr_pipeline.inspection import SourceFile
-from exr_pipeline.pictures import PictureSettings
+from exr_pipeline.pictures import PicturePool, PictureSettings
 from exr_pipeline.sample.writers import REC709, ExrPart, exr_bytes, exr_time_code, rgb_channels
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location, source_kind
-from exr_pipeline.workers.pool import PicturePool
 from exr_pipeline_tests.footage.made import movie
 from exr_pipeline_tests.pictures.files import write_deep_exr, write_dpx, write_luminance_chroma_exr, write_mip_exr
 from fuzz.mutations import mutated, overwritten

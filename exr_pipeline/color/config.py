@@ -8,11 +8,12 @@ from __future__ import annotations
 import atexit
 import hashlib
 import logging
+from collections.abc import Hashable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 import numpy as np
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exr_pipeline.color.picture_rules import Look, PictureRule
-    from exr_pipeline.pictures.picture_settings import PictureSettings
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,6 +70,39 @@ _CINEON_BLACK: Final = 10 ** ((95 - 685) * 0.002 / 0.6)
 # Beyond these errors on the probe, in 8-bit code values, a baked view is not used.
 MAX_MEAN_ERROR: Final = 0.5
 MAX_P99_ERROR: Final = 12.0
+
+
+class ColorSettings(Hashable, Protocol):
+    """What choosing a config needs of the settings, by their names (`PictureSettings` has them)."""
+
+    @property
+    def ocio(self) -> str | None:
+        """The variable `OCIO`."""
+        ...
+
+    @property
+    def ocio_config_path(self) -> str | None:
+        """The variable `OCIO_CONFIG_PATH`."""
+        ...
+
+    @property
+    def default_color_space(self) -> str:
+        """The space of EXR files that state none."""
+        ...
+
+    @property
+    def picture_rules(self) -> str:
+        """The file of the rules, as errors name it."""
+        ...
+
+    @property
+    def rules(self) -> tuple[PictureRule, ...]:
+        """What that file holds."""
+        ...
+
+    def of_rule(self, rule: PictureRule) -> PictureRule:
+        """A rule completed by the settings that hold for every file."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -513,7 +546,7 @@ def _config(setting: str, uri: str) -> ColourConfig:
     return ColourConfig(setting, uri)
 
 
-def load_config(settings: PictureSettings) -> ColourConfig:
+def load_config(settings: ColorSettings) -> ColourConfig:
     """The OCIO config in force, loaded once per process: OCIO_CONFIG_PATH, else OCIO, else the built-in one.
 
     Raises `MisconfiguredError`, naming the setting, if it cannot be read or is not valid, or lacks the default space.
@@ -530,7 +563,7 @@ def load_config(settings: PictureSettings) -> ColourConfig:
 
 
 @lru_cache(maxsize=16)
-def _check_rules(config: ColourConfig, settings: PictureSettings) -> None:
+def _check_rules(config: ColourConfig, settings: ColorSettings) -> None:
     """Raise `MisconfiguredError`, naming file and rule, for names in the picture rules that the config lacks."""
     for index, rule in enumerate(settings.rules, start=1):
         where = f"{described(settings.picture_rules, index, rule.prefix)}: "

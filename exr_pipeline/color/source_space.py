@@ -6,7 +6,7 @@ Belongs here: the order of the rules (docs/color.md). Not here: the transforms (
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.color.config import ColourConfig, Curve
     from exr_pipeline.dpx import DpxHeader
-    from exr_pipeline.pictures.decode.source import ImageTags, Source
+    from exr_pipeline.exr import Part
 
 # Spellings that programs write and configs do not know. Values: names to try in the config.
 _SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
@@ -86,6 +86,47 @@ def rule_default_rule(space: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class ImageTags:
+    """What a TIFF, PNG or JPEG file says about its colour: text as in the file, empty if it says nothing.
+
+    `is_integer`: its samples are integers. `icc` is the description of its ICC profile.
+    """
+
+    is_integer: bool
+    icc: str = ""
+    colour_space: str = ""
+
+
+class StatingFile(Protocol):
+    """An opened picture file, as far as it says what its pixels mean; one of `part`, `dpx` and `tags` is there."""
+
+    @property
+    def name(self) -> str:
+        """Its URL."""
+        ...
+
+    @property
+    def part(self) -> Part | None:
+        """The part of an EXR that is shown."""
+        ...
+
+    @property
+    def first_part(self) -> Part | None:
+        """The part that speaks for the whole EXR."""
+        ...
+
+    @property
+    def dpx(self) -> DpxHeader | None:
+        """The header of a DPX."""
+        ...
+
+    @property
+    def tags(self) -> ImageTags | None:
+        """What a TIFF, PNG or JPEG says."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
 class SourceSpace:
     """A colour space of the config in force and the rule that chose it.
 
@@ -103,7 +144,7 @@ class SourceSpace:
 
 
 def find_source_space(
-    config: ColourConfig, source: Source, *, forced: str = "", default: str = "", global_default: str
+    config: ColourConfig, source: StatingFile, *, forced: str = "", default: str = "", global_default: str
 ) -> SourceSpace:
     """The colour space of an opened file.
 
@@ -136,7 +177,7 @@ def find_source_space(
     return replace(found, is_display_referred=for_display, warnings=tuple(warnings))
 
 
-def _stated_by_part(config: ColourConfig, source: Source, default: str, warnings: list[str]) -> SourceSpace | None:
+def _stated_by_part(config: ColourConfig, source: StatingFile, default: str, warnings: list[str]) -> SourceSpace | None:
     """The strongest statement of a part that the config understands; what it does not understand is a warning."""
     assert source.part is not None
     parts = (source.part, source.first_part or source.part)

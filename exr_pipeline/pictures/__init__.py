@@ -1,7 +1,7 @@
-"""Decode, colour, thumbnails, proxies and the worker pool that makes them."""
+"""Decoding, thumbnails and proxies: from a file to pictures."""
 
+from exr_pipeline.pictures.picture_pool import PicturePool
 from exr_pipeline.pictures.picture_settings import PictureSettings
 from exr_pipeline.pictures.results import Proxy, RenderedPictures, Thumbnail
-from exr_pipeline.workers.pool import PicturePool
 
 __all__ = ["PicturePool", "PictureSettings", "Proxy", "RenderedPictures", "Thumbnail"]

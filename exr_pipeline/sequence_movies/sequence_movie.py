@@ -156,7 +156,7 @@ def make_movie(
     name = _digest([sequence.key, preset.model_dump(mode="json"), reading.box, burn_in, missing, str(rate)])
     with (
         _own_folder(work or settings.state_dir / "movies", name) as folder,
-        given_or_own(pool, pictures) as workers,
+        given_or_own(pool, workers=pictures.workers, memory_mb=pictures.worker_memory_mb) as workers,
     ):
         making = _Making(sequence, reading, preset, missing, burn_in, folder, workers, on_progress)
         result = making.movie(frames, rate, out, started)

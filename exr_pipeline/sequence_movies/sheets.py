@@ -183,7 +183,7 @@ class _Stills:
         found: list[Still | None] = []
         with (
             spool_folder() as folder,
-            given_or_own(pool, pictures) as workers,
+            given_or_own(pool, workers=pictures.workers, memory_mb=pictures.worker_memory_mb) as workers,
         ):
             calls = []
             for index, frame in enumerate(self._planned):

@@ -29,8 +29,6 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from types import TracebackType
 
-    from exr_pipeline.pictures.picture_settings import PictureSettings
-    from exr_pipeline.pictures.results import RenderedPictures
 
 # Every worker is one thread; the libraries would otherwise start one per processor each.
 _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
@@ -283,32 +281,13 @@ class WorkerPool:
 
 
 @contextlib.contextmanager
-def given_or_own(pool: WorkerPool | None, settings: PictureSettings) -> Iterator[WorkerPool]:
+def given_or_own(pool: WorkerPool | None, *, workers: int, memory_mb: int) -> Iterator[WorkerPool]:
     """A pool that somebody has open already, else one for the length of the block: starting workers takes seconds."""
     if pool is not None:
         yield pool
         return
-    with WorkerPool(workers=settings.workers, memory_mb=settings.worker_memory_mb) as own:
+    with WorkerPool(workers=workers, memory_mb=memory_mb) as own:
         yield own
-
-
-class PicturePool(WorkerPool):
-    """`settings.workers` processes that render files. Entering raises `MisconfiguredError` for a bad OCIO config."""
-
-    def __init__(self, settings: PictureSettings) -> None:
-        super().__init__(workers=settings.workers, memory_mb=settings.worker_memory_mb)
-        self._settings = settings
-
-    def __enter__(self) -> Self:
-        from exr_pipeline.color.config import load_config
-
-        load_config(self._settings)
-        return super().__enter__()
-
-    def submit(self, path: str, name: str, *, thumbnail: bool = True, proxy: bool = True) -> Future[RenderedPictures]:
-        """Render a local file as `render` does, in some worker; see there for the arguments, and `call`."""
-        timeout = self._settings.worker_timeout_seconds
-        return self.call(_render, name, timeout, path, name, thumbnail, proxy, self._settings)
 
 
 def _signal_of(exit_code: int) -> str:
@@ -383,9 +362,3 @@ def _end_with(sentinel: int) -> None:
 
     connection.wait([sentinel])
     os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _render(path: str, name: str, thumbnail: bool, proxy: bool, settings: PictureSettings) -> RenderedPictures:
-    from exr_pipeline.pictures.render import render
-
-    return render(path, name, thumbnail=thumbnail, proxy=proxy, settings=settings)

@@ -8,7 +8,7 @@ import pytest
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.footage.probe import probe
-from exr_pipeline.workers.pool import PicturePool
+from exr_pipeline.pictures import PicturePool
 from exr_pipeline_tests.footage.made import movie
 from exr_pipeline_tests.pictures.files import picture_settings
 from fuzz.media import UNTYPED, examine, mutations, whole_files

@@ -19,6 +19,7 @@ from exr_pipeline.orchestration.assets.specs import FILE_ASSETS, MEDIA_IO
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.instance.run_now import IngestListener, ingest_source
 from exr_pipeline.orchestration.partitions import files_partitions
+from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
@@ -402,7 +403,7 @@ class Unreachable(ObjectStorage):
 def test_attempts_of_a_step_never_count_a_file_twice(workshop: Workshop) -> None:
     keys = workshop.put({"a.exr": render(), "away.exr": render(), "text.exr": b"no picture"})
     told: list[tuple[str, int]] = []
-    pipeline = Pipeline(
+    pipeline = WatchedPipeline(
         workshop.pipeline.settings, on_progress=lambda run, one: told.append((run, one.earlier + one.done))
     )
     pipeline.__dict__["storage"] = Unreachable(pipeline.settings)

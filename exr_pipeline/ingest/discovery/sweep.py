@@ -11,14 +11,15 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError
+from exr_pipeline.ingest.discovery.cursor import HotFolder
 from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location, SourceRule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from exr_pipeline.ingest.discovery.cursor import Cursor
     from exr_pipeline.ingest.discovery.needs_work import Candidate
-    from exr_pipeline.orchestration.sensors.files import Cursor
-    from exr_pipeline.pipeline import Pipeline
+    from exr_pipeline.settings import Settings
     from exr_pipeline.storage.object_info import ObjectInfo
     from exr_pipeline.storage.objects import ObjectStorage
 
@@ -29,15 +30,6 @@ HOT_FOR: Final = timedelta(hours=2)
 _PAGE: Final = 1000
 # Sorts behind whatever is in a folder of outputs, so that their listing is left out.
 _LAST: Final = "\U0010ffff"
-
-
-@dataclass(frozen=True, slots=True)
-class HotFolder:
-    """A folder where files arrive: the date of the latest one, and how far its own listing is (None: at the start)."""
-
-    url: str
-    latest: datetime
-    after: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +70,7 @@ def hot_folders(before: Sequence[HotFolder], arrivals: Iterable[Candidate], *, n
     return [folder for url, folder in latest.items() if url in hottest]
 
 
-def list_sources(pipeline: Pipeline, cursor: Cursor, *, now: datetime) -> Listed:
+def list_sources(settings: Settings, storage: ObjectStorage, cursor: Cursor, *, now: datetime) -> Listed:
     """The files of the next stretch of each source and of the hot folders; moves the cursor on.
 
     Listing ends after `sensor_max_listed` objects of each kind or after `sensor_seconds`, whichever comes first; a tick
@@ -87,13 +79,12 @@ def list_sources(pipeline: Pipeline, cursor: Cursor, *, now: datetime) -> Listed
 
     Raises its `RetryableError` or `MisconfiguredError` if every source is unavailable; then the cursor must be dropped.
     """
-    settings = pipeline.settings
     for gone in set(cursor.after) - set(settings.sources):
         del cursor.after[gone]
     start = time.monotonic()
     rule = SourceRule.of(settings.source_kinds, output_root=settings.output_root, sources=settings.sources)
     budget = _Budget(settings.sensor_max_listed, start + settings.sensor_seconds / 2)
-    listed = _list_hot(pipeline, cursor, rule, budget, now)
+    listed = _list_hot(settings, storage, cursor, rule, budget, now)
     unavailable = listed.unavailable
     deadline = start + settings.sensor_seconds
     limit = max(settings.sensor_max_listed // len(settings.sources), 1)
@@ -110,7 +101,7 @@ def list_sources(pipeline: Pipeline, cursor: Cursor, *, now: datetime) -> Listed
         has_begun = True
         prefix = Location.from_url(url, setting="EXR_PIPELINE_SOURCES")
         try:
-            objects, after = _list_on(pipeline.storage, prefix, cursor.after.get(url), _Budget(limit, deadline))
+            objects, after = _list_on(storage, prefix, cursor.after.get(url), _Budget(limit, deadline))
         except (MisconfiguredError, RetryableError) as error:
             unavailable[url] = error
             continue
@@ -124,9 +115,11 @@ def list_sources(pipeline: Pipeline, cursor: Cursor, *, now: datetime) -> Listed
     return Listed(list({info.location: info for info in listed.files}.values()), unavailable)
 
 
-def _list_hot(pipeline: Pipeline, cursor: Cursor, rule: SourceRule, budget: _Budget, now: datetime) -> Listed:
+def _list_hot(
+    settings: Settings, storage: ObjectStorage, cursor: Cursor, rule: SourceRule, budget: _Budget, now: datetime
+) -> Listed:
     """The files of the hot folders, as far as the budget goes; the next tick begins with those that had no turn."""
-    sources = {url: Location.from_url(url, setting="EXR_PIPELINE_SOURCES") for url in pipeline.settings.sources}
+    sources = {url: Location.from_url(url, setting="EXR_PIPELINE_SOURCES") for url in settings.sources}
     listed = Listed([])
     waiting: list[HotFolder] = []
     looked: list[HotFolder] = []
@@ -140,10 +133,10 @@ def _list_hot(pipeline: Pipeline, cursor: Cursor, rule: SourceRule, budget: _Bud
             continue
         source = max(holding, key=lambda url: len(sources[url].key))
         after = folder.after
-        if after is None and pipeline.settings.output_root is None:
+        if after is None and settings.output_root is None:
             after = prefix.child(f"{OUTPUT_FOLDER}/{_LAST}").key
         try:
-            objects, after = _list_on(pipeline.storage, prefix, after, budget)
+            objects, after = _list_on(storage, prefix, after, budget)
         except MisconfiguredError:
             # The folder may just have been deleted: what the source itself says is what counts.
             continue

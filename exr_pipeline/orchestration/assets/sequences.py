@@ -25,6 +25,7 @@ from exr_pipeline.orchestration.steps.file_events import media_link, picture, se
 from exr_pipeline.orchestration.steps.files import Context, again_after_an_outage
 from exr_pipeline.orchestration.steps.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.steps.run_tags import tag_outcome, tag_unfinished
+from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.specs import COLUMNS
 from exr_pipeline.untrusted_text import visible_line
@@ -142,8 +143,9 @@ class _Progress:
             self._context.log.info(
                 f"{name}: {progress.done}/{progress.total} frames, {progress.rate:.1f} frames/s{left}"
             )
-        if self._pipeline.on_movie_progress is not None:
-            self._pipeline.on_movie_progress(self._location, progress)
+        pipeline = self._pipeline
+        if isinstance(pipeline, WatchedPipeline) and pipeline.on_movie_progress is not None:
+            pipeline.on_movie_progress(self._location, progress)
 
 
 def sequence_events(

@@ -1,1 +1,1 @@
-"""Everything that touches what Dagster keeps private: storages, launchers, the page. A lint rule forbids it elsewhere."""
+"""Everything that touches what Dagster keeps private: storages, launchers, the page. Lint forbids it elsewhere."""

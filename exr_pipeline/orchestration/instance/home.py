@@ -38,7 +38,7 @@ def write_home(folder: Path) -> list[str]:
 
 
 def _shipped(name: str) -> Traversable:
-    return resources.files("exr_pipeline.orchestration").joinpath("home", name)
+    return resources.files("exr_pipeline.orchestration.instance").joinpath("packaged_home", name)
 
 
 def dagster_home() -> Path:

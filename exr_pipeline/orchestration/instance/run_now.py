@@ -122,14 +122,14 @@ def ingest_source(
     """
     from exr_pipeline.orchestration.instance.command_runs import fail_dead_runs
     from exr_pipeline.orchestration.instance.key_migration import instance_for_work
-    from exr_pipeline.pipeline import Pipeline
+    from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 
     if not dry_run:
         with instance_for_work() as instance:
             fail_dead_runs(instance)
     listener, choice = listener or IngestListener(), choice or Choice()
     counter = _Counter(listener.on_progress)
-    pipeline = Pipeline(settings, on_progress=counter)
+    pipeline = WatchedPipeline(settings, on_progress=counter)
     if source.scheme == "file":
         pipeline.storage.local.add_root(source if source.key.endswith("/") else source.folder)
     listed: list[ObjectInfo] = []
@@ -171,11 +171,11 @@ def retry_failed(
     from exr_pipeline.orchestration.instance.key_migration import instance_for_work
     from exr_pipeline.orchestration.jobs import FAILED_STATES, RETRY_JOB, Selection, select_partitions
     from exr_pipeline.orchestration.partitions import locations_of
-    from exr_pipeline.pipeline import Pipeline
+    from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 
     listener = listener or IngestListener()
     counter = _Counter(listener.on_progress)
-    pipeline = Pipeline(settings, on_progress=counter)
+    pipeline = WatchedPipeline(settings, on_progress=counter)
     with instance_for_work() as instance:
         # Else their files would be passed over as in progress.
         fail_dead_runs(instance)
@@ -244,9 +244,9 @@ def make_sequences(
     from exr_pipeline.orchestration.instance.key_migration import instance_for_work
     from exr_pipeline.orchestration.partitions import SEQUENCES
     from exr_pipeline.orchestration.sensors.sequences import requests
-    from exr_pipeline.pipeline import Pipeline
+    from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 
-    pipeline = Pipeline(settings, on_movie_progress=on_progress)
+    pipeline = WatchedPipeline(settings, on_movie_progress=on_progress)
     folders = [folder for folder in pipeline.tables.folders_changed_since("") if folder.url.startswith(source.url)]
     due: list[FrameSequence] = []
     is_known = False

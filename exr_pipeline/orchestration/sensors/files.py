@@ -7,20 +7,20 @@ nothing depends on an event or on the order of keys.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
-from exr_pipeline.ingest.discovery.needs_work import Candidate, Sighting, in_chunks, needs_work, settled
-from exr_pipeline.ingest.discovery.sweep import HotFolder, hot_folders, list_sources
+from exr_pipeline.ingest.discovery.cursor import Cursor
+from exr_pipeline.ingest.discovery.needs_work import Candidate, in_chunks, needs_work, settled
+from exr_pipeline.ingest.discovery.sweep import hot_folders, list_sources
 from exr_pipeline.orchestration.instance.key_migration import migrate_for_a_while
 from exr_pipeline.orchestration.jobs import ASSET_NAMES, INGEST_JOB, RETRY_JOB, SELECTION_JOB, Selection
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
@@ -51,33 +51,6 @@ UNFINISHED = [
 ]
 _OUR_JOBS = frozenset({INGEST_JOB, SELECTION_JOB, RETRY_JOB, "__ASSET_JOB"})
 _ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
-
-
-@dataclass
-class Cursor:
-    """What one tick leaves for the next: how far listings are, and files that were not yet settled."""
-
-    after: dict[str, str] = field(default_factory=dict)
-    sightings: dict[str, Sighting] = field(default_factory=dict)
-    hot: list[HotFolder] = field(default_factory=list)
-    turn: int = 0
-
-    @classmethod
-    def from_text(cls, text: str | None) -> Cursor:
-        """The cursor that an earlier tick wrote."""
-        raw: dict[str, Any] = json.loads(text) if text else {}
-        sightings = {
-            url: Sighting(seen["etag"], datetime.fromisoformat(seen["since"]))
-            for url, seen in raw.get("sightings", {}).items()
-        }
-        hot = [
-            HotFolder(each["url"], datetime.fromisoformat(each["latest"]), each["after"]) for each in raw.get("hot", [])
-        ]
-        return cls(raw.get("after", {}), sightings, hot, raw.get("turn", 0))
-
-    def to_text(self) -> str:
-        """JSON for Dagster to keep."""
-        return json.dumps(asdict(self), default=datetime.isoformat)
 
 
 def build_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDefinition:
@@ -127,7 +100,7 @@ def tick(
         return dg.SkipReason(f"{runs} runs are under way (EXR_PIPELINE_SENSOR_MAX_RUNS)")
     # Before the tables are read: a run that ends in between has its rows there by then.
     runs_now = RunsNow.of(instance, failed_since=now - timedelta(seconds=settings.retry_after_seconds))
-    look = list_sources(pipeline, cursor, now=now)
+    look = list_sources(pipeline.settings, pipeline.storage, cursor, now=now)
     listed = look.files
     unavailable = [f"{url} is passed over: {error}" for url, error in look.unavailable.items()]
     for message in unavailable:

@@ -34,6 +34,7 @@ from exr_pipeline.orchestration.steps.file_events import file_events
 from exr_pipeline.orchestration.steps.other_runs import events_of_finished, finished_by_others, in_turns
 from exr_pipeline.orchestration.steps.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.steps.run_tags import tag_outcome, tag_unfinished
+from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.tables.specs import REJECTED, RETRYABLE
 from exr_pipeline.untrusted_text import visible_line
@@ -115,7 +116,7 @@ def ingest_step(
         if progress.done == progress.total or time.monotonic() - last_told >= SECONDS_BETWEEN_PROGRESS:
             last_told = time.monotonic()
             context.log.info(str(progress))
-        if pipeline.on_progress is not None:
+        if isinstance(pipeline, WatchedPipeline) and pipeline.on_progress is not None:
             pipeline.on_progress(context.run.run_id, progress)
 
     def skipped(files: Sequence[FinishedFile]) -> None:

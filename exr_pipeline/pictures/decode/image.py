@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from exr_pipeline.color.source_space import ImageTags
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import Box2i
 from exr_pipeline.pictures.decode.source import (
     BLOCK_LINES,
-    ImageTags,
     Rows,
     Source,
     check_size,

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from exr_pipeline.color.source_space import ImageTags
     from exr_pipeline.dpx import DpxHeader
     from exr_pipeline.exr import Box2i, Part
     from exr_pipeline.frame_rates import ShownRate
@@ -36,18 +37,6 @@ class Rows(NamedTuple):
     y: int
     x: int
     pixels: NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class ImageTags:
-    """What a TIFF, PNG or JPEG file says about its colour: text as in the file, empty if it says nothing.
-
-    `is_integer`: its samples are integers. `icc` is the description of its ICC profile.
-    """
-
-    is_integer: bool
-    icc: str = ""
-    colour_space: str = ""
 
 
 @dataclass(slots=True)

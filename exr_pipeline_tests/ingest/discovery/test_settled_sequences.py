@@ -92,7 +92,7 @@ def test_what_the_watermark_remembers_is_bounded_by_time(tables: TableStore) -> 
 def test_a_burst_of_more_folders_than_are_remembered_is_visited_whole(
     tables: TableStore, monkeypatch: pytest.MonkeyPatch, behind: timedelta
 ) -> None:
-    monkeypatch.setattr(sequence_watch, "FOLDERS_REMEMBERED", 10)
+    monkeypatch.setattr(settled_sequences, "FOLDERS_REMEMBERED", 10)
     for number in range(30):
         put(tables, f"shot_{number}/a.0001.exr", at(number * 8))
     mark, seen = Watermark(), []
@@ -106,7 +106,7 @@ def test_a_burst_of_more_folders_than_are_remembered_is_visited_whole(
 def test_more_folders_of_one_moment_than_are_remembered_do_not_keep_later_ones_away(
     tables: TableStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sequence_watch, "FOLDERS_REMEMBERED", 5)
+    monkeypatch.setattr(settled_sequences, "FOLDERS_REMEMBERED", 5)
     tables.write(rows_of(*(SampleFile(key=f"shot_{number}/a.0001.exr") for number in range(12))), now=NOON)
     put(tables, "later/a.0001.exr", at(60))
     put(tables, "latest/a.0001.exr", at(120))

@@ -401,7 +401,7 @@ def test_all_materializations_of_a_large_run_are_found_in_order(
     # More than a batch of Dagster, each more than a transaction, and more than two pages of the run's log.
     keys = named("large", 1100)
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
-    monkeypatch.setattr(event_batching, "EVENTS_PER_WRITE", 700)
+    monkeypatch.setattr(event_storage, "EVENTS_PER_WRITE", 700)
 
     def two_assets(context: Any, partition_keys: Sequence[str]) -> None:
         events = [dg.AssetMaterialization(asset, partition=key) for asset in ASSETS[:2] for key in partition_keys]

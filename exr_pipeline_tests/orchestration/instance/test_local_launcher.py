@@ -135,7 +135,7 @@ def is_gone(pid: int) -> bool:
 
 
 def test_the_launcher_is_the_one_of_dagster_yaml(instance: dg.DagsterInstance) -> None:
-    assert isinstance(instance.run_launcher, HealthCheckedRunLauncher)
+    assert isinstance(instance.local_launcher, HealthCheckedRunLauncher)
 
 
 def test_a_living_run_is_left_alone_and_ends_by_itself(
@@ -263,7 +263,7 @@ def test_a_step_of_the_clock_does_not_make_a_known_worker_another_process(
         run = started_run(instance, process.pid, time.time())
         assert check(run).status == WorkerStatus.RUNNING
         # The clock of the machine is not ours to set.
-        monkeypatch.setattr(run_launcher, "time", SimpleNamespace(time=lambda: time.time() + 3600))
+        monkeypatch.setattr(local_launcher, "time", SimpleNamespace(time=lambda: time.time() + 3600))
         assert check(run).status == WorkerStatus.RUNNING
         process.communicate(b"\n")
     assert check(run).status == WorkerStatus.FAILED

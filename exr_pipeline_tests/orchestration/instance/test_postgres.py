@@ -231,7 +231,7 @@ def test_writers_commit_in_the_order_of_their_ids(
     assert ended == ["first", "later", "later"]
 
 
-@pytest.mark.parametrize(("owner", "name"), [(postgres_storage, "_copied"), (BatchedEvents, "_store_about_assets")])
+@pytest.mark.parametrize(("owner", "name"), [(postgres, "_copied"), (BatchedEvents, "_store_about_assets")])
 def test_a_writer_that_stands_still_is_ended_and_the_others_go_on(
     postgres_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
@@ -239,7 +239,7 @@ def test_a_writer_that_stands_still_is_ended_and_the_others_go_on(
     assert isinstance(storage, BatchingPostgresEventLogStorage)
     run_id = run_over(postgres_instance, named("still", 2)).run_id
     events = asset_events(postgres_instance, run_id)
-    monkeypatch.setattr(postgres_storage, "_IDLE_SECONDS", 1)
+    monkeypatch.setattr(postgres, "_IDLE_SECONDS", 1)
     has_lock, goes_on = threading.Event(), threading.Event()
     whole = getattr(owner, name)
 
@@ -269,7 +269,7 @@ def test_a_lock_that_is_never_let_go_is_an_outage(
     storage = postgres_instance.event_log_storage
     assert isinstance(storage, BatchingPostgresEventLogStorage)
     events = asset_events(postgres_instance, run_over(postgres_instance, named("held", 1)).run_id)
-    monkeypatch.setattr(postgres_storage, "_LOCK_WAIT_SECONDS", 1)
+    monkeypatch.setattr(postgres, "_LOCK_WAIT_SECONDS", 1)
     with sqlalchemy.create_engine(storage.postgres_url).begin() as other:
         other.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(postgres._WRITERS_LOCK)))
         with pytest.raises(sqlalchemy.exc.OperationalError) as late:

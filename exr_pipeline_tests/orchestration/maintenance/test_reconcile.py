@@ -12,10 +12,11 @@ import dagster as dg
 import pytest
 
 from exr_pipeline.ingest.deletions import Found, SourceReport
+from exr_pipeline.ingest.discovery.cursor import Cursor
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.maintenance.reconcile import RECONCILE_JOB, markdown
 from exr_pipeline.orchestration.partitions import FILES
-from exr_pipeline.orchestration.sensors.files import Cursor, tick
+from exr_pipeline.orchestration.sensors.files import tick
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.storage.locations import Location, output_locations
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop

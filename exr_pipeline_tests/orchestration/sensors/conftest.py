@@ -12,11 +12,12 @@ import sqlalchemy
 from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteRepositoryOrigin
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
+from exr_pipeline.ingest.discovery.cursor import Cursor
 from exr_pipeline.ingest.products import FileProducts, rows_of
 from exr_pipeline.ingest.read_header import source_file
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.partitions import FILES
-from exr_pipeline.orchestration.sensors.files import SENSOR, Cursor, tick
+from exr_pipeline.orchestration.sensors.files import SENSOR, tick
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3

@@ -11,10 +11,11 @@ import dagster as dg
 import pytest
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.ingest.discovery.cursor import Cursor, HotFolder
 from exr_pipeline.ingest.discovery.needs_work import Candidate, Sighting
-from exr_pipeline.ingest.discovery.sweep import HOT_FOLDERS, HotFolder, hot_folders
+from exr_pipeline.ingest.discovery.sweep import HOT_FOLDERS, hot_folders
 from exr_pipeline.orchestration.jobs import INGEST_JOB
-from exr_pipeline.orchestration.sensors.files import SIGHTINGS_KEPT, Cursor
+from exr_pipeline.orchestration.sensors.files import SIGHTINGS_KEPT
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3

@@ -1,6 +1,6 @@
 """The one address of the page: Dagster's web application, our additions to it, and the guard before all of them.
 
-Belongs here: what is served under which path. Not here: the answers themselves (`footage`, `guard`), nor starting and
+Belongs here: what is served under which path. Not here: the answers themselves (`media`, `guard`), nor starting and
 ending of processes (`__main__`).
 """
 

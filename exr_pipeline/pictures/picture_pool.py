@@ -1,0 +1,41 @@
+"""The worker processes that render files.
+
+Belongs here: that one call. Not here: processes and their limits (`workers.pool`), or rendering (`render`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+from exr_pipeline.workers.pool import WorkerPool
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+    from exr_pipeline.pictures.picture_settings import PictureSettings
+    from exr_pipeline.pictures.results import RenderedPictures
+
+
+class PicturePool(WorkerPool):
+    """`settings.workers` processes that render files. Entering raises `MisconfiguredError` for a bad OCIO config."""
+
+    def __init__(self, settings: PictureSettings) -> None:
+        super().__init__(workers=settings.workers, memory_mb=settings.worker_memory_mb)
+        self._settings = settings
+
+    def __enter__(self) -> Self:
+        from exr_pipeline.color.config import load_config
+
+        load_config(self._settings)
+        return super().__enter__()
+
+    def submit(self, path: str, name: str, *, thumbnail: bool = True, proxy: bool = True) -> Future[RenderedPictures]:
+        """Render a local file as `render` does, in some worker; see there for the arguments, and `call`."""
+        timeout = self._settings.worker_timeout_seconds
+        return self.call(_render, name, timeout, path, name, thumbnail, proxy, self._settings)
+
+
+def _render(path: str, name: str, thumbnail: bool, proxy: bool, settings: PictureSettings) -> RenderedPictures:
+    from exr_pipeline.pictures.render import render
+
+    return render(path, name, thumbnail=thumbnail, proxy=proxy, settings=settings)
