@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from exr_pipeline_tests.layers import ALLOWED, DOCUMENT, EDGES, EVERYTHING, imports, packages, reachable, updated
+
 PACKAGE = Path(__file__).parents[1] / "exr_pipeline"
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
@@ -57,30 +59,46 @@ def test_what_would_be_loaded_is_noticed() -> None:
     assert loaded({"boto3", "dagster"}, ["exr_pipeline.errors", "boto3"]) == "boto3 loads boto3\n"
 
 
-def documented_order() -> list[str]:
-    """The packages in the order of docs/architecture.md, from those that know nothing to those that know all."""
-    text = (PACKAGE.parent / "docs" / "architecture.md").read_text(encoding="utf-8")
+def test_each_package_imports_only_what_the_table_allows() -> None:
+    assert {*ALLOWED, EVERYTHING} == packages()
+    forbidden = {
+        f"{package} imports {other}": files
+        for (package, other), files in imports().items()
+        if package != EVERYTHING and other not in ALLOWED[package]
+    }
+    assert forbidden == {}
+
+
+def test_no_package_depends_on_itself_through_others_and_no_edge_on_another() -> None:
+    for package, others in ALLOWED.items():
+        assert package not in reachable(package, ALLOWED)
+        assert EVERYTHING not in others
+        if package in EDGES:
+            assert not reachable(package, ALLOWED) & EDGES
+
+
+def test_a_circle_of_imports_is_noticed() -> None:
+    around = {"a": frozenset({"b"}), "b": frozenset({"c"}), "c": frozenset({"a"})}
+    assert "a" in reachable("a", around)
+
+
+def test_the_architecture_document_draws_the_table() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert updated(text) == text, "run python -m exr_pipeline_tests.layers"
     table = text.partition("## Packages")[2].partition("## ")[0]
-    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
-    return [name.removesuffix(".py") for cell in cells for name in re.findall(r"`([^`]+)`", cell)]
+    described = {
+        name.removesuffix(".py")
+        for line in table.splitlines()
+        if line.startswith("| `")
+        for name in re.findall(r"`([^`]+)`", line.split("|")[1])
+    }
+    assert described == packages()
 
 
-def imported_packages(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    names = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    return {name.split(".")[1] for name in names if name.startswith("exr_pipeline.")}
-
-
-def test_packages_use_only_those_above_them_in_the_document() -> None:
-    order = documented_order()
-    assert sorted(order) == sorted(
-        path.stem for path in PACKAGE.iterdir() if path.stem not in {"__init__", "__pycache__"}
-    )
+def test_what_dagster_keeps_private_is_used_in_one_folder() -> None:
     for path in PACKAGE.rglob("*.py"):
-        package = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-        if package != "__init__":
-            allowed = order[: order.index(package) + 1]
-            assert imported_packages(path) <= set(allowed), path.relative_to(PACKAGE)
+        private = re.findall(r"^\s*(?:from|import) (dagster\._[\w.]*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert not private or path.is_relative_to(PACKAGE / "orchestration/instance"), (path, private)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -10,7 +10,6 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from rich.filesize import decimal
 
 from exr_pipeline import __version__
@@ -20,6 +19,7 @@ from exr_pipeline.orchestration.assets.sequence_checks import evaluate_sequence_
 from exr_pipeline.orchestration.assets.specs import SEQUENCE_MP4, SOURCE_FILE, TABLE_IO
 from exr_pipeline.orchestration.instance.console import tidy_console
 from exr_pipeline.orchestration.instance.event_storage import AssetEvent, announce, log_asset_events
+from exr_pipeline.orchestration.instance.names import DATA_VERSION_TAG
 from exr_pipeline.orchestration.partitions import sequences_partitions
 from exr_pipeline.orchestration.steps.file_events import media_link, picture, served_picture, without_empty
 from exr_pipeline.orchestration.steps.files import Context, again_after_an_outage

@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
 from rich.filesize import decimal
 
 from exr_pipeline import __version__
@@ -25,6 +24,7 @@ from exr_pipeline.orchestration.assets.specs import (
     THUMBNAIL,
 )
 from exr_pipeline.orchestration.instance.event_storage import AssetEvent, materialization
+from exr_pipeline.orchestration.instance.names import DATA_VERSION_TAG
 
 if TYPE_CHECKING:
     from exr_pipeline.inspection import SourceFile

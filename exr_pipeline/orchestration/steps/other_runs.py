@@ -11,13 +11,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-from dagster._core.definitions.data_version import DATA_VERSION_TAG
 
 from exr_pipeline import __version__
 from exr_pipeline.errors import RetryableError
 from exr_pipeline.ingest.chunk import GROUP_WITH_PICTURES
 from exr_pipeline.ingest.overlap import FinishedFile, finished_since
 from exr_pipeline.orchestration.assets.specs import HEADER_ASSETS
+from exr_pipeline.orchestration.instance.names import DATA_VERSION_TAG
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.specs import READY
 

@@ -14,9 +14,9 @@ from exr_pipeline.ingest.discovery.cursor import Cursor
 from exr_pipeline.ingest.finished_work import Scope
 from exr_pipeline.orchestration.assets.specs import FILE_ASSETS
 from exr_pipeline.orchestration.build import build_defs
+from exr_pipeline.orchestration.instance.purge import purge
 from exr_pipeline.orchestration.maintenance import archive as archiving
 from exr_pipeline.orchestration.maintenance.archive import Archived, Unarchived, archive, scope_of, unarchive
-from exr_pipeline.orchestration.maintenance.retention import purge
 from exr_pipeline.orchestration.partitions import FILES, SEQUENCES
 from exr_pipeline.orchestration.sensors.files import tick
 from exr_pipeline.pipeline import Pipeline
