@@ -29,7 +29,7 @@ _NO_FFMPEG: Final = (
 
 
 class Ours(Work):
-    """`render`, as a worker of the pool runs it: one thread, libraries loaded, colour tables baked."""
+    """`render`, as a worker of the pool runs it: one thread, libraries loaded, color tables baked."""
 
     def __init__(self, with_movie: bool) -> None:
         from exr_pipeline.pictures import PictureSettings, held_frame
@@ -40,7 +40,7 @@ class Ours(Work):
             setattr(held_frame, "held_frame", _no_movie)  # noqa: B010 - the benchmark leaves a step out, on both sides
 
     def run(self, path: str) -> None:
-        """Decode, colour, thumbnail, proxy, preview."""
+        """Decode, color, thumbnail, proxy, preview."""
         from exr_pipeline.pictures.render import render
 
         self.made = render(path, Path(path).name, thumbnail=True, proxy=True, settings=self.settings)

@@ -24,12 +24,12 @@ from exr_pipeline.storage.locations import Location
 _REPEATS: Final = 3
 # What a worker's time is spent on, by the function of ours in which it is spent.
 _STAGES: Final = {
-    ("decode_exr.py", "_read_lines"): "decode",
-    ("decode_zip.py", "lines"): "decode",
+    ("exr.py", "_read_lines"): "decode",
+    ("zip_chunks.py", "lines"): "decode",
     ("reduce.py", "add"): "shrink",
-    ("colour.py", "to_working"): "colour",
-    ("colour.py", "apply"): "colour",
-    ("movie.py", "held_frame"): "encode",
+    ("config.py", "to_working"): "color",
+    ("config.py", "apply"): "color",
+    ("held_frame.py", "held_frame"): "encode",
     ("still.py", "jpeg"): "encode",
     ("still.py", "preview"): "encode",
     ("still.py", "icon"): "encode",
@@ -98,11 +98,11 @@ def run(size: Size, folder: Path) -> Report:
             "cores' time used",
             "cores' time on pictures",
             "of that: decode and encode",
-            "with colour and shrinking",
+            "with color and shrinking",
         ]
     )
     figures = Table(
-        ["renders", "files", "files/s", "s of a core per file", "decode", "shrink", "colour", "encode", "the rest"]
+        ["renders", "files", "files/s", "s of a core per file", "decode", "shrink", "color", "encode", "the rest"]
     )
     kinds = [(TINY, "ZIP")] if size.tiny else [(TWO_K, "ZIP"), (TWO_K, "DWAA"), (FOUR_K, "ZIP")]
     with running_server(folder):
@@ -123,10 +123,10 @@ def run(size: Size, folder: Path) -> Report:
             seconds, idle = ingest.values[0]
             whole = ingest.median * cores
             coded = share["decode"] + share["encode"]
-            made = coded + share.get("colour", 0.0) + share["shrink"]
+            made = coded + share.get("color", 0.0) + share["shrink"]
             ratios.add(name, 1 - idle / whole, seconds / whole, coded, made)
             rest = 1 - sum(share.values())
-            each = [share.get(stage, 0.0) for stage in ("decode", "shrink", "colour", "encode")]
+            each = [share.get(stage, 0.0) for stage in ("decode", "shrink", "color", "encode")]
             figures.add(name, count, count / ingest.median, seconds / count, *each, rest)
     return Report(
         "profile",

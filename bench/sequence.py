@@ -39,7 +39,7 @@ class Ours(_Folder):
     """`make_movie` with its worker processes started afresh, as the command does."""
 
     def run(self, frames: str) -> None:
-        """Decode, colour, encode, join."""
+        """Decode, color, encode, join."""
         from exr_pipeline.sequence_movies.presets import load_presets
         from exr_pipeline.sequence_movies.sequence_movie import make_movie
         from exr_pipeline.sequences import resolve_sequence

@@ -59,7 +59,7 @@ class Settings(BaseSettings):
         "exr_metadata", validation_alias="VAST_DB_SCHEMA", description="Schema that holds the tables."
     )
 
-    # Colour
+    # Color
     ocio: str | None = Field(
         None, validation_alias="OCIO", description="OCIO config (path or ocio:// URI) that replaces the built-in one."
     )

@@ -5,12 +5,12 @@ import numpy as np
 from exr_pipeline.sample.writers import ExrPart, exr_bytes
 
 
-def render(level: float = 0.18, *, size: tuple[int, int] = (64, 36), colour_space: str = "lin_ap1_scene") -> bytes:
+def render(level: float = 0.18, *, size: tuple[int, int] = (64, 36), color_space: str = "lin_ap1_scene") -> bytes:
     """A picture with a ramp from black to `level`, in half, ZIP."""
     width, height = size
     ramp = np.broadcast_to(np.linspace(0, level, width, dtype=np.float16), (height, width))
     channels = {name: ramp.copy() for name in ("R", "G", "B")}
-    return exr_bytes([ExrPart(channels, attributes={"colorInteropID": colour_space})])
+    return exr_bytes([ExrPart(channels, attributes={"colorInteropID": color_space})])
 
 
 def truncated(data: bytes | None = None) -> bytes:

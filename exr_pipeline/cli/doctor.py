@@ -24,7 +24,7 @@ Check = tuple[str, Callable[[], str]]
 
 
 def doctor() -> None:
-    """Check settings, storage, tables, colour and Dagster, and say how to fix what is wrong."""
+    """Check settings, storage, tables, color and Dagster, and say how to fix what is wrong."""
     settings = load_settings(warn_of_unknown=False)
     failed = 0
     rows: list[tuple[str, str, str]] = []
@@ -52,7 +52,7 @@ def _checks(settings: Settings) -> Iterator[Check]:
     if settings.output_root:
         yield "output root", lambda: _output_root(settings)
     yield "tables", lambda: _tables(settings)
-    yield "colour", lambda: _colour(settings)
+    yield "color", lambda: _color(settings)
     yield "sequences", lambda: _sequences(settings)
     yield "picture workers", lambda: _workers(settings)
     yield "Dagster", _dagster
@@ -128,7 +128,7 @@ def _tables(settings: Settings) -> str:
     return f"{where}: {sum(store.counts_by_state().values())} files"
 
 
-def _colour(settings: Settings) -> str:
+def _color(settings: Settings) -> str:
     from exr_pipeline.color.config import LINEAR_REC709, load_config
     from exr_pipeline.pictures import PictureSettings
 

@@ -220,7 +220,7 @@ def _box(size: str) -> tuple[int, int]:
 def _provenance(pictures: RenderedPictures, view: str) -> str:
     for warning in pictures.warnings:
         warn(warning)
-    return escape(f"{pictures.layer} from {pictures.source_colour_space} ({pictures.colour_rule}) to {view}")
+    return escape(f"{pictures.layer} from {pictures.source_color_space} ({pictures.color_rule}) to {view}")
 
 
 def _render(source: str, settings: Settings, chosen: PictureSettings, *, thumbnail: bool) -> RenderedPictures:

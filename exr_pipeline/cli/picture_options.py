@@ -24,7 +24,7 @@ View = Annotated[
 ]
 Display = Annotated[str, typer.Option(help="Display of the OCIO config to make it for.")]
 Look = Annotated[str, typer.Option(help="Look of the OCIO config, or several with commas between them.")]
-SourceSpace = Annotated[str, typer.Option(help="Colour space of what is read, whatever it says.")]
+SourceSpace = Annotated[str, typer.Option(help="Color space of what is read, whatever it says.")]
 Layer = Annotated[str, typer.Option(help="Layer, part, view or channel to show.")]
 Exact = Annotated[
     bool | None, typer.Option("--exact/--baked", help="Compute every pixel exactly instead of by a baked LUT.")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from exr_pipeline.storage.objects import ObjectStorage
     from exr_pipeline.workers.pool import WorkerPool
 
-_STREAM_COLUMNS = ("stream", "type", "codec", "picture or sound", "rate", "length", "colour")
+_STREAM_COLUMNS = ("stream", "type", "codec", "picture or sound", "rate", "length", "color")
 
 
 def moves_or_sounds(source: str) -> bool:
@@ -42,7 +42,7 @@ def probe(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file and line.")] = False,
 ) -> None:
-    """Read what movies, sounds and stills say of themselves: streams, codecs, sizes, rates, colour, time code.
+    """Read what movies, sounds and stills say of themselves: streams, codecs, sizes, rates, color, time code.
 
     OpenEXR and DPX files are read by `exr-pipeline inspect`.
     """
@@ -148,8 +148,8 @@ def media_proxy(source: str, target: str, settings: Settings, chosen: PictureSet
 def _provenance(pictures: RenderedPictures) -> str:
     for warning in pictures.warnings:
         warn(warning)
-    colour = f" from {pictures.source_colour_space} ({pictures.colour_rule})" if pictures.source_colour_space else ""
-    return escape(f"{pictures.layer}{colour}")
+    color = f" from {pictures.source_color_space} ({pictures.color_rule})" if pictures.source_color_space else ""
+    return escape(f"{pictures.layer}{color}")
 
 
 @contextmanager

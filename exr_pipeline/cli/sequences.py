@@ -125,8 +125,8 @@ def movie(
     code = f", time code {made.time_code}" if made.time_code else ""
     stdout.print(
         f"{escape(target)}: {made.frames} frames{gone}, {made.size.width}x{made.size.height}, {made.rate} frames/s, "
-        f"{float(made.duration):g} s{code}, {escape(made.layer)} from {escape(made.source_colour_space)} "
-        f"({escape(made.colour_rule)}) to {escape(made.view)}",
+        f"{float(made.duration):g} s{code}, {escape(made.layer)} from {escape(made.source_color_space)} "
+        f"({escape(made.color_rule)}) to {escape(made.view)}",
     )
 
 
@@ -214,7 +214,7 @@ def _write(target: str, sheet: Sheet, media_type: str, storage: ObjectStorage) -
     stdout.print(
         f"{escape(target)}: {sheet.width}x{sheet.height}, {sheet.columns}x{sheet.rows} frames of "
         f"{sheet.frame_size.width}x{sheet.frame_size.height}, {escape(sheet.layer)} from "
-        f"{escape(sheet.source_colour_space)} ({escape(sheet.colour_rule)}) to {escape(sheet.view)}",
+        f"{escape(sheet.source_color_space)} ({escape(sheet.color_rule)}) to {escape(sheet.view)}",
     )
 
 

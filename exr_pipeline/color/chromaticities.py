@@ -1,4 +1,4 @@
-"""From the chromaticities of primaries and white to matrices between colour spaces.
+"""From the chromaticities of primaries and white to matrices between color spaces.
 
 Belongs here: that arithmetic (SMPTE RP 177, Bradford adaptation). Not here: names of spaces (`source_space`).
 """
@@ -33,14 +33,14 @@ def _xyz(x: float, y: float) -> NDArray[np.float64]:
 def rgb_to_xyz(chromaticities: Sequence[float]) -> NDArray[np.float64]:
     """The 3x3 matrix from linear RGB to CIE XYZ with Y = 1 for white.
 
-    Raises `ValueError` for chromaticities that span no colour space.
+    Raises `ValueError` for chromaticities that span no color space.
     """
     values = np.asarray(chromaticities, np.float64)
     if values.shape != (8,) or not np.isfinite(values).all() or abs(values[7]) < 1e-6:
-        raise ValueError("chromaticities span no colour space")
+        raise ValueError("chromaticities span no color space")
     primaries = np.array([[x, y, 1 - x - y] for x, y in values[:6].reshape(3, 2)]).T
     if abs(np.linalg.det(primaries)) < 1e-6:
-        raise ValueError("chromaticities span no colour space")
+        raise ValueError("chromaticities span no color space")
     scale = np.linalg.solve(primaries, _xyz(values[6], values[7]))
     return np.asarray(primaries * scale)
 

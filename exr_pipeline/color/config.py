@@ -132,15 +132,15 @@ def _hash_of(file: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LutError:
-    """How far the baked view is from the exact one over the probe colours, in 8-bit code values."""
+    """How far the baked view is from the exact one over the probe colors, in 8-bit code values."""
 
     mean: float
     p99: float
     maximum: float
 
 
-def _probe_colours() -> NDArray[np.float32]:
-    """4096 scene-linear colours from deep shadow to six stops over grey, from neutral to fairly saturated."""
+def _probe_colors() -> NDArray[np.float32]:
+    """4096 scene-linear colors from deep shadow to six stops over grey, from neutral to fairly saturated."""
     random = np.random.default_rng(1)
     grey = 0.18 * 2.0 ** random.uniform(-8, 6, (1, 4096, 1))
     return np.asarray(grey * 3 * random.dirichlet((4, 4, 4), (1, 4096)), np.float32)
@@ -153,7 +153,7 @@ class DisplayTransform:
     colorimetric views (as fast as a LUT); others go through the LUT, with pixels outside its domain computed exactly.
     """
 
-    def __init__(self, config: ColourConfig, view: View) -> None:
+    def __init__(self, config: ColorConfig, view: View) -> None:
         self.view = view
         self._config = config
 
@@ -193,7 +193,7 @@ class DisplayTransform:
         lut.setInterpolation(Ocio.INTERP_TETRAHEDRAL)
         lut.setData(_in_float(self._config.processor(self._transform), nodes).ravel())
         baked = self._config.processor(lut, eight_bit=True)
-        probe = _probe_colours()
+        probe = _probe_colors()
         difference = np.abs(
             _in_eight_bit(self._exact, probe).astype(np.int16) - _in_eight_bit(baked, _on_lut_axis(probe))
         )
@@ -282,7 +282,7 @@ def _in_eight_bit(
     return result
 
 
-class ColourConfig:
+class ColorConfig:
     """One OCIO config: names, the spaces and views it offers, and processors made from it."""
 
     def __init__(self, setting: str, uri: str) -> None:
@@ -314,7 +314,7 @@ class ColourConfig:
         return str(space.getName())
 
     def resolve(self, name: str) -> str | None:
-        """The config's own name of the colour space with this name, alias or role; None if there is none."""
+        """The config's own name of the color space with this name, alias or role; None if there is none."""
         # Names in files may hold bytes that are not text, which OCIO does not take.
         space = self._config.getColorSpace(printable(name))
         return None if space is None else str(space.getName())
@@ -354,7 +354,7 @@ class ColourConfig:
         space = self.resolve(name) or self.by_interop_id(name)
         if space is None or (is_own and self.is_built_in(space)):
             known = [*self._config.getColorSpaceNames(), *(role for role, _ in self._config.getRoles())]
-            raise self._unknown(setting, where, "colour space or role", name, known)
+            raise self._unknown(setting, where, "color space or role", name, known)
         return space
 
     def default_space(self, name: str) -> str | None:
@@ -373,7 +373,7 @@ class ColourConfig:
         )
 
     def by_file_rule(self, path: str) -> str | None:
-        """The colour space that the config's file rules give to this path; None if only the default rule fits."""
+        """The color space that the config's file rules give to this path; None if only the default rule fits."""
         path = printable(path)
         if self._config.filepathOnlyMatchesDefaultRule(path):
             return None
@@ -393,7 +393,7 @@ class ColourConfig:
         return bool(self._space(space).getReferenceSpaceType() == Ocio.REFERENCE_SPACE_DISPLAY)
 
     def is_data(self, space: str) -> bool:
-        """Whether this space is no colour at all (`Raw`)."""
+        """Whether this space is no color at all (`Raw`)."""
         found = self._space(space)
         return found is not None and bool(found.isData())
 
@@ -446,13 +446,13 @@ class ColourConfig:
         return self.processor(Ocio.GroupTransform(steps))
 
     def display_space(self, display: str) -> str:
-        """The colour space of a display's pixels."""
+        """The color space of a display's pixels."""
         for view in self._config.getViews(display):
             space = self._config.getDisplayViewColorSpaceName(display, view)
             resolved = self.resolve(display if space == "<USE_DISPLAY_NAME>" else space)
             if resolved is not None and not self.is_data(resolved):
                 return resolved
-        raise MisconfiguredError(self._setting, f"the display {display!r} has no colour space", "repair the config")
+        raise MisconfiguredError(self._setting, f"the display {display!r} has no color space", "repair the config")
 
     def find_view(
         self, medium: Medium, look: Look, *, setting: str | None = None, where: str = ""
@@ -541,12 +541,12 @@ def _log_messages() -> None:
 
 
 @lru_cache(maxsize=4)
-def _config(setting: str, uri: str) -> ColourConfig:
+def _config(setting: str, uri: str) -> ColorConfig:
     _log_messages()
-    return ColourConfig(setting, uri)
+    return ColorConfig(setting, uri)
 
 
-def load_config(settings: ColorSettings) -> ColourConfig:
+def load_config(settings: ColorSettings) -> ColorConfig:
     """The OCIO config in force, loaded once per process: OCIO_CONFIG_PATH, else OCIO, else the built-in one.
 
     Raises `MisconfiguredError`, naming the setting, if it cannot be read or is not valid, or lacks the default space.
@@ -563,7 +563,7 @@ def load_config(settings: ColorSettings) -> ColourConfig:
 
 
 @lru_cache(maxsize=16)
-def _check_rules(config: ColourConfig, settings: ColorSettings) -> None:
+def _check_rules(config: ColorConfig, settings: ColorSettings) -> None:
     """Raise `MisconfiguredError`, naming file and rule, for names in the picture rules that the config lacks."""
     for index, rule in enumerate(settings.rules, start=1):
         where = f"{described(settings.picture_rules, index, rule.prefix)}: "
@@ -573,7 +573,7 @@ def _check_rules(config: ColourConfig, settings: ColorSettings) -> None:
         _check_views(config, settings.of_rule(rule), where)
 
 
-def _check_views(config: ColourConfig, rule: PictureRule, where: str) -> None:
+def _check_views(config: ColorConfig, rule: PictureRule, where: str) -> None:
     media: tuple[tuple[Medium, Look], ...] = (("still", rule.still), ("video", rule.video))
     for medium, look in media:
         view, _ = config.find_view(medium, look, setting=RULES_SETTING, where=where)

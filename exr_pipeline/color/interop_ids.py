@@ -1,4 +1,4 @@
-"""Which colour space a color interop ID means, as the Color Interop Forum recommends ("An ID for Color Interop", 2026).
+"""Which color space a color interop ID means, as the Color Interop Forum recommends ("An ID for Color Interop", 2026).
 
 Belongs here: that search, in a config and in OCIO's own. Not here: other names that programs write (`source_space`).
 """

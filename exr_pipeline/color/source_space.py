@@ -1,4 +1,4 @@
-"""Which colour space a file's pixels are in, and which rule says so.
+"""Which color space a file's pixels are in, and which rule says so.
 
 Belongs here: the order of the rules (docs/color.md). Not here: the transforms (`config`).
 """
@@ -19,7 +19,7 @@ from exr_pipeline.untrusted_text import quoted
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exr_pipeline.color.config import ColourConfig, Curve
+    from exr_pipeline.color.config import ColorConfig, Curve
     from exr_pipeline.dpx import DpxHeader
     from exr_pipeline.exr import Part
 
@@ -87,14 +87,14 @@ def rule_default_rule(space: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ImageTags:
-    """What a TIFF, PNG or JPEG file says about its colour: text as in the file, empty if it says nothing.
+    """What a TIFF, PNG or JPEG file says about its color: text as in the file, empty if it says nothing.
 
     `is_integer`: its samples are integers. `icc` is the description of its ICC profile.
     """
 
     is_integer: bool
     icc: str = ""
-    colour_space: str = ""
+    color_space: str = ""
 
 
 class StatingFile(Protocol):
@@ -128,7 +128,7 @@ class StatingFile(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SourceSpace:
-    """A colour space of the config in force and the rule that chose it.
+    """A color space of the config in force and the rule that chose it.
 
     With `curve` or `to_space` (row-major 3x3) the pixels are in no space of the config: the curve undone, then the
     matrix, bring them to `space`. `is_display_referred`: they were made for a display and get no view again.
@@ -144,9 +144,9 @@ class SourceSpace:
 
 
 def find_source_space(
-    config: ColourConfig, source: StatingFile, *, forced: str = "", default: str = "", global_default: str
+    config: ColorConfig, source: StatingFile, *, forced: str = "", default: str = "", global_default: str
 ) -> SourceSpace:
-    """The colour space of an opened file.
+    """The color space of an opened file.
 
     `forced` holds whatever the file says; `default` where it says nothing, else `global_default` for EXR and the
     format's own convention for others. Raises `MisconfiguredError` if the config lacks one of these.
@@ -177,7 +177,7 @@ def find_source_space(
     return replace(found, is_display_referred=for_display, warnings=tuple(warnings))
 
 
-def _stated_by_part(config: ColourConfig, source: StatingFile, default: str, warnings: list[str]) -> SourceSpace | None:
+def _stated_by_part(config: ColorConfig, source: StatingFile, default: str, warnings: list[str]) -> SourceSpace | None:
     """The strongest statement of a part that the config understands; what it does not understand is a warning."""
     assert source.part is not None
     parts = (source.part, source.first_part or source.part)
@@ -195,17 +195,17 @@ def _stated_by_part(config: ColourConfig, source: StatingFile, default: str, war
                 warnings.append(f"the OCIO config has no {quoted(stated.name)} ({stated.rule}): OCIO's own is used")
             return found
         if stated.rule != "chromaticities":
-            warnings.append(f"{stated.rule} {quoted(stated.name)} is no colour space of the OCIO config: ignored")
+            warnings.append(f"{stated.rule} {quoted(stated.name)} is no color space of the OCIO config: ignored")
     return None if chromaticities is None else _by_matrix(config, chromaticities, warnings)
 
 
-def _light(config: ColourConfig, default: str) -> tuple[str, ...]:
+def _light(config: ColorConfig, default: str) -> tuple[str, ...]:
     """What light of unnamed primaries is: that of the files which state nothing, if that is light."""
     space = config.default_space(default)
     return (default, *_LINEAR_REC709) if space is not None and config.is_linear(space) else _LINEAR_REC709
 
 
-def space_by_default(config: ColourConfig, name: str, warnings: list[str]) -> SourceSpace:
+def space_by_default(config: ColorConfig, name: str, warnings: list[str]) -> SourceSpace:
     """What is meant where an EXR file says nothing and no picture rule does: the space that a setting names."""
     space = config.default_space(name)
     if space is None:
@@ -215,7 +215,7 @@ def space_by_default(config: ColourConfig, name: str, warnings: list[str]) -> So
 
 
 def _first(
-    config: ColourConfig, names: Sequence[str], rule: str, *, is_display_referred: bool = False
+    config: ColorConfig, names: Sequence[str], rule: str, *, is_display_referred: bool = False
 ) -> SourceSpace | None:
     """The first of these names that the config has, else the first that is an interop ID which OCIO knows."""
     spaces = (space for find in (config.resolve, config.by_interop_id) for name in names if (space := find(name)))
@@ -225,14 +225,14 @@ def _first(
     return SourceSpace(config.user_facing(space), space, rule, is_display_referred=is_display_referred)
 
 
-def _by_matrix(config: ColourConfig, chromaticities: Sequence[float], warnings: list[str]) -> SourceSpace | None:
+def _by_matrix(config: ColorConfig, chromaticities: Sequence[float], warnings: list[str]) -> SourceSpace | None:
     is_xyz = np.allclose(chromaticities, XYZ, atol=_TOLERANCE)
     label = "CIE XYZ (D65)" if is_xyz else "linear, primaries " + " ".join(f"{value:.4g}" for value in chromaticities)
     return _linear(config, chromaticities, label, "chromaticities", warnings)
 
 
 def _linear(
-    config: ColourConfig, chromaticities: Sequence[float], label: str, rule: str, warnings: list[str]
+    config: ColorConfig, chromaticities: Sequence[float], label: str, rule: str, warnings: list[str]
 ) -> SourceSpace | None:
     """Light of any primaries, by way of ACES2065-1."""
     ap0 = config.resolve("aces_interchange") or config.resolve("ACES2065-1")
@@ -247,7 +247,7 @@ def _linear(
     return SourceSpace(label, ap0, rule, matrix)
 
 
-def _stated_by_dpx(config: ColourConfig, dpx: DpxHeader, warnings: list[str]) -> SourceSpace | None:
+def _stated_by_dpx(config: ColorConfig, dpx: DpxHeader, warnings: list[str]) -> SourceSpace | None:
     """The curve by the transfer characteristic, the primaries by the colorimetric specification, else the transfer."""
     stated = stated_dpx_color_space(dpx)
     if stated is None:
@@ -275,22 +275,22 @@ def _stated_by_dpx(config: ColourConfig, dpx: DpxHeader, warnings: list[str]) ->
     return replace(linear, name=_CINEON_NAME, curve=curve) if linear is not None and is_log else linear
 
 
-def _stated_by_image(config: ColourConfig, tags: ImageTags, warnings: list[str]) -> SourceSpace | None:
+def _stated_by_image(config: ColorConfig, tags: ImageTags, warnings: list[str]) -> SourceSpace | None:
     """What an ICC profile's name, or for what is no plain sRGB the library, says of a TIFF, PNG or JPEG."""
     if tags.icc:
         for words, names in _ICC_PROFILES.items():
             if any(word in tags.icc.lower() for word in words):
                 return _first(config, names, f"ICC profile ({tags.icc})", is_display_referred=True)
         warnings.append(f"the ICC profile {quoted(tags.icc)} is not known: ignored")
-    if tags.colour_space.lower() in _PLAIN_SRGB:
+    if tags.color_space.lower() in _PLAIN_SRGB:
         return None
-    names = (tags.colour_space, *_SPELLINGS.get(tags.colour_space.lower(), ()))
-    found = _first(config, names, f"oiio:ColorSpace ({tags.colour_space})")
+    names = (tags.color_space, *_SPELLINGS.get(tags.color_space.lower(), ()))
+    found = _first(config, names, f"oiio:ColorSpace ({tags.color_space})")
     encoded = found is not None and tags.is_integer and not config.is_linear(found.space)
     return replace(found, is_display_referred=True) if found is not None and encoded else found
 
 
-def _of_image(config: ColourConfig, tags: ImageTags) -> SourceSpace | None:
+def _of_image(config: ColorConfig, tags: ImageTags) -> SourceSpace | None:
     """By convention integers are sRGB code values, and floating-point numbers light in Rec.709."""
     if tags.is_integer:
         return _first(config, _SRGB_DISPLAY, "default (integers: sRGB)", is_display_referred=True)

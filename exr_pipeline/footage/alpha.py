@@ -1,4 +1,4 @@
-"""Alpha of movies: whether a stream has it and of which kind, decoding it, and its colour over black in linear light.
+"""Alpha of movies: whether a stream has it and of which kind, decoding it, and its color over black in linear light.
 
 Belongs here: those. Not here: alpha of renders and stills (`pictures.shown`), or size and format of frames
 (`picture_graph`).
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 AlphaKind = Literal["none", "straight", "premultiplied", "premultiplied with white", "ignored"]
 
-NOT_DECODED: Final = "its alpha cannot be decoded: the colour is shown without it"
+NOT_DECODED: Final = "its alpha cannot be decoded: the color is shown without it"
 # Of QuickTime, beside the straight kind.
 _PREMULTIPLIED: Final[dict[int, AlphaKind]] = {0x101: "premultiplied with white", 0x102: "premultiplied"}
-# FFmpeg's own decoders of these read the colour only; alpha is a second picture in the same packet.
+# FFmpeg's own decoders of these read the color only; alpha is a second picture in the same packet.
 _DECODERS: Final = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _OPAQUE: Final = 0xFFFF
 _LINES: Final = 256
@@ -32,7 +32,7 @@ _LINES: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Alpha:
-    """The alpha of one stream, and the transfer curve of its colour (a code of H.273).
+    """The alpha of one stream, and the transfer curve of its color (a code of H.273).
 
     With `may_be_unused` there is alpha only if some frame has it: palettes merely have room for it. With
     `clear_is_unused` a frame that is clear all over has none: nobody says what the fourth byte of uncompressed AVI is.
@@ -108,28 +108,28 @@ class OverBlack:
         import av
 
         pixels = np.asarray(rgba.to_ndarray(), np.uint16)
-        colour = np.array(pixels[:, :, :3], order="C")
+        color = np.array(pixels[:, :, :3], order="C")
         cover = pixels[:, :, 3:]
         is_used = cover.any() or not self._alpha.clear_is_unused
         if is_used and int(cover.min()) < _OPAQUE:
             self._was_seen = True
-            for top in range(0, len(colour), _LINES):
+            for top in range(0, len(color), _LINES):
                 lines = slice(top, top + _LINES)
-                colour[lines] = self._over_black(colour[lines], cover[lines])
-        frame = av.VideoFrame.from_ndarray(colour, format="rgb48le")
+                color[lines] = self._over_black(color[lines], cover[lines])
+        frame = av.VideoFrame.from_ndarray(color, format="rgb48le")
         frame.pts, frame.time_base = rgba.pts, rgba.time_base
         return frame
 
-    def _over_black(self, colour: NDArray[np.uint16], cover: NDArray[np.uint16]) -> NDArray[np.uint16]:
+    def _over_black(self, color: NDArray[np.uint16], cover: NDArray[np.uint16]) -> NDArray[np.uint16]:
         kind = self._alpha.kind
         if kind == "premultiplied":
-            return colour
+            return color
         if kind == "premultiplied with white":
             white = _OPAQUE - cover
-            return np.asarray(colour - np.minimum(colour, white), np.uint16)
+            return np.asarray(color - np.minimum(color, white), np.uint16)
         light, code = _tables(self._alpha.transfer)
         # The fourth root, since curves are steep near black.
-        root = np.sqrt(np.sqrt(light[colour] * (cover / np.float32(_OPAQUE))))
+        root = np.sqrt(np.sqrt(light[color] * (cover / np.float32(_OPAQUE))))
         return np.asarray(code[np.rint(root * _OPAQUE).astype(np.uint16)], np.uint16)
 
 

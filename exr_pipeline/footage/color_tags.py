@@ -1,4 +1,4 @@
-"""Names of the colour codes in movies.
+"""Names of the color codes in movies.
 
 Belongs here: ITU-T H.273's codes and FFmpeg's names of them. Not here: what follows from them.
 """

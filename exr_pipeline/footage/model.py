@@ -97,7 +97,7 @@ class MediaProbe:
                 "pixel format": video.pixel_format or "",
                 "frame_rate": video.frame_rate or "",
                 "frames": video.frame_count or 0,
-                "color_space": colour_text(video),
+                "color_space": color_text(video),
             }
         if (audio := self.first("audio")) is not None:
             facts |= {
@@ -114,7 +114,7 @@ class MediaProbe:
         return {"schema_version": JSON_VERSION} | facts | {"tags": dict(self.tags), "streams": streams}
 
 
-def colour_text(stream: MediaStream) -> str:
-    """The colour tags of a video stream in one line: primaries, transfer, matrix, range; `?` where it has none."""
+def color_text(stream: MediaStream) -> str:
+    """The color tags of a video stream in one line: primaries, transfer, matrix, range; `?` where it has none."""
     tags = (stream.color_primaries, stream.color_transfer, stream.color_matrix, stream.color_range)
     return "/".join(tag or "?" for tag in tags) if any(tags) else "not stated"

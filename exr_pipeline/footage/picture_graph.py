@@ -28,7 +28,7 @@ _HIGH_DEFINITION: Final = Size(1280, 720)
 _FULL: Final = 2
 _TURNS: Final = {90: ("transpose=cclock",), 180: ("hflip", "vflip"), 270: ("transpose=clock",)}
 _SCALING: Final = "area+accurate_rnd+full_chroma_inp+full_chroma_int"
-# Wide colour or high dynamic range: the values are kept and so are the tags, since there is no right conversion.
+# Wide color or high dynamic range: the values are kept and so are the tags, since there is no right conversion.
 _WIDE_PRIMARIES: Final = frozenset({9, 11, 12})
 _HIGH_RANGE_TRANSFERS: Final = frozenset({16, 18})
 REC709: Final = "Rec.709"
@@ -37,7 +37,7 @@ _BT2020: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
-class ColourTags:
+class ColorTags:
     """H.273 codes of a picture that is stored with limited range."""
 
     primaries: int = _BT709
@@ -47,20 +47,20 @@ class ColourTags:
     @property
     def is_bt709(self) -> bool:
         """Whether it is ordinary high-definition video."""
-        return self == ColourTags()
+        return self == ColorTags()
 
 
-def kept_tags(context: Any) -> ColourTags:
-    """The tags of what is made of a stream: BT.709, but for wide colour and high dynamic range, kept as tagged."""
+def kept_tags(context: Any) -> ColorTags:
+    """The tags of what is made of a stream: BT.709, but for wide color and high dynamic range, kept as tagged."""
     primaries, transfer = int(context.color_primaries), int(context.color_trc)
     if primaries not in _WIDE_PRIMARIES and transfer not in _HIGH_RANGE_TRANSFERS:
-        return ColourTags()
+        return ColorTags()
     matrix = _BT2020 if int(context.colorspace) in {9, 10} else _BT709
-    return ColourTags(primaries, _BT709 if transfer == UNSPECIFIED else transfer, matrix)
+    return ColorTags(primaries, _BT709 if transfer == UNSPECIFIED else transfer, matrix)
 
 
-def made_colour_space(stream: MediaStream) -> str:
-    """The colour space of what is made of a stream: Rec.709, or where its tags are kept, these."""
+def made_color_space(stream: MediaStream) -> str:
+    """The color space of what is made of a stream: Rec.709, or where its tags are kept, these."""
     primaries, transfer = stream.color_primaries, stream.color_transfer
     if any(PRIMARIES[code] == primaries for code in _WIDE_PRIMARIES) or any(
         TRANSFERS[code] == transfer for code in _HIGH_RANGE_TRANSFERS
@@ -87,7 +87,7 @@ class PictureGraph:
     """
 
     def __init__(
-        self, stream: MediaStream, size: Size, pixel_format: str, *, tags: ColourTags, over_black: OverBlack
+        self, stream: MediaStream, size: Size, pixel_format: str, *, tags: ColorTags, over_black: OverBlack
     ) -> None:
         self._turns = _TURNS.get((stream.rotation or 0) % 360, ())
         self._scaled = Size(size.height, size.width) if "transpose" in "".join(self._turns) else size

@@ -1,4 +1,4 @@
-"""What a movie or sound says of itself: container, streams, codecs, sizes, rates, colour, time code.
+"""What a movie or sound says of itself: container, streams, codecs, sizes, rates, color, time code.
 
 Belongs here: reading it through libav. Not here: the facts' forms (`model`), pictures (`render`). Runs in a worker
 process where the file is nobody's: libav on hostile bytes may crash.

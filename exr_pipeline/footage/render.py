@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.footage.alpha import NOT_DECODED, OverBlack, alpha_of
 from exr_pipeline.footage.frames import frames_at, representative
-from exr_pipeline.footage.model import colour_text
+from exr_pipeline.footage.model import color_text
 from exr_pipeline.footage.opening import opened
-from exr_pipeline.footage.picture_graph import REC709, made_colour_space
+from exr_pipeline.footage.picture_graph import REC709, made_color_space
 from exr_pipeline.footage.transcode import transcode
 from exr_pipeline.footage.waveform import drawn, measured
 from exr_pipeline.pictures import still
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _NO_VIEW: Final = "none (display-referred)"
 _WAVEFORM: Final = "none (waveform)"
-_KEPT: Final = "wide colour or high dynamic range, kept as it is tagged: it looks flat on an ordinary display"
+_KEPT: Final = "wide color or high dynamic range, kept as it is tagged: it looks flat on an ordinary display"
 _BY_SIZE: Final = "not tagged: taken for BT.709, or BT.601 below 1280x720"
 
 
@@ -64,8 +64,8 @@ def render_media(
         frames = frames_at(path, name, media, video, over_black, places if thumbnail else [0.5], large)
         shown, is_black = representative(frames), not any(frame.max() > 2 for frame in frames)
         strip = filmstrip(frames) if thumbnail else None
-        layer, view, made_space = f"video stream {video.index}", _NO_VIEW, made_colour_space(video)
-        space = colour_text(video)
+        layer, view, made_space = f"video stream {video.index}", _NO_VIEW, made_color_space(video)
+        space = color_text(video)
         rule = "tags of the stream" if space != "not stated" else _BY_SIZE
     elif audio is not None:
         shown = drawn(measured(path, name, audio), still.fitted(16 * 4096, 9 * 4096, 1.0, box))
@@ -82,14 +82,14 @@ def render_media(
         warnings += made.warnings
         width, height = made.size or (0, 0)
         rate, size = made.rate or Fraction(0), target.stat().st_size
-        proxy = Proxy(target, width, height, made.seconds, rate, view, made.colour_space, made.encoder, size)
+        proxy = Proxy(target, width, height, made.seconds, rate, view, made.color_space, made.encoder, size)
     return RenderedPictures(
         thumbnail=_thumbnail(shown, box, view, made_space, settings.thumbnail_format) if thumbnail else None,
         proxy=proxy,
         icon_webp=still.icon(shown),
         layer=layer,
-        source_colour_space=space,
-        colour_rule=rule,
+        source_color_space=space,
+        color_rule=rule,
         ocio_config="",
         ocio_config_hash="",
         library_versions=_library_versions(),
@@ -114,7 +114,7 @@ def _library_versions() -> dict[str, str]:
 
 
 def _thumbnail(
-    shown: NDArray[np.uint8], box: Size, view: str, colour_space: str, file_format: still.StillFormat
+    shown: NDArray[np.uint8], box: Size, view: str, color_space: str, file_format: still.StillFormat
 ) -> Thumbnail:
     import cv2
 
@@ -122,5 +122,5 @@ def _thumbnail(
     if shown.shape[:2] != (size.height, size.width):
         shown = cv2.resize(shown, size, interpolation=cv2.INTER_AREA)
     return Thumbnail(
-        still.encoded(shown, file_format), size.width, size.height, view, colour_space, still.encoder(file_format)
+        still.encoded(shown, file_format), size.width, size.height, view, color_space, still.encoder(file_format)
     )

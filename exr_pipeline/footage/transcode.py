@@ -1,6 +1,6 @@
 """The proxy of a movie or sound: all of it, as H.264 and AAC, streamed from decoder to encoder.
 
-Belongs here: pictures and sound in time. Not here: geometry and colour of a frame (`picture_graph`).
+Belongs here: pictures and sound in time. Not here: geometry and color of a frame (`picture_graph`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from exr_pipeline.errors import BadInputError
 from exr_pipeline.footage.alpha import Decoder
 from exr_pipeline.footage.channels import StereoMixer, are_tracks
 from exr_pipeline.footage.opening import decoded, opened, packets
-from exr_pipeline.footage.picture_graph import PictureGraph, kept_tags, made_colour_space, shown_size
+from exr_pipeline.footage.picture_graph import PictureGraph, kept_tags, made_color_space, shown_size
 from exr_pipeline.frame_rates import DEFAULT_RATE, MEASURED, ShownRate, shown_rate
 from exr_pipeline.sequence_movies.time_code import can_drop, counted_rate, to_frames
 
@@ -57,7 +57,7 @@ class Transcoded:
     rate: Fraction | None
     seconds: float
     encoder: str
-    colour_space: str
+    color_space: str
     warnings: list[str] = field(default_factory=list)
 
 
@@ -136,7 +136,7 @@ def transcode(
         rate=None if pictures is None else pictures.rate,
         seconds=seconds,
         encoder=", ".join([*encoders, "MP4 faststart"]),
-        colour_space="" if pictures is None else pictures.colour_space,
+        color_space="" if pictures is None else pictures.color_space,
         warnings=warnings,
     )
 
@@ -181,7 +181,7 @@ class _Pictures:
         self._origin = start
         self._last: VideoFrame | None = None
         tags = kept_tags(source.streams[facts.index].codec_context)
-        self.colour_space = made_colour_space(facts)
+        self.color_space = made_color_space(facts)
         self.decoder: Decoder | None = Decoder(source.streams[facts.index])
         self._graph = PictureGraph(facts, self.size, "yuv420p", tags=tags, over_black=over_black)
         gop = max(1, round(self.rate))

@@ -192,8 +192,8 @@ def _record(row: Row) -> PictureRecord:
 
     return PictureRecord(
         layer=row.get("layer"),
-        source_colour_space=row.get("source_colorspace"),
-        colour_rule=row.get("color_rule"),
+        source_color_space=row.get("source_colorspace"),
+        color_rule=row.get("color_rule"),
         ocio_config=row.get("ocio_config"),
         ocio_config_hash=row.get("ocio_config_hash"),
         still_view=row.get("still_view"),

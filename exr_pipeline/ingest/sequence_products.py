@@ -280,8 +280,8 @@ def sequence_row(
     shown = movie or products.contact_sheet or products.filmstrip
     if shown is not None:
         row |= {
-            "source_colorspace": shown.source_colour_space,
-            "color_rule": shown.colour_rule,
+            "source_colorspace": shown.source_color_space,
+            "color_rule": shown.color_rule,
             "ocio_config": shown.ocio_config,
             "ocio_config_hash": shown.ocio_config_hash,
         }

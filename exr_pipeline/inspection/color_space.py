@@ -1,4 +1,4 @@
-"""The colour space that a file states, and which of its statements decided.
+"""The color space that a file states, and which of its statements decided.
 
 Belongs here: reading statements, in a fixed order. Not here: whether an OCIO config knows the name, or fallbacks.
 """
@@ -50,7 +50,7 @@ TOLERANCE: Final = 0.002
 
 @dataclass(frozen=True, slots=True)
 class StatedColorSpace:
-    """A colour space's name, as stated or (for numbers and flags) as in the ACES studio config, and the deciding rule.
+    """A color space's name, as stated or (for numbers and flags) as in the ACES studio config, and the deciding rule.
 
     `rule` is the name of the attribute that decided, or `dpx:transfer`, `dpx:colorimetric`.
     """
@@ -73,7 +73,7 @@ def stated_color_space(part: Part, first: Part | None = None) -> StatedColorSpac
 
 
 def color_space_statements(part: Part, first: Part | None = None) -> Iterator[StatedColorSpace]:
-    """What an EXR part says about its colour space, strongest first, as the Color Interop Forum recommends.
+    """What an EXR part says about its color space, strongest first, as the Color Interop Forum recommends.
 
     In this order: `acesImageContainerFlag` of 1, `colorInteropID`, `colorspace`, `colorSpace`, `oiio:ColorSpace`, and
     `chromaticities` that have a name. Empty names and attributes of another type say nothing. `first`, the first part

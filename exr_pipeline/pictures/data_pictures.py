@@ -1,6 +1,6 @@
-"""Pictures of what is no colour: depth and other numbers as grey, identifiers as colours.
+"""Pictures of what is no color: depth and other numbers as grey, identifiers as colors.
 
-Belongs here: values to display-encoded RGB. Not here: colour management (`color.config`).
+Belongs here: values to display-encoded RGB. Not here: color management (`color.config`).
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def grey_of_values(values: NDArray[np.float32], *, near_is_bright: bool) -> tupl
     return np.repeat(grey[:, :, np.newaxis], 3, axis=2), f"{low:.6g} to {high:.6g} shown as {ends}"
 
 
-def colour_of_identifiers(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One colour 0..1 per distinct value, shape (H, W, 3), the same in every file; zero is black.
+def color_of_identifiers(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One color 0..1 per distinct value, shape (H, W, 3), the same in every file; zero is black.
 
     The bits of the values are scattered by the finaliser of MurmurHash3 (public domain).
     """
@@ -58,6 +58,6 @@ def colour_of_identifiers(values: NDArray[np.float32]) -> NDArray[np.float32]:
     bits *= np.uint32(0xC2B2AE35)
     bits ^= bits >> np.uint32(16)
     channels = np.stack([(bits >> np.uint32(shift)) & np.uint32(0xFF) for shift in (0, 8, 16)], axis=2)
-    colours = 0.15 + channels.astype(np.float32) * np.float32(0.8 / 255)
-    colours[values == 0] = 0
-    return colours
+    colors = 0.15 + channels.astype(np.float32) * np.float32(0.8 / 255)
+    colors[values == 0] = 0
+    return colors

@@ -24,10 +24,10 @@ _PRESET: Final = "ultrafast"
 X264_PARAMETERS: Final = "threads=1:qp=16:bframes=0:ref=1:weightp=0:keyint=infinite"
 ENCODER: Final = f"libx264 {_PRESET} {X264_PARAMETERS}, repeated frames, yuv420p BT.709 limited range, MP4 faststart"
 
-_BT709: Final = 1  # ISO/IEC 23091-2: colour primaries, transfer characteristics and matrix 1
+_BT709: Final = 1  # ISO/IEC 23091-2: color primaries, transfer characteristics and matrix 1
 _LIMITED: Final = 1
 
-# ITU-R BT.709: luma of full-range RGB in 16..235, and the colour differences around 128 in 16..240.
+# ITU-R BT.709: luma of full-range RGB in 16..235, and the color differences around 128 in 16..240.
 _LUMA: Final = np.array([0.2126, 0.7152, 0.0722])
 _TO_YCBCR: Final = np.column_stack(
     [
@@ -76,7 +76,7 @@ def held_frame(rgb: NDArray[np.uint8], *, rate: Fraction, seconds: float) -> tup
 
 
 def _ycbcr(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Limited-range BT.709 of full-range RGB: a plane of luma, then two of colour differences, halved both ways.
+    """Limited-range BT.709 of full-range RGB: a plane of luma, then two of color differences, halved both ways.
 
     A third of the time that libswscale takes for it.
     """

@@ -124,9 +124,9 @@ class _Group:
 
 
 def choose_layer(header: Header, *, name: str, wanted: str = "") -> ShownLayer:
-    """The layer to show: a colour picture before luminance before depth before anything else.
+    """The layer to show: a color picture before luminance before depth before anything else.
 
-    Among colour pictures: the main RGB (or luminance-chroma) of the file, else a layer called exactly as one that is
+    Among color pictures: the main RGB (or luminance-chroma) of the file, else a layer called exactly as one that is
     the picture (`rgba`, `C`), else one with such a word in its name, else the first triple; flat parts before deep
     ones, left before right, then file order.
     `wanted` is the name of a layer, part, view or channel (in any case): only that is considered.
@@ -187,13 +187,13 @@ def _view_rank(view: str) -> int:
 
 
 def _judge(group: _Group) -> tuple[int, ShownLayer]:
-    colour = _colour(group)
-    if colour is not None and (rank := _rank(group)) is not None:
-        return rank, colour
-    if _ID.search(group.named) or (colour is not None and _is_integer(group)):
+    color = _color(group)
+    if color is not None and (rank := _rank(group)) is not None:
+        return rank, color
+    if _ID.search(group.named) or (color is not None and _is_integer(group)):
         return 8, group.shown("id", next(iter(_id_components(group))))
-    if colour is not None:
-        return 5, colour
+    if color is not None:
+        return 5, color
     if group.has("y") and not group.has("x"):
         return 6, group.shown("luminance", "y")
     if group.has("z") and not group.has("x"):
@@ -242,7 +242,7 @@ def _id_components(group: _Group) -> list[str]:
     return [component for component in ("r", *group.channels) if component in group.channels]
 
 
-def _colour(group: _Group) -> ShownLayer | None:
+def _color(group: _Group) -> ShownLayer | None:
     if group.has("r", "g", "b"):
         return group.shown("rgb", "r", "g", "b")
     if group.has("y", "ry", "by"):

@@ -24,12 +24,12 @@ from exr_pipeline.pictures.still import Size, even, fitted
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from exr_pipeline.color.config import ColourConfig
+    from exr_pipeline.color.config import ColorConfig
     from exr_pipeline.color.picture_rules import Look, PictureRule
     from exr_pipeline.exr import Header
     from exr_pipeline.pictures.picture_settings import PictureSettings
 
-_NO_COLOUR: Final = "data"
+_NO_COLOR: Final = "data"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +37,8 @@ class PictureRecord:
     """What is recorded of the pictures of a file; None where nothing is. The names are those of `RenderedPictures`."""
 
     layer: str | None
-    source_colour_space: str | None
-    colour_rule: str | None
+    source_color_space: str | None
+    color_rule: str | None
     ocio_config: str | None
     ocio_config_hash: str | None
     still_view: str | None
@@ -66,14 +66,14 @@ class Expectation:
 
     def __init__(self, settings: PictureSettings) -> None:
         self._settings = settings
-        self._config: ColourConfig = load_config(settings)
+        self._config: ColorConfig = load_config(settings)
 
     def differences(self, record: PictureRecord, facts: PictureFacts) -> Iterator[str]:
         """What would be different if the pictures were made now, in words. What is not recorded is not compared."""
         rule = self._settings.rule_for(facts.name)
         yield from self._of_config(record)
         yield from self._of_layer(record, facts, rule)
-        if record.source_colour_space != _NO_COLOUR:
+        if record.source_color_space != _NO_COLOR:
             yield from self._of_space(record, facts, rule)
             for medium, look, view in (
                 ("thumbnail", rule.still, record.still_view),
@@ -100,7 +100,7 @@ class Expectation:
             return printable(str(choose_layer(header, name=name)))
 
     def _of_space(self, record: PictureRecord, facts: PictureFacts, rule: PictureRule) -> Iterator[str]:
-        was = record.colour_rule or ""
+        was = record.color_rule or ""
         if rule.source_space:
             now = forced_rule(rule.source_space)
         elif was.startswith(FORCED):
@@ -117,7 +117,7 @@ class Expectation:
             yield _changed("source space by", was, now)
 
     def _of_view(self, medium: str, look: Look, was: str | None, record: PictureRecord) -> Iterator[str]:
-        if not was or self._config.is_data(record.source_colour_space or ""):
+        if not was or self._config.is_data(record.source_color_space or ""):
             return
         view, _ = self._config.find_view("still" if medium == "thumbnail" else "video", look)
         # What was made for a display gets no view again; its record names the display alone.

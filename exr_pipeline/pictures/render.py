@@ -24,7 +24,7 @@ def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: Pict
     """The thumbnail and the proxy, as far as wanted, of the file at the local `path`; at least one of them.
 
     `name` is the file's URL or path as the user knows it, for errors and rules.
-    Raises `BadInputError` for a file at fault, `MisconfiguredError` for a bad colour setting, and `MemoryError`.
+    Raises `BadInputError` for a file at fault, `MisconfiguredError` for a bad color setting, and `MemoryError`.
     """
     started = time.perf_counter()
     still_box = Size(settings.thumbnail_size, settings.thumbnail_size)
@@ -41,8 +41,8 @@ def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: Pict
         proxy=made_proxy,
         icon_webp=still.icon(made[-1].rgb),
         layer=picture.layer,
-        source_colour_space=picture.source.name,
-        colour_rule=picture.source.rule,
+        source_color_space=picture.source.name,
+        color_rule=picture.source.rule,
         ocio_config=picture.config.name,
         ocio_config_hash=picture.config.hash,
         library_versions=library_versions(),
@@ -65,7 +65,7 @@ def _proxy(picture: Picture, made: Made, settings: PictureSettings) -> Proxy:
         duration=float(duration),
         rate=rate,
         view=made.view,
-        colour_space=made.colour_space,
+        color_space=made.color_space,
         encoder=held_frame.ENCODER,
     )
 
@@ -80,7 +80,7 @@ def _thumbnail(made: Made, file_format: StillFormat) -> Thumbnail:
         width=made.rgb.shape[1],
         height=made.rgb.shape[0],
         view=made.view,
-        colour_space=made.colour_space,
+        color_space=made.color_space,
         encoder=still.encoder(file_format),
     )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Thumbnail:
-    """A still of `width` x `height` pixels, made for `view` (display / view), encoded in `colour_space` by `encoder`.
+    """A still of `width` x `height` pixels, made for `view` (display / view), encoded in `color_space` by `encoder`.
 
     `data` is a JPEG, unless `PictureSettings.thumbnail_format` asks for something else.
     """
@@ -24,7 +24,7 @@ class Thumbnail:
     width: int
     height: int
     view: str
-    colour_space: str
+    color_space: str
     encoder: str
 
 
@@ -41,7 +41,7 @@ class Proxy:
     duration: float
     rate: Fraction
     view: str
-    colour_space: str
+    color_space: str
     encoder: str
     file_bytes: int = 0
 
@@ -64,7 +64,7 @@ class Filmstrip:
 
 @dataclass(frozen=True, slots=True)
 class RenderedPictures:
-    """What was made of one file and how: the pictures asked for, colour and library provenance, and findings.
+    """What was made of one file and how: the pictures asked for, color and library provenance, and findings.
 
     `icon_webp` is a picture below 1 KB for web pages. `is_black`: every pixel of the outputs is 0. Pixels with NaN or
     infinity were replaced and are counted in the resolution that was decoded. Only movies have a filmstrip.
@@ -75,8 +75,8 @@ class RenderedPictures:
     proxy: Proxy | None
     icon_webp: bytes
     layer: str
-    source_colour_space: str
-    colour_rule: str
+    source_color_space: str
+    color_rule: str
     ocio_config: str
     ocio_config_hash: str
     library_versions: dict[str, str]

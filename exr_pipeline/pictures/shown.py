@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from exr_pipeline.color.config import ColourConfig, View, load_config
+from exr_pipeline.color.config import ColorConfig, View, load_config
 from exr_pipeline.color.source_space import SourceSpace, find_source_space
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.pictures import still
-from exr_pipeline.pictures.data_pictures import colour_of_identifiers, grey_of_values
+from exr_pipeline.pictures.data_pictures import color_of_identifiers, grey_of_values
 from exr_pipeline.pictures.decode.open_source import open_source
 from exr_pipeline.pictures.decode.source import BRIGHTEST
 from exr_pipeline.pictures.layers import UnknownLayerError
@@ -36,20 +36,20 @@ _NO_VIEW: Final = "none (data)"
 
 @dataclass(frozen=True, slots=True)
 class ShownPicture:
-    """What a file shows: `rgb` (H, W, 3), encoded for the medium's display in `colour_space`, and how it came about.
+    """What a file shows: `rgb` (H, W, 3), encoded for the medium's display in `color_space`, and how it came about.
 
-    `alpha` (H, W; 255 is covered) is there if it was asked for and the layer has it; `rgb` is then the colour of what
+    `alpha` (H, W; 255 is covered) is there if it was asked for and the layer has it; `rgb` is then the color of what
     covers (divided by alpha in linear light), else the picture over black; `alpha_handling` says so. `full_width`,
     `full_height` and `pixel_aspect` are those of the file, as stored. `nan_pixels` and `inf_pixels` were replaced.
     """
 
     rgb: NDArray[np.uint8]
     alpha: NDArray[np.uint8] | None
-    colour_space: str
+    color_space: str
     view: str
     layer: str
-    source_colour_space: str
-    colour_rule: str
+    source_color_space: str
+    color_rule: str
     ocio_config: str
     ocio_config_hash: str
     shown_rate: ShownRate | None
@@ -76,7 +76,7 @@ def show(
     """The picture of the file at the local `path`, as large as fits into `box`, for a still or a video.
 
     `name` is the file's URL or path as the user knows it, for errors and rules. With `even_sides` both sides are even,
-    as video needs. Raises `BadInputError` for a file at fault and `MisconfiguredError` for a bad colour setting.
+    as video needs. Raises `BadInputError` for a file at fault and `MisconfiguredError` for a bad color setting.
     """
     try:
         picture = Picture(path, name, box=box, settings=settings, even_sides=even_sides, with_alpha=with_alpha)
@@ -86,11 +86,11 @@ def show(
     return ShownPicture(
         rgb=made.rgb,
         alpha=made.alpha,
-        colour_space=made.colour_space,
+        color_space=made.color_space,
         view=made.view,
         layer=picture.layer,
-        source_colour_space=picture.source.name,
-        colour_rule=picture.source.rule,
+        source_color_space=picture.source.name,
+        color_rule=picture.source.rule,
         ocio_config=picture.config.name,
         ocio_config_hash=picture.config.hash,
         shown_rate=picture.shown_rate,
@@ -107,12 +107,12 @@ def show(
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """One output's pixels, what they were made for, and their colour space."""
+    """One output's pixels, what they were made for, and their color space."""
 
     rgb: NDArray[np.uint8]
     alpha: NDArray[np.uint8] | None
     view: str
-    colour_space: str
+    color_space: str
 
 
 class Picture:
@@ -149,8 +149,8 @@ class Picture:
             source.levels[0], source.pixel_aspect, Size(*reversed(box)) if turned else box, even_sides=even_sides
         )
         pixels = still.oriented(self._read(source, size), source.orientation)
-        self._pixels = pixels[:, :, : self._colours]
-        self._alpha = pixels[:, :, self._colours :] if source.has_alpha and with_alpha else None
+        self._pixels = pixels[:, :, : self._colors]
+        self._alpha = pixels[:, :, self._colors :] if source.has_alpha and with_alpha else None
         full = Size(*reversed(self.full_size)) if turned else self.full_size
         aspect = 1 / source.pixel_aspect if turned else source.pixel_aspect
         self._aspect = aspect * (full.width / self._pixels.shape[1]) / (full.height / self._pixels.shape[0])
@@ -179,7 +179,7 @@ class Picture:
             rgb=np.ascontiguousarray(self._displayed(pixels, alpha, view)),
             alpha=None if alpha is None else _eight_bit(alpha[:, :, 0]),
             view=_NO_VIEW if self._is_data else str(view),
-            colour_space=self.config.display_space(view.display),
+            color_space=self.config.display_space(view.display),
         )
 
     def _read(self, source: Source, size: Size) -> NDArray[np.float32]:
@@ -194,15 +194,15 @@ class Picture:
             values = np.full((whole.height, whole.width), np.nan if has_nothing else 0, np.float32)
             for y, x, pixels in source.placed(level, as_stored=has_nothing):
                 values[y : y + pixels.shape[0], x : x + pixels.shape[1]] = pixels[:, :, 0]
-            self._colours = 3
+            self._colors = 3
             return still.resized(self._of_data(values, source), size)
         if self._is_data:
             self._found.append(f"tagged as data ({self.source.space}): values from 0 to 1 shown as they are")
         is_curved = self.source.curve is not None or not (
             self._is_data or self.source.to_space or self.config.is_linear(self.source.space)
         )
-        self._colours = 3 if is_curved or self._is_data else source.channels - source.has_alpha
-        reducer = AreaReducer(whole, size, self._colours + source.has_alpha)
+        self._colors = 3 if is_curved or self._is_data else source.channels - source.has_alpha
+        reducer = AreaReducer(whole, size, self._colors + source.has_alpha)
         for y, x, pixels in source.placed(level):
             light = pixels
             if is_curved or self._is_data or source.straight_alpha:
@@ -215,30 +215,30 @@ class Picture:
         lowest, highest, _, _ = cv2.minMaxLoc(reduced.reshape(len(reduced), -1))
         if lowest < -BRIGHTEST or highest > BRIGHTEST:
             np.clip(reduced, -BRIGHTEST, BRIGHTEST, out=reduced)
-        working = self._to_working(_three(reduced[:, :, : self._colours]))
+        working = self._to_working(_three(reduced[:, :, : self._colors]))
         if source.has_alpha:
-            working = np.dstack([working, reduced[:, :, self._colours :]])
-        self._colours = 3
+            working = np.dstack([working, reduced[:, :, self._colors :]])
+        self._colors = 3
         return working
 
     def _light(self, pixels: NDArray[np.float32], source: Source, *, is_curved: bool) -> NDArray[np.float32]:
         """Values whose mean is that of the light: without curve, and multiplied by alpha."""
         count = pixels.shape[2] - source.has_alpha
-        colour, alpha = pixels[:, :, :count], pixels[:, :, count:]
+        color, alpha = pixels[:, :, :count], pixels[:, :, count:]
         if self._is_data:
-            colour = np.clip(_three(colour), 0, 1)
+            color = np.clip(_three(color), 0, 1)
         elif is_curved:
-            working = self._to_working(np.ascontiguousarray(_three(colour)))
-            colour = np.clip(np.nan_to_num(working, copy=False), -BRIGHTEST, BRIGHTEST)
+            working = self._to_working(np.ascontiguousarray(_three(color)))
+            color = np.clip(np.nan_to_num(working, copy=False), -BRIGHTEST, BRIGHTEST)
         if source.straight_alpha:
-            colour = colour * alpha
-        return np.dstack([colour, alpha]) if source.has_alpha else colour
+            color = color * alpha
+        return np.dstack([color, alpha]) if source.has_alpha else color
 
     def _of_data(self, values: NDArray[np.float32], source: Source) -> NDArray[np.float32]:
-        what = f"shows {source.layer}, which is no colour picture"
+        what = f"shows {source.layer}, which is no color picture"
         if source.layer.kind == "id":
-            self._found.append(f"{what}: one colour per value")
-            return colour_of_identifiers(values)
+            self._found.append(f"{what}: one color per value")
+            return color_of_identifiers(values)
         grey, sentence = grey_of_values(values, near_is_bright=source.layer.kind == "depth")
         self._found.append(f"{what}: {sentence}")
         return grey
@@ -279,9 +279,9 @@ def _open(
         return open_source(path, name, max_image_mb=limit, with_alpha=with_alpha), (error.reason,)
 
 
-def _source_space(config: ColourConfig, source: Source, rule: PictureRule, settings: PictureSettings) -> SourceSpace:
+def _source_space(config: ColorConfig, source: Source, rule: PictureRule, settings: PictureSettings) -> SourceSpace:
     if source.layer.kind in _DATA_KINDS:
-        return SourceSpace("data", "", f"layer shown is no colour ({source.layer.kind})")
+        return SourceSpace("data", "", f"layer shown is no color ({source.layer.kind})")
     return find_source_space(
         config,
         source,

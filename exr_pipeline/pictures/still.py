@@ -1,6 +1,6 @@
 """Sizes, resizing and encoding.
 
-Belongs here: geometry of outputs and still encoding. Not here: colour (`color.config`) or video (`held_frame`).
+Belongs here: geometry of outputs and still encoding. Not here: color (`color.config`) or video (`held_frame`).
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ class ShowFile:
     """One file that was made, and what a correct pipeline finds in it.
 
     `kind` says why it is in the show. `color_space` is that of its pixels, by the name in OCIO's ACES studio config
-    (`Cineon` has none there; empty for data that is no colour); `color_stated_by` is the attribute that says so, empty
+    (`Cineon` has none there; empty for data that is no color); `color_stated_by` is the attribute that says so, empty
     if none does. Facts of a rejected file are those of its header, none if it has no header.
     """
 

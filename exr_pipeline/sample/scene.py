@@ -391,7 +391,7 @@ def _shade(world: World, out: _Samples, index: NDArray[np.int64], points: Array,
         _put(specular, mirror, _at(specular, mirror) + _at(fresnel, mirror) * seen_rgb)
     else:
         # At the last bounce what would have been mirrored is taken from the sky.
-        specular += fresnel * _ambient_colour(world) * np.float32(0.7)
+        specular += fresnel * _ambient_color(world) * np.float32(0.7)
 
     haze = np.where(on_floor, 1 - np.exp(-np.maximum(out.distance[index] - 6, 0) * np.float32(world.floor.haze)), 0)
     _put(out.diffuse, index, diffuse * (1 - haze))
@@ -495,7 +495,7 @@ def _bounds(world: World) -> tuple[Array, np.float32]:
     return middle, np.float32(reach.max())
 
 
-def _ambient_colour(world: World) -> Array:
+def _ambient_color(world: World) -> Array:
     return (_column(world.sky.zenith) + _column(world.sky.horizon)) * np.float32(0.5)
 
 
@@ -512,7 +512,7 @@ def _ambient(world: World, points: Array, normal: Array, ids: NDArray[np.int64])
         open_share *= np.where(ids == index, 1, 1 - np.minimum(hidden, 0.95))
     # A ball standing on the floor is darkest underneath.
     height = np.where(ids == FLOOR, 1, np.clip(points[1] * 2, 0.15, 1))
-    sky = _ambient_colour(world)
+    sky = _ambient_color(world)
     light: Array = (sky * up + floor * sky * (1 - up) * height) * open_share
     return light
 

@@ -1,6 +1,6 @@
 """The scenes of the sample show: what stands where at which second, and how it is lit.
 
-Belongs here: positions, colours and movements. Not here: how they become pictures (`scene`) or files (`show`).
+Belongs here: positions, colors and movements. Not here: how they become pictures (`scene`) or files (`show`).
 """
 
 from math import cos, pi, sin
@@ -34,7 +34,7 @@ def sunset(seconds: float) -> World:
 
 
 def night(seconds: float, *, empty: bool = False) -> World:
-    """Shot 020: night, wet floor, two coloured lamps circling, the camera on a rail. `empty`: no set yet."""
+    """Shot 020: night, wet floor, two colored lamps circling, the camera on a rail. `empty`: no set yet."""
     turn = 2 * pi * seconds * 0.6
     orbit = -0.35 + 0.5 * seconds
     props = (

@@ -1,4 +1,4 @@
-"""Arrays to the bytes of an EXR or DPX file, and the codings of colour and time that go with them.
+"""Arrays to the bytes of an EXR or DPX file, and the codings of color and time that go with them.
 
 Belongs here: what the OpenEXR library writes, and DPX. Not here: mip levels and subsampling (`raw_exr`), or the show.
 """

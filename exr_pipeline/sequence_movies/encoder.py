@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from exr_pipeline.pictures.still import Size
     from exr_pipeline.sequence_movies.presets import MoviePreset
 
-_BT709: Final = 1  # ISO/IEC 23091-2: colour primaries, transfer characteristics and matrix 1
+_BT709: Final = 1  # ISO/IEC 23091-2: color primaries, transfer characteristics and matrix 1
 _LIMITED: Final = 1
 _FASTSTART: Final = frozenset({"mp4", "mov"})
 

@@ -68,9 +68,9 @@ class Reference:
     size: Size
     full_size: Size
     layer: str
-    source_colour_space: str
-    colour_rule: str
-    colour_space: str
+    source_color_space: str
+    color_rule: str
+    color_space: str
     view: str
     ocio_config: str
     ocio_config_hash: str
@@ -308,8 +308,8 @@ def differences(reference: Reference, first: Reference) -> list[str]:
         found.append(f"{here} pixels instead of {there}: scaled into the size of the first frame")
     if reference.layer != first.layer:
         found.append(f"shows {reference.layer} instead of {first.layer}")
-    if reference.source_colour_space != first.source_colour_space:
-        found.append(f"from {reference.source_colour_space} instead of {first.source_colour_space}")
+    if reference.source_color_space != first.source_color_space:
+        found.append(f"from {reference.source_color_space} instead of {first.source_color_space}")
     return found
 
 
@@ -334,9 +334,9 @@ def _reference(shown: ShownPicture) -> Reference:
         size=Size(width, height),
         full_size=Size(shown.full_width, shown.full_height),
         layer=shown.layer,
-        source_colour_space=shown.source_colour_space,
-        colour_rule=shown.colour_rule,
-        colour_space=shown.colour_space,
+        source_color_space=shown.source_color_space,
+        color_rule=shown.color_rule,
+        color_space=shown.color_space,
         view=shown.view,
         ocio_config=shown.ocio_config,
         ocio_config_hash=shown.ocio_config_hash,
@@ -414,7 +414,7 @@ class _Encoding:
                 yield pending.popleft().result()
 
     def finished(self, index: int, frame: PlannedFrame) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
-        """The pixels of the next frame as they are encoded: colour, and alpha where the movie has it."""
+        """The pixels of the next frame as they are encoded: color, and alpha where the movie has it."""
         shown = next(self._shown)
         if isinstance(shown, BadInputError):
             rgb, alpha = self._stand_in(frame, shown)

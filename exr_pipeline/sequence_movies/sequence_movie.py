@@ -100,11 +100,11 @@ class MovieResult:
     preset: str
     encoder: str
     content_type: str
-    colour_space: str
+    color_space: str
     view: str
     layer: str
-    source_colour_space: str
-    colour_rule: str
+    source_color_space: str
+    color_rule: str
     ocio_config: str
     ocio_config_hash: str
     library_versions: dict[str, str]
@@ -134,7 +134,7 @@ def make_movie(
 
     `rate` is in frames per second; without it what the first frame states, else 24. `missing` says what becomes of
     frames that have no file or a damaged one: an error, the last frame held, or black, both crossed out. `box` bounds
-    the size instead of the preset's. `pictures` replaces the settings of colour and limits. Finished segments are kept
+    the size instead of the preset's. `pictures` replaces the settings of color and limits. Finished segments are kept
     in `work` (in the state folder unless given) until the movie is whole, and used by the next attempt.
 
     Raises `BadInputError` naming the file where a frame is at fault and the policy is `error`, or no frame can be
@@ -303,11 +303,11 @@ class _Making:
             preset=self._preset.name,
             encoder=str(self._preset),
             content_type=self._preset.content_type,
-            colour_space=reference.colour_space,
+            color_space=reference.color_space,
             view=reference.view,
             layer=reference.layer,
-            source_colour_space=reference.source_colour_space,
-            colour_rule=reference.colour_rule,
+            source_color_space=reference.source_color_space,
+            color_rule=reference.color_rule,
             ocio_config=reference.ocio_config,
             ocio_config_hash=reference.ocio_config_hash,
             library_versions=versions,

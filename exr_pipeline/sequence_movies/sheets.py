@@ -59,11 +59,11 @@ class Sheet:
     frame_size: Size
     frames: tuple[str, ...]
     not_shown: dict[str, str]
-    colour_space: str
+    color_space: str
     view: str
     layer: str
-    source_colour_space: str
-    colour_rule: str
+    source_color_space: str
+    color_rule: str
     ocio_config: str
     ocio_config_hash: str
     encoder: str
@@ -218,11 +218,11 @@ class _Stills:
             frame_size=self.size,
             frames=tuple(frame.number for frame in self._planned),
             not_shown=self.not_shown,
-            colour_space=self.reference.colour_space,
+            color_space=self.reference.color_space,
             view=self.reference.view,
             layer=self.reference.layer,
-            source_colour_space=self.reference.source_colour_space,
-            colour_rule=self.reference.colour_rule,
+            source_color_space=self.reference.source_color_space,
+            color_rule=self.reference.color_rule,
             ocio_config=self.reference.ocio_config,
             ocio_config_hash=self.reference.ocio_config_hash,
             encoder=encoder,

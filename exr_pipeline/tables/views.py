@@ -187,7 +187,7 @@ VIEWS: Final = (
         GROUP BY ALL
         ORDER BY f.bucket, f.file_path""",
     ),
-    View("files_by_color_space", "How many files are in which colour space", _grouped("color_space")),
+    View("files_by_color_space", "How many files are in which color space", _grouped("color_space")),
     View("files_by_compression", "How many files use which compression", _grouped("compression")),
     View(
         "files_by_resolution",

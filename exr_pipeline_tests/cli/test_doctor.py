@@ -54,7 +54,7 @@ def test_everything_right_is_said_to_be_right(
     assert list(storage.iter_objects(bucket)) == []
     assert found["output root"][1] == f"s3://{bucket.bucket}/media is writable"
     assert found["tables"][1].endswith("tables.duckdb: 0 files")
-    assert "studio-config" in found["colour"][1]
+    assert "studio-config" in found["color"][1]
     assert found["picture workers"][1].startswith("1 processes")
     assert str(home) in found["Dagster"][1]
 
@@ -64,8 +64,8 @@ def test_without_sources_it_says_what_that_means(cli: Cli, home: Path) -> None:
     state, finding = found["sources"]
     assert state == "ok"
     assert "EXR_PIPELINE_SOURCES" in finding
-    assert "if your untagged renders are ACEScg" in found["colour"][1]
-    assert found["colour"][1].endswith("set EXR_PIPELINE_DEFAULT_COLOR_SPACE=scene_linear")
+    assert "if your untagged renders are ACEScg" in found["color"][1]
+    assert found["color"][1].endswith("set EXR_PIPELINE_DEFAULT_COLOR_SPACE=scene_linear")
 
 
 def test_a_wrong_key_of_s3_is_named_and_not_shown(
@@ -191,18 +191,18 @@ def test_a_bad_ocio_config_is_named(
     monkeypatch.setenv(variable, str(config))
     monkeypatch.setenv("EXR_PIPELINE_WORKERS", "1")
     bad = failed(cli("doctor"))
-    assert bad["colour"].startswith(f"{variable}: ")
-    assert "config.ocio" in bad["colour"]
-    assert "Fix: " in bad["colour"]
+    assert bad["color"].startswith(f"{variable}: ")
+    assert "config.ocio" in bad["color"]
+    assert "Fix: " in bad["color"]
 
 
-def test_a_colour_space_that_the_config_lacks_is_named(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_color_space_that_the_config_lacks_is_named(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXR_PIPELINE_DEFAULT_COLOR_SPACE", "our own")
     monkeypatch.setenv("EXR_PIPELINE_WORKERS", "1")
     assert any(finding.startswith("EXR_PIPELINE_DEFAULT_COLOR_SPACE: ") for finding in failed(cli("doctor")).values())
 
     monkeypatch.setenv("EXR_PIPELINE_DEFAULT_COLOR_SPACE", "scene_linear")
-    assert findings(cli("doctor"))["colour"][1].endswith("EXR files that state no color space are scene_linear")
+    assert findings(cli("doctor"))["color"][1].endswith("EXR files that state no color space are scene_linear")
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ def test_a_config_that_is_missing_names_its_setting(tmp_path, setting):
         load_config(picture_settings(**{setting.lower(): str(tmp_path / "none.ocio")}))
 
 
-def test_a_default_colour_space_that_the_config_lacks_names_its_setting():
+def test_a_default_color_space_that_the_config_lacks_names_its_setting():
     with pytest.raises(MisconfiguredError, match=r"^EXR_PIPELINE_DEFAULT_COLOR_SPACE: .*'no such space'"):
         load_config(picture_settings(default_color_space="no such space"))
 

@@ -12,7 +12,7 @@ from exr_pipeline.errors import BadInputError, MisconfiguredError
 from exr_pipeline.pictures import PicturePool, PictureSettings
 from exr_pipeline.pictures.shown import show
 from exr_pipeline.pictures.still import Size
-from exr_pipeline_tests.pictures.expected import COLOURS, logc3, rec1886, srgb, viewed
+from exr_pipeline_tests.pictures.expected import COLORS, logc3, rec1886, srgb, viewed
 from exr_pipeline_tests.pictures.files import (
     flat,
     patch_means,
@@ -45,11 +45,11 @@ rules:
   - {prefix: "s3://studio/", default_space: Linear Rec.709 (sRGB)}
 """,
     )
-    path = write_rgb(tmp_path / "x.exr", patches(COLOURS))
+    path = write_rgb(tmp_path / "x.exr", patches(COLORS))
 
     def of(name: str) -> tuple[str, str, str]:
         picture = seen(path, name, settings)
-        return picture.source_colour_space, picture.colour_rule, picture.view
+        return picture.source_color_space, picture.color_rule, picture.view
 
     assert of("s3://studio/show/shot/x.exr") == (
         "Linear Rec.709 (sRGB)",
@@ -72,25 +72,25 @@ rules:
     still: {display: Display P3 - Display, view: un-tone-mapped}
 """
     settings = settings_with(tmp_path, rules, proxy_view="un-tone-mapped")
-    path = write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="lin_rec709_scene")
+    path = write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="lin_rec709_scene")
 
     still_, video = seen(path, "s3://a/x", settings), seen(path, "s3://a/x", settings, "video")
 
-    assert (still_.view, still_.colour_space) == ("Display P3 - Display / Un-tone-mapped", "Display P3 - Display")
+    assert (still_.view, still_.color_space) == ("Display P3 - Display / Un-tone-mapped", "Display P3 - Display")
     assert video.view == "Rec.1886 Rec.709 - Display / Un-tone-mapped"
-    assert np.abs(patch_means(video.rgb, len(COLOURS)) - rec1886(COLOURS)).max() <= 0.52
+    assert np.abs(patch_means(video.rgb, len(COLORS)) - rec1886(COLORS)).max() <= 0.52
 
 
 def test_a_default_space_gives_way_to_what_the_file_says_and_a_forced_one_does_not(tmp_path):
-    path = write_rgb(tmp_path / "x.exr", patches(logc3(COLOURS)), colorspace="ACEScg")
+    path = write_rgb(tmp_path / "x.exr", patches(logc3(COLORS)), colorspace="ACEScg")
     default = settings_with(tmp_path, "rules: [{default_space: ARRI LogC3 (EI800)}]")
-    assert seen(path, "x", default).source_colour_space == "ACEScg"
+    assert seen(path, "x", default).source_color_space == "ACEScg"
 
     forced = settings_with(tmp_path, "rules: [{source_space: ARRI LogC3 (EI800)}]")
     picture = seen(path, "x", forced)
 
-    expected = viewed("ARRI LogC3 (EI800)", "sRGB - Display", logc3(COLOURS))
-    assert np.abs(patch_means(picture.rgb, len(COLOURS)) - expected).max() <= 0.6
+    expected = viewed("ARRI LogC3 (EI800)", "sRGB - Display", logc3(COLORS))
+    assert np.abs(patch_means(picture.rgb, len(COLORS)) - expected).max() <= 0.6
 
 
 def test_a_look_is_applied_in_the_working_space_before_the_view(tmp_path):
@@ -100,11 +100,11 @@ def test_a_look_is_applied_in_the_working_space_before_the_view(tmp_path):
     (tmp_path / "config.ocio").write_text(config.serialize())
     settings = settings_with(tmp_path, "rules: [{look: Half}]", ocio=str(tmp_path / "config.ocio"))
 
-    picture = seen(write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="ACEScg"), "x", settings)
+    picture = seen(write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="ACEScg"), "x", settings)
 
     assert picture.view == "sRGB - Display / ACES 1.0 - SDR Video, look Half"
-    expected = viewed("ACEScg", "sRGB - Display", COLOURS * 0.5)
-    assert np.abs(patch_means(picture.rgb, len(COLOURS)) - expected).max() <= 0.6
+    expected = viewed("ACEScg", "sRGB - Display", COLORS * 0.5)
+    assert np.abs(patch_means(picture.rgb, len(COLORS)) - expected).max() <= 0.6
 
 
 @pytest.mark.parametrize("side", [64, 300])
@@ -113,20 +113,20 @@ def test_a_lut_takes_the_place_of_the_view(tmp_path, side):
     nodes = [f"{b / 4} {g / 8} {r / 4}" for b in range(5) for g in range(5) for r in range(5)]
     (tmp_path / "show.cube").write_text("LUT_3D_SIZE 5\n" + "\n".join(nodes))
     settings = settings_with(tmp_path, "rules: [{prefix: s3://a/, lut: show.cube, lut_space: ARRI LogC3 (EI800)}]")
-    path = write_rgb(tmp_path / "x.exr", patches(logc3(COLOURS), side), colorspace="ARRI LogC3 (EI800)")
+    path = write_rgb(tmp_path / "x.exr", patches(logc3(COLORS), side), colorspace="ARRI LogC3 (EI800)")
 
     picture = show(str(path), "s3://a/x", medium="still", box=Size(2000, 2000), settings=settings)
 
-    expected = logc3(COLOURS)[:, ::-1] * (1, 0.5, 1) * 255
-    assert np.abs(patch_means(picture.rgb, len(COLOURS)) - expected).max() <= 0.75
+    expected = logc3(COLORS)[:, ::-1] * (1, 0.5, 1) * 255
+    assert np.abs(patch_means(picture.rgb, len(COLORS)) - expected).max() <= 0.75
     assert picture.view.startswith("sRGB - Display / LUT show.cube (sha256 ")
     assert picture.view.endswith(" of ARRI LogC3 (EI800)")
 
 
 def test_exact_turns_the_baked_lut_off(tmp_path):
     random = np.random.default_rng(3)
-    colours = random.uniform(0, 1, (600, 600, 3)).astype(np.float32)
-    path = write_rgb(tmp_path / "x.exr", colours, colorspace="ACEScg")
+    colors = random.uniform(0, 1, (600, 600, 3)).astype(np.float32)
+    path = write_rgb(tmp_path / "x.exr", colors, colorspace="ACEScg")
 
     def of(rules: str) -> np.ndarray:
         settings = settings_with(tmp_path, rules)
@@ -137,18 +137,18 @@ def test_exact_turns_the_baked_lut_off(tmp_path):
         load_config(picture_settings()).find_view("still", Look())[0]
     )
 
-    assert np.array_equal(exact, transform.apply_exactly(colours))
+    assert np.array_equal(exact, transform.apply_exactly(colors))
     assert not np.array_equal(exact, baked)
 
 
 def test_a_rule_of_a_worker_process_holds_there_too(tmp_path):
     settings = settings_with(tmp_path, f"rules: [{{prefix: {tmp_path}, view: un-tone-mapped}}]")
-    path = write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="lin_rec709_scene")
+    path = write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="lin_rec709_scene")
 
     with PicturePool(settings) as pool:
         pictures = pool.submit(str(path), path.as_uri(), proxy=False).result()
 
-    assert np.abs(patch_means(still(pictures), len(COLOURS)) - srgb(COLOURS)).max() <= 2
+    assert np.abs(patch_means(still(pictures), len(COLORS)) - srgb(COLORS)).max() <= 2
 
 
 def test_a_layer_that_a_rule_names_is_shown_and_its_lack_is_a_warning(tmp_path):
@@ -180,8 +180,8 @@ def test_a_layer_asked_for_by_hand_comes_before_the_rule_and_its_lack_is_an_erro
         ("rules: [{prefix: 's3://a/', display: Wall}]", r"rule 1 \(s3://a/\): .* has no display 'Wall'"),
         ("rules: [{look: Moody}]", r"has no look 'Moody'. Fix: it has ACES 1.3 Reference Gamut Compression"),
         ("rules: [{video: {view: ACES 1.0 - SDR Vidoe}}]", "did you mean 'ACES 1.0 - SDR Video'"),
-        ("rules: [{source_space: ACESgc}]", "no colour space or role 'ACESgc'. Fix: did you mean 'ACEScg'"),
-        ("rules: [{default_space: nothing like it}]", "no colour space or role 'nothing like it'"),
+        ("rules: [{source_space: ACESgc}]", "no color space or role 'ACESgc'. Fix: did you mean 'ACEScg'"),
+        ("rules: [{default_space: nothing like it}]", "no color space or role 'nothing like it'"),
         ("rules: [{lut: missing.cube}]", "there is no LUT .*missing.cube"),
         ("rules: [{lut: rules.yaml}]", "cannot do it"),
         ("rules: [{lut: a.cube, view: Raw}]", "names both a view and a LUT"),
@@ -209,7 +209,7 @@ def test_a_missing_file_of_rules_names_its_setting(tmp_path):
 def test_rendered_files_obey_the_rules(tmp_path):
     path = tmp_path / "rules.yaml"
     path.write_text("rules: [{view: un-tone-mapped}]")
-    source = write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="lin_rec709_scene")
+    source = write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="lin_rec709_scene")
 
     pictures = made(source, picture_rules=path)
 

@@ -12,7 +12,7 @@ from exr_pipeline.color.source_space import find_source_space
 from exr_pipeline.exr import Attribute, Box2i, Chromaticities, Header
 from exr_pipeline.pictures.decode.source import Source
 from exr_pipeline.pictures.layers import ShownLayer
-from exr_pipeline_tests.pictures.expected import AP1_TO_REC709, COLOURS
+from exr_pipeline_tests.pictures.expected import AP1_TO_REC709, COLORS
 from exr_pipeline_tests.pictures.files import picture_settings
 
 AP1 = Chromaticities(0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)
@@ -67,13 +67,13 @@ def test_an_unknown_name_falls_through_to_the_next_rule_with_a_warning():
     source = found(text("colorspace", "studio secret log"), primaries(AP1))
 
     assert (source.space, source.rule) == ("ACEScg", "chromaticities")
-    assert source.warnings == ("colorspace 'studio secret log' is no colour space of the OCIO config: ignored",)
+    assert source.warnings == ("colorspace 'studio secret log' is no color space of the OCIO config: ignored",)
 
 
 def test_odd_bytes_of_a_name_are_spelled_as_bytes_in_its_warning():
     source = found(text("colorspace", b"caf\xdd".decode("utf-8", "surrogateescape")))
 
-    assert source.warnings == (r"colorspace 'caf\xdd' is no colour space of the OCIO config: ignored",)
+    assert source.warnings == (r"colorspace 'caf\xdd' is no color space of the OCIO config: ignored",)
 
 
 def test_an_unknown_name_alone_falls_back_to_the_default_with_a_warning():
@@ -105,7 +105,7 @@ def test_chromaticities_that_span_nothing_are_ignored_with_a_warning(bad):
     source = found(primaries(bad))
 
     assert source.rule == "default (lin_rec709_scene)"
-    assert source.warnings == ("chromaticities span no colour space: ignored",)
+    assert source.warnings == ("chromaticities span no color space: ignored",)
 
 
 # Of the Color Interop Forum's "Color Space Encodings for Texture Assets and CG Rendering" (1.1.0) and "Color Space
@@ -175,10 +175,10 @@ def test_a_space_that_only_ocios_own_config_has_is_taken_from_there_with_a_warni
 def test_a_lent_space_has_its_own_curve():
     config = load_config(picture_settings())
     space = config.require("g22_rec709_display", "")
-    light = config.to_working(space, (COLOURS[np.newaxis] @ AP1_TO_REC709.T).clip(0) ** (1 / 2.2))
+    light = config.to_working(space, (COLORS[np.newaxis] @ AP1_TO_REC709.T).clip(0) ** (1 / 2.2))
 
     assert not config.is_linear(space)
-    assert np.allclose(light, (COLOURS @ AP1_TO_REC709.T).clip(0) @ np.linalg.inv(AP1_TO_REC709).T, atol=2e-3)
+    assert np.allclose(light, (COLORS @ AP1_TO_REC709.T).clip(0) @ np.linalg.inv(AP1_TO_REC709).T, atol=2e-3)
 
 
 def test_every_id_of_ocios_studio_config_is_recognised_by_it():
@@ -220,7 +220,7 @@ def test_an_id_that_nobody_knows_is_a_warning_and_the_next_rule_decides(interop_
     source = found(text("colorInteropID", interop_id), primaries(AP1))
 
     assert (source.name, source.rule) == ("ACEScg", "chromaticities")
-    assert source.warnings == (f"colorInteropID '{interop_id}' is no colour space of the OCIO config: ignored",)
+    assert source.warnings == (f"colorInteropID '{interop_id}' is no color space of the OCIO config: ignored",)
 
 
 def test_the_flag_of_an_aces_container_comes_before_an_id():
@@ -238,7 +238,7 @@ def test_the_first_part_speaks_for_those_that_do_not():
     assert found(first=(text("colorInteropID", "data"),)).name == "Raw"
     assert found(first=(primaries(AP1),)).name == "ACEScg"
     assert found(text("colorspace", "none such"), first=(text("colorspace", "none such"),)).warnings == (
-        "colorspace 'none such' is no colour space of the OCIO config: ignored",
+        "colorspace 'none such' is no color space of the OCIO config: ignored",
     )
 
 
@@ -283,7 +283,7 @@ def test_untagged_files_are_rec709_in_a_config_without_such_a_space(tmp_path):
     space = config.require("lin_rec709_scene", "")
     assert config.is_built_in(space)
     assert config.is_linear(space)
-    assert np.allclose(config.to_working(space, COLOURS[np.newaxis] @ AP1_TO_REC709.T), COLOURS, atol=1e-4)
+    assert np.allclose(config.to_working(space, COLORS[np.newaxis] @ AP1_TO_REC709.T), COLORS, atol=1e-4)
 
 
 def test_a_config_that_cannot_say_what_rec709_is_is_used_with_a_warning(tmp_path):

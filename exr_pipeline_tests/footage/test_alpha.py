@@ -96,7 +96,7 @@ def test_a_clear_movie_is_black(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("mode", "kind", "value"), [(0x102, "premultiplied", 255), (0x101, "premultiplied with white", 128)]
 )
-def test_colour_that_a_quicktime_movie_says_to_be_multiplied_is_not_multiplied_again(
+def test_color_that_a_quicktime_movie_says_to_be_multiplied_is_not_multiplied_again(
     tmp_path: Path, mode: int, kind: str, value: int
 ) -> None:
     path = movie_of(tmp_path / "a.mov", "png", "rgba", red(128))
@@ -117,7 +117,7 @@ def test_colour_that_a_quicktime_movie_says_to_be_multiplied_is_not_multiplied_a
         ("b.mov", "png", "rgba", "straight, over black"),
     ],
 )
-def test_opaque_movies_keep_their_colour(
+def test_opaque_movies_keep_their_color(
     tmp_path: Path, name: str, codec: str, pixel_format: str, handling: str
 ) -> None:
     # Programs leave the fourth byte of uncompressed AVI at 0.

@@ -71,11 +71,11 @@ def test_the_sound_of_the_proxy_is_in_time_with_its_pictures(tmp_path: Path) -> 
     ("tags", "pixel_format"),
     [(BT709, "yuv420p"), ((6, 6, 6, 1), "yuv420p"), ((1, 1, 1, 2), "yuv444p"), (None, "yuv420p")],
 )
-def test_colours_are_converted_from_the_tagged_matrix_and_range(
+def test_colors_are_converted_from_the_tagged_matrix_and_range(
     tmp_path: Path, tags: tuple[int, int, int, int] | None, pixel_format: str
 ) -> None:
     path = tmp_path / "a.mp4"
-    colours = [(200, 60, 40), (40, 180, 70), (50, 70, 210), (128, 128, 128)]
+    colors = [(200, 60, 40), (40, 180, 70), (50, 70, 210), (128, 128, 128)]
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=24, options={"crf": "4"})
         stream.width, stream.height, stream.pix_fmt = 128, 64, pixel_format
@@ -84,7 +84,7 @@ def test_colours_are_converted_from_the_tagged_matrix_and_range(
         if tags is not None:
             context = stream.codec_context
             context.color_primaries, context.color_trc, context.colorspace, context.color_range = tags
-        picture = np.repeat(np.repeat(np.array([colours], np.uint8), 32, 1), 64, 0)
+        picture = np.repeat(np.repeat(np.array([colors], np.uint8), 32, 1), 64, 0)
         for index in range(3):
             source = av.VideoFrame.from_ndarray(picture, format="rgb24")
             frame = source.reformat(
@@ -98,22 +98,22 @@ def test_colours_are_converted_from_the_tagged_matrix_and_range(
     with av.open(str(target)) as container:
         frame = next(container.decode(video=0))
         planes = frame.to_ndarray(format="yuv444p").astype(float)
-    for index, colour in enumerate(colours):
+    for index, color in enumerate(colors):
         x = 16 + 32 * index
-        assert np.abs(still[32, x].astype(int) - colour).max() <= 5, "the thumbnail"
-        red, green, blue = np.array(colour) / 255
+        assert np.abs(still[32, x].astype(int) - color).max() <= 5, "the thumbnail"
+        red, green, blue = np.array(color) / 255
         luma = 0.2126 * red + 0.7152 * green + 0.0722 * blue
         expected = (16 + 219 * luma, 128 + 224 * (blue - luma) / 1.8556, 128 + 224 * (red - luma) / 1.5748)
         assert np.abs(planes[:, 32, x] - expected).max() <= 4, "the proxy, in the matrix that it is tagged with"
 
 
-def test_wide_colour_and_high_dynamic_range_stay_as_they_are_tagged(tmp_path: Path) -> None:
+def test_wide_color_and_high_dynamic_range_stay_as_they_are_tagged(tmp_path: Path) -> None:
     source = movie(tmp_path / "a.mkv", tags=(9, 16, 9, 1), frames=3, audio=None)
     made, target = rendered(source)
     video = ffprobe(target)["streams"][0]
     tags = [video[key] for key in ("color_primaries", "color_transfer", "color_space", "color_range")]
     assert tags == ["bt2020", "smpte2084", "bt2020nc", "tv"]
-    assert made.proxy.colour_space == made.thumbnail.colour_space == "as tagged (bt2020/smpte2084)"
+    assert made.proxy.color_space == made.thumbnail.color_space == "as tagged (bt2020/smpte2084)"
     assert [warning for warning in made.warnings if "high dynamic range" in warning]
 
 

@@ -1,4 +1,4 @@
-"""Stated colour spaces: which statement decides, and chromaticities by value."""
+"""Stated color spaces: which statement decides, and chromaticities by value."""
 
 import OpenEXR
 import pytest

@@ -200,7 +200,7 @@ def test_the_tables_hold_every_file_part_and_channel_as_they_were_written(demo: 
                 assert channels[path, index] == expected.channels
 
 
-def test_outputs_join_their_files_and_state_where_the_colour_came_from(demo: Demo) -> None:
+def test_outputs_join_their_files_and_state_where_the_color_came_from(demo: Demo) -> None:
     rows = demo.tables.sql(
         "SELECT o.*, f.state FROM latest_proxy_outputs o JOIN latest_files f USING (file_id)"
     ).to_pylist()
@@ -238,15 +238,15 @@ def first_frame(data: bytes) -> tuple[np.ndarray, "av.video.stream.VideoStream"]
 
 
 @cache
-def exact_display(colour_space: str) -> "PyOpenColorIO.CPUProcessor":
+def exact_display(color_space: str) -> "PyOpenColorIO.CPUProcessor":
     config = PyOpenColorIO.Config.CreateFromFile("ocio://studio-config-v2.2.0_aces-v1.3_ocio-v2.4")
     transform = PyOpenColorIO.DisplayViewTransform(
-        src=colour_space, display="sRGB - Display", view="ACES 1.0 - SDR Video"
+        src=color_space, display="sRGB - Display", view="ACES 1.0 - SDR Video"
     )
     return config.getProcessor(transform).getDefaultCPUProcessor()
 
 
-def expected_thumbnail(path: Path, colour_space: str, size: tuple[int, int]) -> np.ndarray:
+def expected_thumbnail(path: Path, color_space: str, size: tuple[int, int]) -> np.ndarray:
     """The picture by other means: OpenImageIO's pixels, OCIO's exact processor, no LUT, no code of ours."""
     buffer = OpenImageIO.ImageBuf(str(path))
     full = buffer.spec()
@@ -258,7 +258,7 @@ def expected_thumbnail(path: Path, colour_space: str, size: tuple[int, int]) -> 
     part = pixels[top - y : top - y + full.full_height - top, left - x : left - x + full.full_width - left]
     canvas[top : top + part.shape[0], left : left + part.shape[1]] = part
     small = np.ascontiguousarray(cv2.resize(canvas, size, interpolation=cv2.INTER_AREA))
-    exact_display(colour_space).applyRGB(small)
+    exact_display(color_space).applyRGB(small)
     return np.clip(small, 0, 1) * 255
 
 

@@ -193,7 +193,7 @@ def test_a_sequence_that_cannot_be_made_fails_alone_with_its_reason(shots: Shots
     assert shots.tick().run_requests == []
 
 
-def test_a_wrong_colour_setting_fails_the_run_with_its_name_and_touches_no_sequence(
+def test_a_wrong_color_setting_fails_the_run_with_its_name_and_touches_no_sequence(
     shots: Shots, frames: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shots.ingest({"a.1.exr": frames[0], "a.2.exr": frames[1]})

@@ -1,4 +1,4 @@
-"""What patches of known colours must become, calculated without the code under test."""
+"""What patches of known colors must become, calculated without the code under test."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ import PyOpenColorIO as Ocio
 from exr_pipeline.color.chromaticities import REC709, XYZ
 from exr_pipeline.color.config import BUILT_IN_CONFIG
 
-COLOURS = np.array(
+COLORS = np.array(
     [[0.18, 0.18, 0.18], [0.02, 0.02, 0.02], [0.5, 0.25, 0.1], [0.1, 0.3, 0.5], [0.9, 0.8, 0.7], [0.05, 0.2, 0.05]]
 )
 
@@ -67,22 +67,22 @@ def viewed(space: str, display: str, values: np.ndarray) -> np.ndarray:
     return np.asarray(np.clip(pixels.reshape(values.shape), 0, 1) * 255)
 
 
-# Attributes of a file, its values, the same colours in linear Rec.709, the space found, and the rule that found it.
+# Attributes of a file, its values, the same colors in linear Rec.709, the space found, and the rule that found it.
 SOURCES: list[tuple[dict[str, Any], np.ndarray, np.ndarray, str, str]] = [
-    ({"colorInteropID": "lin_ap1_scene"}, COLOURS, COLOURS @ AP1_TO_REC709.T, "ACEScg", "colorInteropID"),
-    ({}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "default (lin_rec709_scene)"),
-    ({"oiio:ColorSpace": "lin_rec709_scene"}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "oiio:ColorSpace"),
-    ({"chromaticities": REC709}, COLOURS, COLOURS, "Linear Rec.709 (sRGB)", "chromaticities"),
-    ({"colorspace": "ARRI LogC3 (EI800)"}, logc3(COLOURS),
-     COLOURS @ AWG3_TO_REC709.T, "ARRI LogC3 (EI800)", "colorspace"),
-    ({"chromaticities": XYZ}, COLOURS @ REC709_TO_XYZ.T, COLOURS, "CIE XYZ (D65)", "chromaticities"),
-    ({"chromaticities": AWG3}, COLOURS, COLOURS @ AWG3_TO_REC709.T,
+    ({"colorInteropID": "lin_ap1_scene"}, COLORS, COLORS @ AP1_TO_REC709.T, "ACEScg", "colorInteropID"),
+    ({}, COLORS, COLORS, "Linear Rec.709 (sRGB)", "default (lin_rec709_scene)"),
+    ({"oiio:ColorSpace": "lin_rec709_scene"}, COLORS, COLORS, "Linear Rec.709 (sRGB)", "oiio:ColorSpace"),
+    ({"chromaticities": REC709}, COLORS, COLORS, "Linear Rec.709 (sRGB)", "chromaticities"),
+    ({"colorspace": "ARRI LogC3 (EI800)"}, logc3(COLORS),
+     COLORS @ AWG3_TO_REC709.T, "ARRI LogC3 (EI800)", "colorspace"),
+    ({"chromaticities": XYZ}, COLORS @ REC709_TO_XYZ.T, COLORS, "CIE XYZ (D65)", "chromaticities"),
+    ({"chromaticities": AWG3}, COLORS, COLORS @ AWG3_TO_REC709.T,
      "linear, primaries 0.684 0.313 0.221 0.848 0.0861 -0.102 0.3127 0.329", "chromaticities"),
-    ({"acesImageContainerFlag": 1}, COLOURS, COLOURS @ (AP1_TO_REC709 @ AP0_TO_AP1).T, "ACES2065-1",
+    ({"acesImageContainerFlag": 1}, COLORS, COLORS @ (AP1_TO_REC709 @ AP0_TO_AP1).T, "ACES2065-1",
      "acesImageContainerFlag"),
-    ({"chromaticities": P3_D65}, COLOURS, COLOURS @ P3_TO_REC709.T, "Linear P3-D65", "chromaticities"),
-    ({"chromaticities": REC2020}, COLOURS, COLOURS @ REC2020_TO_REC709.T, "Linear Rec.2020", "chromaticities"),
-    ({"chromaticities": ADOBE_RGB}, COLOURS, COLOURS @ ADOBE_TO_REC709.T, "Linear AdobeRGB", "chromaticities"),
+    ({"chromaticities": P3_D65}, COLORS, COLORS @ P3_TO_REC709.T, "Linear P3-D65", "chromaticities"),
+    ({"chromaticities": REC2020}, COLORS, COLORS @ REC2020_TO_REC709.T, "Linear Rec.2020", "chromaticities"),
+    ({"chromaticities": ADOBE_RGB}, COLORS, COLORS @ ADOBE_TO_REC709.T, "Linear AdobeRGB", "chromaticities"),
 ]  # fmt: skip
 
 

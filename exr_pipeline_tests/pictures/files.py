@@ -40,17 +40,17 @@ def write_rgb(path: Path, pixels: np.ndarray, **attributes: Any) -> Path:
     return write_exr(path, rgb_channels(pixels.astype(np.float32)), **attributes)
 
 
-def flat(width: int, height: int, colour: tuple[float, ...]) -> np.ndarray:
-    return np.broadcast_to(np.asarray(colour, np.float32), (height, width, len(colour))).copy()
+def flat(width: int, height: int, color: tuple[float, ...]) -> np.ndarray:
+    return np.broadcast_to(np.asarray(color, np.float32), (height, width, len(color))).copy()
 
 
-def patches(colours: np.ndarray, side: int = 32) -> np.ndarray:
+def patches(colors: np.ndarray, side: int = 32) -> np.ndarray:
     """A row of square patches, shape (side, side * n, 3)."""
-    return np.repeat(np.repeat(np.asarray(colours, np.float32)[np.newaxis], side, axis=0), side, axis=1)
+    return np.repeat(np.repeat(np.asarray(colors, np.float32)[np.newaxis], side, axis=0), side, axis=1)
 
 
 def patch_means(image: np.ndarray, count: int) -> np.ndarray:
-    """The mean colour of the middle half of each patch of a row of `count`."""
+    """The mean color of the middle half of each patch of a row of `count`."""
     height, width = image.shape[0], image.shape[1] / count
     rows = slice(height // 4, height - height // 4)
     columns = [slice(round((i + 0.25) * width), round((i + 0.75) * width)) for i in range(count)]

@@ -21,14 +21,14 @@ def atoms(mp4: bytes) -> list[str]:
     return names
 
 
-def colours() -> np.ndarray:
+def colors() -> np.ndarray:
     random = np.random.default_rng(2)
     return np.repeat(np.repeat(random.integers(0, 256, (3, 4, 3)), 32, 0), 32, 1).astype(np.uint8)
 
 
 @pytest.mark.parametrize("rate", [Fraction(24), Fraction(24000, 1001), Fraction(25), Fraction(60000, 1001)])
 def test_the_duration_is_a_whole_number_of_frames_at_the_exact_rate(rate):
-    mp4, duration = held_frame(colours(), rate=rate, seconds=0.5)
+    mp4, duration = held_frame(colors(), rate=rate, seconds=0.5)
 
     with av.open(io.BytesIO(mp4)) as container:
         stream = container.streams.video[0]
@@ -40,18 +40,18 @@ def test_the_duration_is_a_whole_number_of_frames_at_the_exact_rate(rate):
 
 
 def test_a_movie_has_at_least_one_frame():
-    assert held_frame(colours(), rate=Fraction(24), seconds=0.001)[1] == Fraction(1, 24)
+    assert held_frame(colors(), rate=Fraction(24), seconds=0.001)[1] == Fraction(1, 24)
 
 
 def test_the_index_comes_before_the_frames():
-    mp4, _ = held_frame(colours(), rate=Fraction(24), seconds=0.2)
+    mp4, _ = held_frame(colors(), rate=Fraction(24), seconds=0.2)
 
     assert [name for name in atoms(mp4) if name in {"moov", "mdat"}] == ["moov", "mdat"]
 
 
 def test_ffmpeg_finds_nothing_wrong_with_it_and_says_the_same_of_it(tmp_path: Path):
     path = tmp_path / "proxy.mp4"
-    path.write_bytes(held_frame(colours(), rate=Fraction(24000, 1001), seconds=2)[0])
+    path.write_bytes(held_frame(colors(), rate=Fraction(24000, 1001), seconds=2)[0])
 
     said = probed(path)
     decoding = [program("ffmpeg"), "-v", "warning", "-i", str(path), "-f", "null", "-"]
@@ -65,7 +65,7 @@ def test_ffmpeg_finds_nothing_wrong_with_it_and_says_the_same_of_it(tmp_path: Pa
 
 
 def test_the_stream_is_converted_to_and_tagged_as_bt709_limited_range():
-    rgb = colours()
+    rgb = colors()
 
     with av.open(io.BytesIO(held_frame(rgb, rate=Fraction(24), seconds=0.2)[0])) as container:
         stream = container.streams.video[0]
@@ -87,9 +87,7 @@ def test_the_stream_is_converted_to_and_tagged_as_bt709_limited_range():
 
 
 def test_the_same_picture_gives_the_same_bytes():
-    assert held_frame(colours(), rate=Fraction(24), seconds=0.2) == held_frame(
-        colours(), rate=Fraction(24), seconds=0.2
-    )
+    assert held_frame(colors(), rate=Fraction(24), seconds=0.2) == held_frame(colors(), rate=Fraction(24), seconds=0.2)
 
 
 @pytest.mark.parametrize("size", [(2, 2), (2, 1080), (1920, 2)])

@@ -1,6 +1,6 @@
 """Pictures compared with calculations that do not use the code under test.
 
-Tolerances in 8-bit code values, over patches of one colour: stills 1 on average and 2 at most (JPEG rounds to 8-bit
+Tolerances in 8-bit code values, over patches of one color: stills 1 on average and 2 at most (JPEG rounds to 8-bit
 YCbCr); proxies 1 on average and 3 at most (the same in limited range, H.264, and the baked view where it is used).
 """
 
@@ -20,7 +20,7 @@ import simplejpeg
 from exr_pipeline.color.config import BUILT_IN_CONFIG
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.pictures.render import render
-from exr_pipeline_tests.pictures.expected import COLOURS, SOURCES, logc3, rec1886, rgb_of, srgb, viewed
+from exr_pipeline_tests.pictures.expected import COLORS, SOURCES, logc3, rec1886, rgb_of, srgb, viewed
 from exr_pipeline_tests.pictures.files import (
     flat,
     patch_means,
@@ -74,7 +74,7 @@ def test_patches_of_each_source_space_are_colorimetrically_right(tmp_path, attri
 
     pictures = made(path, still_view="un-tone-mapped", proxy_view="un-tone-mapped")
 
-    assert (pictures.source_colour_space, pictures.colour_rule, pictures.warnings) == (space, rule, ())
+    assert (pictures.source_color_space, pictures.color_rule, pictures.warnings) == (space, rule, ())
     assert (pictures.thumbnail.view, pictures.proxy.view) == (
         "sRGB - Display / Un-tone-mapped", "Rec.1886 Rec.709 - Display / Un-tone-mapped",
     )  # fmt: skip
@@ -83,7 +83,7 @@ def test_patches_of_each_source_space_are_colorimetrically_right(tmp_path, attri
 
 @pytest.mark.parametrize("space", ["ACEScg", "Linear Rec.709 (sRGB)", "ARRI LogC3 (EI800)", "ACEScct"])
 def test_patches_of_each_source_space_have_the_values_of_the_default_view(tmp_path, space):
-    values = logc3(COLOURS) if space[:2] != "Li" and space != "ACEScg" else COLOURS
+    values = logc3(COLORS) if space[:2] != "Li" and space != "ACEScg" else COLORS
 
     pictures = made(write_rgb(tmp_path / "x.exr", patches(values), colorspace=space))
 
@@ -93,13 +93,13 @@ def test_patches_of_each_source_space_have_the_values_of_the_default_view(tmp_pa
 
 
 def test_a_large_proxy_through_the_baked_view_has_the_right_patches(tmp_path):
-    colours = np.concatenate([COLOURS, COLOURS * 8])
-    path = write_rgb(tmp_path / "x.exr", patches(colours, 160), colorspace="ACEScg")
+    colors = np.concatenate([COLORS, COLORS * 8])
+    path = write_rgb(tmp_path / "x.exr", patches(colors, 160), colorspace="ACEScg")
 
     pictures = made(path)
 
     assert (pictures.proxy.width, pictures.proxy.height) == (1920, 160)
-    expected = viewed("ACEScg", "sRGB - Display", colours), viewed("ACEScg", "Rec.1886 Rec.709 - Display", colours)
+    expected = viewed("ACEScg", "sRGB - Display", colors), viewed("ACEScg", "Rec.1886 Rec.709 - Display", colors)
     assert_patches(pictures, *expected)
 
 
@@ -114,8 +114,8 @@ def test_a_logarithmic_dpx_is_printing_density(tmp_path, transfer, name):
     light = 10 ** ((CODES - 685) * 0.002 / 0.6)
     black = 10 ** ((95 - 685) * 0.002 / 0.6)
     linear = (light - black) / (1 - black)
-    assert pictures.source_colour_space == "Cineon (printing density)"
-    assert pictures.colour_rule == f"dpx:transfer ({name})"
+    assert pictures.source_color_space == "Cineon (printing density)"
+    assert pictures.color_rule == f"dpx:transfer ({name})"
     assert pictures.proxy.rate == 25
     space = "Linear Rec.709 (sRGB)"
     assert_patches(
@@ -128,7 +128,7 @@ def test_a_dpx_of_adx_is_adx_by_its_bits(tmp_path):
 
     pictures = made(write_dpx(tmp_path / "x.dpx", patches(values), transfer=13))
 
-    assert (pictures.source_colour_space, pictures.colour_rule) == ("ADX16", "dpx:transfer (ADX)")
+    assert (pictures.source_color_space, pictures.color_rule) == ("ADX16", "dpx:transfer (ADX)")
     assert_patches(
         pictures, viewed("ADX16", "sRGB - Display", values), viewed("ADX16", "Rec.1886 Rec.709 - Display", values)
     )
@@ -142,11 +142,11 @@ def test_a_video_dpx_is_shown_as_it_is_and_not_given_a_view_twice(tmp_path, tran
 
     pictures = made(write_dpx(tmp_path / "x.dpx", patches(codes), transfer=transfer))
 
-    assert (pictures.colour_rule, pictures.proxy.view) == (rule, "Rec.1886 Rec.709 - Display")
+    assert (pictures.color_rule, pictures.proxy.view) == (rule, "Rec.1886 Rec.709 - Display")
     assert_patches(pictures, srgb(codes**2.4), codes * 255)
 
 
-# Colours of SMPTE RP 145 ("SMPTE C") and EBU Tech. 3213 in those of Rec.709, whose white they share.
+# Colors of SMPTE RP 145 ("SMPTE C") and EBU Tech. 3213 in those of Rec.709, whose white they share.
 SMPTE_C_TO_REC709 = np.array([[0.93954, 0.05018, 0.01028], [0.01777, 0.96579, 0.01643], [-0.00162, -0.00437, 1.00599]])
 EBU_TO_REC709 = np.array([[1.04404, -0.04404, 0.0], [0.0, 1.0, 0.0], [0.0, 0.01179, 0.98821]])
 
@@ -171,7 +171,7 @@ def test_the_primaries_of_a_video_dpx_are_those_of_its_colorimetric_field(
     pictures = made(write_dpx(tmp_path / "x.dpx", patches(codes), transfer=transfer, colorimetric=colorimetric))
 
     linear = codes**2.4 @ to_rec709.T
-    assert (pictures.colour_rule, pictures.proxy.view) == (rule, "Rec.1886 Rec.709 - Display")
+    assert (pictures.color_rule, pictures.proxy.view) == (rule, "Rec.1886 Rec.709 - Display")
     assert_patches(pictures, srgb(linear), rec1886(linear))
 
 
@@ -188,22 +188,22 @@ def test_light_and_log_of_a_dpx_have_the_primaries_of_its_colorimetric_field(tmp
     )
 
     linear = light @ SMPTE_C_TO_REC709.T
-    assert pictures.colour_rule.endswith(", dpx:colorimetric (ITU-R BT.601 525)")
+    assert pictures.color_rule.endswith(", dpx:colorimetric (ITU-R BT.601 525)")
     assert_patches(pictures, srgb(linear), rec1886(linear))
 
 
 def test_a_dpx_whose_transfer_says_nothing_is_film_where_its_colorimetric_field_says_so(tmp_path):
     pictures = made(write_dpx(tmp_path / "x.dpx", patches(CODES / 1023), transfer=0, colorimetric=1))
 
-    assert pictures.source_colour_space == "Cineon (printing density)"
-    assert pictures.colour_rule == "dpx:colorimetric (printing density)"
+    assert pictures.source_color_space == "Cineon (printing density)"
+    assert pictures.color_rule == "dpx:colorimetric (printing density)"
 
 
-def test_an_unknown_colour_space_is_a_warning_not_a_failure(tmp_path):
-    pictures = made(write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="made up"))
+def test_an_unknown_color_space_is_a_warning_not_a_failure(tmp_path):
+    pictures = made(write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="made up"))
 
-    assert pictures.source_colour_space == "Linear Rec.709 (sRGB)"
-    assert pictures.warnings == ("colorspace 'made up' is no colour space of the OCIO config: ignored",)
+    assert pictures.source_color_space == "Linear Rec.709 (sRGB)"
+    assert pictures.warnings == ("colorspace 'made up' is no color space of the OCIO config: ignored",)
 
 
 def test_light_is_averaged_before_the_view(tmp_path):
@@ -331,13 +331,13 @@ def test_luminance_chroma_deep_and_luminance_files_have_pictures(tmp_path):
         ({"mask": np.tile(np.linspace(0, 1, 64, dtype=np.float32), (64, 1))}, "mask (data)"),
     ],
 )
-def test_a_file_without_colour_has_a_picture_that_says_what_it_is(tmp_path, channels, what):
+def test_a_file_without_color_has_a_picture_that_says_what_it_is(tmp_path, channels, what):
     pictures = made(write_exr(tmp_path / "x.exr", channels))
 
     assert pictures.layer == what
-    assert pictures.source_colour_space == "data"
+    assert pictures.source_color_space == "data"
     assert pictures.thumbnail.view == "none (data)"
-    assert pictures.warnings[0].startswith(f"shows {what}, which is no colour picture")
+    assert pictures.warnings[0].startswith(f"shows {what}, which is no color picture")
     assert np.ptp(still(pictures)) > 150
 
 
@@ -367,7 +367,7 @@ def test_where_there_is_no_depth_and_no_number_is_black_and_has_no_part_in_the_r
         assert still(pictures)[20, 8:20].max() > 20, name
 
 
-def test_near_is_bright_and_each_identifier_has_a_colour_of_its_own(tmp_path):
+def test_near_is_bright_and_each_identifier_has_a_color_of_its_own(tmp_path):
     depth = np.tile(np.linspace(1, 9, 64, dtype=np.float32), (64, 1))
     shown = still(made(write_exr(tmp_path / "z.exr", {"Z": depth})))[32].astype(int)
     assert np.ptp(shown, axis=1).max() <= 1, "grey"
@@ -377,22 +377,22 @@ def test_near_is_bright_and_each_identifier_has_a_colour_of_its_own(tmp_path):
     identifiers = np.kron(np.array([[0, 7, 8, 4_000_000_000]], np.uint32), np.ones((64, 16), np.uint32))
     nothing, *others = patch_means(still(made(write_exr(tmp_path / "i.exr", {"id": identifiers}))), 4)
     assert nothing.max() <= 2, "what has no identifier is black"
-    assert all(np.ptp(colour) > 30 for colour in others), others
+    assert all(np.ptp(color) > 30 for color in others), others
     assert min(np.abs(a - b).max() for a, b in itertools.combinations(others, 2)) > 20
 
 
 def test_rgb_tagged_as_data_is_shown_as_it_is(tmp_path):
-    pictures = made(write_rgb(tmp_path / "x.exr", patches(COLOURS), colorInteropID="data"))
+    pictures = made(write_rgb(tmp_path / "x.exr", patches(COLORS), colorInteropID="data"))
 
-    assert_patches(pictures, COLOURS * 255, COLOURS * 255)
+    assert_patches(pictures, COLORS * 255, COLORS * 255)
     assert pictures.warnings == ("tagged as data (Raw): values from 0 to 1 shown as they are",)
 
 
 def test_the_beauty_of_a_multi_part_file_is_shown_and_recorded(tmp_path):
     pictures = {"diffuse": (1, 0, 0), "beauty": (0, 0, 1)}
     parts = [
-        OpenEXR.Part({"type": OpenEXR.scanlineimage}, rgb_channels(flat(64, 32, colour)), name)
-        for name, colour in pictures.items()
+        OpenEXR.Part({"type": OpenEXR.scanlineimage}, rgb_channels(flat(64, 32, color)), name)
+        for name, color in pictures.items()
     ]
     OpenEXR.File(parts).write(str(tmp_path / "x.exr"))
 
@@ -403,7 +403,7 @@ def test_the_beauty_of_a_multi_part_file_is_shown_and_recorded(tmp_path):
 
 
 def test_the_frame_rate_of_the_file_is_the_rate_of_the_proxy(tmp_path):
-    path = write_rgb(tmp_path / "x.exr", patches(COLOURS), framesPerSecond=Fraction(24000, 1001))
+    path = write_rgb(tmp_path / "x.exr", patches(COLORS), framesPerSecond=Fraction(24000, 1001))
 
     pictures = made(path, proxy_seconds=1.0)
 
@@ -413,7 +413,7 @@ def test_the_frame_rate_of_the_file_is_the_rate_of_the_proxy(tmp_path):
 
 @pytest.mark.parametrize("stated", [Fraction(24_000_000), Fraction(1, 24_000), 1e9, 0.0, float("nan")])
 def test_an_absurd_frame_rate_is_shown_at_24_and_said(tmp_path, stated):
-    path = write_rgb(tmp_path / "x.exr", patches(COLOURS), framesPerSecond=stated)
+    path = write_rgb(tmp_path / "x.exr", patches(COLORS), framesPerSecond=stated)
 
     pictures = made(path, proxy_seconds=1.0)
 
@@ -424,7 +424,7 @@ def test_an_absurd_frame_rate_is_shown_at_24_and_said(tmp_path, stated):
 
 
 def test_an_absurd_frame_rate_of_a_dpx_is_shown_at_24_and_said(tmp_path):
-    path = write_dpx(tmp_path / "x.dpx", patches(COLOURS), transfer=2, rate=1e8)
+    path = write_dpx(tmp_path / "x.dpx", patches(COLORS), transfer=2, rate=1e8)
 
     pictures = made(path, proxy_seconds=1.0)
 
@@ -433,7 +433,7 @@ def test_an_absurd_frame_rate_of_a_dpx_is_shown_at_24_and_said(tmp_path):
 
 
 def test_the_result_is_reproducible_small_and_travels_between_processes(tmp_path):
-    path = write_rgb(tmp_path / "x.exr", patches(COLOURS))
+    path = write_rgb(tmp_path / "x.exr", patches(COLORS))
     first, second = made(path), made(path)
 
     assert (first.thumbnail, first.proxy, first.icon_webp) == (second.thumbnail, second.proxy, second.icon_webp)
@@ -449,12 +449,12 @@ def test_the_file_rules_of_a_studio_config_come_before_the_default(tmp_path):
     rules.insertRule(0, "plates", "ARRI LogC3 (EI800)", "*plate*", "exr")
     config.setFileRules(rules)
     (tmp_path / "config.ocio").write_text(config.serialize())
-    path = write_rgb(tmp_path / "plate.exr", patches(logc3(COLOURS)))
+    path = write_rgb(tmp_path / "plate.exr", patches(logc3(COLORS)))
 
     pictures = made(path, ocio_config_path=str(tmp_path / "config.ocio"))
 
-    assert pictures.source_colour_space == "ARRI LogC3 (EI800)"
-    assert pictures.colour_rule == "file rule of the OCIO config"
+    assert pictures.source_color_space == "ARRI LogC3 (EI800)"
+    assert pictures.color_rule == "file rule of the OCIO config"
 
 
 def test_a_truncated_file_makes_nothing(tmp_path):
@@ -476,4 +476,4 @@ def test_rgb_stored_as_integers_is_shown_by_the_bits_that_it_needs(tmp_path, hig
 
     expected = srgb(np.array([0, highest // 2, highest]) / whole)
     assert np.abs(patch_means(still(pictures), 3) - expected[:, np.newaxis]).max() <= 2
-    assert pictures.warnings == (f"integers, shown as colours of {bits} bits",)
+    assert pictures.warnings == (f"integers, shown as colors of {bits} bits",)

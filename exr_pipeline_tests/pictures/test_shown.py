@@ -4,7 +4,7 @@ import pytest
 
 from exr_pipeline.pictures.shown import show
 from exr_pipeline.pictures.still import Size
-from exr_pipeline_tests.pictures.expected import COLOURS, rec1886, srgb
+from exr_pipeline_tests.pictures.expected import COLORS, rec1886, srgb
 from exr_pipeline_tests.pictures.files import (
     flat,
     patch_means,
@@ -27,16 +27,16 @@ def shown(path, *, medium="still", box=BOX, even_sides=False, with_alpha=False, 
 
 @pytest.mark.parametrize(("medium", "encoded"), [("still", srgb), ("video", rec1886)])
 def test_a_picture_is_encoded_for_its_medium_within_half_a_code_value(tmp_path, medium, encoded):
-    path = write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="lin_rec709_scene")
+    path = write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="lin_rec709_scene")
 
     picture = shown(path, medium=medium)
 
-    assert np.abs(patch_means(picture.rgb, len(COLOURS)) - encoded(COLOURS)).max() <= 0.52
-    assert (picture.layer, picture.source_colour_space) == ("RGB", "Linear Rec.709 (sRGB)")
+    assert np.abs(patch_means(picture.rgb, len(COLORS)) - encoded(COLORS)).max() <= 0.52
+    assert (picture.layer, picture.source_color_space) == ("RGB", "Linear Rec.709 (sRGB)")
     assert picture.alpha is None
 
 
-def test_colour_that_alpha_covers_in_part_is_divided_by_it_in_linear_light(tmp_path):
+def test_color_that_alpha_covers_in_part_is_divided_by_it_in_linear_light(tmp_path):
     alpha = np.repeat(np.array([[0, 0.25, 1]], np.float32), 32, axis=1).repeat(32, axis=0)
     pixels = flat(96, 32, (0.5, 0.2, 0.1)) * alpha[:, :, np.newaxis]
     path = write_exr(tmp_path / "x.exr", {**rgb_channels(pixels), "A": alpha}, colorspace="lin_rec709_scene")
@@ -46,9 +46,9 @@ def test_colour_that_alpha_covers_in_part_is_divided_by_it_in_linear_light(tmp_p
 
     assert covered.alpha is not None
     assert covered.alpha[16, [16, 48, 80]].tolist() == [0, 64, 255]
-    colour = np.array([0.5, 0.2, 0.1])
-    assert np.abs(covered.rgb[16, [48, 80]] - srgb(colour)).max() <= 0.52
-    assert np.abs(over_black.rgb[16, [16, 48, 80]] - srgb(np.outer((0, 0.25, 1), colour))).max() <= 0.52
+    color = np.array([0.5, 0.2, 0.1])
+    assert np.abs(covered.rgb[16, [48, 80]] - srgb(color)).max() <= 0.52
+    assert np.abs(over_black.rgb[16, [16, 48, 80]] - srgb(np.outer((0, 0.25, 1), color))).max() <= 0.52
     assert over_black.alpha is None
     assert (covered.alpha_handling, over_black.alpha_handling) == ("premultiplied, kept", "premultiplied, over black")
     assert shown(write_rgb(tmp_path / "y.exr", pixels)).alpha_handling == "none"

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from exr_pipeline.pictures.data_pictures import colour_of_identifiers, grey_of_values
+from exr_pipeline.pictures.data_pictures import color_of_identifiers, grey_of_values
 from exr_pipeline.pictures.still import ICON_BYTES, Size, even, evened, fitted, icon, jpeg, oriented, preview, resized
 
 BOX = Size(1920, 1080)
@@ -86,7 +86,7 @@ def test_an_icon_fits_into_the_line_of_a_page_and_shows_the_picture(shape: tuple
     assert np.abs(decoded[:, :, ::-1].astype(int) - (200, 60, 20)).max() <= 12
 
 
-def test_a_jpeg_keeps_colours_within_a_code_value():
+def test_a_jpeg_keeps_colors_within_a_code_value():
     picture = np.broadcast_to(np.array([200, 30, 90], np.uint8), (32, 32, 3)).copy()
 
     assert np.abs(simplejpeg.decode_jpeg(jpeg(picture)).astype(int) - picture).max() <= 1
@@ -121,9 +121,9 @@ def test_values_without_range_are_grey_or_black(value):
     assert grey.max() == (0.5 if value == 3.0 else 0)
 
 
-def test_identifiers_have_distinct_stable_colours_and_zero_is_black():
-    colours = colour_of_identifiers(np.array([[0, 1, 2, 1]], np.float32))[0]
+def test_identifiers_have_distinct_stable_colors_and_zero_is_black():
+    colors = color_of_identifiers(np.array([[0, 1, 2, 1]], np.float32))[0]
 
-    assert not colours[0].any()
-    assert np.array_equal(colours[1], colours[3])
-    assert np.abs(colours[1] - colours[2]).max() > 0.05
+    assert not colors[0].any()
+    assert np.array_equal(colors[1], colors[3])
+    assert np.abs(colors[1] - colors[2]).max() > 0.05

@@ -231,7 +231,7 @@ def test_windows_show_the_same_scene_at_the_same_place(show: MadeShow) -> None:
     near(corner[20:, 40:], whole[:100, :160])
 
 
-def test_colours_are_stated_as_the_facts_say(show: MadeShow) -> None:
+def test_colors_are_stated_as_the_facts_say(show: MadeShow) -> None:
     for file in exr_files(show):
         attributes = header(show, file.key)
         tags = {"colorInteropID", "oiio:ColorSpace", "colorspace", "acesImageContainerFlag"} & attributes.keys()

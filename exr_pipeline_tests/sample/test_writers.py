@@ -99,7 +99,7 @@ def test_cineon_puts_black_at_95_and_white_at_685(linear: float, code: int) -> N
     assert abs(int(cineon_codes(np.array([linear]))[0]) - code) <= 1
 
 
-def test_log_c3_agrees_with_the_colour_library() -> None:
+def test_log_c3_agrees_with_the_color_library() -> None:
     import PyOpenColorIO
 
     linear = np.linspace(0, 12, 500, dtype=np.float32)

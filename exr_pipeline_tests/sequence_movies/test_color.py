@@ -1,4 +1,4 @@
-"""Patches of known colours through a movie of a sequence, compared with calculations of others.
+"""Patches of known colors through a movie of a sequence, compared with calculations of others.
 
 Tolerance in 8-bit code values over the middle of a patch: 1 on average and 4 at most, the codec's error at CRF 18.
 """

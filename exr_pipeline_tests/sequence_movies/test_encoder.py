@@ -112,15 +112,15 @@ def packets(path: Path) -> list[tuple[int, bool, bytes]]:
         ]
 
 
-def test_saturated_colours_come_back_within_the_codecs_error(tmp_path: Path):
-    colours = np.array([[200, 30, 30], [30, 180, 30], [30, 30, 220], [200, 200, 20]], np.uint8)
-    picture = np.repeat(np.repeat(colours[np.newaxis], SIZE.height, axis=0), SIZE.width // 4, axis=1)
+def test_saturated_colors_come_back_within_the_codecs_error(tmp_path: Path):
+    colors = np.array([[200, 30, 30], [30, 180, 30], [30, 30, 220], [200, 200, 20]], np.uint8)
+    picture = np.repeat(np.repeat(colors[np.newaxis], SIZE.height, axis=0), SIZE.width // 4, axis=1)
     path = tmp_path / "a.mp4"
     with MovieWriter(path, load_presets()["review"], size=SIZE, rate=RATE) as writer:
         writer.write(picture)
     # With BT.601's matrix, green and blue would be off by 15 and more.
     shown = raw_frames(path, SIZE, "rgb24", "-colorspace", "bt709")[0, 72, 32::64]
-    assert np.abs(shown.astype(int) - colours).max() <= 4
+    assert np.abs(shown.astype(int) - colors).max() <= 4
 
 
 def test_a_size_or_option_that_the_encoder_refuses_is_a_wrong_preset(tmp_path: Path):

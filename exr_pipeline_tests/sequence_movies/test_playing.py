@@ -15,7 +15,7 @@ from exr_pipeline.sequence_movies.presets import load_presets
 from exr_pipeline.sequence_movies.sequence_movie import make_movie
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline_tests.browser import browser_page
-from exr_pipeline_tests.pictures.expected import COLOURS, rgb_of
+from exr_pipeline_tests.pictures.expected import COLORS, rgb_of
 from exr_pipeline_tests.pictures.files import patch_means, patches, picture_settings, write_rgb
 from exr_pipeline_tests.sequence_movies.frames import InlinePool, number_of, sequence_in, settings, write_frames
 
@@ -58,7 +58,7 @@ def test_a_proxy_and_the_movie_of_a_sequence_play_in_a_browser_with_their_pixels
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("exr_pipeline.workers.pool.WorkerPool", InlinePool)
-    still = write_rgb(tmp_path / "x.exr", patches(COLOURS), colorspace="ACEScg")
+    still = write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="ACEScg")
     proxy = render(str(still), "x.exr", thumbnail=False, proxy=True, settings=picture_settings(proxy_seconds=0.5)).proxy
     assert proxy is not None
     folder, target = write_frames(tmp_path / "f", range(24)), tmp_path / "movie.mp4"
@@ -76,6 +76,6 @@ def test_a_proxy_and_the_movie_of_a_sequence_play_in_a_browser_with_their_pixels
     with av.open(str(tmp_path / "proxy.mp4")) as container:
         frame = next(container.decode(video=0))
     # Its own conversion to the display of the page is nearly, not exactly, ours.
-    assert np.abs(patch_means(patched, len(COLOURS)) - patch_means(rgb_of(frame), len(COLOURS))).max() <= 6
+    assert np.abs(patch_means(patched, len(COLORS)) - patch_means(rgb_of(frame), len(COLORS))).max() <= 6
     assert [number_of(rgb) for _, rgb in seen] == [0, 13, 21]
     assert all(shown["played"] >= 0.1 for shown, _ in seen)

@@ -43,7 +43,7 @@ def test_a_user_adds_and_replaces_presets_by_a_file(tmp_path: Path):
         (f"tiny: {GOOD.replace('libx264', 'lib264')}", "no encoder 'lib264'"),
         (f"tiny: {GOOD.replace('yuv444p', 'rgb48')}", "takes no pixel format 'rgb48'"),
         (f"tiny: {GOOD.replace('quality', 'qualities')}", "field 'quality'"),
-        (f"tiny: {GOOD.replace('{codec', '{colour: 1, codec')}", "field 'colour'"),
+        (f"tiny: {GOOD.replace('{codec', '{color: 1, codec')}", "field 'color'"),
     ],
 )
 def test_a_bad_preset_names_the_setting_the_preset_and_the_field(tmp_path: Path, text: str, problem: str):

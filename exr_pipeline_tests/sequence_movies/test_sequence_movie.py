@@ -324,10 +324,10 @@ def test_alpha_is_kept_where_the_codec_has_it_and_covers_what_is_drawn(tmp_path:
     folder = tmp_path / "f"
     folder.mkdir()
     for number in (1001, 1002, 1004):
-        colour = np.full((HEIGHT, WIDTH), 0.2, np.float32)
+        color = np.full((HEIGHT, WIDTH), 0.2, np.float32)
         alpha = np.tile(np.linspace(0, 1, WIDTH, dtype=np.float32), (HEIGHT, 1))
         write_exr(
-            folder / f"shot.{number}.exr", {"R": colour * alpha, "G": colour * alpha, "B": colour * alpha, "A": alpha}
+            folder / f"shot.{number}.exr", {"R": color * alpha, "G": color * alpha, "B": color * alpha, "A": alpha}
         )
     make(folder, tmp_path / "a.mov", preset=load_presets()["prores-4444"], missing="black", burn_in=("frame",))
     frames = raw_frames(tmp_path / "a.mov", (WIDTH, HEIGHT), "rgba")

@@ -251,7 +251,7 @@ def raise_it(error: Exception) -> None:
 
 
 def test_a_file_that_needs_too_much_memory_is_bad_input_and_the_next_one_is_not(tmp_path):
-    # What is no colour is held whole, because its range decides how it is shown.
+    # What is no color is held whole, because its range decides how it is shown.
     big = write_exr(tmp_path / "big.exr", {"mask": np.zeros((9000, 12000), np.float16)})
     good = write_rgb(tmp_path / "good.exr", flat(64, 32, (0.5, 0.5, 0.5)))
 

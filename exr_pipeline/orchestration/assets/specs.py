@@ -111,7 +111,7 @@ FILE_SPECS: Final = (
     dg.AssetSpec(
         PROXY_OUTPUTS,
         deps=[THUMBNAIL, PROXY_MP4],
-        description="The table of what was made: where it lies, its size, from and to which colour space, with what.",
+        description="The table of what was made: where it lies, its size, from and to which color space, with what.",
         group_name="pictures",
         kinds={"table"},
         metadata={"dagster/column_schema": _columns("proxy_outputs"), "table": "proxy_outputs"},

@@ -131,7 +131,7 @@ def _thumbnail(products: FileProducts) -> Metadata | None:
         "size": decimal(len(thumbnail.data)),
         "view": thumbnail.view,
         **_filmstrip(products.outputs, products.pictures, partition),
-        **_colour(products, products.pictures),
+        **_color(products, products.pictures),
     }
 
 
@@ -160,7 +160,7 @@ def _proxy(products: FileProducts) -> Metadata | None:
         "size": decimal(proxy.size_bytes),
         "view": proxy.view,
         "encoder": proxy.encoder,
-        **_colour(products, products.pictures),
+        **_color(products, products.pictures),
     }
 
 
@@ -178,10 +178,10 @@ def _outputs(products: FileProducts) -> Metadata | None:
     }
 
 
-def _colour(products: FileProducts, pictures: RenderedPictures) -> Metadata:
+def _color(products: FileProducts, pictures: RenderedPictures) -> Metadata:
     return {
         "color space": _color_space(products),
-        "decided by": pictures.colour_rule,
+        "decided by": pictures.color_rule,
         "layer": pictures.layer,
         "seconds": round(pictures.seconds, 3),
         "NaN pixels": pictures.nan_pixels,
@@ -195,7 +195,7 @@ def _color_space(products: FileProducts) -> str:
     """The space that the pixels were read as and how the file spells it, the same on all assets of the file."""
     parts = products.inspection.parts if products.inspection is not None else ()
     statement = next((part.color_space.name for part in parts if part.color_space is not None), "")
-    read_as = products.pictures.source_colour_space if products.pictures is not None else ""
+    read_as = products.pictures.source_color_space if products.pictures is not None else ""
     if read_as and statement and read_as != statement:
         return f"{read_as}, which the file calls {statement}"
     return read_as or statement or "not stated"

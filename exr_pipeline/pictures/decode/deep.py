@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from exr_pipeline.pictures.layers import ShownLayer
 
-# One alpha per colour, as the format has it for coloured glass.
-_COLOURED_ALPHAS: Final = ("AR", "AG", "AB")
+# One alpha per color, as the format has it for colored glass.
+_COLORED_ALPHAS: Final = ("AR", "AG", "AB")
 _DEPTHS: Final = ("Z", "ZBack")
 
 
@@ -32,7 +32,7 @@ def alphas(layer: ShownLayer, names: Sequence[str]) -> tuple[str, ...]:
         return (layer.alpha,)
     if "A" in names:
         return ("A",)
-    return _COLOURED_ALPHAS if set(_COLOURED_ALPHAS) <= set(names) else ()
+    return _COLORED_ALPHAS if set(_COLORED_ALPHAS) <= set(names) else ()
 
 
 def with_only(deep: Any, layer: ShownLayer) -> Any:
@@ -83,8 +83,8 @@ def _coverage(names: Sequence[str]) -> list[int]:
     """For each channel of `with_only` the one that says how far it is covered."""
     if "A" in names:
         return [names.index("A")] * len(names)
-    coloured = [names.index(name) for name in _COLOURED_ALPHAS]
-    return [index if index in coloured else coloured[min(index, len(coloured) - 1)] for index in range(len(names))]
+    colored = [names.index(name) for name in _COLORED_ALPHAS]
+    return [index if index in colored else colored[min(index, len(colored) - 1)] for index in range(len(names))]
 
 
 def _composited(samples: Any, pixel: int, count: int, coverage: list[int]) -> list[float]:

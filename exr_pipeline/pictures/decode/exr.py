@@ -2,7 +2,7 @@
 
 Belongs here: reading them through OpenImageIO and OpenEXR. Not here: headers (`exr_pipeline.exr`) or what to show
 (`pictures.layers`).
-Alpha is read only if asked for: colour in EXR is premultiplied, so it already is the picture over black.
+Alpha is read only if asked for: color in EXR is premultiplied, so it already is the picture over black.
 """
 
 from __future__ import annotations
@@ -113,13 +113,13 @@ def open_exr(path: str, name: str, header: Header, *, max_image_mb: int, with_al
 
 
 def _from_0_to_1(stored: Callable[[], Iterator[Rows]], integers: list[int], source: Source) -> Iterator[Rows]:
-    """Colours whose channels at `integers` hold whole numbers, of as many bits as the highest of them needs.
+    """Colors whose channels at `integers` hold whole numbers, of as many bits as the highest of them needs.
 
     OpenEXR does not say what integers mean, so that the file is read twice: to find the highest, and to show them.
     """
     highest = max((rows.pixels[:, :, integers].max(initial=0) for rows in stored()), default=0)
     bits = next(bits for bits in _INTEGER_BITS if highest < 2**bits or bits == _INTEGER_BITS[-1])
-    source.warnings.append(f"integers, shown as colours of {bits} bits")
+    source.warnings.append(f"integers, shown as colors of {bits} bits")
     for y, x, pixels in stored():
         shown = np.array(pixels, np.float32)
         shown[:, :, integers] /= 2**bits - 1
@@ -240,7 +240,7 @@ def _flattened(path: str, name: str, layer: ShownLayer, part: Part) -> Iterator[
 
 
 def _primaries(part: Part) -> tuple[float, ...] | None:
-    """The chromaticities, unless they span no colour space, which `source_space` warns of."""
+    """The chromaticities, unless they span no color space, which `source_space` warns of."""
     primaries: tuple[float, ...] | None = part.typed("chromaticities", "chromaticities", None)
     try:
         rgb_to_xyz(primaries or REC709)

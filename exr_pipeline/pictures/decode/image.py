@@ -1,6 +1,6 @@
 """Pixels of TIFF, PNG and JPEG files.
 
-Belongs here: reading them through OpenImageIO. Not here: which colours their numbers mean (`color.source_space`).
+Belongs here: reading them through OpenImageIO. Not here: which colors their numbers mean (`color.source_space`).
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def image_format(start: bytes) -> ImageFormat | None:
 def open_image(path: str, name: str, format_name: str, *, max_image_mb: int, with_alpha: bool) -> Source:
     """The picture of a TIFF (its first page), PNG or JPEG: R, G and B, or one channel as luminance.
 
-    Straight alpha is always read, because colour must be multiplied by it; alpha of premultiplied TIFFs if asked for.
+    Straight alpha is always read, because color must be multiplied by it; alpha of premultiplied TIFFs if asked for.
     """
     hints = oiio().ImageSpec()
     hints.attribute("oiio:UnassociatedAlpha", 1)
@@ -69,17 +69,17 @@ def open_image(path: str, name: str, format_name: str, *, max_image_mb: int, wit
     check_size(name, display.width, display.height, 4 * spec.nchannels, max_image_mb)
 
     straight = bool(spec.get_int_attribute("oiio:UnassociatedAlpha", 0)) and spec.alpha_channel >= 0
-    colours = [index for index in range(spec.nchannels) if index not in {spec.alpha_channel, spec.z_channel}]
-    colours = colours[: 3 if len(colours) >= 3 else 1]
-    picks = [*colours, spec.alpha_channel] if spec.alpha_channel >= 0 and (straight or with_alpha) else colours
-    names = tuple(spec.channelnames[index] for index in colours)
+    colors = [index for index in range(spec.nchannels) if index not in {spec.alpha_channel, spec.z_channel}]
+    colors = colors[: 3 if len(colors) >= 3 else 1]
+    picks = [*colors, spec.alpha_channel] if spec.alpha_channel >= 0 and (straight or with_alpha) else colors
+    names = tuple(spec.channelnames[index] for index in colors)
     return Source(
         name,
-        ShownLayer(0, "rgb" if len(colours) == 3 else "luminance", names),
+        ShownLayer(0, "rgb" if len(colors) == 3 else "luminance", names),
         display,
         lambda _level: _rows(path, name, format_name, hints, picks),
         (Size(display.width, display.height),),
-        has_alpha=len(picks) > len(colours),
+        has_alpha=len(picks) > len(colors),
         straight_alpha=straight,
         pixel_aspect=valid_aspect(spec.getattribute("PixelAspectRatio")),
         orientation=valid_orientation(spec.getattribute("Orientation")),
@@ -91,7 +91,7 @@ def _tags(spec: Any) -> ImageTags:
     return ImageTags(
         is_integer=str(spec.format) not in _FLOATS,
         icc=str(spec.getattribute("ICCProfile:profile_description") or "").strip(),
-        colour_space=str(spec.getattribute("oiio:ColorSpace") or "").strip(),
+        color_space=str(spec.getattribute("oiio:ColorSpace") or "").strip(),
     )
 
 

@@ -43,7 +43,7 @@ class Rows(NamedTuple):
 class Source:
     """A picture file that was opened. One channel for luminance and data, else three; alpha, if read, comes last.
 
-    `display` is the window that is the picture. With `straight_alpha` the colour is not yet multiplied by alpha.
+    `display` is the window that is the picture. With `straight_alpha` the color is not yet multiplied by alpha.
     `levels` are the sizes of the display window that can be read, full size first; `read` yields the lines of one,
     in file order. Of an EXR, `part` is the part that is shown and `first_part` the one that speaks for the whole file.
     `shown_rate` is that of its frames, if the file states one. The counts and warnings grow while lines are read.

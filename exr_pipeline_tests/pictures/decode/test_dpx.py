@@ -75,7 +75,7 @@ def test_lines_that_are_not_padded_or_say_that_they_are_are_read_as_they_are(tmp
     assert np.allclose(decoded.reshape(20, -1), pixels / 255, atol=1e-6)
 
 
-def test_three_elements_of_one_channel_are_a_picture_in_colour(tmp_path):
+def test_three_elements_of_one_channel_are_a_picture_in_color(tmp_path):
     red, green, blue = (np.full((8, 16), value, np.uint8) for value in (250, 20, 30))
 
     source, decoded = read(write(tmp_path / "x.dpx", 16, [(2, green), (1, red), (3, blue)]))
@@ -86,7 +86,7 @@ def test_three_elements_of_one_channel_are_a_picture_in_colour(tmp_path):
 
 # Of BT.709 and BT.601: white, black, red and blue of full strength in the video range of 8 bits.
 WHITE, BLACK = (235, 128, 128), (16, 128, 128)
-COLOURS = {
+COLORS = {
     BT709: [WHITE, BLACK, (63, 102, 240), (32, 240, 118)],
     BT601: [WHITE, BLACK, (81, 90, 240), (41, 240, 110)],
 }
@@ -96,10 +96,10 @@ EXPECTED = [(1, 1, 1), (0, 0, 0), (1, 0, 0), (0, 0, 1)]
 @pytest.mark.parametrize("transfer", [BT709, BT601])
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("descriptor", "layout"), [(100, "bYrY"), (101, "bYArYA"), (102, "bYr"), (103, "bYrA")])
-def test_luma_and_chroma_become_the_colours_that_video_means(tmp_path, descriptor, layout, bits, transfer):
+def test_luma_and_chroma_become_the_colors_that_video_means(tmp_path, descriptor, layout, bits, transfer):
     wide = 2 if descriptor in (100, 101) else 1
     line = [
-        {"Y": luma, "b": blue, "r": red, "A": 255}[sample] for luma, blue, red in COLOURS[transfer] for sample in layout
+        {"Y": luma, "b": blue, "r": red, "A": 255}[sample] for luma, blue, red in COLORS[transfer] for sample in layout
     ]
     stored = np.tile(np.array(line, f"u{bits // 8}") << (bits - 8), (6, 1))
 

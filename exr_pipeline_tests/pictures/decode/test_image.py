@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.pictures.decode.image import open_image
-from exr_pipeline_tests.pictures.expected import COLOURS, P3_TO_REC709, rec1886, srgb, viewed
+from exr_pipeline_tests.pictures.expected import COLORS, P3_TO_REC709, rec1886, srgb, viewed
 from exr_pipeline_tests.pictures.files import patch_means, patches
 from exr_pipeline_tests.pictures.test_render import first_frame, made, still
 from exr_pipeline_tests.pictures.test_shown import shown
@@ -48,24 +48,24 @@ def test_code_values_are_shown_as_they_are_and_not_given_a_view_twice(tmp_path, 
 
     assert np.abs(patch_means(still(pictures), len(CODES)) - CODES).max() <= 1
     assert np.abs(patch_means(first_frame(pictures), len(CODES)) - rec1886(linear(CODES))).max() <= 3
-    assert pictures.source_colour_space == "sRGB - Display"
-    assert pictures.colour_rule == "default (integers: sRGB)"
+    assert pictures.source_color_space == "sRGB - Display"
+    assert pictures.color_rule == "default (integers: sRGB)"
     assert (pictures.thumbnail.view, pictures.warnings) == ("sRGB - Display", ())
 
 
 def test_a_floating_point_tiff_is_linear_rec709_and_gets_a_view(tmp_path):
-    pictures = made(written(tmp_path / "x.tif", patches(COLOURS), "float"))
+    pictures = made(written(tmp_path / "x.tif", patches(COLORS), "float"))
 
-    assert pictures.source_colour_space == "Linear Rec.709 (sRGB)"
-    expected = viewed("Linear Rec.709 (sRGB)", "sRGB - Display", COLOURS)
-    assert np.abs(patch_means(still(pictures), len(COLOURS)) - expected).max() <= 2
+    assert pictures.source_color_space == "Linear Rec.709 (sRGB)"
+    expected = viewed("Linear Rec.709 (sRGB)", "sRGB - Display", COLORS)
+    assert np.abs(patch_means(still(pictures), len(COLORS)) - expected).max() <= 2
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.tif"])
 def test_straight_alpha_is_multiplied_in_linear_light_over_black(tmp_path, name):
     alpha = np.repeat(np.array([0.0, 0.5, 1.0]), 32)[np.newaxis, :, np.newaxis].repeat(32, 0)
-    colour = patches(CODES[[3, 3, 3]] / 255)
-    path = written(tmp_path / name, np.dstack([colour, alpha]), "uint16")
+    color = patches(CODES[[3, 3, 3]] / 255)
+    path = written(tmp_path / name, np.dstack([color, alpha]), "uint16")
 
     over_black = shown(path)
     covered = shown(path, with_alpha=True)
@@ -110,8 +110,8 @@ def test_an_icc_profile_decides_by_its_name_and_an_unknown_one_is_a_warning(tmp_
 
     known, unknown = made(tmp_path / "srgb.png"), made(tmp_path / "other.png")
 
-    assert known.colour_rule.startswith("ICC profile (sRGB")
-    assert unknown.colour_rule == "default (integers: sRGB)"
+    assert known.color_rule.startswith("ICC profile (sRGB")
+    assert unknown.color_rule == "default (integers: sRGB)"
     assert len(unknown.warnings) == 1
     assert "is not known: ignored" in unknown.warnings[0]
 
@@ -122,8 +122,8 @@ def test_display_p3_is_converted_to_the_display(tmp_path):
     pictures = made(path)
 
     in_rec709 = linear(CODES) @ P3_TO_REC709.T
-    assert "P3" in pictures.source_colour_space
-    assert pictures.colour_rule.startswith("oiio:ColorSpace (")
+    assert "P3" in pictures.source_color_space
+    assert pictures.color_rule.startswith("oiio:ColorSpace (")
     assert np.abs(patch_means(still(pictures), len(CODES)) - srgb(in_rec709)).max() <= 2
 
 

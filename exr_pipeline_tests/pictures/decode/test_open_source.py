@@ -175,7 +175,7 @@ def test_of_deep_samples_without_alpha_the_nearest_is_shown_and_a_warning_says_s
     assert decoded.source.warnings == ["deep samples without alpha: of each pixel the nearest is shown"]
 
 
-def test_of_deep_samples_without_colour_the_depth_of_the_nearest_is_shown(tmp_path):
+def test_of_deep_samples_without_color_the_depth_of_the_nearest_is_shown(tmp_path):
     decoded = read(write_deep_exr(tmp_path / "x.exr", [(5.0,), (3.0,), (4.0,)], names="Z"))
 
     assert decoded.source.layer.kind == "depth"
@@ -183,7 +183,7 @@ def test_of_deep_samples_without_colour_the_depth_of_the_nearest_is_shown(tmp_pa
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_coloured_alphas_cover_each_channel_by_its_own_whatever_the_order_of_samples(tmp_path, order):
+def test_colored_alphas_cover_each_channel_by_its_own_whatever_the_order_of_samples(tmp_path, order):
     near, far = (0.4, 0.0, 0.0, 1.0, 0.0, 0.0, 5.0), (0.1, 0.2, 0.3, 0.5, 0.5, 0.5, 10.0)
     names = ["R", "G", "B", "AR", "AG", "AB", "Z"]
 
