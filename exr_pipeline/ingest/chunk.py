@@ -19,12 +19,12 @@ from exr_pipeline.errors import BadInputError, RetryableError, StateUnknownError
 from exr_pipeline.ingest.in_flight import InFlight
 from exr_pipeline.ingest.media_files import is_media, make_media
 from exr_pipeline.ingest.products import FileProducts, MediaWriter, delete_media, last_known, rows_of, write_media
-from exr_pipeline.ingest.read_header import HeaderReader, headers_at_once, inspect_local, source_file
+from exr_pipeline.ingest.read_header import HeaderReader, first_bytes, headers_at_once, inspect_local, source_file
 from exr_pipeline.storage.locations import output_locations
 from exr_pipeline.storage.machine_errors import machine_trouble
 from exr_pipeline.storage.spool import spool_folder
 from exr_pipeline.storage.store_errors import MissingObjectError
-from exr_pipeline.storage.verify import verify_copy
+from exr_pipeline.storage.verify import verify_copy, verify_start
 from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE
 from exr_pipeline.workers.pool import WorkerLostError
 
@@ -386,6 +386,10 @@ class ChunkIngest:
             except BadInputError:
                 await asyncio.to_thread(verify_copy, self._storage, info, path)
                 raise
+            if spooled is not None and products.inspection is not None and products.inspection.warnings:
+                # The header is odd: a byte that was changed on its way may have made it so.
+                start = await asyncio.to_thread(first_bytes, path)
+                await verify_start(self._storage, location, info.etag, info.size, start)
             if spooled is None and (await self._storage.head_async(location)).etag != info.etag:
                 raise RetryableError(f"{location.url}: changed while it was read")
             if products.pictures is not None:

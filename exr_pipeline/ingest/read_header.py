@@ -71,16 +71,20 @@ class HeaderReader:
         """Inspect a file of which the first bytes are here, reading on as far as the header goes and no further.
 
         Raises `BadInputError` once it is sure that these are the file's bytes, `RetryableError` if they are not, or
-        if the file changes in the meantime.
+        if the file changes in the meantime. A header that is odd is read again too: a byte that was changed on its way
+        may have made it so.
         """
         try:
-            return inspect_bytes(data, source)
+            inspection = inspect_bytes(data, source)
         except NeedMoreBytes as error:
             async with self._long:
                 return await self._inspect_long(source, data, error)
         except BadInputError:
             await self._verify(source, data)
             raise
+        if inspection.warnings:
+            await self._verify(source, data)
+        return inspection
 
     async def _inspect_long(self, source: SourceFile, data: bytes, error: NeedMoreBytes) -> Inspection:
         while True:
@@ -93,15 +97,25 @@ class HeaderReader:
                 raise RetryableError(f"{source.location.url}: changed while it was read")
             data += more
             try:
-                return inspect_bytes(data, source)
+                inspection = inspect_bytes(data, source)
             except NeedMoreBytes as again:
                 error = again
             except BadInputError:
                 await self._verify(source, data)
                 raise
+            else:
+                if inspection.warnings:
+                    await self._verify(source, data)
+                return inspection
 
     async def _verify(self, source: SourceFile, data: bytes) -> None:
         await verify_start(self._storage, source.location, source.etag, source.size_bytes, data)
+
+
+def first_bytes(path: Path) -> bytes:
+    """As much of a local file as is read of one in storage to begin with."""
+    with path.open("rb") as file:
+        return file.read(FIRST_READ_BYTES)
 
 
 def inspect_local(path: Path, source: SourceFile) -> Inspection:

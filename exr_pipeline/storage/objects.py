@@ -21,7 +21,14 @@ from exr_pipeline.settings import Settings
 from exr_pipeline.storage.local_files import LocalFiles, path_of
 from exr_pipeline.storage.locations import Location, Scheme
 from exr_pipeline.storage.object_info import ObjectInfo, Page
-from exr_pipeline.storage.store_errors import Action, http_status, typed_errors, wrong_bucket_name
+from exr_pipeline.storage.store_errors import (
+    Action,
+    MissingObjectError,
+    http_status,
+    typed_errors,
+    wrong_bucket_name,
+)
+from exr_pipeline.storage.verify import is_sum_of
 
 if TYPE_CHECKING:
     from obstore import Bytes, GetResult, ObjectMeta
@@ -133,6 +140,8 @@ class ObjectStorage:
 
         It is there as a whole or not at all.
         Google Cloud has no tags: they become user metadata. A local file has neither: only its bytes are stored.
+        Raises `RetryableError` where S3's answer is not the store's: where its entity tag is not the MD5 sum of the
+        bytes, as with keys of KMS, the object is looked at.
         """
         if location.scheme == "file":
             self.local.write(location, data)
@@ -141,7 +150,7 @@ class ObjectStorage:
 
         attributes = {"Content-Type": content_type} | (dict(tags) if location.scheme == "gs" else {})
         with self._typed_errors(location, "write"):
-            obstore.put(
+            stored = obstore.put(
                 self._store(location),
                 _path(location),
                 data,
@@ -150,6 +159,17 @@ class ObjectStorage:
                 # A file takes parts if it is larger than one.
                 use_multipart=None if isinstance(data, Path) else False,
             )
+        if location.scheme == "s3" and not is_sum_of(stored["e_tag"], data):
+            self._check_stored(location, stored["e_tag"], data.stat().st_size if isinstance(data, Path) else len(data))
+
+    def _check_stored(self, location: Location, etag: str | None, size: int) -> None:
+        """Raise `RetryableError` if what answered a write was not the store, as the login page of a hotel's network."""
+        try:
+            found = self.head(location)
+        except MissingObjectError:
+            found = None
+        if found is None or found.size != size or found.etag.strip('"') != (etag or "").strip('"'):
+            raise RetryableError(f"{location.url}: was not stored, though the answer to its writing said so")
 
     def delete(self, location: Location) -> None:
         """Remove an object if it is there."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Of an object that was written in one part, unless it is encrypted with a key of KMS. Then it is just as many digits.
 _MD5: Final = re.compile(r"[0-9a-f]{32}")
+_IN_PARTS: Final = re.compile(r"[0-9a-f]{32}-[0-9]+")
 
 
 def verify_copy(storage: ObjectStorage, info: ObjectInfo, copy: Path) -> None:
@@ -53,6 +54,20 @@ async def verify_start(storage: ObjectStorage, location: Location, etag: str | N
     _check_version(location, etag, info.etag)
     if again[: max(len(start), 1)] != start:
         raise _differs(location)
+
+
+def is_sum_of(etag: str | None, data: bytes | Path) -> bool:
+    """Whether the entity tag of an object says that these are its bytes; in several parts, whether it looks so."""
+    if etag is None:
+        return False
+    if isinstance(data, bytes):
+        return _is_sum(etag.strip('"'), hashlib.md5(data, usedforsecurity=False).hexdigest())
+    if _IN_PARTS.fullmatch(etag.strip('"')):
+        return True
+    with data.open("rb") as file:
+        return _is_sum(
+            etag.strip('"'), hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        )
 
 
 def _is_sum(etag: str, digest: str) -> bool:

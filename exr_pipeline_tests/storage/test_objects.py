@@ -6,6 +6,7 @@ import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -362,6 +363,43 @@ def test_a_server_that_breaks_off_in_the_middle_leaves_nothing_behind(
         listener.shutdown(socket.SHUT_RDWR)
         serving.result()
     assert list(tmp_path.iterdir()) == []
+
+
+class Portal(BaseHTTPRequestHandler):
+    """A network's login page, which says yes to every request."""
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        page = b"<html>please log in</html>"
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(page)))
+        self.send_header("ETag", '"portal"')
+        self.send_header("Last-Modified", "Sat, 02 May 2026 10:00:00 GMT")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(page)
+
+    do_PUT = do_HEAD = answer  # noqa: N815 - the names that the server calls
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize("as_file", [False, True])
+def test_an_answer_that_is_not_the_stores_is_no_written_object(
+    s3_settings: Settings, bucket: Location, tmp_path: Path, as_file: bool
+) -> None:
+    (tmp_path / "data").write_bytes(b"media")
+    data = tmp_path / "data" if as_file else b"media"
+    with ThreadingHTTPServer(("127.0.0.1", 0), Portal) as portal, ThreadPoolExecutor(1) as threads:
+        threads.submit(portal.serve_forever)
+        endpoint = f"http://127.0.0.1:{portal.server_port}"
+        behind = ObjectStorage(s3_settings.model_copy(update={"s3_endpoint": endpoint}))
+        try:
+            with pytest.raises(RetryableError, match="was not stored"):
+                behind.write(bucket.child("x.mp4"), data, content_type="video/mp4", tags={})
+        finally:
+            portal.shutdown()
 
 
 def test_a_slow_download_goes_on_for_as_long_as_bytes_arrive_and_a_stalled_one_ends(

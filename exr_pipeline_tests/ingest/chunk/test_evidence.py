@@ -62,6 +62,28 @@ def test_a_line_that_changes_every_answer_rejects_no_file(bench: Bench, good: by
     assert "damaged on its way" in bench.files()[0]["reason"]
 
 
+class RenamingStorage(FlippingStorage):
+    """A line that changes a name in the header, so that what comes is a good file of another content."""
+
+    def _flipped(self, data: bytes) -> bytes:
+        self.left -= 1
+        assert data.count(b"screenWindowWidth") == 1
+        return data.replace(b"screenWindowWidth", b'screenWindo"Width')
+
+
+@pytest.mark.parametrize("wanted", [HEADERS, THUMBNAILS])
+def test_a_byte_changed_on_its_way_that_leaves_a_readable_header_is_noticed_too(
+    bench: Bench, good: bytes, wanted: Wanted
+) -> None:
+    location = bench.put("a.exr", good)
+    bench.storage = RenamingStorage(bench.settings, 1)
+
+    bench.ingest([location], wanted)
+
+    (file,) = bench.files()
+    assert (file["state"], file["warnings"]) == ("ready", "[]")
+
+
 class OtherTags(WatchedStorage):
     """Entity tags that are no MD5 sums of the bytes, as of objects in several parts or encrypted by KMS."""
 
