@@ -6,6 +6,7 @@ Belongs here: DAGSTER_HOME and what depends on it. Not here: definitions or runs
 from __future__ import annotations
 
 import os
+import re
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _WORKSPACE: Final = "workspace.yaml"
 HOME_FILES: Final = ("dagster.yaml", _WORKSPACE)
 _HISTORY: Final = ".state/dagster"
+_MODULE_OF_OURS_MISSING: Final = re.compile(r"Couldn't import module (exr_pipeline\.[\w.]+)")
 _HEADER: Final = """\
 # Written by exr-pipeline, which writes it again when its defaults change. To have your own: exr-pipeline init
 """
@@ -83,7 +85,11 @@ def _default_home() -> Path:
 
 
 def open_instance() -> dg.DagsterInstance:
-    """The instance of this process; a context manager. Raises `RetryableError` if its database does not answer."""
+    """The instance of this process; a context manager.
+
+    Raises `RetryableError` if its database does not answer, `MisconfiguredError` if its dagster.yaml names a class of
+    ours that is not there, as one of an earlier version does.
+    """
     import dagster as dg
 
     from exr_pipeline.orchestration.instance.event_storage import is_outage
@@ -94,6 +100,12 @@ def open_instance() -> dg.DagsterInstance:
     except Exception as error:
         if is_outage(error):
             raise _no_answer(error) from error
+        if missing := _MODULE_OF_OURS_MISSING.search(str(error)):
+            raise MisconfiguredError(
+                "DAGSTER_HOME",
+                f"dagster.yaml in {os.environ['DAGSTER_HOME']} names {missing[1]}, which this version does not have",
+                "compare it with what `exr-pipeline init` writes into an empty folder",
+            ) from None
         raise
 
 

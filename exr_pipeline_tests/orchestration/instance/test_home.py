@@ -60,6 +60,18 @@ def test_a_home_without_configuration_is_refused_by_name(home: Path, monkeypatch
     assert caught.value.setting == "DAGSTER_HOME"
 
 
+def test_a_configuration_of_an_earlier_version_is_refused_by_the_name_that_it_has_and_this_one_lacks(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = home / "dagster.yaml"
+    text = file.read_text("utf-8")
+    file.unlink()
+    file.write_text(text.replace("orchestration.instance.event_storage", "orchestration.event_batching"), "utf-8")
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    with pytest.raises(MisconfiguredError, match=r"names exr_pipeline\.orchestration\.event_batching.*init"):
+        open_instance()
+
+
 def test_a_prepared_home_can_be_opened_by_several_processes_at_once(home: Path) -> None:
     prepare_instance()
     code = "from exr_pipeline.orchestration.instance.home import instance_summary; print(instance_summary())"
