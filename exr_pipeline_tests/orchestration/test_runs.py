@@ -24,6 +24,7 @@ from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectInfo, ObjectStorage
+from exr_pipeline.tables.stores.duckdb import DuckDBStore
 from exr_pipeline_tests.ingest.relay import Relay
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
 from exr_pipeline_tests.renders import render, truncated, with_bad_pixels
@@ -416,6 +417,23 @@ def test_attempts_of_a_step_never_count_a_file_twice(workshop: Workshop) -> None
     assert {run for run, _ in told} == {result.run_id}
     assert max(done for _, done in told) == 3
     assert told[-1] == (result.run_id, 3)
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_an_ingest_whose_tables_cannot_be_written_stops_with_its_first_run(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise RetryableError("the database could not be written: No space left on device")
+
+    workshop.put({f"{number:03}.exr": b"" for number in range(9)})
+    monkeypatch.setattr(DuckDBStore, "write", full)
+
+    report = ingest_source(workshop.bucket, workshop.pipeline.settings.model_copy(update={"chunk_size": 3}))
+
+    assert len(report.run_ids) == 1
+    assert report.problem is not None
+    assert "No space left on device" in report.problem
 
 
 @pytest.mark.usefixtures("no_pauses")

@@ -89,7 +89,7 @@ def ingest_step(
     become reachable, or when Dagster's database is away; what this run, or the failed run that it resumes, has already
     made is not made again.
     """
-    from exr_pipeline.ingest.chunk import ChunkIngest, OutageError, Progress, Wanted
+    from exr_pipeline.ingest.chunk import ChunkIngest, Progress, Wanted
     from exr_pipeline.ingest.media_files import needs_workers
     from exr_pipeline.pictures import PicturePool, PictureSettings
 
@@ -148,8 +148,8 @@ def ingest_step(
     except (RetryableError, StateUnknownError) as error:
         if context.retry_number < STEP_RETRIES:
             raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS) from error
-        metadata = {OUTAGE: True} if isinstance(error, OutageError) else None
-        raise dg.Failure(f"The run could not go on: {error}", metadata=metadata, allow_retries=False) from error
+        # Neither the store nor the tables answer: another run would have no better luck.
+        raise dg.Failure(f"The run could not go on: {error}", metadata={OUTAGE: True}, allow_retries=False) from error
     tag_outcome(context.instance, context.run, [products.state for products in failed], len(partition_keys))
     _raise_for(context, failed, len(partition_keys))
 
