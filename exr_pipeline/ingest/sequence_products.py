@@ -104,7 +104,7 @@ class SequenceMaker:
         self._preset = find_preset(settings.movie_preset, load_presets(settings.movie_presets))
         pictures = PictureSettings.from_settings(settings)
         load_config(pictures)
-        self._pool = WorkerPool(workers=pictures.workers, memory_mb=pictures.worker_memory_mb)
+        self._pool = WorkerPool(workers=pictures.workers, memory_mb=pictures.worker_memory_mb, reads_storage=True)
 
     def __enter__(self) -> Self:
         self._pool.__enter__()

@@ -102,11 +102,13 @@ class WorkerPool:
     """`workers` processes of one thread each; use as a context manager, which ends them all.
 
     Each may use `memory_mb` MiB of address space. Leaving waits for submitted work, or drops it if an exception is on
-    its way. Workers also end when this process dies, however it dies.
+    its way. Workers also end when this process dies, however it dies. Those that fetch from storage themselves
+    (`reads_storage`) inherit credentials, the others none.
     """
 
-    def __init__(self, *, workers: int, memory_mb: int) -> None:
+    def __init__(self, *, workers: int, memory_mb: int, reads_storage: bool = False) -> None:
         self._workers = workers
+        self._reads_storage = reads_storage
         self._memory_mb = memory_mb
         self._lock = threading.RLock()
         # The last one is in use; those before it are broken.
@@ -170,7 +172,7 @@ class WorkerPool:
             max_workers=workers,
             initializer=_prepare_worker,
             initargs=(self._memory_mb, worker_messages().writer),
-            context=spawn_context(),
+            context=spawn_context(with_credentials=self._reads_storage),
             **options,
         )
 
@@ -282,11 +284,14 @@ class WorkerPool:
 
 @contextlib.contextmanager
 def given_or_own(pool: WorkerPool | None, *, workers: int, memory_mb: int) -> Iterator[WorkerPool]:
-    """A pool that somebody has open already, else one for the length of the block: starting workers takes seconds."""
+    """A pool that somebody has open already, else one for the length of the block: starting workers takes seconds.
+
+    One that is made here reads storage.
+    """
     if pool is not None:
         yield pool
         return
-    with WorkerPool(workers=workers, memory_mb=memory_mb) as own:
+    with WorkerPool(workers=workers, memory_mb=memory_mb, reads_storage=True) as own:
         yield own
 
 

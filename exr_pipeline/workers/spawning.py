@@ -25,6 +25,7 @@ _lock = threading.Lock()
 _SECRET_NAME: Final = re.compile(
     r"KEY|SECRET|TOKEN|PASS|CREDENTIAL|AUTH|^AWS_|^AZURE_|^GOOGLE_|CONNECTION_STRING", re.I
 )
+_CLOUD_NAME: Final = re.compile(r"AWS_|AZURE_|GOOGLE_")
 _SECRET_VALUE: Final = re.compile(r"://[^/@\s]*:[^/@\s]*@")
 
 
@@ -37,7 +38,15 @@ def environment_without_secrets(environment: Mapping[str, str] = os.environ) -> 
     }
 
 
+def environment_with_cloud(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """The same with what the clouds' own chains of credentials look for, and no other secret."""
+    of_clouds = {name: value for name, value in environment.items() if _CLOUD_NAME.match(name)}
+    return environment_without_secrets(environment) | of_clouds
+
+
 class _Popen(popen_spawn_posix.Popen):
+    environment = staticmethod(environment_without_secrets)
+
     def _launch(self, process_obj: Any) -> None:
         launching = threading.get_ident()
         original = spawn.get_preparation_data
@@ -53,7 +62,7 @@ class _Popen(popen_spawn_posix.Popen):
         def without_secrets(path: bytes, args: Sequence[Any], passfds: Sequence[int]) -> int:
             if threading.get_ident() != launching:
                 return start(path, args, passfds)
-            child = subprocess.Popen(args, executable=path, pass_fds=passfds, env=environment_without_secrets())
+            child = subprocess.Popen(args, executable=path, pass_fds=passfds, env=self.environment())
             # It is multiprocessing that waits for it.
             child.returncode = 0
             return child.pid
@@ -68,17 +77,35 @@ class _Popen(popen_spawn_posix.Popen):
                 util.spawnv_passfds = start
 
 
+class _PopenWithCredentials(_Popen):
+    environment = staticmethod(environment_with_cloud)
+
+
 class _Process(SpawnProcess):
     @staticmethod
     def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the name multiprocessing calls
         return _Popen(process_obj)
 
 
+class _ProcessWithCredentials(SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - the name multiprocessing calls
+        return _PopenWithCredentials(process_obj)
+
+
 class _Context(SpawnContext):
     Process = _Process
 
 
+class _ContextWithCredentials(SpawnContext):
+    Process = _ProcessWithCredentials
+
+
 @cache
-def spawn_context() -> SpawnContext:
-    """A spawn context whose processes start without the caller's main module."""
-    return _Context()
+def spawn_context(*, with_credentials: bool = False) -> SpawnContext:
+    """A spawn context whose processes start without the caller's main module.
+
+    They inherit nothing that gives access to anything, unless `with_credentials`: for processes that fetch from storage
+    themselves, by whatever the cloud's own chain of credentials finds in variables.
+    """
+    return _ContextWithCredentials() if with_credentials else _Context()

@@ -90,6 +90,22 @@ def frame_count(data: bytes, folder: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
+def test_keys_that_only_the_environment_has_are_enough_for_sequences(
+    shots: Shots, frames: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shots.ingest({f"shot/a.{number:04}.exr": data for number, data in enumerate(frames[:2], 1)})
+    settings = shots.pipeline.settings
+    assert settings.s3_access_key is not None
+    assert settings.s3_secret_key is not None
+    for name in ("S3_ACCESS_KEY", "S3_SECRET_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", settings.s3_access_key.get_secret_value())
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", settings.s3_secret_key.get_secret_value())
+    keyless = settings.model_copy(update={"s3_access_key": None, "s3_secret_key": None})
+
+    assert make_sequences(shots.bucket, keyless) == {"ready": 1}
+
+
 def test_a_settled_sequence_becomes_a_movie_a_sheet_and_a_strip_and_again_when_a_frame_changes(
     shots: Shots, frames: list[bytes], tmp_path: Path
 ) -> None:

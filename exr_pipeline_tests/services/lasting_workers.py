@@ -21,7 +21,7 @@ class LastingWorkers:
     """Workers that wait for the next pool."""
 
     def __init__(self) -> None:
-        self._idle: dict[tuple[int, int], list[Any]] = defaultdict(list)
+        self._idle: dict[tuple[int, int, bool], list[Any]] = defaultdict(list)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -29,7 +29,7 @@ class LastingWorkers:
         add, leave, idle = WorkerPool._add_pool, WorkerPool.__exit__, self._idle
 
         def add_idle(pool: WorkerPool) -> None:
-            if left := idle[pool._workers, pool._memory_mb]:
+            if left := idle[pool._workers, pool._memory_mb, pool._reads_storage]:
                 pool._pools.append(left.pop())
             else:
                 add(pool)
@@ -40,7 +40,7 @@ class LastingWorkers:
             left = pool._pools.pop() if error is None and len(pool._pools) == 1 and pool._pools[0].active else None
             leave(pool, kind, error, trace)  # waits for submitted work, ends the others
             if left is not None:
-                idle[pool._workers, pool._memory_mb].append(left)
+                idle[pool._workers, pool._memory_mb, pool._reads_storage].append(left)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(WorkerPool, "_add_pool", add_idle)

@@ -2,6 +2,7 @@ import ctypes
 import errno
 import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -363,6 +364,13 @@ def test_workers_inherit_no_keys(monkeypatch):
     assert "hush" not in seen
     assert "a variable of an OCIO config" in seen
     assert os.environ["S3_SECRET_KEY"] == "hush-1"
+
+    # Those that fetch frames themselves have what the clouds' own chains look for, and nothing else.
+    with WorkerPool(workers=1, memory_mb=1024, reads_storage=True) as pool:
+        seen = pool.call(environment_of_this_process, "environment", 60.0, "").result()
+    assert {f"hush-{number}" for number in range(1, 11) if re.search(rf"hush-{number}\b", seen)} == {
+        f"hush-{number}" for number in range(4, 8)
+    }
 
 
 def test_what_a_library_prints_to_standard_error_in_a_worker_is_logged_and_not_shown(caplog, capfd):
