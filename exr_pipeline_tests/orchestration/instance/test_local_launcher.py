@@ -20,7 +20,7 @@ from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
 from exr_pipeline.orchestration.instance import local_launcher
-from exr_pipeline.orchestration.instance.local_launcher import HealthCheckedRunLauncher
+from exr_pipeline.orchestration.instance.run_launcher import HealthCheckedRunLauncher
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at
 
 
@@ -135,7 +135,7 @@ def is_gone(pid: int) -> bool:
 
 
 def test_the_launcher_is_the_one_of_dagster_yaml(instance: dg.DagsterInstance) -> None:
-    assert isinstance(instance.local_launcher, HealthCheckedRunLauncher)
+    assert isinstance(instance.run_launcher, HealthCheckedRunLauncher)
 
 
 def test_a_living_run_is_left_alone_and_ends_by_itself(
