@@ -71,11 +71,11 @@ def tables(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
     """List the tables and views that `sql` reads, and what each one answers."""
-    from exr_pipeline.tables.specs import ROW_KEYS
+    from exr_pipeline.tables.specs import TABLES
     from exr_pipeline.tables.views import VIEWS
 
     listed: list[tuple[str, str, str]] = [
-        ("table", name, f"One row per {', '.join(keys)}") for name, keys in ROW_KEYS.items()
+        ("table", name, f"One row per {', '.join(spec.row_key)}") for name, spec in TABLES.items()
     ]
     listed += [("view", view.usage, view.meaning) for view in VIEWS]
     _show_rows(("kind", "name", "meaning"), listed, as_json=as_json)

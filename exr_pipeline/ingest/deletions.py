@@ -457,7 +457,7 @@ class _Comparison:
         gone = dict.fromkeys([f"{name}_{what}" for name in _SEQUENCE_MEDIA for what in ("s3_key", "size_bytes")])
         gone |= {"frames_hash": None, "state": REJECTED, "reason": "all frames were deleted, and then its media"}
         rows = [row | gone for row in self._tables.read("sequence_outputs", locations=locations).to_pylist()]
-        self._tables.write_sequences(pa.Table.from_pylist(rows), now=now)
+        self._tables.write({"sequence_outputs": pa.Table.from_pylist(rows)}, now=now)
 
     # the stage
 

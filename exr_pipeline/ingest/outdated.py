@@ -213,11 +213,11 @@ def _rows(
     tables: TableStore, table: TableName, columns: Sequence[str], locations: Collection[Location]
 ) -> dict[FileKey, list[Row]]:
     """The rows of these files by bucket and key."""
-    from exr_pipeline.tables.merge import file_columns
+    from exr_pipeline.tables.specs import TABLES
 
     if not locations:
         return {}
-    bucket, path = file_columns(table)
+    bucket, path = TABLES[table].file
     found: dict[FileKey, list[Row]] = defaultdict(list)
     names = list(dict.fromkeys([bucket, path, *columns]))
     for row in tables.read(table, columns=names, locations=locations).to_pylist():

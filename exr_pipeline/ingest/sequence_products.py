@@ -220,7 +220,7 @@ class SequenceMaker:
 
         stored = self._tables.read("sequence_outputs", locations=[products.location]).to_pylist()
         row = sequence_row(products, wanted, stored[0] if stored else {}, now=datetime.now(UTC))
-        self._tables.write_sequences(pa.Table.from_pylist([row]), now=datetime.now(UTC))
+        self._tables.write({"sequence_outputs": pa.Table.from_pylist([row])}, now=datetime.now(UTC))
 
 
 def _reason(error: BadInputError, sequence: Sequence) -> str:

@@ -15,7 +15,7 @@ from exr_pipeline.ingest.products import media_tags
 from exr_pipeline.orchestration.partition_inputs import ROWS_OF, belonging_to
 from exr_pipeline.orchestration.partitions import locations_of
 from exr_pipeline.storage.locations import output_location
-from exr_pipeline.tables.specs import TABLE_NAMES, TableName
+from exr_pipeline.tables.specs import TABLES, TableName
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -43,8 +43,8 @@ class _TableReader(dg.IOManager):
         """
         metadata = context.definition_metadata or {}
         table = metadata.get("table") or self._table_of(context)
-        if table not in TABLE_NAMES:
-            raise dg.DagsterInvariantViolationError(f"no table {table!r}; there are {', '.join(TABLE_NAMES)}")
+        if table not in TABLES:
+            raise dg.DagsterInvariantViolationError(f"no table {table!r}; there are {', '.join(TABLES)}")
         files = None
         if ROWS_OF in metadata:
             files = belonging_to(self._pipeline.tables, table, str(metadata[ROWS_OF]), context.partition_key)

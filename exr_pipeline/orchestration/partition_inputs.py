@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import dagster as dg
 
 from exr_pipeline.storage.locations import Location
+from exr_pipeline.tables.specs import TABLES
 
 if TYPE_CHECKING:
     from exr_pipeline.tables.specs import TableName
@@ -58,7 +59,7 @@ def belonging_to(tables: TableStore, table: TableName, rows_of: str, partition_k
     if rows_of != BELOW:
         raise dg.DagsterInvariantViolationError(f"{ROWS_OF!r} is {rows_of!r}; it can be {FRAMES!r} or {BELOW!r}")
     folder = own.as_folder()
-    if table != "sequence_outputs":
+    if TABLES[table].role != "latest":
         return _files_below(tables, folder)
     uris = tables.read(table, columns=["uri"]).column("uri").to_pylist()
     return sorted(location for location in map(Location.from_url, uris) if folder.holds(location))

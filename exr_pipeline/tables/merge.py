@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
 from exr_pipeline.tables.conform import conform
-from exr_pipeline.tables.specs import FILE_TABLES, RETRYABLE, TableName, arrow_schema
+from exr_pipeline.tables.specs import RETRYABLE, TABLES, MergeRule, TableName, arrow_schema, tables_of
 from exr_pipeline.tables.store import FileVersion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
     import pyarrow as pa
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from exr_pipeline.storage.locations import Location
     from exr_pipeline.tables.store import Mark
 
-CHILD_TABLES: Final[tuple[TableName, ...]] = ("parts", "channels", "attributes", "media_streams")
+CHILD_TABLES: Final = tables_of("children")
 
 
 class FileKey(NamedTuple):
@@ -41,15 +41,6 @@ VersionId = tuple[str, str]
 # What is stored with a later time than this from now was written by a clock that was ahead; less comes of waiting.
 CLOCKS_DIFFER_BY: Final = timedelta(minutes=10)
 
-# Where a column of the new row comes from if its version is stored already: the incoming row; the incoming row unless
-# null; or, all columns of the group together, the stored row if the incoming one says nothing of the group.
-_Rule = Literal["incoming", "coalesce", "header", "thumbnail", "proxy"]
-
-_FILE_RULES: Final[dict[str, _Rule]] = {
-    **dict.fromkeys(("file_id", "file_path", "bucket", "state", "reason"), "incoming"),
-    **dict.fromkeys(("file_path_normalized", "size_bytes", "mtime", "frame_number", "uri", "etag"), "coalesce"),
-}
-
 
 @dataclass(frozen=True)
 class WritePlan:
@@ -63,13 +54,14 @@ def conform_all(rows: Mapping[TableName, pa.Table]) -> dict[TableName, pa.Table]
     """The rows of a write, conformed and checked: whole keys, no version twice, children with their files row."""
     import pyarrow as pa
 
-    if unknown := set(rows) - set(FILE_TABLES):
+    if unknown := set(rows) - set(TABLES):
         raise ValueError(f"there is no table {', '.join(sorted(unknown))}")
     conformed = {name: conform(name, table) for name, table in rows.items()}
-    files = conformed.get("files", arrow_schema("files").empty_table())
-    _check_keys("files", files, ("bucket", "file_path", "file_id", "mtime", "state"), ("bucket", "file_id"))
+    for name, table in conformed.items():
+        if name not in CHILD_TABLES:
+            _check_keys(name, table)
     buckets: dict[str, set[str]] = {}
-    for bucket, file_id in _pairs(files, "bucket", "file_id"):
+    for bucket, file_id in _pairs(conformed.get("files", arrow_schema("files").empty_table()), "bucket", "file_id"):
         buckets.setdefault(file_id, set()).add(bucket)
     for name in CHILD_TABLES:
         if name not in conformed:
@@ -84,40 +76,23 @@ def conform_all(rows: Mapping[TableName, pa.Table]) -> dict[TableName, pa.Table]
             filled.append(bucket)
         index = table.column_names.index("bucket")
         conformed[name] = table.set_column(index, table.schema.field(index), pa.array(filled, pa.string()))
-    if "proxy_outputs" in conformed:
-        needed = ("s3_bucket", "s3_key", "file_id", "proxy_id")
-        _check_keys("proxy_outputs", conformed["proxy_outputs"], needed, ("s3_bucket", "proxy_id"))
     return conformed
 
 
-def conform_sequences(rows: pa.Table) -> pa.Table:
-    """Rows of `sequence_outputs`, conformed and checked: whole keys, no sequence twice."""
-    table = conform("sequence_outputs", rows)
-    _check_keys("sequence_outputs", table, ("bucket", "sequence_path", "state"), version_columns("sequence_outputs"))
-    return table
-
-
-def sequence_plan(rows: pa.Table) -> WritePlan:
-    """The write of conformed rows of `sequence_outputs`."""
-    ids: list[VersionId] = _pairs(rows, *version_columns("sequence_outputs"))
-    return WritePlan(removed={"sequence_outputs": ids}, rows={"sequence_outputs": rows})
-
-
-def _check_keys(name: str, table: pa.Table, needed: Iterable[str], key: tuple[str, str]) -> None:
-    for column in needed:
+def _check_keys(name: TableName, table: pa.Table) -> None:
+    spec = TABLES[name]
+    for column in spec.required:
         if table.column(column).null_count:
             raise ValueError(f"{name}.{column} must not be null")
-    twice = [version for version, count in Counter(_pairs(table, *key)).items() if count > 1]
+    twice = [version for version, count in Counter(_pairs(table, *spec.version)).items() if count > 1]
     if twice:
-        raise ValueError(f"{name} has several rows with {' and '.join(key)} {twice[0]}")
+        raise ValueError(f"{name} has several rows with {' and '.join(spec.version)} {twice[0]}")
 
 
 def touched_files(rows: Mapping[TableName, pa.Table]) -> list[FileKey]:
-    """The files whose stored versions and outputs a write must know."""
-    keys = dict.fromkeys(_file_keys(rows["files"], "bucket", "file_path") if "files" in rows else ())
-    if "proxy_outputs" in rows:
-        keys |= dict.fromkeys(_file_keys(rows["proxy_outputs"], "s3_bucket", "s3_key"))
-    return list(keys)
+    """The files and sequences that a write changes something of."""
+    names = (name for name in TABLES if name in rows and name not in CHILD_TABLES)
+    return list(dict.fromkeys(key for name in names for key in _file_keys(rows[name], *TABLES[name].file)))
 
 
 def plan_write(
@@ -128,13 +103,16 @@ def plan_write(
     files = _FilesMerge(rows, stored_files, clock)
     outputs = _OutputsMerge(rows, stored_outputs, files, clock)
     changed_files, changed_outputs = files.changed_rows(), outputs.changed_rows()
+    latest = {name: rows[name] for name in tables_of("latest") if name in rows}
     return WritePlan(
         removed={
+            **{name: _pairs(table, *TABLES[name].version) for name, table in latest.items()},
             **files.removed_children(rows),
             "files": files.stored_among(changed_files),
             "proxy_outputs": outputs.stored_among(changed_outputs),
         },
         rows={
+            **latest,
             **{name: rows[name] for name in CHILD_TABLES if name in rows},
             "files": changed_files,
             "proxy_outputs": changed_outputs,
@@ -182,10 +160,11 @@ def _with_column(rows: pa.Table, name: str, values: list[str | None]) -> pa.Tabl
 class _Merge:
     """Incoming rows over stored ones of the same table: which stored row each one meets, and the gathered result."""
 
-    def __init__(self, incoming: pa.Table, stored: pa.Table, key: tuple[str, str]) -> None:
+    def __init__(self, table: TableName, incoming: pa.Table, stored: pa.Table) -> None:
         import pyarrow as pa
 
-        self._key = key
+        self._spec = TABLES[table]
+        self._key = key = self._spec.version
         self.count_stored = stored.num_rows
         self.both = pa.concat_tables([stored, incoming]).combine_chunks()
         self.ids: list[VersionId] = _pairs(self.both, *key)
@@ -207,11 +186,10 @@ class _Merge:
     def gather(
         self,
         versions: Sequence[VersionId],
-        rule_of: Callable[[str], _Rule],
-        kept: Mapping[_Rule, set[VersionId]],
+        kept: Mapping[MergeRule, set[VersionId]],
         computed: Mapping[str, list[Any]],
     ) -> pa.Table:
-        """One row per version. `kept` says for each rule which versions may take the stored row's columns."""
+        """One row per version. `kept`: which versions may take the stored row's columns, by their rule of merging."""
         import pyarrow as pa
 
         new = self._indices(versions, self.incoming_at, self.stored_at)
@@ -221,7 +199,7 @@ class _Merge:
             if column.name in computed:
                 columns.append(pa.array(computed[column.name], column.type))
                 continue
-            rule = rule_of(column.name)
+            rule = self._spec.rule_of(column.name)
             choice = new
             if rule != "incoming":
                 keep = np.fromiter((v in kept[rule] for v in versions), bool, len(versions))
@@ -244,7 +222,7 @@ class _FilesMerge(_Merge):
 
     def __init__(self, rows: Mapping[TableName, pa.Table], stored: pa.Table, clock: str) -> None:
         incoming = rows.get("files", stored.schema.empty_table())
-        super().__init__(incoming, stored, ("bucket", "file_id"))
+        super().__init__("files", incoming, stored)
         self._clock = clock
         etags, hashes = self.values("etag"), self.values("header_hash")
         with_children = {
@@ -326,8 +304,8 @@ class _FilesMerge(_Merge):
             # A run that met the file before it went, and comes late, does not bring it back.
             is_back = found and again and (instant(again) > instant(found) or is_ahead(found, self._clock))
             computed["deleted_at"].append(found if found and not is_back else None)
-        kept: dict[_Rule, set[VersionId]] = {"coalesce": self._met, "header": self._keeps_header}
-        return self.gather(versions, lambda column: _FILE_RULES.get(column, "header"), kept, computed)
+        kept: dict[MergeRule, set[VersionId]] = {"coalesce": self._met, "header": self._keeps_header}
+        return self.gather(versions, kept, computed)
 
     def removed_children(self, rows: Mapping[TableName, pa.Table]) -> dict[TableName, list[VersionId]]:
         """The versions whose stored parts, channels, attributes and streams go out, for others or for none."""
@@ -340,7 +318,7 @@ class _OutputsMerge(_Merge):
 
     def __init__(self, rows: Mapping[TableName, pa.Table], stored: pa.Table, files: _FilesMerge, clock: str) -> None:
         incoming = rows.get("proxy_outputs", stored.schema.empty_table())
-        super().__init__(incoming, stored, ("s3_bucket", "proxy_id"))
+        super().__init__("proxy_outputs", incoming, stored)
         self._files, self._clock = files, clock
         self._keys, self._file_ids = _file_keys(self.both, "s3_bucket", "s3_key"), self.values("file_id")
         self._superseded = self.values("superseded_at")
@@ -365,7 +343,7 @@ class _OutputsMerge(_Merge):
             if version in self.incoming_at or now != was or version in self.duplicated:
                 superseded_at[version] = now
         versions = list(superseded_at)
-        return self.gather(versions, _proxy_rule, self._kept(), {"superseded_at": list(superseded_at.values())})
+        return self.gather(versions, self._kept(), {"superseded_at": list(superseded_at.values())})
 
     def _is_current(self, version: VersionId) -> bool:
         if version in self.incoming_at:
@@ -379,10 +357,10 @@ class _OutputsMerge(_Merge):
             and (version[0], file_id) not in self._files.other_bytes
         )
 
-    def _kept(self) -> dict[_Rule, set[VersionId]]:
+    def _kept(self) -> dict[MergeRule, set[VersionId]]:
         """What is stored of outputs that are made again counts only if it shows the same bytes."""
         thumbnails, proxies = self.values("thumbnail_s3_key"), self.values("proxy_s3_key")
-        kept: dict[_Rule, set[VersionId]] = {"coalesce": set(), "thumbnail": set(), "proxy": set()}
+        kept: dict[MergeRule, set[VersionId]] = {"coalesce": set(), "thumbnail": set(), "proxy": set()}
         for version, i in self.incoming_at.items():
             s = self.stored_at.get(version)
             if s is None or self._superseded[s] or (version[0], self._file_ids[i]) in self._files.other_bytes:
@@ -393,16 +371,6 @@ class _OutputsMerge(_Merge):
             if proxies[i] is None:
                 kept["proxy"].add(version)
         return kept
-
-
-def _proxy_rule(column: str) -> _Rule:
-    if column in {"proxy_id", "file_id", "s3_key", "s3_bucket"}:
-        return "incoming"
-    if column.startswith(("thumb", "filmstrip", "still_")):
-        return "thumbnail"
-    if column.startswith("proxy_") or column == "encoder":
-        return "proxy"
-    return "coalesce"
 
 
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
@@ -429,20 +397,6 @@ def _pairs(table: pa.Table, first: str, second: str) -> list[tuple[Any, Any]]:
 
 def _file_keys(table: pa.Table, bucket: str, file_path: str) -> list[FileKey]:
     return [FileKey(*pair) for pair in _pairs(table, bucket, file_path)]
-
-
-def file_columns(table: TableName) -> tuple[str, str]:
-    """The columns of a table that hold bucket and key of the file."""
-    if table == "sequence_outputs":
-        return "bucket", "sequence_path"
-    return ("s3_bucket", "s3_key") if table == "proxy_outputs" else ("bucket", "file_path")
-
-
-def version_columns(table: TableName) -> tuple[str, str]:
-    """The columns of a table that together name one version."""
-    if table == "sequence_outputs":
-        return "bucket", "sequence_path"
-    return ("s3_bucket", "proxy_id") if table == "proxy_outputs" else ("bucket", "file_id")
 
 
 def newest_by_folder(changed: Iterable[tuple[str, str]]) -> dict[Location, str]:

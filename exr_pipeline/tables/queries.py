@@ -14,7 +14,7 @@ from functools import cache
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from exr_pipeline.tables.specs import COLUMNS, PATH_COLUMNS, TABLE_NAMES, TableName
+from exr_pipeline.tables.specs import TABLES, TableName
 from exr_pipeline.tables.store import BadQueryError
 from exr_pipeline.tables.views import VIEWS
 
@@ -73,9 +73,7 @@ def sql_type(notation: str) -> str:
 
 def table_statements() -> list[str]:
     """SQL that makes the tables, or adds the columns that older ones lack and brings their rows up to date."""
-    added = [
-        f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}" for table in TABLE_NAMES for column in _columns(table)
-    ]
+    added = [f"ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column}" for table in TABLES for column in _columns(table)]
     return [*_create_statements(), *added, *_rooting_statements()]
 
 
@@ -83,18 +81,18 @@ def _rooting_statements() -> list[str]:
     """SQL that makes paths of local files absolute, which earlier versions wrote without their first slash."""
     return [
         f"UPDATE {table} SET {column} = '/' || {column} WHERE {bucket} = '' AND NOT starts_with({column}, '/')"  # noqa: S608 - our names
-        for table, buckets in PATH_COLUMNS.items()
-        for bucket, columns in buckets.items()
+        for table, spec in TABLES.items()
+        for bucket, columns in spec.paths.items()
         for column in columns
     ]
 
 
 def _create_statements() -> list[str]:
-    return [f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(_columns(table))})" for table in TABLE_NAMES]
+    return [f"CREATE TABLE IF NOT EXISTS {table} ({', '.join(_columns(table))})" for table in TABLES]
 
 
 def _columns(table: TableName) -> list[str]:
-    return [f'"{c.name}" {sql_type(c.type)}' for c in COLUMNS[table]]
+    return [f'"{c.name}" {sql_type(c.type)}' for c in TABLES[table].columns]
 
 
 def view_statements() -> list[str]:
@@ -121,10 +119,11 @@ def described_columns(name: str) -> list[tuple[str, str, str]] | None:
     A column of a view means what that of the same name does in the first table that has one; others say nothing.
     """
     parameters = {view.name: view.parameters for view in VIEWS}
-    if name not in {*TABLE_NAMES, *parameters}:
+    if name not in {*TABLES, *parameters}:
         return None
-    tables = [name, *(table for table in TABLE_NAMES if table != name)]
-    meanings = {c.name: c.meaning for table in reversed(tables) for c in COLUMNS.get(cast("TableName", table), ())}
+    tables = [name, *(table for table in TABLES if table != name)]
+    known = [TABLES[cast("TableName", table)] for table in reversed(tables) if table in TABLES]
+    meanings = {column.name: column.meaning for spec in known for column in spec.columns}
     call = f"{name}({', '.join('now()' for _ in parameters.get(name, ()))})" if parameters.get(name) else name
     with in_memory() as connection:
         described = connection.execute(f"DESCRIBE FROM {call}").fetchall()

@@ -1,11 +1,13 @@
-"""The tables: names, columns, Arrow types and keys, the same for every store.
+"""The tables: names, columns, Arrow types, keys and rules of merging, the same for every store.
 
-Belongs here: what a row looks like. Not here: how rows are written (the stores) or filled (`inspection`, `ingest`).
+Belongs here: what a row looks like, and what becomes of it when it is written again. Not here: how rows are written
+(`stores`), how the rules are applied (`merge`), or how rows are filled (`inspection`, `ingest`).
 The first columns of each table are those of existing installations and never change; ours follow.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
@@ -14,18 +16,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 TableName = Literal["files", "parts", "channels", "attributes", "proxy_outputs", "media_streams", "sequence_outputs"]
-TABLE_NAMES: Final[tuple[TableName, ...]] = (
-    "files",
-    "parts",
-    "channels",
-    "attributes",
-    "proxy_outputs",
-    "media_streams",
-    "sequence_outputs",
-)
-
-# What the rows of files are written to together; sequences are written by themselves.
-FILE_TABLES: Final = tuple(name for name in TABLE_NAMES if name != "sequence_outputs")
 
 METADATA_EMBEDDING_DIMENSIONS: Final = 384
 CHANNEL_FINGERPRINT_DIMENSIONS: Final = 128
@@ -35,10 +25,19 @@ READY: Final = "ready"
 REJECTED: Final = "rejected"
 RETRYABLE: Final = "retryable"
 
+# Where a column comes from if a row of its version is stored already: from the incoming row; from that unless null;
+# from the stored row, together with the other columns of its group, if the incoming row says nothing of the group; or
+# it is computed from both.
+MergeRule = Literal["incoming", "coalesce", "header", "thumbnail", "proxy", "computed"]
+
+# What rows are: versions of files, of which one is current; what else is known of a version, replaced together; what
+# was made of a file, of which one is current; or the latest of something that has no versions.
+Role = Literal["versions", "children", "outputs", "latest"]
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its name, its type in the notation of `arrow_type`, and its meaning.
+    """One column: its name, its type in the notation of `arrow_type`, its meaning, and its rule of merging.
 
     `timestamp` (ISO 8601 in UTC) and `json` are text in the tables, for VAST has no JSON and rows of existing
     installations hold text; the views give them as TIMESTAMPTZ and JSON.
@@ -47,267 +46,371 @@ class Column:
     name: str
     type: str
     meaning: str
+    merge: MergeRule = "incoming"
 
 
-_ID = (
-    Column("file_id", "string", "Version of a file: hash of key and modification time"),
-    Column("file_path", "string", "Key of the file in its bucket; absolute path of a local file"),
+@dataclass(frozen=True, slots=True)
+class TableSpec:
+    """One table.
+
+    `row_key` tells one row from another, `version` are the two columns that name one version, `file` those that hold
+    bucket and path of the file or sequence. Columns of `required` are never null. `lasts` are the moments at which a
+    version begins, and those at which it may end. `paths` are the columns that hold a key, or the absolute path of what
+    is local, by the column of the bucket, which is then empty.
+    """
+
+    name: TableName
+    role: Role
+    row_key: tuple[str, ...]
+    version: tuple[str, str]
+    file: tuple[str, str]
+    paths: Mapping[str, tuple[str, ...]]
+    columns: tuple[Column, ...]
+    required: tuple[str, ...] = ()
+    lasts: tuple[str, ...] = ()
+
+    @property
+    def has_versions(self) -> bool:
+        """Whether a row may be superseded."""
+        return any(column.name == "superseded_at" for column in self.columns)
+
+    def rule_of(self, column: str) -> MergeRule:
+        """The rule of merging of a column."""
+        return next(each.merge for each in self.columns if each.name == column)
+
+
+_SPECS: Final = (
+    TableSpec(
+        "files",
+        role="versions",
+        row_key=("bucket", "file_id"),
+        version=("bucket", "file_id"),
+        file=("bucket", "file_path"),
+        required=("bucket", "file_path", "file_id", "mtime", "state"),
+        lasts=("inspection_timestamp", "superseded_at", "deleted_at"),
+        paths={"bucket": ("file_path", "file_path_normalized")},
+        columns=(
+            Column("file_id", "string", "Version of a file: hash of key and modification time", "incoming"),
+            Column("file_path", "string", "Key of the file in its bucket; absolute path of a local file", "incoming"),
+            Column("file_path_normalized", "string", "The same in lower case with forward slashes", "coalesce"),
+            Column("header_hash", "string", "SHA-256 of the header's structure; null if there is no header", "header"),
+            Column("size_bytes", "int64", "Size of the file", "coalesce"),
+            Column("mtime", "timestamp", "Last modification", "coalesce"),
+            Column("multipart_count", "int32", "Number of parts", "header"),
+            Column("is_deep", "bool", "Whether any part holds deep data", "header"),
+            Column(
+                "metadata_embedding",
+                f"vector[{METADATA_EMBEDDING_DIMENSIONS}]",
+                "Metadata as a vector of unit length",
+                "header",
+            ),
+            Column("frame_number", "int32", "Frame number in the file's name", "coalesce"),
+            Column("inspection_timestamp", "timestamp", "First inspection of this version", "computed"),
+            Column("inspection_count", "int32", "How often this version was inspected", "computed"),
+            Column("last_inspected", "timestamp", "Latest inspection of this version", "computed"),
+            Column("bucket", "string", "Bucket of the file; empty for local files", "incoming"),
+            Column("uri", "string", "URL of the file", "coalesce"),
+            Column("etag", "string", "Entity tag of this version", "coalesce"),
+            Column(
+                "format",
+                "string",
+                "exr, dpx, tiff, png or jpeg, or the container of a movie or sound, such as mp4, mov, mxf, "
+                "wav; null if the file could not be read",
+                "header",
+            ),
+            Column("state", "string", "ready, rejected or retryable", "incoming"),
+            Column("reason", "string", "Why the file is not ready, in one line", "incoming"),
+            Column(
+                "superseded_at",
+                "timestamp",
+                "When a later version replaced this one; null for the current version",
+                "computed",
+            ),
+            Column("embedding_version", "int32", "Version of the rules behind the vectors", "header"),
+            Column("warnings", "json", "List of findings that do not reject the file", "header"),
+            Column("seen_at", "timestamp", "When this version was last met in its store", "computed"),
+            Column(
+                "archived_at",
+                "timestamp",
+                "When this version was archived (its partition retired); null if it is not",
+                "computed",
+            ),
+            Column(
+                "deleted_at",
+                "timestamp",
+                "When this version was found to be gone from its store; null while it is there",
+                "computed",
+            ),
+        ),
+    ),
+    TableSpec(
+        "parts",
+        role="children",
+        row_key=("bucket", "file_id", "part_index"),
+        version=("bucket", "file_id"),
+        file=("bucket", "file_path"),
+        paths={"bucket": ("file_path",)},
+        columns=(
+            Column("file_id", "string", "Version of a file: hash of key and modification time"),
+            Column("file_path", "string", "Key of the file in its bucket; absolute path of a local file"),
+            Column("part_index", "int32", "Index of the part, from 0"),
+            Column("width", "int32", "Width of the data window"),
+            Column("height", "int32", "Height of the data window"),
+            Column("display_width", "int32", "Width of the display window"),
+            Column("display_height", "int32", "Height of the display window"),
+            Column("data_x_offset", "int32", "Left edge of the data window"),
+            Column("data_y_offset", "int32", "Top edge of the data window"),
+            Column("part_name", "string", "Name of the part"),
+            Column("view_name", "string", "View of the part"),
+            Column("multi_view", "bool", "Whether the file holds several views"),
+            Column("data_window", "json", "Data window"),
+            Column("display_window", "json", "Display window"),
+            Column("pixel_aspect_ratio", "float32", "Width of a pixel over its height"),
+            Column("line_order", "string", "Order of the lines in the file"),
+            Column("compression", "string", "Compression, by its name in the OpenEXR specification in lower case"),
+            Column("color_space", "string", "Color space as found by the rules of docs/color.md"),
+            Column(
+                "render_software",
+                "string",
+                "Program that wrote the image: the first of software, Software, renderingProgram, writer, "
+                "creator; else the version that Nuke, Arnold, V-Ray, RenderMan, Redshift or Blender leaves; "
+                "of DPX, creator",
+            ),
+            Column("is_tiled", "bool", "Whether the part is tiled"),
+            Column("tile_width", "int32", "Width of a tile"),
+            Column("tile_height", "int32", "Height of a tile"),
+            Column("tile_depth", "int32", "Depth of a tile (1)"),
+            Column("is_deep", "bool", "Whether the part holds deep data"),
+            Column(
+                "frame_rate",
+                "string",
+                "framesPerSecond as a fraction, such as 24000/1001; of DPX, frame_rate, else film_frame_rate",
+            ),
+            Column("time_code", "string", "timeCode as hh:mm:ss:ff; of DPX, time_code"),
+            Column("bucket", "string", "Bucket of the file; empty for local files"),
+        ),
+    ),
+    TableSpec(
+        "channels",
+        role="children",
+        row_key=("bucket", "file_id", "part_index", "channel_index"),
+        version=("bucket", "file_id"),
+        file=("bucket", "file_path"),
+        paths={"bucket": ("file_path",)},
+        columns=(
+            Column("file_id", "string", "Version of a file: hash of key and modification time"),
+            Column("file_path", "string", "Key of the file in its bucket; absolute path of a local file"),
+            Column("part_index", "int32", "Index of the part, from 0"),
+            Column("channel_name", "string", "Full name of the channel"),
+            Column("layer_name", "string", "Part of the name before the last dot; empty if there is none"),
+            Column("component_name", "string", "Part of the name after the last dot"),
+            Column("channel_type", "string", "HALF, FLOAT or UINT; for DPX the sample format"),
+            Column("x_sampling", "int32", "Horizontal subsampling"),
+            Column("y_sampling", "int32", "Vertical subsampling"),
+            Column("channel_fingerprint", f"vector[{CHANNEL_FINGERPRINT_DIMENSIONS}]", "Channel layout of the file"),
+            Column("channel_index", "int32", "Index of the channel within the part, in file order"),
+            Column("p_linear", "bool", "Whether the channel is perceptually linear"),
+            Column("bucket", "string", "Bucket of the file; empty for local files"),
+        ),
+    ),
+    TableSpec(
+        "attributes",
+        role="children",
+        row_key=("bucket", "file_id", "part_index", "attr_index"),
+        version=("bucket", "file_id"),
+        file=("bucket", "file_path"),
+        paths={"bucket": ("file_path",)},
+        columns=(
+            Column("file_id", "string", "Version of a file: hash of key and modification time"),
+            Column("file_path", "string", "Key of the file in its bucket; absolute path of a local file"),
+            Column("part_index", "int32", "Index of the part, from 0"),
+            Column("attr_name", "string", "Name of the attribute, exactly as stored"),
+            Column("attr_type", "string", "Type of the attribute, exactly as stored"),
+            Column("value_json", "json", "The value, lossless"),
+            Column("value_text", "string", "The value of a text attribute"),
+            Column("value_int", "int64", "The value of an integer attribute"),
+            Column("value_float", "float64", "The value of a numeric attribute"),
+            Column("attr_index", "int32", "Index of the attribute within the part's header, in file order"),
+            Column("bucket", "string", "Bucket of the file; empty for local files"),
+        ),
+    ),
+    TableSpec(
+        "proxy_outputs",
+        role="outputs",
+        row_key=("s3_bucket", "proxy_id"),
+        version=("s3_bucket", "proxy_id"),
+        file=("s3_bucket", "s3_key"),
+        required=("s3_bucket", "s3_key", "file_id", "proxy_id"),
+        lasts=("generated_timestamp", "superseded_at"),
+        paths={"s3_bucket": ("s3_key",), "output_bucket": ("thumbnail_s3_key", "proxy_s3_key", "filmstrip_s3_key")},
+        columns=(
+            Column("proxy_id", "string", "Version of the outputs; the file_id they were made from", "incoming"),
+            Column("file_id", "string", "Version of the source file", "incoming"),
+            Column("s3_key", "string", "The file_path of the source file", "incoming"),
+            Column("s3_bucket", "string", "Bucket of the source file", "incoming"),
+            Column("asset_id", "string", "Hash of the source's key, the same for all its versions", "coalesce"),
+            Column("thumbnail_s3_key", "string", "Key of the thumbnail; null if none was made", "thumbnail"),
+            Column("proxy_s3_key", "string", "Key of the proxy; null if none was made", "proxy"),
+            Column("thumbnail_size_bytes", "int64", "Size of the thumbnail", "thumbnail"),
+            Column("proxy_size_bytes", "int64", "Size of the proxy", "proxy"),
+            Column("source_size_bytes", "int64", "Size of the source file", "coalesce"),
+            Column("source_colorspace", "string", "Color space the pixels were read as", "coalesce"),
+            Column("thumb_colorspace", "string", "Color space of the thumbnail", "thumbnail"),
+            Column("proxy_colorspace", "string", "Color space of the proxy", "proxy"),
+            Column("thumb_resolution", "string", "Size of the thumbnail, such as 256x144", "thumbnail"),
+            Column("proxy_resolution", "string", "Size of the proxy, such as 1920x1080", "proxy"),
+            Column("processing_time_seconds", "float64", "Time spent on the pictures of this file", "coalesce"),
+            Column("generated_timestamp", "timestamp", "When the outputs were made", "coalesce"),
+            Column("generator_version", "string", "Version of this program", "coalesce"),
+            Column(
+                "superseded_at",
+                "timestamp",
+                "When a later version replaced this one; null for the current version",
+                "computed",
+            ),
+            Column("output_bucket", "string", "Bucket of the outputs", "coalesce"),
+            Column("layer", "string", "Layer that the pictures show", "coalesce"),
+            Column("color_rule", "string", "Rule that decided the source color space", "coalesce"),
+            Column("still_view", "string", "Display and view of the thumbnail", "thumbnail"),
+            Column("proxy_view", "string", "Display and view of the proxy", "proxy"),
+            Column("ocio_config", "string", "Name of the OCIO config", "coalesce"),
+            Column("ocio_config_hash", "string", "Hash of the OCIO config", "coalesce"),
+            Column("encoder", "string", "Encoder and its settings", "proxy"),
+            Column("library_versions", "json", "Object of the libraries' versions", "coalesce"),
+            Column("nan_pixels", "int64", "Pixels with a NaN, replaced before display", "coalesce"),
+            Column("inf_pixels", "int64", "Pixels with an infinity, replaced before display", "coalesce"),
+            Column("is_black", "bool", "Whether every pixel shown is black", "coalesce"),
+            Column("warnings", "json", "List of what a viewer should know", "coalesce"),
+            Column("filmstrip_s3_key", "string", "Key of the filmstrip; null if none was made", "thumbnail"),
+            Column("filmstrip_size_bytes", "int64", "Size of the filmstrip", "thumbnail"),
+            Column(
+                "alpha_handling",
+                "string",
+                "What became of alpha: none, ignored, or premultiplied or straight, over black",
+                "coalesce",
+            ),
+            Column("still_encoder", "string", "Encoder of the thumbnail and its settings", "thumbnail"),
+        ),
+    ),
+    TableSpec(
+        "media_streams",
+        role="children",
+        row_key=("bucket", "file_id", "stream_index"),
+        version=("bucket", "file_id"),
+        file=("bucket", "file_path"),
+        paths={"bucket": ("file_path",)},
+        columns=(
+            Column("file_id", "string", "Version of a file: hash of key and modification time"),
+            Column("file_path", "string", "Key of the file in its bucket; absolute path of a local file"),
+            Column("stream_index", "int32", "Index of the stream in the file, from 0"),
+            Column("stream_type", "string", "video, audio, subtitle, timecode, picture (a cover), attachment or data"),
+            Column("codec", "string", "Codec, by its name in FFmpeg, such as h264, prores, pcm_s16le"),
+            Column("profile", "string", "Profile of the codec"),
+            Column("width", "int32", "Width of the stored picture"),
+            Column("height", "int32", "Height of the stored picture"),
+            Column("sample_aspect_ratio", "string", "Width of a pixel over its height as a fraction, such as 4/3"),
+            Column("rotation", "int32", "Degrees counterclockwise by which the picture is to be turned to be shown"),
+            Column("pixel_format", "string", "Pixel format, by its name in FFmpeg, such as yuv420p, yuv422p10le"),
+            Column("field_order", "string", "progressive, or the order of the fields (tt, bb, tb, bt)"),
+            Column("color_primaries", "string", "Color primaries as tagged, by their name in FFmpeg, such as bt709"),
+            Column("color_transfer", "string", "Transfer characteristics as tagged"),
+            Column("color_matrix", "string", "Matrix coefficients as tagged"),
+            Column("color_range", "string", "tv (limited) or pc (full), as tagged"),
+            Column("frame_rate", "string", "Frames per second as a fraction, such as 24000/1001"),
+            Column(
+                "frame_count", "int64", "Number of frames; null where the file does not tell and it was not counted"
+            ),
+            Column("time_code", "string", "Time code of the first frame, hh:mm:ss:ff, or hh:mm:ss;ff with drop frames"),
+            Column("sample_rate", "int32", "Audio samples per second"),
+            Column("channel_count", "int32", "Number of audio channels"),
+            Column("channel_layout", "string", "Layout of the audio channels, such as stereo, 5.1(side)"),
+            Column("sample_format", "string", "Format of an audio sample, by its name in FFmpeg, such as s16, fltp"),
+            Column("bit_rate", "int64", "Bits per second of the stream"),
+            Column("start_seconds", "float64", "Time of the stream's first sample"),
+            Column("duration_seconds", "float64", "Length of the stream; of the file where the stream does not tell"),
+            Column("language", "string", "Language as tagged, such as eng"),
+            Column("is_default", "bool", "Whether the stream is marked as one to play by default"),
+            Column("tags_json", "json", "Object of all tags of the stream"),
+            Column("container_format", "string", "Names of the container's format in FFmpeg, such as mov,mp4,m4a,3gp"),
+            Column("container_duration_seconds", "float64", "Length of the file"),
+            Column("container_bit_rate", "int64", "Bits per second of the file"),
+            Column("container_tags_json", "json", "Object of all tags of the file"),
+            Column("bucket", "string", "Bucket of the file; empty for local files"),
+        ),
+    ),
+    TableSpec(
+        "sequence_outputs",
+        role="latest",
+        row_key=("bucket", "sequence_path"),
+        version=("bucket", "sequence_path"),
+        file=("bucket", "sequence_path"),
+        required=("bucket", "sequence_path", "state"),
+        paths={
+            "bucket": ("sequence_path",),
+            "output_bucket": ("movie_s3_key", "contact_sheet_s3_key", "filmstrip_s3_key"),
+        },
+        columns=(
+            Column("bucket", "string", "Bucket of the frames; empty for local files"),
+            Column(
+                "sequence_path",
+                "string",
+                "The file_path of the frames with # for each digit of the frame number, as in `sequences`",
+            ),
+            Column("uri", "string", "The same as a URL"),
+            Column("state", "string", "ready, rejected or retryable"),
+            Column("reason", "string", "Why the sequence is not ready, in one line"),
+            Column("frames_hash", "string", "Hash of the frames' names and entity tags that this row was made from"),
+            Column("first_frame", "string", "First frame number, as written in its file's name"),
+            Column("last_frame", "string", "Last frame number"),
+            Column("frame_count", "int32", "Frames that there are"),
+            Column("missing_frames", "string", "Frame numbers that are missing in between, such as 1005-1007,1010"),
+            Column("unreadable_frames", "json", "Object of the frames that could not be read, and why"),
+            Column("movie_frames", "int32", "Frames of the movie, those that fill gaps included"),
+            Column("movie_s3_key", "string", "Key of the movie; null if none was made"),
+            Column("movie_size_bytes", "int64", "Size of the movie"),
+            Column("movie_resolution", "string", "Size of the movie's picture, such as 1920x1080"),
+            Column("movie_duration_seconds", "float64", "Length of the movie"),
+            Column("frame_rate", "string", "Frames per second as a fraction, such as 24000/1001"),
+            Column("time_code", "string", "Time code of the first frame"),
+            Column("movie_preset", "string", "Preset that the movie was encoded with"),
+            Column("encoder", "string", "Encoder of the movie and its settings"),
+            Column("contact_sheet_s3_key", "string", "Key of the contact sheet; null if none was made"),
+            Column("contact_sheet_size_bytes", "int64", "Size of the contact sheet"),
+            Column("filmstrip_s3_key", "string", "Key of the filmstrip; null if none was made"),
+            Column("filmstrip_size_bytes", "int64", "Size of the filmstrip"),
+            Column("output_bucket", "string", "Bucket of the outputs"),
+            Column("source_colorspace", "string", "Color space the pixels of the first frame were read as"),
+            Column("color_rule", "string", "Rule that decided the source color space"),
+            Column("movie_view", "string", "Display and view of the movie"),
+            Column("ocio_config", "string", "Name of the OCIO config"),
+            Column("ocio_config_hash", "string", "Hash of the OCIO config"),
+            Column("library_versions", "json", "Object of the libraries' versions"),
+            Column("warnings", "json", "List of what a viewer should know"),
+            Column("processing_time_seconds", "float64", "Time spent on this sequence"),
+            Column("generated_timestamp", "timestamp", "When the outputs were made"),
+            Column("generator_version", "string", "Version of this program"),
+            Column("still_view", "string", "Display and view of contact sheet and filmstrip"),
+            Column("contact_sheet_encoder", "string", "Encoder of the contact sheet and its settings"),
+            Column("filmstrip_encoder", "string", "Encoder of the filmstrip and its settings"),
+            Column(
+                "black_frames", "string", "Frames that are black all over, by their own rows, such as 1005-1007,1010"
+            ),
+            Column("nonfinite_frames", "string", "Frames with NaN or infinite pixels, by their own rows"),
+            Column(
+                "partition_key",
+                "string",
+                "The sequence as Dagster's page writes it; null until made by a version that fills it",
+            ),
+        ),
+    ),
 )
-# A file_id says nothing of the bucket: the same key written to two buckets in one second has one file_id.
-_BUCKET = Column("bucket", "string", "Bucket of the file; empty for local files")
 
-COLUMNS: Final[dict[TableName, tuple[Column, ...]]] = {
-    "files": (
-        *_ID,
-        Column("file_path_normalized", "string", "The same in lower case with forward slashes"),
-        Column("header_hash", "string", "SHA-256 of the header's structure; null if there is no header"),
-        Column("size_bytes", "int64", "Size of the file"),
-        Column("mtime", "timestamp", "Last modification"),
-        Column("multipart_count", "int32", "Number of parts"),
-        Column("is_deep", "bool", "Whether any part holds deep data"),
-        Column("metadata_embedding", f"vector[{METADATA_EMBEDDING_DIMENSIONS}]", "Metadata as a vector of unit length"),
-        Column("frame_number", "int32", "Frame number in the file's name"),
-        Column("inspection_timestamp", "timestamp", "First inspection of this version"),
-        Column("inspection_count", "int32", "How often this version was inspected"),
-        Column("last_inspected", "timestamp", "Latest inspection of this version"),
-        _BUCKET,
-        Column("uri", "string", "URL of the file"),
-        Column("etag", "string", "Entity tag of this version"),
-        Column(
-            "format",
-            "string",
-            "exr, dpx, tiff, png or jpeg, or the container of a movie or sound, such as mp4, mov, mxf, wav; "
-            "null if the file could not be read",
-        ),
-        Column("state", "string", "ready, rejected or retryable"),
-        Column("reason", "string", "Why the file is not ready, in one line"),
-        Column("superseded_at", "timestamp", "When a later version replaced this one; null for the current version"),
-        Column("embedding_version", "int32", "Version of the rules behind the vectors"),
-        Column("warnings", "json", "List of findings that do not reject the file"),
-        Column("seen_at", "timestamp", "When this version was last met in its store"),
-        Column("archived_at", "timestamp", "When this version was archived (its partition retired); null if it is not"),
-        Column(
-            "deleted_at", "timestamp", "When this version was found to be gone from its store; null while it is there"
-        ),
-    ),
-    "parts": (
-        *_ID,
-        Column("part_index", "int32", "Index of the part, from 0"),
-        Column("width", "int32", "Width of the data window"),
-        Column("height", "int32", "Height of the data window"),
-        Column("display_width", "int32", "Width of the display window"),
-        Column("display_height", "int32", "Height of the display window"),
-        Column("data_x_offset", "int32", "Left edge of the data window"),
-        Column("data_y_offset", "int32", "Top edge of the data window"),
-        Column("part_name", "string", "Name of the part"),
-        Column("view_name", "string", "View of the part"),
-        Column("multi_view", "bool", "Whether the file holds several views"),
-        Column("data_window", "json", "Data window"),
-        Column("display_window", "json", "Display window"),
-        Column("pixel_aspect_ratio", "float32", "Width of a pixel over its height"),
-        Column("line_order", "string", "Order of the lines in the file"),
-        Column("compression", "string", "Compression, by its name in the OpenEXR specification in lower case"),
-        Column("color_space", "string", "Color space as found by the rules of docs/color.md"),
-        Column(
-            "render_software",
-            "string",
-            "Program that wrote the image: the first of software, Software, renderingProgram, writer, creator; "
-            "else the version that Nuke, Arnold, V-Ray, RenderMan, Redshift or Blender leaves; of DPX, creator",
-        ),
-        Column("is_tiled", "bool", "Whether the part is tiled"),
-        Column("tile_width", "int32", "Width of a tile"),
-        Column("tile_height", "int32", "Height of a tile"),
-        Column("tile_depth", "int32", "Depth of a tile (1)"),
-        Column("is_deep", "bool", "Whether the part holds deep data"),
-        Column(
-            "frame_rate",
-            "string",
-            "framesPerSecond as a fraction, such as 24000/1001; of DPX, frame_rate, else film_frame_rate",
-        ),
-        Column("time_code", "string", "timeCode as hh:mm:ss:ff; of DPX, time_code"),
-        _BUCKET,
-    ),
-    "channels": (
-        *_ID,
-        Column("part_index", "int32", "Index of the part, from 0"),
-        Column("channel_name", "string", "Full name of the channel"),
-        Column("layer_name", "string", "Part of the name before the last dot; empty if there is none"),
-        Column("component_name", "string", "Part of the name after the last dot"),
-        Column("channel_type", "string", "HALF, FLOAT or UINT; for DPX the sample format"),
-        Column("x_sampling", "int32", "Horizontal subsampling"),
-        Column("y_sampling", "int32", "Vertical subsampling"),
-        Column("channel_fingerprint", f"vector[{CHANNEL_FINGERPRINT_DIMENSIONS}]", "Channel layout of the file"),
-        Column("channel_index", "int32", "Index of the channel within the part, in file order"),
-        Column("p_linear", "bool", "Whether the channel is perceptually linear"),
-        _BUCKET,
-    ),
-    "attributes": (
-        *_ID,
-        Column("part_index", "int32", "Index of the part, from 0"),
-        Column("attr_name", "string", "Name of the attribute, exactly as stored"),
-        Column("attr_type", "string", "Type of the attribute, exactly as stored"),
-        Column("value_json", "json", "The value, lossless"),
-        Column("value_text", "string", "The value of a text attribute"),
-        Column("value_int", "int64", "The value of an integer attribute"),
-        Column("value_float", "float64", "The value of a numeric attribute"),
-        Column("attr_index", "int32", "Index of the attribute within the part's header, in file order"),
-        _BUCKET,
-    ),
-    "proxy_outputs": (
-        Column("proxy_id", "string", "Version of the outputs; the file_id they were made from"),
-        Column("file_id", "string", "Version of the source file"),
-        Column("s3_key", "string", "The file_path of the source file"),
-        Column("s3_bucket", "string", "Bucket of the source file"),
-        Column("asset_id", "string", "Hash of the source's key, the same for all its versions"),
-        Column("thumbnail_s3_key", "string", "Key of the thumbnail; null if none was made"),
-        Column("proxy_s3_key", "string", "Key of the proxy; null if none was made"),
-        Column("thumbnail_size_bytes", "int64", "Size of the thumbnail"),
-        Column("proxy_size_bytes", "int64", "Size of the proxy"),
-        Column("source_size_bytes", "int64", "Size of the source file"),
-        Column("source_colorspace", "string", "Color space the pixels were read as"),
-        Column("thumb_colorspace", "string", "Color space of the thumbnail"),
-        Column("proxy_colorspace", "string", "Color space of the proxy"),
-        Column("thumb_resolution", "string", "Size of the thumbnail, such as 256x144"),
-        Column("proxy_resolution", "string", "Size of the proxy, such as 1920x1080"),
-        Column("processing_time_seconds", "float64", "Time spent on the pictures of this file"),
-        Column("generated_timestamp", "timestamp", "When the outputs were made"),
-        Column("generator_version", "string", "Version of this program"),
-        Column("superseded_at", "timestamp", "When a later version replaced this one; null for the current version"),
-        Column("output_bucket", "string", "Bucket of the outputs"),
-        Column("layer", "string", "Layer that the pictures show"),
-        Column("color_rule", "string", "Rule that decided the source color space"),
-        Column("still_view", "string", "Display and view of the thumbnail"),
-        Column("proxy_view", "string", "Display and view of the proxy"),
-        Column("ocio_config", "string", "Name of the OCIO config"),
-        Column("ocio_config_hash", "string", "Hash of the OCIO config"),
-        Column("encoder", "string", "Encoder and its settings"),
-        Column("library_versions", "json", "Object of the libraries' versions"),
-        Column("nan_pixels", "int64", "Pixels with a NaN, replaced before display"),
-        Column("inf_pixels", "int64", "Pixels with an infinity, replaced before display"),
-        Column("is_black", "bool", "Whether every pixel shown is black"),
-        Column("warnings", "json", "List of what a viewer should know"),
-        Column("filmstrip_s3_key", "string", "Key of the filmstrip; null if none was made"),
-        Column("filmstrip_size_bytes", "int64", "Size of the filmstrip"),
-        Column(
-            "alpha_handling", "string", "What became of alpha: none, ignored, or premultiplied or straight, over black"
-        ),
-        Column("still_encoder", "string", "Encoder of the thumbnail and its settings"),
-    ),
-    "media_streams": (
-        *_ID,
-        Column("stream_index", "int32", "Index of the stream in the file, from 0"),
-        Column("stream_type", "string", "video, audio, subtitle, timecode, picture (a cover), attachment or data"),
-        Column("codec", "string", "Codec, by its name in FFmpeg, such as h264, prores, pcm_s16le"),
-        Column("profile", "string", "Profile of the codec"),
-        Column("width", "int32", "Width of the stored picture"),
-        Column("height", "int32", "Height of the stored picture"),
-        Column("sample_aspect_ratio", "string", "Width of a pixel over its height as a fraction, such as 4/3"),
-        Column("rotation", "int32", "Degrees counterclockwise by which the picture is to be turned to be shown"),
-        Column("pixel_format", "string", "Pixel format, by its name in FFmpeg, such as yuv420p, yuv422p10le"),
-        Column("field_order", "string", "progressive, or the order of the fields (tt, bb, tb, bt)"),
-        Column("color_primaries", "string", "Color primaries as tagged, by their name in FFmpeg, such as bt709"),
-        Column("color_transfer", "string", "Transfer characteristics as tagged"),
-        Column("color_matrix", "string", "Matrix coefficients as tagged"),
-        Column("color_range", "string", "tv (limited) or pc (full), as tagged"),
-        Column("frame_rate", "string", "Frames per second as a fraction, such as 24000/1001"),
-        Column("frame_count", "int64", "Number of frames; null where the file does not tell and it was not counted"),
-        Column("time_code", "string", "Time code of the first frame, hh:mm:ss:ff, or hh:mm:ss;ff with drop frames"),
-        Column("sample_rate", "int32", "Audio samples per second"),
-        Column("channel_count", "int32", "Number of audio channels"),
-        Column("channel_layout", "string", "Layout of the audio channels, such as stereo, 5.1(side)"),
-        Column("sample_format", "string", "Format of an audio sample, by its name in FFmpeg, such as s16, fltp"),
-        Column("bit_rate", "int64", "Bits per second of the stream"),
-        Column("start_seconds", "float64", "Time of the stream's first sample"),
-        Column("duration_seconds", "float64", "Length of the stream; of the file where the stream does not tell"),
-        Column("language", "string", "Language as tagged, such as eng"),
-        Column("is_default", "bool", "Whether the stream is marked as one to play by default"),
-        Column("tags_json", "json", "Object of all tags of the stream"),
-        Column("container_format", "string", "Names of the container's format in FFmpeg, such as mov,mp4,m4a,3gp"),
-        Column("container_duration_seconds", "float64", "Length of the file"),
-        Column("container_bit_rate", "int64", "Bits per second of the file"),
-        Column("container_tags_json", "json", "Object of all tags of the file"),
-        _BUCKET,
-    ),
-    "sequence_outputs": (
-        Column("bucket", "string", "Bucket of the frames; empty for local files"),
-        Column(
-            "sequence_path",
-            "string",
-            "The file_path of the frames with # for each digit of the frame number, as in `sequences`",
-        ),
-        Column("uri", "string", "The same as a URL"),
-        Column("state", "string", "ready, rejected or retryable"),
-        Column("reason", "string", "Why the sequence is not ready, in one line"),
-        Column("frames_hash", "string", "Hash of the frames' names and entity tags that this row was made from"),
-        Column("first_frame", "string", "First frame number, as written in its file's name"),
-        Column("last_frame", "string", "Last frame number"),
-        Column("frame_count", "int32", "Frames that there are"),
-        Column("missing_frames", "string", "Frame numbers that are missing in between, such as 1005-1007,1010"),
-        Column("unreadable_frames", "json", "Object of the frames that could not be read, and why"),
-        Column("movie_frames", "int32", "Frames of the movie, those that fill gaps included"),
-        Column("movie_s3_key", "string", "Key of the movie; null if none was made"),
-        Column("movie_size_bytes", "int64", "Size of the movie"),
-        Column("movie_resolution", "string", "Size of the movie's picture, such as 1920x1080"),
-        Column("movie_duration_seconds", "float64", "Length of the movie"),
-        Column("frame_rate", "string", "Frames per second as a fraction, such as 24000/1001"),
-        Column("time_code", "string", "Time code of the first frame"),
-        Column("movie_preset", "string", "Preset that the movie was encoded with"),
-        Column("encoder", "string", "Encoder of the movie and its settings"),
-        Column("contact_sheet_s3_key", "string", "Key of the contact sheet; null if none was made"),
-        Column("contact_sheet_size_bytes", "int64", "Size of the contact sheet"),
-        Column("filmstrip_s3_key", "string", "Key of the filmstrip; null if none was made"),
-        Column("filmstrip_size_bytes", "int64", "Size of the filmstrip"),
-        Column("output_bucket", "string", "Bucket of the outputs"),
-        Column("source_colorspace", "string", "Color space the pixels of the first frame were read as"),
-        Column("color_rule", "string", "Rule that decided the source color space"),
-        Column("movie_view", "string", "Display and view of the movie"),
-        Column("ocio_config", "string", "Name of the OCIO config"),
-        Column("ocio_config_hash", "string", "Hash of the OCIO config"),
-        Column("library_versions", "json", "Object of the libraries' versions"),
-        Column("warnings", "json", "List of what a viewer should know"),
-        Column("processing_time_seconds", "float64", "Time spent on this sequence"),
-        Column("generated_timestamp", "timestamp", "When the outputs were made"),
-        Column("generator_version", "string", "Version of this program"),
-        Column("still_view", "string", "Display and view of contact sheet and filmstrip"),
-        Column("contact_sheet_encoder", "string", "Encoder of the contact sheet and its settings"),
-        Column("filmstrip_encoder", "string", "Encoder of the filmstrip and its settings"),
-        Column("black_frames", "string", "Frames that are black all over, by their own rows, such as 1005-1007,1010"),
-        Column("nonfinite_frames", "string", "Frames with NaN or infinite pixels, by their own rows"),
-        Column(
-            "partition_key",
-            "string",
-            "The sequence as Dagster's page writes it; null until made by a version that fills it",
-        ),
-    ),
-}
+TABLES: Final[Mapping[TableName, TableSpec]] = {spec.name: spec for spec in _SPECS}
 
-# The rows of one file are replaced together; these columns tell one row of a file from another.
-ROW_KEYS: Final[dict[TableName, tuple[str, ...]]] = {
-    "files": ("bucket", "file_id"),
-    "parts": ("bucket", "file_id", "part_index"),
-    "channels": ("bucket", "file_id", "part_index", "channel_index"),
-    "attributes": ("bucket", "file_id", "part_index", "attr_index"),
-    "proxy_outputs": ("s3_bucket", "proxy_id"),
-    "media_streams": ("bucket", "file_id", "stream_index"),
-    "sequence_outputs": ("bucket", "sequence_path"),
-}
 
-# The columns that hold a key, or the absolute path of what is local, by the column of the bucket, which is then empty.
-PATH_COLUMNS: Final[dict[TableName, dict[str, tuple[str, ...]]]] = {
-    "files": {"bucket": ("file_path", "file_path_normalized")},
-    "parts": {"bucket": ("file_path",)},
-    "channels": {"bucket": ("file_path",)},
-    "attributes": {"bucket": ("file_path",)},
-    "media_streams": {"bucket": ("file_path",)},
-    "proxy_outputs": {
-        "s3_bucket": ("s3_key",),
-        "output_bucket": ("thumbnail_s3_key", "proxy_s3_key", "filmstrip_s3_key"),
-    },
-    "sequence_outputs": {
-        "bucket": ("sequence_path",),
-        "output_bucket": ("movie_s3_key", "contact_sheet_s3_key", "filmstrip_s3_key"),
-    },
-}
+def tables_of(*roles: Role) -> tuple[TableName, ...]:
+    """The tables whose rows have one of these roles, in the order of `TABLES`."""
+    return tuple(spec.name for spec in _SPECS if spec.role in roles)
 
 
 def arrow_type(notation: str) -> pa.DataType:
@@ -326,4 +429,4 @@ def arrow_schema(table: TableName) -> pa.Schema:
     """The Arrow schema of a table; every column is nullable."""
     import pyarrow as pa
 
-    return pa.schema([pa.field(column.name, arrow_type(column.type)) for column in COLUMNS[table]])
+    return pa.schema([pa.field(column.name, arrow_type(column.type)) for column in TABLES[table].columns])

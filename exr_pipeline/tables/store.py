@@ -57,9 +57,10 @@ class TableStore(Protocol):
         """
 
     def write(self, rows: Mapping[TableName, pa.Table], *, now: datetime) -> None:
-        """Write the rows of a chunk of files in one transaction: all of them or none.
+        """Write rows, of a chunk of files or of sequences, in one transaction: all of them or none.
 
-        Columns that a given table lacks count as null. See docs/tables.md for the rules; in short, the same rows
+        Each row of a sequence takes the place of the one for the same sequence. Columns that a given table lacks count
+        as null. See docs/tables.md for the rules; in short, the same rows
         written again change only `inspection_count` and `last_inspected`, and a file has at most one current row in
         `files` and in `proxy_outputs`, whatever runs at the same time.
 
@@ -74,12 +75,6 @@ class TableStore(Protocol):
         that is there already keeps its date. `media_removed` supersedes the outputs.
 
         Raises `StateUnknownError` as `write` does.
-        """
-
-    def write_sequences(self, rows: pa.Table, *, now: datetime) -> None:
-        """Write rows of `sequence_outputs` in one transaction, each in place of the one for the same sequence.
-
-        Columns that lack count as null. Raises as `write` does.
         """
 
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from exr_pipeline.tables.sequence_views import FRAMES_OF_SEQUENCES
-from exr_pipeline.tables.specs import COLUMNS, FILE_TABLES, TableName
+from exr_pipeline.tables.specs import TABLES, TableName
 
 _VIEW_TYPES: Final = {"timestamp": "TIMESTAMPTZ", "json": "JSON"}
 
@@ -42,7 +42,7 @@ def _typed(table: TableName, alias: str) -> str:
     """All columns of a table in the types that views give them. What is no time or no JSON becomes null."""
     cast = [
         f"TRY_CAST({alias}.{c.name} AS {_VIEW_TYPES[c.type]}) AS {c.name}"
-        for c in COLUMNS[table]
+        for c in TABLES[table].columns
         if c.type in _VIEW_TYPES
     ]
     return f"{alias}.* REPLACE ({', '.join(cast)})" if cast else f"{alias}.*"
@@ -62,14 +62,11 @@ def _between(begin: str, *ends: str) -> str:
 
 
 def _as_of(table: TableName) -> View:
-    if table == "files":
-        condition = _between("t.inspection_timestamp", "t.superseded_at", "t.deleted_at")
-        query = f"SELECT {_typed(table, 't')} FROM files t WHERE {condition}"  # noqa: S608 - our names
-        meaning = "The versions of files that were current at a moment, by what is known of them now"
-    elif table == "proxy_outputs":
-        condition = _between("t.generated_timestamp", "t.superseded_at")
-        query = f"SELECT {_typed(table, 't')} FROM proxy_outputs t WHERE {condition}"  # noqa: S608 - our names
-        meaning = "The outputs that were current at a moment"
+    spec = TABLES[table]
+    if spec.lasts:
+        condition = _between(*(f"t.{moment}" for moment in spec.lasts))
+        query = f"SELECT {_typed(table, 't')} FROM {table} t WHERE {condition}"  # noqa: S608 - our names
+        meaning = f"The rows of `{table}` that were current at a moment, by what is known of them now"
     else:
         query = _of_files(table, "files_as_of(moment)")
         meaning = f"The rows of `{table}` of the versions that were current at a moment"
@@ -292,5 +289,5 @@ VIEWS: Final = (
         GROUP BY f.bucket, f.file_path, v.view_name, f.uri, f.file_id
         ORDER BY f.bucket, f.file_path, view_index""",
     ),
-    *(_as_of(table) for table in FILE_TABLES),
+    *(_as_of(table) for table in TABLES if TABLES[table].role != "latest"),
 )

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.specs import TABLE_NAMES
+from exr_pipeline.tables.specs import TABLES
 from exr_pipeline.tables.views import VIEWS
 from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, Ingested, small_exr
 
@@ -84,7 +84,7 @@ def test_sql_refuses_a_suffix_that_it_does_not_know_before_asking(in_ingested: C
 
 def test_tables_and_schema_list_what_can_be_asked(cli: Cli, home: Path) -> None:
     listed = json.loads(cli("tables", "--json").out)
-    assert [row["name"] for row in listed] == [*TABLE_NAMES, *(view.usage for view in VIEWS)]
+    assert [row["name"] for row in listed] == [*TABLES, *(view.usage for view in VIEWS)]
     columns = {row["column"]: row for row in json.loads(cli("schema", "latest_files", "--json").out)}
     assert columns["mtime"] == {"column": "mtime", "type": "TIMESTAMP WITH TIME ZONE", "meaning": "Last modification"}
     assert columns["warnings"]["type"] == "JSON"

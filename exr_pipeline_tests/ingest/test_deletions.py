@@ -359,7 +359,7 @@ def sequence(source: Source, pattern: str) -> Location:
     source.write(movie)
     row = {"bucket": location.bucket, "sequence_path": location.key, "uri": location.url, "state": "ready"}
     row |= {"frames_hash": "1234", "movie_s3_key": movie.key, "movie_size_bytes": 7, "output_bucket": movie.bucket}
-    source.tables.write_sequences(pa.Table.from_pylist([row]), now=LONG_AGO)
+    source.tables.write({"sequence_outputs": pa.Table.from_pylist([row])}, now=LONG_AGO)
     return location
 
 

@@ -19,7 +19,7 @@ from exr_pipeline.inspection import (
     rows,
     unread_rows,
 )
-from exr_pipeline.tables.specs import FILE_TABLES, arrow_schema
+from exr_pipeline.tables.specs import arrow_schema, tables_of
 from exr_pipeline_tests.exr.headers import any_attribute, attributes
 from exr_pipeline_tests.inspection.files import inspected, inspected_header, source
 
@@ -41,7 +41,7 @@ def two_parts() -> Inspection:
 
 def test_every_table_has_the_schema_of_the_store():
     made = rows([inspected(), two_parts()], inspected_at=NOW)
-    assert set(made) == set(FILE_TABLES) - {"proxy_outputs", "media_streams"}
+    assert set(made) == {*tables_of("versions", "children")} - {"media_streams"}
     for name, table in made.items():
         assert table.schema == arrow_schema(name)
     assert {name: table.num_rows for name, table in made.items()} == {

@@ -18,7 +18,7 @@ from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.object_info import ObjectInfo
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline.tables import open_table_store
-from exr_pipeline.tables.specs import COLUMNS, TABLE_NAMES, TableName
+from exr_pipeline.tables.specs import TABLES, TableName
 
 # When a thing was done, how long it took and how often are facts of the way there. Everything else counts.
 OF_THE_WAY: Final[dict[TableName, set[str]]] = {
@@ -39,9 +39,9 @@ class Outcome:
         """What the tables and the bucket hold now."""
         tables, storage = open_table_store(settings), ObjectStorage(settings)
         rows: dict[str, list[tuple[Any, ...]]] = {}
-        for name in TABLE_NAMES:
+        for name in TABLES:
             left_out = OF_THE_WAY.get(name, set())
-            assert left_out <= {column.name for column in COLUMNS[name]}
+            assert left_out <= {column.name for column in TABLES[name].columns}
             found = tables.read(name, current_only=False).drop_columns(sorted(left_out)).to_pylist()
             rows[name] = sorted((tuple(map(_hashable, row.items())) for row in found), key=repr)
         objects = {
@@ -53,7 +53,7 @@ class Outcome:
     def differences(self, other: "Outcome") -> list[str]:
         """What one of them has and the other has not, in words; nothing if they are the same."""
         found = []
-        for name in TABLE_NAMES:
+        for name in TABLES:
             mine, others = Counter(self.rows[name]), Counter(other.rows[name])
             found += [f"{name}: only here: {row}" for row in (mine - others).elements()]
             found += [f"{name}: only there: {row}" for row in (others - mine).elements()]

@@ -5,7 +5,7 @@ Belongs here: writing them down. `python -m exr_pipeline_tests.tables.document` 
 
 from pathlib import Path
 
-from exr_pipeline.tables.specs import COLUMNS, ROW_KEYS
+from exr_pipeline.tables.specs import TABLES
 from exr_pipeline.tables.views import VIEWS
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "tables.md"
@@ -15,10 +15,10 @@ END = "<!-- tables: end -->\n"
 
 def generated() -> str:
     lines = []
-    for table, columns in COLUMNS.items():
-        keys = ", ".join(f"`{key}`" for key in ROW_KEYS[table])
+    for table, spec in TABLES.items():
+        keys = ", ".join(f"`{key}`" for key in spec.row_key)
         lines += ["", f"### {table}", "", f"One row per {keys}.", "", "| column | type | meaning |", "|---|---|---|"]
-        lines += [f"| `{column.name}` | {column.type} | {column.meaning} |" for column in columns]
+        lines += [f"| `{column.name}` | {column.type} | {column.meaning} |" for column in spec.columns]
     lines += ["", "### Views", "", "| view | what it answers |", "|---|---|"]
     lines += [f"| `{view.usage}` | {view.meaning} |" for view in VIEWS]
     return "\n".join([*lines, "", ""])

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from exr_pipeline.tables import BadQueryError, FileVersion
-from exr_pipeline.tables.specs import FILE_TABLES, READY, REJECTED, RETRYABLE, TABLE_NAMES, arrow_schema
+from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE, TABLES, arrow_schema, tables_of
 from exr_pipeline.tables.views import VIEWS
 from exr_pipeline_tests.tables.conftest import StoreUnderTest
 from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, output_rows, rows_of
@@ -40,7 +40,7 @@ def without_computed(table: pa.Table) -> list[dict[str, Any]]:
 def test_every_row_comes_back_as_it_was_written(tables: StoreUnderTest) -> None:
     written = rows_of(SampleFile(), SampleFile(key="shot/héro #1, “x”.exr", bucket="", vector_axis=3, channels=2))
     tables.store.write(written, now=NOON)
-    for name in FILE_TABLES:
+    for name in tables_of("versions", "children", "outputs"):
         read = tables.store.read(name)
         assert read.schema == arrow_schema(name)
         assert without_computed(read) == without_computed(written[name])
@@ -56,12 +56,12 @@ def test_the_first_inspection_is_counted_and_dated(tables: StoreUnderTest) -> No
 def test_the_same_rows_again_change_only_the_count_and_the_latest_inspection(tables: StoreUnderTest) -> None:
     written = rows_of(SampleFile(), SampleFile(key="b.exr"))
     tables.store.write(written, now=NOON)
-    before = {name: rows(tables, name, current_only=False) for name in TABLE_NAMES}
+    before = {name: rows(tables, name, current_only=False) for name in TABLES}
     tables.store.write(written, now=LATER)
-    after = {name: rows(tables, name, current_only=False) for name in TABLE_NAMES}
+    after = {name: rows(tables, name, current_only=False) for name in TABLES}
     for row in before["files"]:
         row |= {"inspection_count": 2, "last_inspected": LATER.isoformat()}
-    for name in TABLE_NAMES:
+    for name in TABLES:
         assert sorted(after[name], key=repr) == sorted(before[name], key=repr)
 
 
@@ -185,7 +185,7 @@ def test_the_streams_of_a_movie_are_replaced_with_its_other_rows(tables: StoreUn
 @pytest.mark.parametrize("state", [REJECTED, RETRYABLE])
 def test_failing_after_having_been_read_changes_state_and_reason_only(tables: StoreUnderTest, state: str) -> None:
     tables.store.write(rows_of(SampleFile()), now=NOON)
-    before = {name: rows(tables, name) for name in TABLE_NAMES}
+    before = {name: rows(tables, name) for name in TABLES}
     tables.store.write(rows_of(SampleFile(state=state, reason="no luck", header=False)), now=LATER)
     before["files"][0] |= {
         "state": state,
@@ -193,7 +193,7 @@ def test_failing_after_having_been_read_changes_state_and_reason_only(tables: St
         "inspection_count": 2,
         "last_inspected": LATER.isoformat(),
     }
-    for name in TABLE_NAMES:
+    for name in TABLES:
         assert sorted(rows(tables, name), key=repr) == sorted(before[name], key=repr)
 
 
@@ -258,7 +258,7 @@ def test_contradicting_rows_are_refused_and_nothing_is_written(tables: StoreUnde
         written["files"] = pa.Table.from_pylist([file.files_row() | {"bucket": None}], schema=arrow_schema("files"))
     with pytest.raises(ValueError, match=r"has no column depth|several rows|files has not|must not be null"):
         tables.store.write(written, now=NOON)
-    assert all(rows(tables, name, current_only=False) == [] for name in TABLE_NAMES)
+    assert all(rows(tables, name, current_only=False) == [] for name in TABLES)
 
 
 def test_current_versions_answers_for_thousands_of_files_at_once(tables: StoreUnderTest) -> None:
@@ -297,7 +297,7 @@ def test_counts_by_state_can_be_asked_for_a_bucket_and_a_prefix(tables: StoreUnd
 
 def test_empty_tables_answer_every_question(tables: StoreUnderTest) -> None:
     tables.store.write({}, now=NOON)
-    assert [tables.store.read(name).num_rows for name in TABLE_NAMES] == [0] * len(TABLE_NAMES)
+    assert [tables.store.read(name).num_rows for name in TABLES] == [0] * len(TABLES)
     assert tables.store.counts_by_state() == {}
     for view in VIEWS:
         arguments = f"({', '.join(['now()'] * len(view.parameters))})" if view.parameters else ""

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.specs import PATH_COLUMNS, TABLE_NAMES, arrow_schema
+from exr_pipeline.tables.specs import TABLES, arrow_schema
 from exr_pipeline.tables.stores.duckdb import DuckDBStore
 from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, rows_of
 
@@ -27,7 +27,7 @@ FRAME = Location("file", "", f"{FOLDER}/beauty.1002.exr"[1:])
 
 
 def _rooted(rows: list[dict[str, Any]], table: str) -> list[dict[str, Any]]:
-    columns = [name for names in PATH_COLUMNS[table].values() for name in names]  # type: ignore[index]
+    columns = [name for names in TABLES[table].paths.values() for name in names]  # type: ignore[index]
     return [row | {name: f"/{row[name]}" for name in columns if row.get(name)} for row in rows]
 
 
@@ -36,16 +36,16 @@ def test_a_database_of_an_earlier_version_opens_with_all_its_rows_and_absolute_p
     former: dict[str, list[dict[str, Any]]] = {}
     with duckdb.connect(path) as connection:
         connection.execute((FORMER / "schema.sql").read_text(encoding="utf-8"))
-        for table in (*TABLE_NAMES, "tables_signature"):
+        for table in (*TABLES, "tables_signature"):
             connection.execute(
                 f"COPY {table} FROM '{FORMER / table}.csv' (FORMAT csv, HEADER, allow_quoted_nulls false)"
             )
-        for table in TABLE_NAMES:
+        for table in TABLES:
             former[table] = connection.sql(f"FROM {table}").to_arrow_table().to_pylist()
     assert former["files"][0]["file_path"].startswith("tmp/")
 
     store = DuckDBStore(path)
-    for table in TABLE_NAMES:
+    for table in TABLES:
         rows = store.sql(f"FROM {table}").to_pylist()
         before = _rooted(former[table], table)
         assert [{name: row[name] for name in old} for row, old in zip(rows, before, strict=True)] == before
@@ -73,7 +73,7 @@ def test_local_paths_in_vast_become_absolute_and_others_stay(vast: StoreUnderTes
     local, remote = SampleFile(key="srv/a.1001.exr", bucket=""), SampleFile(key="/odd/b.exr")
     written = rows_of(local, remote)
     sequence = {"bucket": "", "sequence_path": "srv/a.####.exr", "state": "ready", "output_bucket": ""}
-    for table, buckets in PATH_COLUMNS.items():
+    for table, buckets in ((name, spec.paths) for name, spec in TABLES.items()):
         if table in written:
             former = [
                 row
@@ -82,7 +82,9 @@ def test_local_paths_in_vast_become_absolute_and_others_stay(vast: StoreUnderTes
             ]
             written[table] = pa.Table.from_pylist(former, schema=arrow_schema(table))
     vast.store.write(written, now=NOON)
-    vast.store.write_sequences(pa.Table.from_pylist([sequence | {"movie_s3_key": "srv/movie.mp4"}]), now=NOON)
+    vast.store.write(
+        {"sequence_outputs": pa.Table.from_pylist([sequence | {"movie_s3_key": "srv/movie.mp4"}])}, now=NOON
+    )
     assert vast.store.sql("SELECT count(*) AS n FROM files WHERE starts_with(file_path, 'srv/')").to_pylist() == [
         {"n": 1}
     ]

@@ -8,6 +8,7 @@ import pytest
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.specs import arrow_schema
 from exr_pipeline_tests.tables.conftest import StoreUnderTest
+from exr_pipeline_tests.tables.sample_rows import SampleFile, rows_of
 
 NOON = datetime(2026, 4, 2, 12, tzinfo=UTC)
 
@@ -18,8 +19,10 @@ def rows(*sequences: tuple[str, str], **columns: object) -> pa.Table:
 
 
 def test_a_sequence_has_one_row_however_often_it_is_written(tables: StoreUnderTest) -> None:
-    tables.store.write_sequences(rows(("renders", "a.####.exr"), ("other", "a.####.exr"), frame_count=10), now=NOON)
-    tables.store.write_sequences(rows(("renders", "a.####.exr"), frame_count=12), now=NOON)
+    tables.store.write(
+        {"sequence_outputs": rows(("renders", "a.####.exr"), ("other", "a.####.exr"), frame_count=10)}, now=NOON
+    )
+    tables.store.write({"sequence_outputs": rows(("renders", "a.####.exr"), frame_count=12)}, now=NOON)
 
     found = tables.store.read("sequence_outputs")
 
@@ -30,7 +33,7 @@ def test_a_sequence_has_one_row_however_often_it_is_written(tables: StoreUnderTe
 
 
 def test_a_sequence_is_read_by_the_location_of_its_pattern(tables: StoreUnderTest) -> None:
-    tables.store.write_sequences(rows(("renders", "a.####.exr"), ("renders", "b.####.exr")), now=NOON)
+    tables.store.write({"sequence_outputs": rows(("renders", "a.####.exr"), ("renders", "b.####.exr"))}, now=NOON)
 
     found = tables.store.read("sequence_outputs", locations=[Location("s3", "renders", "b.####.exr")])
 
@@ -40,8 +43,20 @@ def test_a_sequence_is_read_by_the_location_of_its_pattern(tables: StoreUnderTes
 
 def test_rows_without_a_name_or_twice_are_refused(tables: StoreUnderTest) -> None:
     with pytest.raises(ValueError, match="must not be null"):
-        tables.store.write_sequences(pa.Table.from_pylist([{"bucket": "b", "state": "ready"}]), now=NOON)
+        tables.store.write({"sequence_outputs": pa.Table.from_pylist([{"bucket": "b", "state": "ready"}])}, now=NOON)
     with pytest.raises(ValueError, match="several rows"):
-        tables.store.write_sequences(rows(("b", "a.#.exr"), ("b", "a.#.exr")), now=NOON)
+        tables.store.write({"sequence_outputs": rows(("b", "a.#.exr"), ("b", "a.#.exr"))}, now=NOON)
     with pytest.raises(ValueError, match="there is no table"):
-        tables.store.write({"sequence_outputs": rows(("b", "a.#.exr"))}, now=NOON)
+        tables.store.write({"sequences": rows(("b", "a.#.exr"))}, now=NOON)  # type: ignore[dict-item]
+
+
+def test_rows_of_files_and_of_sequences_are_written_together_or_not_at_all(tables: StoreUnderTest) -> None:
+    written = rows_of(SampleFile(channels=1)) | {"sequence_outputs": rows(("renders", "a.####.exr"))}
+    twice = {"sequence_outputs": rows(("renders", "b.####.exr"), ("renders", "b.####.exr"))}
+    with pytest.raises(ValueError, match="several rows"):
+        tables.store.write(written | twice, now=NOON)
+    assert tables.store.read("files").num_rows == 0
+
+    tables.store.write(written, now=NOON)
+
+    assert [tables.store.read(name).num_rows for name in ("files", "sequence_outputs")] == [1, 1]

@@ -81,7 +81,7 @@ def test_sequences_join_what_was_made_of_them(tables: StoreUnderTest) -> None:
     tables.store.write(rows_of(*files), now=NOON)
     (sequence,) = find_sequences([file.location for file in files])
     row = sequence_row(SequenceProducts(sequence.location, sequence=sequence), Wanted(), {}, now=NOON)
-    tables.store.write_sequences(pa.Table.from_pylist([row]), now=NOON)
+    tables.store.write({"sequence_outputs": pa.Table.from_pylist([row])}, now=NOON)
     joined = tables.store.sql(
         """SELECT s.uri, o.uri AS page_uri, o.partition_key, s.frames, o.frame_count,
             typeof(o.generated_timestamp) AS type

@@ -27,7 +27,7 @@ from exr_pipeline.orchestration.steps.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.steps.run_tags import tag_outcome, tag_unfinished
 from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.specs import COLUMNS
+from exr_pipeline.tables.specs import TABLES
 from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ SEQUENCES_JOB: Final = "sequences"
 SEQUENCES_PER_RUN: Final = 20
 
 _TABLE_SCHEMA: Final = dg.TableSchema(
-    [dg.TableColumn(column.name, column.type, column.meaning) for column in COLUMNS["sequence_outputs"]]
+    [dg.TableColumn(column.name, column.type, column.meaning) for column in TABLES["sequence_outputs"].columns]
 )
 
 

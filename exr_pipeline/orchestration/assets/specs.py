@@ -11,7 +11,7 @@ import dagster as dg
 
 from exr_pipeline.ingest.choose import Product
 from exr_pipeline.orchestration.partitions import files_partitions
-from exr_pipeline.tables.specs import COLUMNS, TableName
+from exr_pipeline.tables.specs import TABLES, TableName
 
 SOURCE_FILE: Final = dg.AssetKey("source_file")
 EXR_HEADER: Final = dg.AssetKey("exr_header")
@@ -29,7 +29,7 @@ def _columns(table: TableName, *names: str) -> dg.TableSchema:
     return dg.TableSchema(
         [
             dg.TableColumn(column.name, column.type, column.meaning)
-            for column in COLUMNS[table]
+            for column in TABLES[table].columns
             if not names or column.name in names
         ]
     )

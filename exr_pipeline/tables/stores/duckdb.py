@@ -25,14 +25,10 @@ from exr_pipeline.tables.merge import (
     VERSION_COLUMNS,
     FileKey,
     conform_all,
-    conform_sequences,
-    file_columns,
     newest_by_folder,
     plan_mark,
     plan_write,
-    sequence_plan,
     touched_files,
-    version_columns,
     versions_by_location,
 )
 from exr_pipeline.tables.queries import (
@@ -44,7 +40,7 @@ from exr_pipeline.tables.queries import (
     table_statements,
     view_statements,
 )
-from exr_pipeline.tables.specs import TableName, arrow_schema
+from exr_pipeline.tables.specs import TABLES, TableName, arrow_schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -121,13 +117,6 @@ class DuckDBStore:
             _apply(connection, plan)
         return {location for location in versions if FileKey(location.bucket, location.path) in marked}
 
-    def write_sequences(self, rows: pa.Table, *, now: datetime) -> None:
-        """See `TableStore`."""
-        conformed = conform_sequences(rows)
-        if conformed.num_rows:
-            with self._with_tables(read_only=False) as connection, _transaction(connection):
-                _apply(connection, sequence_plan(conformed))
-
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
         """See `TableStore`."""
         return versions_by_location(locations, self.read("files", columns=VERSION_COLUMNS, locations=locations))
@@ -149,7 +138,7 @@ class DuckDBStore:
         self, table: TableName, *, columns: Sequence[str], bucket: str | None = None, prefix: str = ""
     ) -> Iterator[pa.RecordBatch]:
         """See `TableStore`."""
-        bucket_column, path_column = file_columns(table)
+        bucket_column, path_column = TABLES[table].file
         selected = ", ".join(f'"{name}"' for name in columns)
         with self._with_tables(read_only=True) as connection:
             yield from connection.sql(
@@ -376,7 +365,7 @@ def _matching(
     import pyarrow as pa
 
     names = list(columns) if columns is not None else arrow_schema(table).names
-    bucket, path = file_columns(table)
+    bucket, path = TABLES[table].file
     conditions = []
     if files is not None:
         keys = pa.table(
@@ -390,7 +379,7 @@ def _matching(
         conditions.append(f"({bucket}, {path}) IN (SELECT bucket, file_path FROM wanted_files)")  # noqa: S608 - our names
     if current_only and table in CHILD_TABLES:
         conditions.append("(bucket, file_id) IN (SELECT bucket, file_id FROM files WHERE superseded_at IS NULL)")
-    elif current_only and "superseded_at" in arrow_schema(table).names:
+    elif current_only and TABLES[table].has_versions:
         conditions.append("superseded_at IS NULL")
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     selected = ", ".join(f'"{name}"' for name in names)
@@ -412,7 +401,7 @@ def _delete(connection: duckdb.DuckDBPyConnection, table: TableName, versions: l
         return
     buckets, ids = zip(*versions, strict=True)
     connection.register("removed", pa.table([pa.array(buckets, pa.string()), pa.array(ids, pa.string())], ["a", "b"]))
-    first, second = version_columns(table)
+    first, second = TABLES[table].version
     connection.execute(f"DELETE FROM {table} WHERE ({first}, {second}) IN (SELECT a, b FROM removed)")  # noqa: S608 - our names
 
 

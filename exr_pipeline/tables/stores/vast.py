@@ -23,18 +23,14 @@ from exr_pipeline.tables.merge import (
     VERSION_COLUMNS,
     FileKey,
     conform_all,
-    conform_sequences,
-    file_columns,
     newest_by_folder,
     plan_mark,
     plan_write,
-    sequence_plan,
     touched_files,
-    version_columns,
     versions_by_location,
 )
 from exr_pipeline.tables.queries import in_memory, needed_columns, one_select, run_select
-from exr_pipeline.tables.specs import PATH_COLUMNS, TABLE_NAMES, TableName, arrow_schema
+from exr_pipeline.tables.specs import TABLES, TableName, arrow_schema, tables_of
 from exr_pipeline.tables.stores.vast_long_values import (
     cut,
     pieces_schema,
@@ -74,7 +70,7 @@ KEYS_PER_SELECT: Final = 1000
 LONG_TEXTS_PER_SELECT: Final = 20
 
 _ROW_ID: Final = "$row_id"
-_PARENTS: Final[tuple[TableName, ...]] = ("files", "sequence_outputs")
+_PARENTS: Final = tables_of("versions", "latest")
 
 
 class VastStore:
@@ -126,14 +122,6 @@ class VastStore:
         self._tables()
         self._change(list(wanted), plan, {}, now)
         return {location for location in versions if FileKey(location.bucket, location.path) in marked}
-
-    def write_sequences(self, rows: pa.Table, *, now: datetime) -> None:
-        """See `TableStore`."""
-        conformed = conform_sequences(rows)
-        files = [FileKey(*pair) for pair in _pairs(conformed, *file_columns("sequence_outputs"))]
-        if files:
-            self._tables()
-            self._change(files, lambda *_: sequence_plan(conformed), {}, now)
 
     def _change(
         self,
@@ -195,7 +183,7 @@ class VastStore:
     ) -> Iterator[pa.RecordBatch]:
         """See `TableStore`."""
         self._tables()
-        bucket_column, path_column = file_columns(table)
+        bucket_column, path_column = TABLES[table].file
         with self._connection.transaction() as transaction:
             rows = self._table(transaction, table)
             predicate = rows["superseded_at"].isnull()
@@ -244,7 +232,7 @@ class VastStore:
                 with self._connection.transaction() as transaction:
                     for name, columns in needed.items():
                         # Even a query that only counts rows needs a column to count.
-                        columns = columns or [version_columns(name)[1]]
+                        columns = columns or [TABLES[name].version[1]]
                         rows = self._select(transaction, name, columns)
                         connection.register("fetched", rows)
                         connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM fetched")  # noqa: S608 - our names
@@ -299,12 +287,12 @@ class VastStore:
                 with self._connection.transaction() as transaction:
                     # Children, pictures and their file were written together.
                     if any(
-                        self._unrooted(transaction, name, "bucket", PATH_COLUMNS[name]["bucket"][0])
+                        self._unrooted(transaction, name, "bucket", TABLES[name].paths["bucket"][0])
                         for name in _PARENTS
                     ):
                         self._lock_slots(transaction, range(LOCK_SLOTS), uuid.uuid4().hex)
-                        for name, buckets in PATH_COLUMNS.items():
-                            for bucket, columns in buckets.items():
+                        for name, spec in TABLES.items():
+                            for bucket, columns in spec.paths.items():
                                 for column in columns:
                                     for rows in self._unrooted(transaction, name, bucket, column):
                                         self._root(transaction, name, column, rows)
@@ -368,7 +356,7 @@ class VastStore:
             self._insert(transaction, name, rows)
 
     def _delete(self, transaction: Any, name: TableName, versions: Collection[VersionId]) -> None:
-        key = version_columns(name)
+        key = TABLES[name].version
         column = self._table(transaction, name)[key[1]]
         for ids in _in_pieces(sorted({version[1] for version in versions}), KEYS_PER_SELECT):
             rows = self._select(transaction, name, list(key), column.isin(ids), with_row_ids=True)
@@ -426,11 +414,11 @@ class VastStore:
 
         names = list(columns) if columns is not None else arrow_schema(name).names
         table = self._table(transaction, name)
-        has_versions = "superseded_at" in arrow_schema(name).names
+        has_versions = TABLES[name].has_versions
         current = [table["superseded_at"].isnull()] if current_only and has_versions else []
         if files is None:
             return self._select(transaction, name, names, *current)
-        bucket, path = file_columns(name)
+        bucket, path = TABLES[name].file
         needed = list(dict.fromkeys([*names, bucket, path]))
         found = [
             self._select(transaction, name, needed, table[path].isin(paths), *current)
@@ -507,7 +495,7 @@ def _attempts(seconds: float, what: str) -> Iterator[int]:
 def _schemas() -> dict[str, pa.Schema]:
     import pyarrow as pa
 
-    own: dict[str, pa.Schema] = {name: arrow_schema(name) for name in TABLE_NAMES}
+    own: dict[str, pa.Schema] = {name: arrow_schema(name) for name in TABLES}
     own[LOCKS] = pa.schema([("slot", pa.int32()), ("holder", pa.string())])
     own[WRITES] = pa.schema([("write_id", pa.string()), ("written_at", pa.string())])
     own[LONG_VALUES] = pieces_schema()

@@ -140,7 +140,7 @@ def test_a_sequence_is_outdated_until_its_row_tells_the_same_frames(tables: Tabl
 
     def written(**changes: str) -> None:
         row = {"bucket": "renders", "sequence_path": "shot/a.####.exr", "state": "ready", **changes}
-        tables.write_sequences(pa.Table.from_pylist([row]), now=NOON)
+        tables.write({"sequence_outputs": pa.Table.from_pylist([row])}, now=NOON)
 
     def patterns() -> list[str]:
         return [one.pattern for one in outdated(tables, sequences_in(tables, folder, udim=UDIM))]

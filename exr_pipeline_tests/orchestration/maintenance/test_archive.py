@@ -49,7 +49,7 @@ class Shelf:
 
     def put_sequence(self, pattern: str, state: str = "ready") -> None:
         row = {"bucket": "renders", "sequence_path": pattern, "uri": at(pattern).url, "state": state}
-        self.pipeline.tables.write_sequences(pa.Table.from_pylist([row]), now=LONG_AGO)
+        self.pipeline.tables.write({"sequence_outputs": pa.Table.from_pylist([row])}, now=LONG_AGO)
         self.instance.add_dynamic_partitions(SEQUENCES, [at(pattern).partition_key])
 
     def archive(self, scope: Scope = ALL, **options: Any) -> Archived:

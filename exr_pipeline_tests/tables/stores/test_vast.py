@@ -14,7 +14,7 @@ import vastdb
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.settings import Settings
 from exr_pipeline.tables import open_table_store
-from exr_pipeline.tables.specs import TABLE_NAMES, arrow_schema
+from exr_pipeline.tables.specs import TABLES, arrow_schema
 from exr_pipeline.tables.stores.vast import VastStore
 from exr_pipeline.tables.stores.vast_session import VastConnection
 from exr_pipeline_tests.tables.conftest import StoreUnderTest
@@ -88,7 +88,7 @@ def test_a_server_in_trouble_is_retryable_and_nothing_is_changed(
     emulator.fault(**fault)
     with pytest.raises(RetryableError):
         vast.store.write(ROWS, now=NOON)
-    assert all(vast.store.read(name).num_rows == 0 for name in TABLE_NAMES)
+    assert all(vast.store.read(name).num_rows == 0 for name in TABLES)
     vast.store.write(ROWS, now=NOON)
     assert inspections(vast) == [1]
 
