@@ -128,7 +128,7 @@ def _parsed(text: str, where: str) -> dict[str, MoviePreset]:
         return {}
     if not isinstance(content, dict) or not all(isinstance(fields, dict) for fields in content.values()):
         raise MisconfiguredError(
-            _SETTING, f"{where} is no mapping of names to presets", "write it like movies/presets.yaml"
+            _SETTING, f"{where} is no mapping of names to presets", "write it like sequence_movies/presets.yaml"
         )
     return {str(name): _preset(str(name), fields, where) for name, fields in content.items()}
 
