@@ -56,7 +56,8 @@ EVERYTHING: Final = "cli"
 
 def packages() -> set[str]:
     """What is in `exr_pipeline`, packages and modules."""
-    return {path.stem for path in PACKAGE.iterdir() if path.stem not in {"__init__", "__pycache__"}}
+    found = {path.stem for path in PACKAGE.iterdir() if path.is_dir() or path.suffix == ".py"}
+    return found - {"__init__", "__pycache__"}
 
 
 def imports() -> dict[tuple[str, str], list[str]]:

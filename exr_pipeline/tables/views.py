@@ -225,7 +225,7 @@ VIEWS: Final = (
         """
         SELECT bucket, sequence_path, min(frame_number) AS first_frame, max(frame_number) AS last_frame,
             count(DISTINCT frame_number) AS frames,
-            max(frame_number) - min(frame_number) + 1 - count(DISTINCT frame_number) AS missing_frames,
+            max(frame_number)::BIGINT - min(frame_number) + 1 - count(DISTINCT frame_number) AS missing_frames,
             count(*) FILTER (state <> 'ready') AS failed_frames, min(sequence_uri) AS uri
         FROM sequence_frames
         GROUP BY bucket, sequence_path
@@ -235,10 +235,10 @@ VIEWS: Final = (
         "sequence_gaps",
         "The runs of missing frames in each sequence",
         """
-        SELECT bucket, sequence_path, frame_number + 1 AS first_missing, next_frame - 1 AS last_missing,
-            next_frame - frame_number - 1 AS missing_frames, sequence_uri AS uri
+        SELECT bucket, sequence_path, frame_number::BIGINT + 1 AS first_missing, next_frame::BIGINT - 1 AS last_missing,
+            next_frame::BIGINT - frame_number - 1 AS missing_frames, sequence_uri AS uri
         FROM sequence_frames
-        WHERE next_frame > frame_number + 1
+        WHERE next_frame > frame_number::BIGINT + 1
         ORDER BY bucket, sequence_path, first_missing""",
     ),
     View(

@@ -47,6 +47,7 @@ def empty_tables() -> Iterator[duckdb.DuckDBPyConnection]:
 @example(["a.-001.exr", "a.0000.exr"])
 @example(["a.-01.exr", "a.-1.exr", "a.100.exr"])
 @example(["a.1001.25.exr", "a.1001.exr"])
+@example(["2147483647.exr", "0.exr"])
 def test_the_view_spells_sequences_as_find_sequences_does(
     empty_tables: duckdb.DuckDBPyConnection, names: list[str]
 ) -> None:

@@ -20,7 +20,7 @@ from dagster._core.workspace.load_target import PythonFileTarget
 from dagster._daemon.monitoring.run_monitoring import execute_run_monitoring_iteration
 
 from exr_pipeline.orchestration.instance import local_launcher
-from exr_pipeline.orchestration.instance.run_launcher import HealthCheckedRunLauncher
+from exr_pipeline.orchestration.instance.local_launcher import HealthCheckedRunLauncher
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at
 
 
