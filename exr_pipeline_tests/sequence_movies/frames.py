@@ -20,7 +20,7 @@ WIDTH, HEIGHT, BITS = 64, 36, 8
 class InlinePool:
     """Does a `WorkerPool`'s work in this process, at once: for tests of what is made, not of who makes it."""
 
-    def __init__(self, *, workers: int, memory_mb: int) -> None:
+    def __init__(self, *, workers: int, memory_mb: int, reads_storage: bool = False) -> None:
         pass
 
     def __enter__(self) -> Self:
