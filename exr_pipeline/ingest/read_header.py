@@ -75,16 +75,10 @@ class HeaderReader:
         may have made it so.
         """
         try:
-            inspection = inspect_bytes(data, source)
+            return await self._inspect_these(source, data)
         except NeedMoreBytes as error:
             async with self._long:
                 return await self._inspect_long(source, data, error)
-        except BadInputError:
-            await self._verify(source, data)
-            raise
-        if inspection.warnings:
-            await self._verify(source, data)
-        return inspection
 
     async def _inspect_long(self, source: SourceFile, data: bytes, error: NeedMoreBytes) -> Inspection:
         while True:
@@ -97,16 +91,21 @@ class HeaderReader:
                 raise RetryableError(f"{source.location.url}: changed while it was read")
             data += more
             try:
-                inspection = inspect_bytes(data, source)
+                return await self._inspect_these(source, data)
             except NeedMoreBytes as again:
                 error = again
-            except BadInputError:
-                await self._verify(source, data)
-                raise
-            else:
-                if inspection.warnings:
-                    await self._verify(source, data)
-                return inspection
+
+    async def _inspect_these(self, source: SourceFile, data: bytes) -> Inspection:
+        try:
+            inspection = inspect_bytes(data, source)
+        except NeedMoreBytes:
+            raise
+        except BadInputError:
+            await self._verify(source, data)
+            raise
+        if inspection.warnings and source.location.scheme != "file":
+            await self._verify(source, data)
+        return inspection
 
     async def _verify(self, source: SourceFile, data: bytes) -> None:
         await verify_start(self._storage, source.location, source.etag, source.size_bytes, data)

@@ -88,7 +88,7 @@ class Location:
 
     @classmethod
     def from_partition_key(cls, partition_key: str) -> Self:
-        """The location that a partition key names, be it one of an earlier version."""
+        """The location that a partition key names, also one of an earlier version."""
         bucket, _, key = address_of(partition_key).partition("/")
         if bucket in {"gs:", "az:"}:
             scheme = bucket[:-1]

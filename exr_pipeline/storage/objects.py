@@ -159,16 +159,17 @@ class ObjectStorage:
                 # A file takes parts if it is larger than one.
                 use_multipart=None if isinstance(data, Path) else False,
             )
-        if location.scheme == "s3" and not is_sum_of(stored["e_tag"], data):
-            self._check_stored(location, stored["e_tag"], data.stat().st_size if isinstance(data, Path) else len(data))
+        etag = (stored["e_tag"] or "").strip('"')
+        if location.scheme == "s3" and not is_sum_of(etag, data):
+            self._check_stored(location, etag, data.stat().st_size if isinstance(data, Path) else len(data))
 
-    def _check_stored(self, location: Location, etag: str | None, size: int) -> None:
+    def _check_stored(self, location: Location, etag: str, size: int) -> None:
         """Raise `RetryableError` if what answered a write was not the store, as the login page of a hotel's network."""
         try:
             found = self.head(location)
         except MissingObjectError:
             found = None
-        if found is None or found.size != size or found.etag.strip('"') != (etag or "").strip('"'):
+        if found is None or found.size != size or found.etag != etag:
             raise RetryableError(f"{location.url}: was not stored, though the answer to its writing said so")
 
     def delete(self, location: Location) -> None:

@@ -34,9 +34,8 @@ def verify_copy(storage: ObjectStorage, info: ObjectInfo, copy: Path) -> None:
     if location.scheme == "file":
         _check_version(location, info.etag, storage.local.read_through(location).etag)
         return
-    with copy.open("rb") as file:
-        if _is_sum(info.etag, hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()):
-            return
+    if _is_sum(info.etag, _md5(copy)):
+        return
     second = copy.with_name(f"{copy.name}.again")
     try:
         _check_version(location, info.etag, storage.download(location, second).etag)
@@ -48,7 +47,7 @@ def verify_copy(storage: ObjectStorage, info: ObjectInfo, copy: Path) -> None:
 
 async def verify_start(storage: ObjectStorage, location: Location, etag: str | None, size: int, start: bytes) -> None:
     """Raise `RetryableError` unless `start` holds the first bytes of the object of this entity tag and size."""
-    if len(start) == size and etag and _is_sum(etag, hashlib.md5(start, usedforsecurity=False).hexdigest()):
+    if len(start) == size and etag and _is_sum(etag, _md5(start)):
         return
     info, again = await storage.read_range_async(location, 0, max(len(start), 1))
     _check_version(location, etag, info.etag)
@@ -56,18 +55,17 @@ async def verify_start(storage: ObjectStorage, location: Location, etag: str | N
         raise _differs(location)
 
 
-def is_sum_of(etag: str | None, data: bytes | Path) -> bool:
+def is_sum_of(etag: str, data: bytes | Path) -> bool:
     """Whether the entity tag of an object says that these are its bytes; in several parts, whether it looks so."""
-    if etag is None:
-        return False
+    # Only files are written in parts.
+    return (not isinstance(data, bytes) and _IN_PARTS.fullmatch(etag) is not None) or _is_sum(etag, _md5(data))
+
+
+def _md5(data: bytes | Path) -> str:
     if isinstance(data, bytes):
-        return _is_sum(etag.strip('"'), hashlib.md5(data, usedforsecurity=False).hexdigest())
-    if _IN_PARTS.fullmatch(etag.strip('"')):
-        return True
+        return hashlib.md5(data, usedforsecurity=False).hexdigest()
     with data.open("rb") as file:
-        return _is_sum(
-            etag.strip('"'), hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        )
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _is_sum(etag: str, digest: str) -> bool:

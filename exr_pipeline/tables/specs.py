@@ -8,7 +8,7 @@ The first columns of each table are those of existing installations and never ch
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -62,10 +62,10 @@ class TableSpec:
     name: TableName
     role: Role
     row_key: tuple[str, ...]
-    version: tuple[str, str]
-    file: tuple[str, str]
-    paths: Mapping[str, tuple[str, ...]]
     columns: tuple[Column, ...]
+    version: tuple[str, str] = ("bucket", "file_id")
+    file: tuple[str, str] = ("bucket", "file_path")
+    paths: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"bucket": ("file_path",)})
     required: tuple[str, ...] = ()
     lasts: tuple[str, ...] = ()
 
@@ -79,19 +79,23 @@ class TableSpec:
         return next(each.merge for each in self.columns if each.name == column)
 
 
+_ID = (
+    Column("file_id", "string", "Version of a file: hash of key and modification time"),
+    Column("file_path", "string", "Key of the file in its bucket; absolute path of a local file"),
+)
+# A file_id says nothing of the bucket: the same key written to two buckets in one second has one file_id.
+_BUCKET = Column("bucket", "string", "Bucket of the file; empty for local files")
+
 _SPECS: Final = (
     TableSpec(
         "files",
         role="versions",
         row_key=("bucket", "file_id"),
-        version=("bucket", "file_id"),
-        file=("bucket", "file_path"),
         required=("bucket", "file_path", "file_id", "mtime", "state"),
         lasts=("inspection_timestamp", "superseded_at", "deleted_at"),
         paths={"bucket": ("file_path", "file_path_normalized")},
         columns=(
-            Column("file_id", "string", "Version of a file: hash of key and modification time", "incoming"),
-            Column("file_path", "string", "Key of the file in its bucket; absolute path of a local file", "incoming"),
+            *_ID,
             Column("file_path_normalized", "string", "The same in lower case with forward slashes", "coalesce"),
             Column("header_hash", "string", "SHA-256 of the header's structure; null if there is no header", "header"),
             Column("size_bytes", "int64", "Size of the file", "coalesce"),
@@ -108,7 +112,7 @@ _SPECS: Final = (
             Column("inspection_timestamp", "timestamp", "First inspection of this version", "computed"),
             Column("inspection_count", "int32", "How often this version was inspected", "computed"),
             Column("last_inspected", "timestamp", "Latest inspection of this version", "computed"),
-            Column("bucket", "string", "Bucket of the file; empty for local files", "incoming"),
+            _BUCKET,
             Column("uri", "string", "URL of the file", "coalesce"),
             Column("etag", "string", "Entity tag of this version", "coalesce"),
             Column(
@@ -147,12 +151,8 @@ _SPECS: Final = (
         "parts",
         role="children",
         row_key=("bucket", "file_id", "part_index"),
-        version=("bucket", "file_id"),
-        file=("bucket", "file_path"),
-        paths={"bucket": ("file_path",)},
         columns=(
-            Column("file_id", "string", "Version of a file: hash of key and modification time"),
-            Column("file_path", "string", "Key of the file in its bucket; absolute path of a local file"),
+            *_ID,
             Column("part_index", "int32", "Index of the part, from 0"),
             Column("width", "int32", "Width of the data window"),
             Column("height", "int32", "Height of the data window"),
@@ -187,19 +187,15 @@ _SPECS: Final = (
                 "framesPerSecond as a fraction, such as 24000/1001; of DPX, frame_rate, else film_frame_rate",
             ),
             Column("time_code", "string", "timeCode as hh:mm:ss:ff; of DPX, time_code"),
-            Column("bucket", "string", "Bucket of the file; empty for local files"),
+            _BUCKET,
         ),
     ),
     TableSpec(
         "channels",
         role="children",
         row_key=("bucket", "file_id", "part_index", "channel_index"),
-        version=("bucket", "file_id"),
-        file=("bucket", "file_path"),
-        paths={"bucket": ("file_path",)},
         columns=(
-            Column("file_id", "string", "Version of a file: hash of key and modification time"),
-            Column("file_path", "string", "Key of the file in its bucket; absolute path of a local file"),
+            *_ID,
             Column("part_index", "int32", "Index of the part, from 0"),
             Column("channel_name", "string", "Full name of the channel"),
             Column("layer_name", "string", "Part of the name before the last dot; empty if there is none"),
@@ -210,19 +206,15 @@ _SPECS: Final = (
             Column("channel_fingerprint", f"vector[{CHANNEL_FINGERPRINT_DIMENSIONS}]", "Channel layout of the file"),
             Column("channel_index", "int32", "Index of the channel within the part, in file order"),
             Column("p_linear", "bool", "Whether the channel is perceptually linear"),
-            Column("bucket", "string", "Bucket of the file; empty for local files"),
+            _BUCKET,
         ),
     ),
     TableSpec(
         "attributes",
         role="children",
         row_key=("bucket", "file_id", "part_index", "attr_index"),
-        version=("bucket", "file_id"),
-        file=("bucket", "file_path"),
-        paths={"bucket": ("file_path",)},
         columns=(
-            Column("file_id", "string", "Version of a file: hash of key and modification time"),
-            Column("file_path", "string", "Key of the file in its bucket; absolute path of a local file"),
+            *_ID,
             Column("part_index", "int32", "Index of the part, from 0"),
             Column("attr_name", "string", "Name of the attribute, exactly as stored"),
             Column("attr_type", "string", "Type of the attribute, exactly as stored"),
@@ -231,7 +223,7 @@ _SPECS: Final = (
             Column("value_int", "int64", "The value of an integer attribute"),
             Column("value_float", "float64", "The value of a numeric attribute"),
             Column("attr_index", "int32", "Index of the attribute within the part's header, in file order"),
-            Column("bucket", "string", "Bucket of the file; empty for local files"),
+            _BUCKET,
         ),
     ),
     TableSpec(
@@ -296,12 +288,8 @@ _SPECS: Final = (
         "media_streams",
         role="children",
         row_key=("bucket", "file_id", "stream_index"),
-        version=("bucket", "file_id"),
-        file=("bucket", "file_path"),
-        paths={"bucket": ("file_path",)},
         columns=(
-            Column("file_id", "string", "Version of a file: hash of key and modification time"),
-            Column("file_path", "string", "Key of the file in its bucket; absolute path of a local file"),
+            *_ID,
             Column("stream_index", "int32", "Index of the stream in the file, from 0"),
             Column("stream_type", "string", "video, audio, subtitle, timecode, picture (a cover), attachment or data"),
             Column("codec", "string", "Codec, by its name in FFmpeg, such as h264, prores, pcm_s16le"),
@@ -335,7 +323,7 @@ _SPECS: Final = (
             Column("container_duration_seconds", "float64", "Length of the file"),
             Column("container_bit_rate", "int64", "Bits per second of the file"),
             Column("container_tags_json", "json", "Object of all tags of the file"),
-            Column("bucket", "string", "Bucket of the file; empty for local files"),
+            _BUCKET,
         ),
     ),
     TableSpec(

@@ -1,6 +1,6 @@
 """Dagster events written in batches: the embedded event log storage, and logging from within a step.
 
-With `postgres` and `event_texts` it overrides what Dagster keeps private; `test_event_batching.py` fails when
+With `postgres` and `event_texts` it overrides what Dagster keeps private; `test_event_storage.py` fails when
 an upgrade changes it.
 Figures and reasons: docs/decisions/0003-batched-events.md.
 """
