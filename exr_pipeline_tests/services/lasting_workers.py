@@ -1,5 +1,7 @@
 """Worker processes that outlive the pool they were started for: the next pool of the same kind takes them over.
 
+Workers that read storage keep the clouds' variables they were started with, so these are part of the kind.
+
 Belongs here: saving tests the seconds in which workers load their libraries. Not here: tests of the workers themselves,
 which start their own.
 """
@@ -15,13 +17,19 @@ from typing import Any
 import pytest
 
 from exr_pipeline.workers.pool import WorkerPool
+from exr_pipeline.workers.spawning import environment_with_cloud, environment_without_secrets
+
+
+def _kind(pool: WorkerPool) -> tuple[object, ...]:
+    inherited = set(environment_with_cloud().items()) - set(environment_without_secrets().items())
+    return pool._workers, pool._memory_mb, pool._reads_storage, frozenset(inherited if pool._reads_storage else ())
 
 
 class LastingWorkers:
     """Workers that wait for the next pool."""
 
     def __init__(self) -> None:
-        self._idle: dict[tuple[int, int, bool], list[Any]] = defaultdict(list)
+        self._idle: dict[tuple[object, ...], list[Any]] = defaultdict(list)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -29,7 +37,7 @@ class LastingWorkers:
         add, leave, idle = WorkerPool._add_pool, WorkerPool.__exit__, self._idle
 
         def add_idle(pool: WorkerPool) -> None:
-            if left := idle[pool._workers, pool._memory_mb, pool._reads_storage]:
+            if left := idle[_kind(pool)]:
                 pool._pools.append(left.pop())
             else:
                 add(pool)
@@ -40,7 +48,7 @@ class LastingWorkers:
             left = pool._pools.pop() if error is None and len(pool._pools) == 1 and pool._pools[0].active else None
             leave(pool, kind, error, trace)  # waits for submitted work, ends the others
             if left is not None:
-                idle[pool._workers, pool._memory_mb, pool._reads_storage].append(left)
+                idle[_kind(pool)].append(left)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(WorkerPool, "_add_pool", add_idle)
