@@ -308,7 +308,7 @@ class Sample:
 
 def _products(keys: Sequence[str], sample: Sample, *, first: int = 0) -> None:
     """What the left-out work would have made of these files."""
-    from exr_pipeline.ingest.products import FileProducts
+    from exr_pipeline.ingest.store_results import FileProducts
     from exr_pipeline.inspection import SourceFile, inspect_bytes
     from exr_pipeline.orchestration.partitions import locations_of
     from exr_pipeline.storage.locations import output_locations

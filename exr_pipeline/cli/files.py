@@ -239,7 +239,7 @@ def _render(source: str, settings: Settings, chosen: PictureSettings, *, thumbna
 
 
 def _write(target: str, data: bytes, content_type: str, media_type: str, settings: Settings) -> None:
-    from exr_pipeline.ingest.products import media_tags
+    from exr_pipeline.ingest.store_results import media_tags
     from exr_pipeline.storage.objects import ObjectStorage
 
     storage: ObjectStorage = ObjectStorage(settings)

@@ -184,7 +184,7 @@ def _rendered(source: str, settings: Settings, chosen: PictureSettings, *, proxy
 
 
 def _write(target: str, data: bytes | Path, content_type: str, media_type: str, settings: Settings) -> None:
-    from exr_pipeline.ingest.products import media_tags
+    from exr_pipeline.ingest.store_results import media_tags
     from exr_pipeline.storage.objects import ObjectStorage
 
     ObjectStorage(settings).write(place(target), data, content_type=content_type, tags=media_tags(media_type))

@@ -81,7 +81,7 @@ def movie(
 
     Broken off, the same command goes on where it was.
     """
-    from exr_pipeline.ingest.products import media_tags
+    from exr_pipeline.ingest.store_results import media_tags
     from exr_pipeline.sequence_movies.presets import find_preset, load_presets
     from exr_pipeline.sequence_movies.sequence_movie import MovieProgress, make_movie
 
@@ -205,7 +205,7 @@ def _resolved(text: str, settings: Settings) -> tuple[ObjectStorage, Sequence]:
 
 
 def _write(target: str, sheet: Sheet, media_type: str, storage: ObjectStorage) -> None:
-    from exr_pipeline.ingest.products import media_tags
+    from exr_pipeline.ingest.store_results import media_tags
 
     storage.write(place(target), sheet.jpeg, content_type="image/jpeg", tags=media_tags(media_type))
     for warning in sheet.warnings:

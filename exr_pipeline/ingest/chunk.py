@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Protocol
 from exr_pipeline.errors import BadInputError, RetryableError, StateUnknownError
 from exr_pipeline.ingest.in_flight import InFlight
 from exr_pipeline.ingest.media_files import is_media, make_media
-from exr_pipeline.ingest.products import FileProducts, MediaWriter, delete_media, last_known, rows_of, write_media
 from exr_pipeline.ingest.read_header import HeaderReader, first_bytes, headers_at_once, inspect_local, source_file
+from exr_pipeline.ingest.store_results import FileProducts, MediaWriter, delete_media, last_known, rows_of, write_media
 from exr_pipeline.storage.locations import output_locations
 from exr_pipeline.storage.machine_errors import machine_trouble
 from exr_pipeline.storage.spool import spool_folder

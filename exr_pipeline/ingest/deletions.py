@@ -496,7 +496,7 @@ def _text(key: str) -> str:
 
 
 def _without_hashes(sequence_path: str) -> str:
-    """The name that a sequence's media are made for, see `sequence_products`."""
+    """The name that a sequence's media are made for, see `sequence_maker`."""
     return sequence_path.replace("#", "@")
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.footage import MediaProbe
     from exr_pipeline.ingest.chunk import Wanted
-    from exr_pipeline.ingest.products import FileProducts
+    from exr_pipeline.ingest.store_results import FileProducts
     from exr_pipeline.pictures import PicturePool
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location

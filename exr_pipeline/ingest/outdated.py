@@ -1,7 +1,7 @@
 """Which files and sequences have other pictures than the settings would make now: found from the tables alone.
 
 Belongs here: reading the rows of many files, and the comparison of movies and sounds. Not here: how the record of a
-picture is judged (`pictures.provenance`), or which files are ingested (`choose`).
+picture is judged (`pictures.expectation`), or which files are ingested (`choose`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.exr import Header
     from exr_pipeline.ingest.choose import Product
-    from exr_pipeline.pictures.provenance import PictureFacts, PictureRecord
+    from exr_pipeline.pictures.expectation import PictureFacts, PictureRecord
     from exr_pipeline.pictures.still import Size
     from exr_pipeline.sequences.model import Sequence as FrameSequence
     from exr_pipeline.settings import Settings
@@ -83,7 +83,7 @@ def outdated_sequences(
     first frame. Raises `MisconfiguredError` as rendering does.
     """
     from exr_pipeline.pictures import PictureSettings
-    from exr_pipeline.pictures.provenance import Expectation, PictureFacts
+    from exr_pipeline.pictures.expectation import Expectation, PictureFacts
 
     if not sequences:
         return []
@@ -111,7 +111,7 @@ class _Judge:
         self, tables: TableStore, ready: Sequence[Location], files: Mapping[FileKey, Row], settings: Settings
     ) -> None:
         from exr_pipeline.pictures import PictureSettings
-        from exr_pipeline.pictures.provenance import Expectation
+        from exr_pipeline.pictures.expectation import Expectation
 
         self._settings, self._files = settings, files
         self._expectation = Expectation(PictureSettings.from_settings(settings))
@@ -137,7 +137,7 @@ class _Judge:
             yield from self._expectation.differences(record, self._facts(location))
 
     def _facts(self, location: Location) -> PictureFacts:
-        from exr_pipeline.pictures.provenance import PictureFacts
+        from exr_pipeline.pictures.expectation import PictureFacts
         from exr_pipeline.pictures.still import Size
 
         key = (location.bucket, location.path)
@@ -152,7 +152,7 @@ class _Judge:
     def _of_media(self, location: Location, record: PictureRecord) -> Iterator[str]:
         from exr_pipeline.footage.model import MediaStream
         from exr_pipeline.footage.picture_graph import shown_size
-        from exr_pipeline.pictures.provenance import size_difference
+        from exr_pipeline.pictures.expectation import size_difference
         from exr_pipeline.pictures.still import Size, fitted
 
         settings = self._settings
@@ -188,7 +188,7 @@ def _is_about(column: str, kinds: Sequence[str]) -> bool:
 
 
 def _record(row: Row) -> PictureRecord:
-    from exr_pipeline.pictures.provenance import PictureRecord
+    from exr_pipeline.pictures.expectation import PictureRecord
 
     return PictureRecord(
         layer=row.get("layer"),

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from exr_pipeline import __version__
 from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.ingest.discovery.settled_sequences import frames_hash
-from exr_pipeline.ingest.products import media_tags
+from exr_pipeline.ingest.store_results import media_tags
 from exr_pipeline.sequences.find import resolve_sequence
 from exr_pipeline.storage.locations import Location, output_location
 from exr_pipeline.storage.spool import spool_folder

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from exr_pipeline.ingest.products import media_tags
+from exr_pipeline.ingest.store_results import media_tags
 from exr_pipeline.orchestration.partition_inputs import ROWS_OF, belonging_to
 from exr_pipeline.orchestration.partitions import locations_of
 from exr_pipeline.storage.locations import output_location

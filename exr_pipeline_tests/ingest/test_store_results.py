@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exr_pipeline.ingest.products import (
+from exr_pipeline.ingest.store_results import (
     NEVER_SEEN,
     FileProducts,
     delete_media,

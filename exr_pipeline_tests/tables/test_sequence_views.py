@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exr_pipeline.ingest.sequence_products import SequenceProducts, Wanted, sequence_row
+from exr_pipeline.ingest.sequence_maker import SequenceProducts, Wanted, sequence_row
 from exr_pipeline.inspection.identity import frame_number
 from exr_pipeline.sequences import find_sequences
 from exr_pipeline.storage.locations import Location

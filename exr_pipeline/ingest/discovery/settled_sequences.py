@@ -1,6 +1,6 @@
 """Which sequences need their media made (again): those that have settled and whose frames are not those of the tables.
 
-Belongs here: that decision. Not here: making media (`ingest.sequence_products`), or starting runs (the sensor).
+Belongs here: that decision. Not here: making media (`ingest.sequence_maker`), or starting runs (the sensor).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Asset checks of sequences: gaps, and frames that are unreadable, black, or hold NaN or infinite pixels.
 
 Belongs here: which findings are checks, how severe each is, and what the page shows of them. Not here: finding them
-(`ingest.sequence_products`, which writes them into the rows of `sequence_outputs`).
+(`ingest.sequence_maker`, which writes them into the rows of `sequence_outputs`).
 
 A check is about all sequences of the tables as they are when a run ends, one evaluation per check and run: an
 evaluation per sequence would cost 8 to 25 ms each and could not be written in batches, and one about the run's own

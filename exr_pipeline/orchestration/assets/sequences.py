@@ -1,6 +1,6 @@
 """The assets of a sequence of frames: movie, contact sheet and filmstrip, their one step and its events.
 
-Belongs here: specs, step and events of sequences. Not here: the media themselves (`ingest.sequence_products`).
+Belongs here: specs, step and events of sequences. Not here: the media themselves (`ingest.sequence_maker`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from exr_pipeline.tables.specs import TABLES
 from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
-    from exr_pipeline.ingest.sequence_products import SequenceProducts
+    from exr_pipeline.ingest.sequence_maker import SequenceProducts
     from exr_pipeline.pipeline import Pipeline
     from exr_pipeline.sequence_movies.sequence_movie import MovieProgress
     from exr_pipeline.sequence_movies.sheets import Sheet
@@ -95,7 +95,7 @@ def sequences_step(
     Raises `Failure` after all have ended if some could not be made; the others are materialized. Raises
     `RetryRequested` when Dagster's database is away.
     """
-    from exr_pipeline.ingest.sequence_products import SequenceMaker, Wanted
+    from exr_pipeline.ingest.sequence_maker import SequenceMaker, Wanted
 
     tidy_console(context, pipeline.settings)
     announce(context, assets, partition_keys)

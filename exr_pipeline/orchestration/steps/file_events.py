@@ -13,7 +13,7 @@ import dagster as dg
 from rich.filesize import decimal
 
 from exr_pipeline import __version__
-from exr_pipeline.ingest.products import NEVER_SEEN, FileProducts
+from exr_pipeline.ingest.store_results import NEVER_SEEN, FileProducts
 from exr_pipeline.inspection import EMBEDDING_VERSION
 from exr_pipeline.orchestration.assets.specs import (
     CHANNEL_FINGERPRINT,

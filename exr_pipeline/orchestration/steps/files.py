@@ -19,7 +19,7 @@ import dagster as dg
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.ingest.overlap import FinishedFile
-from exr_pipeline.ingest.products import FileProducts
+from exr_pipeline.ingest.store_results import FileProducts
 from exr_pipeline.orchestration.assets.specs import PROXY_MP4, PROXY_OUTPUTS, THUMBNAIL
 from exr_pipeline.orchestration.instance.console import tidy_console
 from exr_pipeline.orchestration.instance.event_storage import (

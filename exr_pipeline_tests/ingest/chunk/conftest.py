@@ -9,7 +9,7 @@ import pytest
 
 from exr_pipeline.ingest import chunk
 from exr_pipeline.ingest.chunk import ChunkIngest, Progress, Wanted
-from exr_pipeline.ingest.products import FileProducts
+from exr_pipeline.ingest.store_results import FileProducts
 from exr_pipeline.pictures import PicturePool
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage import objects

@@ -14,8 +14,8 @@ import pytest
 
 from exr_pipeline.ingest import chunk
 from exr_pipeline.ingest.chunk import ChunkIngest, Progress, Wanted
-from exr_pipeline.ingest.products import FileProducts
 from exr_pipeline.ingest.read_header import FIRST_READ_BYTES
+from exr_pipeline.ingest.store_results import FileProducts
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectInfo, ObjectStorage

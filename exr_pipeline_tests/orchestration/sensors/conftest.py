@@ -13,8 +13,8 @@ from dagster._core.remote_origin import InProcessCodeLocationOrigin, RemoteRepos
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from exr_pipeline.ingest.discovery.cursor import Cursor
-from exr_pipeline.ingest.products import FileProducts, rows_of
 from exr_pipeline.ingest.read_header import source_file
+from exr_pipeline.ingest.store_results import FileProducts, rows_of
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.partitions import FILES
 from exr_pipeline.orchestration.sensors.files import SENSOR, tick
