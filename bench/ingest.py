@@ -90,10 +90,11 @@ class Ours(Work):
 
     def run(self, locations: list[Location]) -> None:
         """Ingest."""
-        from exr_pipeline.ingest.chunk import ChunkIngest, Wanted
+        from exr_pipeline.ingest.chunk import ChunkIngest
+        from exr_pipeline.products.registry import FILE_PRODUCTS, products_named
 
         ingest = ChunkIngest(self.settings, self.storage, media=self.storage, rows=self.tables, pool=self.pool)
-        wanted = Wanted(thumbnail=self.pictures, proxy=self.pictures)
+        wanted = FILE_PRODUCTS if self.pictures else products_named(["header"])
         for start in range(0, len(locations), _CHUNK):
             ingest.run(locations[start : start + _CHUNK], wanted, on_written=lambda _: None)
 

@@ -306,22 +306,28 @@ class Sample:
         return cls(path.read_bytes(), render(str(path), path.name, thumbnail=True, proxy=True, settings=settings))
 
 
+_STORED = {"thumbnail": "thumb.jpg", "proxy": "proxy.mp4"}
+
+
 def _products(keys: Sequence[str], sample: Sample, *, first: int = 0) -> None:
     """What the left-out work would have made of these files."""
-    from exr_pipeline.ingest.store_results import FileProducts
     from exr_pipeline.inspection import SourceFile, inspect_bytes
     from exr_pipeline.orchestration.partitions import locations_of
-    from exr_pipeline.storage.locations import output_locations
+    from exr_pipeline.products.checksum import Checksums
+    from exr_pipeline.products.file_result import FileResult
+    from exr_pipeline.storage.outputs import OutputPlace
 
     _made.clear()
     inspected: Any = None
     for index, location in enumerate(locations_of(keys), first):
         source = SourceFile(location, len(sample.data), datetime.now(UTC), f"etag-{index}")
-        products = FileProducts(location, "rejected", "truncated: the file ends before its pixels do", source)
+        products = FileResult(location, "rejected", "truncated: the file ends before its pixels do", source)
         if not _is_rejected(index):
             inspected = inspected or inspect_bytes(sample.data, source)
-            inspection, outputs = replace(inspected, source=source), output_locations(location)
-            products = FileProducts(location, "ready", None, source, inspection, sample.pictures, outputs)
+            inspection = replace(inspected, source=source)
+            products = FileResult(location, "ready", None, source, inspection, sample.pictures)
+            products.stored = {name: OutputPlace().at(location, ending) for name, ending in _STORED.items()}
+            products.read = {"checksum": Checksums("0" * 32, "0" * 64)}
         _made.append(products)
 
 

@@ -40,11 +40,24 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         "footage": _BASE
         | {"color", "exr", "frame_rates", "inspection", "pictures", "sequence_movies", "storage", "tables"},
         "pipeline": _NAMES | {"tables"},
+        "products": _BASE
+        | {
+            "exr",
+            "footage",
+            "inspection",
+            "pictures",
+            "sequence_movies",
+            "sequences",
+            "settings",
+            "storage",
+            "tables",
+            "workers",
+        },
         "ingest": _NAMES
-        | {"color", "exr", "footage", "inspection", "pictures", "sequence_movies", "sequences", "tables"}
+        | {"color", "exr", "footage", "inspection", "pictures", "products", "sequence_movies", "sequences", "tables"}
         | {"workers"},
         "orchestration": _NAMES
-        | {"ingest", "inspection", "pictures", "pipeline", "sequence_movies", "sequences", "tables"},
+        | {"ingest", "inspection", "pictures", "pipeline", "products", "sequence_movies", "sequences", "tables"},
         "definitions": {"orchestration", "settings"},
         "sample": {"exr"},
     }.items()

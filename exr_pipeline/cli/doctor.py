@@ -16,6 +16,7 @@ from rich.markup import escape
 from exr_pipeline.cli.console import load_settings, stdout, table
 from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError, RetryableError
 from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location, SourceRule
+from exr_pipeline.storage.outputs import OutputPlace
 
 if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
@@ -104,7 +105,7 @@ def _no_sources() -> str:
 def _output_root(settings: Settings) -> str:
     from exr_pipeline.storage.objects import ObjectStorage
 
-    SourceRule.of(settings.source_kinds, output_root=settings.output_root, sources=settings.sources)
+    SourceRule.of(settings.source_kinds, OutputPlace.from_settings(settings))
     root = Location.from_url(str(settings.output_root).replace("{source}", ""), setting="EXR_PIPELINE_OUTPUT_ROOT")
     ObjectStorage(settings).check_writable(root.as_folder())
     return f"{root.url} is writable"

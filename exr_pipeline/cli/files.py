@@ -220,7 +220,7 @@ def _box(size: str) -> tuple[int, int]:
 def _provenance(pictures: RenderedPictures, view: str) -> str:
     for warning in pictures.warnings:
         warn(warning)
-    return escape(f"{pictures.layer} from {pictures.source_color_space} ({pictures.color_rule}) to {view}")
+    return escape(f"{pictures.provenance} to {view}")
 
 
 def _render(source: str, settings: Settings, chosen: PictureSettings, *, thumbnail: bool) -> RenderedPictures:
@@ -239,8 +239,8 @@ def _render(source: str, settings: Settings, chosen: PictureSettings, *, thumbna
 
 
 def _write(target: str, data: bytes, content_type: str, media_type: str, settings: Settings) -> None:
-    from exr_pipeline.ingest.store_results import media_tags
     from exr_pipeline.storage.objects import ObjectStorage
+    from exr_pipeline.storage.outputs import media_tags
 
     storage: ObjectStorage = ObjectStorage(settings)
     storage.write(place(target), data, content_type=content_type, tags=media_tags(media_type))

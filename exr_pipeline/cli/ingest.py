@@ -12,7 +12,7 @@ from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -20,7 +20,7 @@ from rich.markup import escape
 from exr_pipeline.cli.console import INTERRUPTED, fail, load_settings, progress_line, stdout
 from exr_pipeline.cli.places import existing, readable, url_prefix
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.ingest.choose import PRODUCTS
+from exr_pipeline.products.registry import PRODUCT_NAMES
 from exr_pipeline.storage.locations import is_source
 from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE
 from exr_pipeline.untrusted_text import visible_line
@@ -28,7 +28,6 @@ from exr_pipeline.untrusted_text import visible_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from exr_pipeline.ingest.choose import Product
     from exr_pipeline.ingest.chunk import Progress as ChunkProgress
     from exr_pipeline.orchestration.instance.run_now import IngestListener, IngestReport
     from exr_pipeline.sequence_movies.sequence_movie import MovieProgress
@@ -36,12 +35,12 @@ if TYPE_CHECKING:
     from exr_pipeline.storage.locations import Location
 
 
-def _products(text: str) -> tuple[Product, ...]:
+def _products(text: str) -> tuple[str, ...]:
     """The products that a text such as `thumbnail,proxy` names. Raises `typer.BadParameter`."""
     names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if unknown := [name for name in names if name not in PRODUCTS]:
-        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(PRODUCTS)}")
-    return cast("tuple[Product, ...]", names)
+    if unknown := [name for name in names if name not in PRODUCT_NAMES]:
+        raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(PRODUCT_NAMES)}")
+    return names
 
 
 def ingest(
@@ -61,7 +60,9 @@ def ingest(
     ] = False,
     only: Annotated[
         str,
-        typer.Option(metavar="PRODUCTS", help="Make only these: header, thumbnail, proxy, with commas between them."),
+        typer.Option(
+            metavar="PRODUCTS", help=f"Make only these, with commas between them: {', '.join(PRODUCT_NAMES)}."
+        ),
     ] = "",
     where: Annotated[
         str,

@@ -148,8 +148,7 @@ def media_proxy(source: str, target: str, settings: Settings, chosen: PictureSet
 def _provenance(pictures: RenderedPictures) -> str:
     for warning in pictures.warnings:
         warn(warning)
-    color = f" from {pictures.source_color_space} ({pictures.color_rule})" if pictures.source_color_space else ""
-    return escape(f"{pictures.layer}{color}")
+    return escape(str(pictures.provenance))
 
 
 @contextmanager
@@ -184,7 +183,7 @@ def _rendered(source: str, settings: Settings, chosen: PictureSettings, *, proxy
 
 
 def _write(target: str, data: bytes | Path, content_type: str, media_type: str, settings: Settings) -> None:
-    from exr_pipeline.ingest.store_results import media_tags
     from exr_pipeline.storage.objects import ObjectStorage
+    from exr_pipeline.storage.outputs import media_tags
 
     ObjectStorage(settings).write(place(target), data, content_type=content_type, tags=media_tags(media_type))

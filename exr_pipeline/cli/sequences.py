@@ -81,9 +81,9 @@ def movie(
 
     Broken off, the same command goes on where it was.
     """
-    from exr_pipeline.ingest.store_results import media_tags
     from exr_pipeline.sequence_movies.presets import find_preset, load_presets
     from exr_pipeline.sequence_movies.sequence_movie import MovieProgress, make_movie
+    from exr_pipeline.storage.outputs import media_tags
 
     settings = load_settings()
     chosen = find_preset(preset or settings.movie_preset, load_presets(settings.movie_presets))
@@ -125,8 +125,8 @@ def movie(
     code = f", time code {made.time_code}" if made.time_code else ""
     stdout.print(
         f"{escape(target)}: {made.frames} frames{gone}, {made.size.width}x{made.size.height}, {made.rate} frames/s, "
-        f"{float(made.duration):g} s{code}, {escape(made.layer)} from {escape(made.source_color_space)} "
-        f"({escape(made.color_rule)}) to {escape(made.view)}",
+        f"{float(made.duration):g} s{code}, {escape(str(made.provenance))} "
+        f"to {escape(made.view)}",
     )
 
 
@@ -205,7 +205,7 @@ def _resolved(text: str, settings: Settings) -> tuple[ObjectStorage, Sequence]:
 
 
 def _write(target: str, sheet: Sheet, media_type: str, storage: ObjectStorage) -> None:
-    from exr_pipeline.ingest.store_results import media_tags
+    from exr_pipeline.storage.outputs import media_tags
 
     storage.write(place(target), sheet.jpeg, content_type="image/jpeg", tags=media_tags(media_type))
     for warning in sheet.warnings:
@@ -213,8 +213,8 @@ def _write(target: str, sheet: Sheet, media_type: str, storage: ObjectStorage) -
     _warn_of_frames(sheet.not_shown)
     stdout.print(
         f"{escape(target)}: {sheet.width}x{sheet.height}, {sheet.columns}x{sheet.rows} frames of "
-        f"{sheet.frame_size.width}x{sheet.frame_size.height}, {escape(sheet.layer)} from "
-        f"{escape(sheet.source_color_space)} ({escape(sheet.color_rule)}) to {escape(sheet.view)}",
+        f"{sheet.frame_size.width}x{sheet.frame_size.height}, {escape(str(sheet.provenance))} "
+        f"to {escape(sheet.view)}",
     )
 
 

@@ -20,6 +20,7 @@ from exr_pipeline.footage.transcode import transcode
 from exr_pipeline.footage.waveform import drawn, measured
 from exr_pipeline.pictures import still
 from exr_pipeline.pictures.filmstrip import FILMSTRIP_FRAMES, FRAME_BOX, filmstrip
+from exr_pipeline.pictures.provenance import Provenance
 from exr_pipeline.pictures.results import Proxy, RenderedPictures, Thumbnail
 from exr_pipeline.pictures.still import Size
 
@@ -87,19 +88,19 @@ def render_media(
         thumbnail=_thumbnail(shown, box, view, made_space, settings.thumbnail_format) if thumbnail else None,
         proxy=proxy,
         icon_webp=still.icon(shown),
-        layer=layer,
-        source_color_space=space,
-        color_rule=rule,
-        ocio_config="",
-        ocio_config_hash="",
-        library_versions=_library_versions(),
+        provenance=Provenance(
+            layer=layer,
+            source_color_space=space,
+            color_rule=rule,
+            library_versions=_library_versions(),
+            alpha_handling="" if over_black is None else over_black.handling,
+        ),
         nan_pixels=0,
         inf_pixels=0,
         is_black=is_black,
         warnings=tuple(warnings),
         seconds=time.perf_counter() - started,
         filmstrip=strip,
-        alpha_handling="" if over_black is None else over_black.handling,
     )
 
 

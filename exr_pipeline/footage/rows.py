@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from exr_pipeline.footage.model import MediaProbe
-    from exr_pipeline.inspection import FileState, SourceFile
+    from exr_pipeline.inspection import FileState, SourceFile, UnseenFile
     from exr_pipeline.tables.specs import TableName
 
 
 def media_rows(
-    probed: Sequence[tuple[SourceFile, FileState, MediaProbe]], *, inspected_at: datetime
+    probed: Sequence[tuple[SourceFile | UnseenFile, FileState, MediaProbe]], *, inspected_at: datetime
 ) -> dict[TableName, pa.Table]:
     """One row of `files` for each, without vectors, and one of `media_streams` for each of their streams."""
     import pyarrow as pa
@@ -43,7 +43,7 @@ def media_rows(
     return {"files": files, "media_streams": pa.Table.from_pylist(streams, schema=arrow_schema("media_streams"))}
 
 
-def _stream_rows(source: SourceFile, media: MediaProbe) -> list[dict[str, Any]]:
+def _stream_rows(source: SourceFile | UnseenFile, media: MediaProbe) -> list[dict[str, Any]]:
     shared = {
         "file_id": source.file_id,
         "file_path": printable(source.location.path),

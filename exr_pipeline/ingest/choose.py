@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.ingest.discovery.needs_work import Candidate, needs_work
@@ -23,10 +23,6 @@ if TYPE_CHECKING:
     from exr_pipeline.storage.object_info import ObjectInfo
     from exr_pipeline.tables.store import FileVersion, TableStore
 
-# What can be made of a file; its header is read in any case.
-Product = Literal["header", "thumbnail", "proxy"]
-PRODUCTS: Final[tuple[Product, ...]] = ("header", "thumbnail", "proxy")
-
 
 @dataclass(frozen=True, slots=True)
 class Choice:
@@ -34,14 +30,14 @@ class Choice:
 
     `outdated` adds the files whose pictures are missing or not what the settings would make now, `again` all that are
     known and unchanged. `where` is a condition in SQL (`tables.selection`); it leaves out files that are not in the
-    tables yet. `limit` is the largest number of files. `only` names what is made; empty means everything.
+    tables yet. `limit` is the largest number of files. `only` names the products that are made; empty means everything.
     """
 
     outdated: bool = False
     again: bool = False
     where: str = ""
     limit: int | None = None
-    only: tuple[Product, ...] = ()
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,15 +13,18 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from exr_pipeline.errors import BadInputError, RetryableError, StateUnknownError
 from exr_pipeline.ingest.in_flight import InFlight
-from exr_pipeline.ingest.media_files import is_media, make_media
+from exr_pipeline.ingest.media_files import is_media, make_media, render_in
 from exr_pipeline.ingest.read_header import HeaderReader, first_bytes, headers_at_once, inspect_local, source_file
-from exr_pipeline.ingest.store_results import FileProducts, MediaWriter, delete_media, last_known, rows_of, write_media
-from exr_pipeline.storage.locations import output_locations
+from exr_pipeline.ingest.store_results import MediaWriter, delete_objects, last_known, rows_of, store_objects
+from exr_pipeline.inspection import SourceFile
+from exr_pipeline.products.file_result import FileResult
+from exr_pipeline.products.registry import most_needed
 from exr_pipeline.storage.machine_errors import machine_trouble
+from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline.storage.spool import spool_folder
 from exr_pipeline.storage.store_errors import MissingObjectError
 from exr_pipeline.storage.verify import verify_copy, verify_start
@@ -35,8 +38,10 @@ if TYPE_CHECKING:
 
     from exr_pipeline.ingest.overlap import FinishedFile
     from exr_pipeline.pictures import PicturePool
+    from exr_pipeline.products.product import ByteReader, FileProduct
     from exr_pipeline.settings import Settings
-    from exr_pipeline.storage.locations import Location, OutputLocations
+    from exr_pipeline.storage.locations import Location
+    from exr_pipeline.storage.object_info import See
     from exr_pipeline.storage.objects import ObjectStorage
     from exr_pipeline.tables.specs import TableName
     from exr_pipeline.tables.store import FileVersion, Mark
@@ -69,19 +74,6 @@ class RowStore(Protocol):
 
     def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
         """Mark these versions, by file_id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which products a run makes of each file. Headers are always read: they decide the file's state."""
-
-    thumbnail: bool = True
-    proxy: bool = True
-
-    @property
-    def pictures(self) -> bool:
-        """Whether pixels have to be read."""
-        return self.thumbnail or self.proxy
 
 
 @dataclass(slots=True)
@@ -141,11 +133,11 @@ class _Patience:
         self._since = time.monotonic()
         self.reason = ""
 
-    def saw(self, products: FileProducts) -> None:
+    def saw(self, result: FileResult) -> None:
         """Count how a file ended."""
-        if products.state == RETRYABLE:
+        if result.state == RETRYABLE:
             self._failures += 1
-            self.reason = products.reason or ""
+            self.reason = result.reason or ""
         else:
             self._failures, self._since = 0, time.monotonic()
 
@@ -198,7 +190,7 @@ class _Queue:
 class ChunkIngest:
     """Brings chunks of files into the tables and their pictures into object storage.
 
-    `pool` renders pictures in worker processes and may be None when no pictures are wanted. `media` and `rows` receive
+    `pool` renders pictures in worker processes and may be None when no product needs them. `media` and `rows` receive
     what is made: a `MediaWriter` such as `ObjectStorage`, a `RowStore` such as a table store.
     """
 
@@ -216,6 +208,7 @@ class ChunkIngest:
         self._media = media
         self._rows = rows
         self._pool = pool
+        self._outputs = OutputPlace.from_settings(settings)
         self._media_at_once = asyncio.Semaphore()
         self._in_flight = InFlight(0)
         self._patience = _Patience()
@@ -225,15 +218,17 @@ class ChunkIngest:
     def run(
         self,
         locations: Sequence[Location],
-        wanted: Wanted,
+        wanted: Sequence[FileProduct],
         *,
-        on_written: Callable[[Sequence[FileProducts]], None],
+        on_written: Callable[[Sequence[FileResult]], None],
         on_progress: Callable[[Progress], None] = lambda _: None,
         finished_elsewhere: Callable[[Sequence[Location]], Sequence[FinishedFile]] = lambda _: (),
         on_finished_elsewhere: Callable[[Sequence[FinishedFile]], None] = lambda _: None,
         finished_earlier: int = 0,
     ) -> Progress:
-        """Ingest files; each ends as ready, rejected or retryable, and is reported once its rows are written.
+        """Make the `wanted` products of files. Each ends as ready, rejected or retryable, and is then reported.
+
+        Headers are read whatever is wanted: they decide the file's state.
 
         `finished_elsewhere` is asked in another thread, just before the turn of a few files, which of them another run
         has finished; those are reported to `on_finished_elsewhere` in this thread and not worked on.
@@ -251,10 +246,10 @@ class ChunkIngest:
     async def _run(
         self,
         locations: Sequence[Location],
-        wanted: Wanted,
+        wanted: Sequence[FileProduct],
         others: _OtherRuns,
         progress: Progress,
-        on_written: Callable[[Sequence[FileProducts]], None],
+        on_written: Callable[[Sequence[FileResult]], None],
         on_progress: Callable[[Progress], None],
     ) -> Progress:
         # Each takes disk space of its own size while workers are at it.
@@ -278,18 +273,19 @@ class ChunkIngest:
     async def _pass(
         self,
         locations: Sequence[Location],
-        wanted: Wanted,
+        wanted: Sequence[FileProduct],
         others: _OtherRuns,
         spool: Path,
         progress: Progress,
         last: bool,
-        on_written: Callable[[Sequence[FileProducts]], None],
+        on_written: Callable[[Sequence[FileResult]], None],
         on_progress: Callable[[Progress], None],
     ) -> list[Location]:
         """One attempt at each location; returns those to be tried again (none on the last attempt)."""
         again: list[Location] = []
-        finished: list[FileProducts] = []
-        group = GROUP_WITH_PICTURES if wanted.pictures else GROUP_OF_HEADERS
+        finished: list[FileResult] = []
+        whole = most_needed(wanted) != "header"
+        group = GROUP_WITH_PICTURES if whole else GROUP_OF_HEADERS
         queue = _Queue(locations, group, others, progress, self._overtaken)
         headers = HeaderReader(self._storage)
         header_bytes = 0
@@ -307,9 +303,9 @@ class ChunkIngest:
                     if not last:
                         again.extend(overtaken)
                         self._overtaken |= overtaken
-                        batch = [products for products in batch if products.location not in overtaken]
-                    for products in batch:
-                        progress.count(products.state)
+                        batch = [result for result in batch if result.location not in overtaken]
+                    for result in batch:
+                        progress.count(result.state)
                     on_written(batch)
                     on_progress(progress)
 
@@ -317,13 +313,13 @@ class ChunkIngest:
             nonlocal stopped, header_bytes
             try:
                 while not (stopped or self._patience.is_over) and (location := await queue.take()) is not None:
-                    products = await self._file(location, wanted, spool, headers)
-                    self._patience.saw(products)
-                    if products.state == RETRYABLE and not last and not products.was_tried_alone:
+                    result = await self._file(location, wanted, spool, headers)
+                    self._patience.saw(result)
+                    if result.state == RETRYABLE and not last and not result.was_tried_alone:
                         again.append(location)
                         continue
-                    finished.append(products)
-                    header_bytes += products.inspection.header_bytes if products.inspection is not None else 0
+                    finished.append(result)
+                    header_bytes += result.inspection.header_bytes if result.inspection is not None else 0
                     due = time.monotonic() - wrote_at >= SECONDS_BETWEEN_WRITES
                     if due or header_bytes >= HEADER_BYTES_PER_WRITE:
                         await flush()
@@ -332,7 +328,7 @@ class ChunkIngest:
                 raise
 
         # After an error the others end the file they are at: fetching threads can't be cancelled and use the spool.
-        if wanted.pictures:
+        if whole:
             first, ahead = self._settings.workers, self._settings.fetches
         else:
             first, ahead = headers_at_once(self._settings.header_fetches), 0
@@ -343,83 +339,94 @@ class ChunkIngest:
             raise OutageError(self._patience.verdict)
         return again
 
-    async def _file(self, location: Location, wanted: Wanted, spool: Path, headers: HeaderReader) -> FileProducts:
-        products = FileProducts(location)
+    async def _file(
+        self, location: Location, wanted: Sequence[FileProduct], spool: Path, headers: HeaderReader
+    ) -> FileResult:
+        result = FileResult(location)
         try:
             if is_media(location):
                 async with self._media_at_once:
-                    await self._with_pixels(products, wanted, spool)
-            elif wanted.pictures:
-                await self._with_pixels(products, wanted, spool)
+                    await self._whole_file(result, wanted, spool)
+            elif most_needed(wanted) != "header":
+                await self._whole_file(result, wanted, spool)
             else:
-                products.source, data = await headers.start(location)
-                products.inspection = await headers.inspect(products.source, data)
-            products.state = READY
+                result.source, data = await headers.start(location)
+                result.inspection = await headers.inspect(result.source, data)
+            result.state = READY
         except BadInputError as error:
-            products.state, products.reason = REJECTED, error.reason
-            products.is_gone = isinstance(error, MissingObjectError)
+            result.state, result.reason = REJECTED, error.reason
+            result.is_gone = isinstance(error, MissingObjectError)
         except RetryableError as error:
-            products.state, products.reason = RETRYABLE, str(error).removeprefix(f"{location.url}: ")
-            products.was_tried_alone = isinstance(error, WorkerLostError)
+            result.state, result.reason = RETRYABLE, str(error).removeprefix(f"{location.url}: ")
+            result.was_tried_alone = isinstance(error, WorkerLostError)
         except OSError as error:
             # This machine's disk is full, or a local file went away while it was read.
-            products.state, products.reason = RETRYABLE, machine_trouble(error) or f"not read: {error.strerror}"
-        return products
+            result.state, result.reason = RETRYABLE, machine_trouble(error) or f"not read: {error.strerror}"
+        if result.state == RETRYABLE:
+            # Made of bytes that may not be those of the file.
+            result.read.clear()
+            result.stored.clear()
+        return result
 
-    async def _with_pixels(self, products: FileProducts, wanted: Wanted, spool: Path) -> None:
-        """Fetch the file once, read its header and render from the same bytes, and store the media."""
-        assert self._pool is not None, "pictures are wanted, or files that only workers open, so there is a pool"
-        location = products.location
+    async def _whole_file(self, result: FileResult, wanted: Sequence[FileProduct], spool: Path) -> None:
+        """Fetch the file once, make every product from the same bytes, and store its objects."""
+        location = result.location
         proxy_path = spool / f"{uuid.uuid4().hex}.mp4"
         path = self._storage.local_path(location)
+        readers = {product.name: product.reader() for product in wanted if product.reader is not None}
+        see = _shown_to(list(readers.values())) if readers else None
         spooled = None
         try:
             if path is None:
                 path = spooled = spool / uuid.uuid4().hex
-                info = await self._storage.download_async(location, path)
+                info = await self._storage.download_async(location, path, see=see)
             else:
                 info = await self._storage.head_async(location)
-            products.source = source_file(info)
+                if see is not None:
+                    await self._storage.read_through_async(location, see=see)
+            result.source = source_file(info)
+            result.read = {name: reader.result() for name, reader in readers.items()}
             try:
                 with self._in_flight.at_workers():
-                    await self._inspect_and_render(products, path, proxy_path, wanted)
+                    await self._inspect_and_render(result, path, proxy_path, wanted)
             except BadInputError:
                 await asyncio.to_thread(verify_copy, self._storage, info, path)
                 raise
-            if spooled is not None and products.inspection is not None and products.inspection.warnings:
+            if spooled is not None and result.inspection is not None and result.inspection.warnings:
                 # The header is odd: a byte that was changed on its way may have made it so.
                 start = await asyncio.to_thread(first_bytes, path)
                 await verify_start(self._storage, location, info.etag, info.size, start)
             if spooled is None and (await self._storage.head_async(location)).etag != info.etag:
                 raise RetryableError(f"{location.url}: changed while it was read")
-            if products.pictures is not None:
-                outputs = self._outputs(location)
-                await write_media(self._media, outputs, products.pictures)
-                products.outputs = outputs
+            await store_objects(self._media, self._outputs, result)
         finally:
             if spooled is not None:
                 spooled.unlink(missing_ok=True)
             if is_media(location):
                 proxy_path.unlink(missing_ok=True)
 
-    async def _inspect_and_render(self, products: FileProducts, path: Path, proxy_path: Path, wanted: Wanted) -> None:
-        assert self._pool is not None
-        assert products.source is not None
-        if is_media(products.location):
-            await make_media(products, path, proxy_path, wanted, self._pool, self._settings)
+    async def _inspect_and_render(
+        self, result: FileResult, path: Path, proxy_path: Path, wanted: Sequence[FileProduct]
+    ) -> None:
+        assert isinstance(result.source, SourceFile)
+        if is_media(result.location):
+            await make_media(result, path, proxy_path, wanted, self._workers(), self._settings)
             return
-        products.inspection = await asyncio.to_thread(inspect_local, path, products.source)
-        products.pictures = await asyncio.wrap_future(
-            self._pool.submit(str(path), products.location.url, thumbnail=wanted.thumbnail, proxy=wanted.proxy)
-        )
+        result.inspection = await asyncio.to_thread(inspect_local, path, result.source)
+        if most_needed(wanted) == "picture":
+            result.pictures = await render_in(self._workers(), path, result.location.url, wanted)
 
-    async def _write_rows(self, batch: Sequence[FileProducts]) -> set[Location]:
+    def _workers(self) -> PicturePool:
+        assert self._pool is not None, "pictures are wanted, or files that only workers open, so there is a pool"
+        return self._pool
+
+    async def _write_rows(self, batch: Sequence[FileResult]) -> set[Location]:
         """Write the rows; returns files whose media another run made of a newer version before these were stored."""
         for attempt in range(ATTEMPTS):
             try:
                 # Before the rows, which are all that tells later that there is something to delete.
                 for outdated in await asyncio.to_thread(self._settle, batch):
-                    await delete_media(self._media, outdated, self._outputs(outdated))
+                    await delete_objects(self._media, self._outputs, outdated)
                 return await asyncio.to_thread(self._write_rows_once, batch)
             except (RetryableError, StateUnknownError) as error:
                 if attempt == ATTEMPTS - 1:
@@ -429,37 +436,42 @@ class ChunkIngest:
                 await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
-    def _settle(self, batch: Sequence[FileProducts]) -> list[Location]:
+    def _settle(self, batch: Sequence[FileResult]) -> list[Location]:
         """Complete what files are by what the tables know; returns those whose media nothing stands for any more."""
-        known = self._rows.current_versions([products.location for products in batch])
+        known = self._rows.current_versions([result.location for result in batch])
         outdated: list[Location] = []
-        for products in batch:
-            version = known.get(products.location)
-            if products.source is None:
-                products.source = last_known(products.location, version)
-            elif version is not None and version.etag != products.source.etag and products.state == REJECTED:
-                outdated.append(products.location)
-            elif version is not None and _was_rejected_for_its_pixels(version, products):
-                products.state, products.reason = REJECTED, version.reason
+        for result in batch:
+            version = known.get(result.location)
+            if result.source is None:
+                result.source = last_known(result.location, version)
+            elif version is not None and version.etag != result.source.etag and result.state == REJECTED:
+                outdated.append(result.location)
+            elif version is not None and _was_rejected_for_its_pixels(version, result):
+                result.state, result.reason = REJECTED, version.reason
         return outdated
 
-    def _write_rows_once(self, batch: Sequence[FileProducts]) -> set[Location]:
+    def _write_rows_once(self, batch: Sequence[FileResult]) -> set[Location]:
         now = datetime.now(UTC)
         self._rows.write(rows_of(batch, now=now), now=now)
-        sources = {products.location: products.source for products in batch if products.source is not None}
+        sources = {result.location: result.source for result in batch if result.source is not None}
         gone = {p.location: sources[p.location].file_id for p in batch if p.is_gone}
         # What was only away for a moment may return as the version that it was.
         self._rows.mark(gone, "deleted", now=now)
-        shown = [products.location for products in batch if products.outputs is not None]
+        shown = [result.location for result in batch if result.stored]
         current = self._rows.current_versions(shown)
         return {location for location in shown if current[location].file_id != sources[location].file_id}
 
-    def _outputs(self, location: Location) -> OutputLocations:
-        return output_locations(location, output_root=self._settings.output_root, sources=self._settings.sources)
+
+def _shown_to(readers: Sequence[ByteReader]) -> See:
+    def see(block: Any) -> None:
+        for reader in readers:
+            reader.update(block)
+
+    return see
 
 
-def _was_rejected_for_its_pixels(version: FileVersion, products: FileProducts) -> bool:
+def _was_rejected_for_its_pixels(version: FileVersion, result: FileResult) -> bool:
     """Whether this same version is known as rejected although its header is good, and this run read no pixels."""
-    assert products.source is not None
-    same = version.etag == products.source.etag and version.header_hash is not None and version.deleted_at is None
-    return same and version.state == REJECTED and products.state == READY and products.pictures is None
+    assert result.source is not None
+    same = version.etag == result.source.etag and version.header_hash is not None and version.deleted_at is None
+    return same and version.state == REJECTED and result.state == READY and result.pictures is None

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError, RetryableError
-from exr_pipeline.storage.locations import Location, SourceRule, output_location
+from exr_pipeline.products.registry import FILE_PRODUCTS, SEQUENCE_PRODUCTS
+from exr_pipeline.storage.locations import Location, SourceRule
+from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline.storage.store_errors import MissingObjectError
 from exr_pipeline.tables.specs import REJECTED
 
@@ -36,8 +38,8 @@ BATCH: Final = 500
 _LISTED_AT_ONCE: Final = 10_000
 _MEMORY: Final = "512MB"
 
-_FILE_MEDIA: Final = ("thumbnail", "proxy", "filmstrip")
-_SEQUENCE_MEDIA: Final = ("movie", "contact_sheet", "filmstrip")
+_FILE_MEDIA: Final = tuple(thing.name for product in FILE_PRODUCTS for thing in product.objects)
+_SEQUENCE_MEDIA: Final = tuple(product.name for product in SEQUENCE_PRODUCTS)
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -296,7 +298,7 @@ class _Comparison:
         import pyarrow as pa
 
         settings = self._settings
-        rule = SourceRule.of(settings.source_kinds, output_root=settings.output_root, sources=settings.sources)
+        rule = SourceRule.of(settings.source_kinds, OutputPlace.from_settings(settings))
         asked_for = [Location.from_url(url, setting="EXR_PIPELINE_SOURCES").as_folder() for url in settings.sources]
         asked_for.append(self._source)
         self._stage.execute("CREATE TABLE listed (key VARCHAR, etag VARCHAR, size BIGINT, accepted BOOLEAN)")
@@ -383,7 +385,7 @@ class _Comparison:
         settings = self._settings
         of = source if named is None else self._location(named)
         try:
-            place = output_location(of, "", output_root=settings.output_root, sources=settings.sources)
+            place = OutputPlace.from_settings(settings).at(of, "")
         except MisconfiguredError:
             return _Media(source, version, [], size)
         folder = place.folder.path

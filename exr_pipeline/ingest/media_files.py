@@ -1,6 +1,6 @@
-"""One movie, sound or still from its bytes to what is known and made of it, all of it in worker processes.
+"""What workers make of files: of pictures, and of movies, sounds and stills all that is known of them.
 
-Belongs here: which worker calls a file of these kinds takes. Not here: EXR and DPX, fetching, rows (`chunk`).
+Belongs here: which worker calls a file takes. Not here: headers of EXR and DPX, fetching, rows (`chunk`).
 """
 
 from __future__ import annotations
@@ -8,16 +8,20 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from exr_pipeline.inspection import SourceFile
+from exr_pipeline.products.proxy import PROXY
+from exr_pipeline.products.registry import most_needed
+from exr_pipeline.products.thumbnail import THUMBNAIL
 from exr_pipeline.storage.locations import source_kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
     from pathlib import Path
 
     from exr_pipeline.footage import MediaProbe
-    from exr_pipeline.ingest.chunk import Wanted
-    from exr_pipeline.ingest.store_results import FileProducts
-    from exr_pipeline.pictures import PicturePool
+    from exr_pipeline.pictures import PicturePool, RenderedPictures
+    from exr_pipeline.products.file_result import FileResult
+    from exr_pipeline.products.product import FileProduct
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location
 
@@ -29,13 +33,18 @@ def is_media(location: Location) -> bool:
     return source_kind(location.name) in {"movie", "audio", "image"}
 
 
-def needs_workers(locations: Iterable[Location], wanted: Wanted) -> bool:
+def needs_workers(locations: Iterable[Location], products: Collection[FileProduct]) -> bool:
     """Whether files can only be dealt with by worker processes."""
-    return wanted.pictures or any(map(is_media, locations))
+    return most_needed(products) == "picture" or any(map(is_media, locations))
 
 
 async def make_media(
-    products: FileProducts, path: Path, proxy_path: Path, wanted: Wanted, pool: PicturePool, settings: Settings
+    result: FileResult,
+    path: Path,
+    proxy_path: Path,
+    products: Collection[FileProduct],
+    pool: PicturePool,
+    settings: Settings,
 ) -> None:
     """Probe the local file at `path`, and render what is wanted of it; the proxy of a movie goes to `proxy_path`.
 
@@ -46,31 +55,38 @@ async def make_media(
     from exr_pipeline.footage.stills import inspect_still
     from exr_pipeline.pictures import PictureSettings
 
-    name = products.location.url
-    assert products.source is not None
-    if source_kind(products.location.name) == "image":
-        products.inspection = await asyncio.wrap_future(
-            pool.call(inspect_still, name, settings.worker_timeout_seconds, str(path), products.source)
+    name = result.location.url
+    with_pictures = most_needed(products) == "picture"
+    assert isinstance(result.source, SourceFile)
+    if source_kind(result.location.name) == "image":
+        result.inspection = await asyncio.wrap_future(
+            pool.call(inspect_still, name, settings.worker_timeout_seconds, str(path), result.source)
         )
-        if wanted.pictures:
-            products.pictures = await asyncio.wrap_future(
-                pool.submit(str(path), name, thumbnail=wanted.thumbnail, proxy=wanted.proxy)
-            )
+        if with_pictures:
+            result.pictures = await render_in(pool, path, name, products)
         return
-    products.media = await asyncio.wrap_future(pool.call(probe, name, settings.worker_timeout_seconds, str(path), name))
-    if wanted.pictures:
+    result.media = await asyncio.wrap_future(pool.call(probe, name, settings.worker_timeout_seconds, str(path), name))
+    if with_pictures:
         work = pool.call(
             render_media,
             name,
-            render_timeout(products.media, settings),
+            render_timeout(result.media, settings),
             str(path),
             name,
-            products.media,
-            thumbnail=wanted.thumbnail,
-            proxy_path=str(proxy_path) if wanted.proxy else None,
+            result.media,
+            thumbnail=THUMBNAIL in products,
+            proxy_path=str(proxy_path) if PROXY in products else None,
             settings=PictureSettings.from_settings(settings),
         )
-        products.pictures = await asyncio.wrap_future(work)
+        result.pictures = await asyncio.wrap_future(work)
+
+
+async def render_in(pool: PicturePool, path: Path, name: str, products: Collection[FileProduct]) -> RenderedPictures:
+    """What these products make of the picture of the local file at `path`. Raises `BadInputError` if it is at fault."""
+    others = {product.name: product.of_picture for product in products if product.of_picture is not None}
+    return await asyncio.wrap_future(
+        pool.submit(str(path), name, thumbnail=THUMBNAIL in products, proxy=PROXY in products, others=others)
+    )
 
 
 def render_timeout(media: MediaProbe, settings: Settings) -> float:

@@ -10,14 +10,15 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
-from exr_pipeline.storage.locations import output_locations, source_kind
+from exr_pipeline.products.registry import FILE_PRODUCTS, products_named
+from exr_pipeline.storage.locations import source_kind
+from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline.tables.specs import READY
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from exr_pipeline.exr import Header
-    from exr_pipeline.ingest.choose import Product
     from exr_pipeline.pictures.expectation import PictureFacts, PictureRecord
     from exr_pipeline.pictures.still import Size
     from exr_pipeline.sequences.model import Sequence as FrameSequence
@@ -43,33 +44,39 @@ _SEQUENCE_COLUMNS: Final = (
     *("state", "movie_preset", "movie_view", "still_view", "source_colorspace", "color_rule"),
     *("ocio_config", "ocio_config_hash"),
 )
+_ENDINGS: Final = {thing.name: thing.ending for product in FILE_PRODUCTS for thing in product.objects}
 # The shape of the waveform of a sound.
 _WAVEFORM: Final = (16 * 4096, 9 * 4096)
 
 
 def outdated_pictures(
-    tables: TableStore, locations: Sequence[Location], only: Collection[Product], settings: Settings
+    tables: TableStore, locations: Sequence[Location], only: Collection[str], settings: Settings
 ) -> dict[Location, str]:
-    """The ready files whose pictures, of the products `only` (empty: all), would not be the same if made now; and why.
+    """The ready files whose products, of those named by `only` (empty: all), are not what would be made now; and why.
 
-    Compared are: whether there is a thumbnail and a proxy and where they lie, their sizes and views, the OCIO config,
+    Compared are: whether each product was made, where thumbnail and proxy lie, their sizes and views, the OCIO config,
     the layer that is shown, and the rule that decided the source space. Raises `MisconfiguredError` as rendering does.
     """
-    kinds = [kind for kind in ("thumbnail", "proxy") if not only or kind in only]
-    if not kinds:
+    products = [product for product in products_named(only) if product.evidence]
+    kinds = [product.name for product in products if product.table == "proxy_outputs"]
+    others = [product for product in products if product.table == "files"]
+    if not products:
         return {}
-    columns = ("bucket", "file_path", "file_id", "state", "format", "header_hash")
+    columns = ("bucket", "file_path", "file_id", "state", "format", "header_hash", *(one.evidence for one in others))
     rows = tables.read("files", columns=columns, locations=locations).to_pylist()
     files = {(row["bucket"], row["file_path"]): row for row in rows if row["state"] == READY}
     ready = [location for location in locations if (location.bucket, location.path) in files]
     if not ready:
         return {}
     outputs = {key: row for key, (row,) in _rows(tables, "proxy_outputs", _OUTPUT_COLUMNS, ready).items()}
-    judge = _Judge(tables, ready, files, settings)
+    judge = _Judge(tables, ready, files, settings) if kinds else None
     found: dict[Location, str] = {}
     for location in ready:
-        row = outputs.get((location.bucket, location.path), {})
-        if reasons := list(judge.reasons(location, row, kinds)):
+        key = (location.bucket, location.path)
+        reasons = [f"no {product.name}" for product in others if not files[key][product.evidence]]
+        if judge is not None:
+            reasons += judge.reasons(location, outputs.get(key, {}), kinds)
+        if reasons:
             found[location] = "; ".join(reasons)
     return found
 
@@ -114,6 +121,7 @@ class _Judge:
         from exr_pipeline.pictures.expectation import Expectation
 
         self._settings, self._files = settings, files
+        self._outputs = OutputPlace.from_settings(settings)
         self._expectation = Expectation(PictureSettings.from_settings(settings))
         pictures = [location for location in ready if source_kind(location.name) not in {"movie", "audio"}]
         media = [location for location in ready if source_kind(location.name) in {"movie", "audio"}]
@@ -123,9 +131,8 @@ class _Judge:
 
     def reasons(self, location: Location, row: Row, kinds: Sequence[str]) -> Iterator[str]:
         """Why the pictures of a file are not what they would be; `row` is that of its outputs, empty without any."""
-        where = output_locations(location, output_root=self._settings.output_root, sources=self._settings.sources)
         for kind in kinds:
-            target: Location = getattr(where, kind)
+            target = self._outputs.at(location, _ENDINGS[kind])
             if not row.get(f"{kind}_s3_key"):
                 yield f"no {kind}"
             elif (row["output_bucket"], row[f"{kind}_s3_key"]) != (target.bucket, target.path):
@@ -189,13 +196,10 @@ def _is_about(column: str, kinds: Sequence[str]) -> bool:
 
 def _record(row: Row) -> PictureRecord:
     from exr_pipeline.pictures.expectation import PictureRecord
+    from exr_pipeline.pictures.provenance import Provenance
 
     return PictureRecord(
-        layer=row.get("layer"),
-        source_color_space=row.get("source_colorspace"),
-        color_rule=row.get("color_rule"),
-        ocio_config=row.get("ocio_config"),
-        ocio_config_hash=row.get("ocio_config_hash"),
+        provenance=Provenance.from_columns(row),
         still_view=row.get("still_view"),
         proxy_view=row.get("proxy_view"),
         thumbnail_size=_size(row.get("thumb_resolution")),

@@ -18,7 +18,8 @@ from exr_pipeline.tables.specs import READY, REJECTED
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from exr_pipeline.ingest.chunk import Wanted
+    from exr_pipeline.products.product import FileProduct
+    from exr_pipeline.tables.specs import TableName
     from exr_pipeline.tables.store import TableStore
 
 _FILE_COLUMNS: Final = (
@@ -40,7 +41,7 @@ class FinishedFile:
 
 
 def finished_since(
-    tables: TableStore, locations: Collection[Location], wanted: Wanted, since: datetime
+    tables: TableStore, locations: Collection[Location], wanted: Collection[FileProduct], since: datetime
 ) -> list[FinishedFile]:
     """Those of the files that have ended as ready or rejected with what is wanted, all of it met and made since then.
 
@@ -48,28 +49,35 @@ def finished_since(
     One query, and a second one only if pictures are wanted and some file is ready.
     """
     by_key = {(location.bucket, location.path): location for location in locations}
+    in_files, in_outputs = _evidence(wanted, "files"), _evidence(wanted, "proxy_outputs")
     rows = [
         row
-        for row in tables.read("files", columns=_FILE_COLUMNS, locations=locations).to_pylist()
+        for row in tables.read("files", columns=(*_FILE_COLUMNS, *in_files), locations=locations).to_pylist()
         if row["state"] in (READY, REJECTED) and row["deleted_at"] is None and _is_after(row["seen_at"], since)
+        if row["state"] == REJECTED or all(row[column] for column in in_files)
     ]
     ready = [by_key[row["bucket"], row["file_path"]] for row in rows if row["state"] == READY]
     outputs: dict[tuple[str, str], dict[str, Any]] = {}
-    if wanted.pictures and ready:
+    if in_outputs and ready:
         made = tables.read("proxy_outputs", locations=ready).to_pylist()
-        outputs = {(row["s3_bucket"], row["file_id"]): row for row in made if _is_good(row, wanted, since)}
+        outputs = {(row["s3_bucket"], row["file_id"]): row for row in made if _is_good(row, in_outputs, since)}
     found = []
     for row in rows:
         output = outputs.get((row["bucket"], row["file_id"]))
-        if row["state"] == REJECTED or not wanted.pictures or output is not None:
+        if row["state"] == REJECTED or not in_outputs or output is not None:
             location = by_key[row["bucket"], row["file_path"]]
             found.append(FinishedFile(location, row["state"], row["reason"], row["etag"], row, output))
     return found
 
 
-def _is_good(outputs: Mapping[str, Any], wanted: Wanted, since: datetime) -> bool:
+def _evidence(wanted: Collection[FileProduct], table: TableName) -> tuple[str, ...]:
+    """The columns of a table that are not null once these products were made."""
+    return tuple(product.evidence for product in wanted if product.evidence and product.table == table)
+
+
+def _is_good(outputs: Mapping[str, Any], evidence: Collection[str], since: datetime) -> bool:
     """Whether these were made since, by this version of the program, and none of those wanted is missing."""
-    missing = (wanted.thumbnail and not outputs["thumbnail_s3_key"]) or (wanted.proxy and not outputs["proxy_s3_key"])
+    missing = any(not outputs[column] for column in evidence)
     same = outputs["generator_version"] == __version__
     return not missing and same and _is_after(outputs["generated_timestamp"], since)
 

@@ -1,6 +1,6 @@
 """The media of one sequence, from its frames in storage to objects beside them and a row in the tables.
 
-Belongs here: what is made, where it goes, and what a sequence ends as. Not here: making a movie or sheet
+Belongs here: the order of work, and what a sequence ends as. Not here: what is made (`products`), or how
 (`sequence_movies`).
 """
 
@@ -8,82 +8,35 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from exr_pipeline import __version__
 from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.ingest.discovery.settled_sequences import frames_hash
-from exr_pipeline.ingest.store_results import media_tags
+from exr_pipeline.products.registry import SEQUENCE_PRODUCTS
+from exr_pipeline.products.sequence_movie import SEQUENCE_MOVIE
+from exr_pipeline.products.sequence_result import PixelFindings, SequenceResult, SequenceWork
 from exr_pipeline.sequences.find import resolve_sequence
-from exr_pipeline.storage.locations import Location, output_location
-from exr_pipeline.storage.spool import spool_folder
-from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE
+from exr_pipeline.storage.outputs import OutputPlace
+from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE, TABLES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from decimal import Decimal
     from types import TracebackType
 
-    from exr_pipeline.sequence_movies.sequence_movie import MovieProgress, MovieResult
-    from exr_pipeline.sequence_movies.sheets import Sheet
+    from exr_pipeline.products.product import SequenceProduct
+    from exr_pipeline.sequence_movies.sequence_movie import MovieProgress
     from exr_pipeline.sequences.model import Sequence
     from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.locations import Location
     from exr_pipeline.storage.objects import ObjectStorage
     from exr_pipeline.tables.store import TableStore
 
 
 _FRAMES_LISTED: Final = 10_000
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which media a run makes of each sequence."""
-
-    movie: bool = True
-    contact_sheet: bool = True
-    filmstrip: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class PixelFindings:
-    """What is wrong with pixels of a sequence, by the numbers of its frames, as their own ingest found it.
-
-    Frames without a row, or without pictures, are in neither.
-    """
-
-    black: tuple[Decimal, ...] = ()
-    nonfinite: tuple[Decimal, ...] = ()
-
-
-@dataclass(slots=True)
-class SequenceProducts:
-    """One sequence at the end of a run: its state, the reason if it is not ready, and what was made of it and where.
-
-    `location` is that of its pattern. What was not wanted or not made is None.
-    """
-
-    location: Location
-    state: str = RETRYABLE
-    reason: str | None = None
-    sequence: Sequence | None = None
-    pixels: PixelFindings = PixelFindings()
-    movie: MovieResult | None = None
-    movie_at: Location | None = None
-    movie_bytes: int = 0
-    contact_sheet: Sheet | None = None
-    contact_sheet_at: Location | None = None
-    filmstrip: Sheet | None = None
-    filmstrip_at: Location | None = None
-    seconds: float = 0.0
-
-    @property
-    def url(self) -> str:
-        """The URL of the pattern, with its `#` readable."""
-        return self.location.url.replace("%23", "#")
 
 
 class SequenceMaker:
@@ -116,26 +69,30 @@ class SequenceMaker:
         self._pool.__exit__(kind, error, trace)
 
     def make(
-        self, location: Location, wanted: Wanted, *, on_progress: Callable[[MovieProgress], None] | None = None
-    ) -> SequenceProducts:
+        self,
+        location: Location,
+        wanted: Collection[SequenceProduct] = SEQUENCE_PRODUCTS,
+        *,
+        on_progress: Callable[[MovieProgress], None] | None = None,
+    ) -> SequenceResult:
         """Make what is wanted of the sequence of this pattern as it lies in storage now, and write its row.
 
         Raises `RetryableError` or `StateUnknownError` if the tables can't be written, and `MisconfiguredError`.
         """
         started = time.monotonic()
-        products = SequenceProducts(location)
+        result = SequenceResult(location)
         try:
-            products.sequence = resolve_sequence(location, self._storage, udim="")
+            result.sequence = resolve_sequence(location, self._storage, udim="")
         except BadInputError as error:
-            products.state, products.reason = REJECTED, error.reason
+            result.state, result.reason = REJECTED, error.reason
         except RetryableError as error:
-            products.reason = str(error)
+            result.reason = str(error)
         else:
-            products.pixels = self._pixel_findings(products.sequence)
-            self._make_all(products, products.sequence, wanted, on_progress)
-        products.seconds = time.monotonic() - started
-        self._write_row(products, wanted)
-        return products
+            result.pixels = self._pixel_findings(result.sequence)
+            self._make_all(result, result.sequence, wanted, on_progress)
+        result.seconds = time.monotonic() - started
+        self._write_row(result, wanted)
+        return result
 
     def _pixel_findings(self, sequence: Sequence) -> PixelFindings:
         columns = ("s3_key", "nan_pixels", "inf_pixels", "is_black")
@@ -150,76 +107,31 @@ class SequenceMaker:
 
     def _make_all(
         self,
-        products: SequenceProducts,
+        result: SequenceResult,
         sequence: Sequence,
-        wanted: Wanted,
+        wanted: Collection[SequenceProduct],
         on_progress: Callable[[MovieProgress], None] | None,
     ) -> None:
-        """Each medium by itself: frames that make no movie by the policy may still make a sheet."""
-        from exr_pipeline.sequence_movies.sheets import contact_sheet, sequence_filmstrip
-
-        def movie() -> None:
-            self._make_movie(products, sequence, on_progress)
-
-        def sheet() -> None:
-            made = contact_sheet(sequence, self._storage, settings=self._settings, pool=self._pool)
-            products.contact_sheet_at = self._store(sequence, "contact_sheet.jpg", made.jpeg, "image/jpeg")
-            products.contact_sheet = made
-
-        def strip() -> None:
-            made = sequence_filmstrip(sequence, self._storage, settings=self._settings, pool=self._pool)
-            products.filmstrip_at = self._store(sequence, "filmstrip.jpg", made.jpeg, "image/jpeg")
-            products.filmstrip = made
-
-        products.state = READY
-        for make, is_wanted in ((movie, wanted.movie), (sheet, wanted.contact_sheet), (strip, wanted.filmstrip)):
-            if not is_wanted:
-                continue
+        """Each product by itself: frames that make no movie by the policy may still make a sheet."""
+        outputs = OutputPlace.from_settings(self._settings)
+        work = SequenceWork(
+            sequence, self._settings, self._storage, outputs, self._pool, self._preset, on_progress=on_progress
+        )
+        result.state = READY
+        for product in wanted:
             try:
-                make()
+                result.media[product.name] = product.make(work)
             except BadInputError as error:
-                if products.state == READY:
-                    products.state, products.reason = REJECTED, _reason(error, sequence)
+                if result.state == READY:
+                    result.state, result.reason = REJECTED, _reason(error, sequence)
             except RetryableError as error:
-                products.state, products.reason = RETRYABLE, str(error)
+                result.state, result.reason = RETRYABLE, str(error)
 
-    def _make_movie(
-        self, products: SequenceProducts, sequence: Sequence, on_progress: Callable[[MovieProgress], None] | None
-    ) -> None:
-        from exr_pipeline.sequence_movies.sequence_movie import make_movie
-
-        with spool_folder() as folder:
-            out = folder / f"movie{self._preset.extension}"
-            movie = make_movie(
-                sequence,
-                self._storage,
-                out,
-                settings=self._settings,
-                preset=self._preset,
-                missing=self._settings.sequence_missing,
-                burn_in=("name", "frame", "timecode") if self._settings.sequence_burn_in else (),
-                pool=self._pool,
-                on_progress=on_progress,
-            )
-            products.movie_bytes = out.stat().st_size
-            products.movie_at = self._store(
-                sequence, f"sequence{self._preset.extension}", out, self._preset.content_type
-            )
-            products.movie = movie
-
-    def _store(self, sequence: Sequence, ending: str, data: bytes | Path, content_type: str) -> Location:
-        # A # in a key would have to be escaped in every URL.
-        named = sequence.folder.child(f"{sequence.prefix}{'@' * sequence.padding}{sequence.suffix}")
-        target = output_location(named, ending, output_root=self._settings.output_root, sources=self._settings.sources)
-        tags = media_tags(ending.partition(".")[0])
-        self._storage.write(target, data, content_type=content_type, tags=tags)
-        return target
-
-    def _write_row(self, products: SequenceProducts, wanted: Wanted) -> None:
+    def _write_row(self, result: SequenceResult, wanted: Collection[SequenceProduct]) -> None:
         import pyarrow as pa
 
-        stored = self._tables.read("sequence_outputs", locations=[products.location]).to_pylist()
-        row = sequence_row(products, wanted, stored[0] if stored else {}, now=datetime.now(UTC))
+        stored = self._tables.read("sequence_outputs", locations=[result.location]).to_pylist()
+        row = sequence_row(result, wanted, stored[0] if stored else {}, now=datetime.now(UTC))
         self._tables.write({"sequence_outputs": pa.Table.from_pylist([row])}, now=datetime.now(UTC))
 
 
@@ -228,19 +140,19 @@ def _reason(error: BadInputError, sequence: Sequence) -> str:
 
 
 def sequence_row(
-    products: SequenceProducts, wanted: Wanted, stored: Mapping[str, Any], *, now: datetime
+    result: SequenceResult, wanted: Collection[SequenceProduct], stored: Mapping[str, Any], *, now: datetime
 ) -> dict[str, Any]:
     """The row of a sequence: what was made now over what is stored of media that were not wanted."""
-    sequence, movie = products.sequence, products.movie
+    sequence = result.sequence
     row: dict[str, Any] = {
         **stored,
-        "bucket": products.location.bucket,
-        "sequence_path": products.location.path,
-        "uri": products.url,
-        "partition_key": products.location.partition_key,
-        "state": products.state,
-        "reason": products.reason,
-        "processing_time_seconds": products.seconds,
+        "bucket": result.location.bucket,
+        "sequence_path": result.location.path,
+        "uri": result.url,
+        "partition_key": result.location.partition_key,
+        "state": result.state,
+        "reason": result.reason,
+        "processing_time_seconds": result.seconds,
         "generated_timestamp": now.isoformat(),
         "generator_version": __version__,
     }
@@ -248,76 +160,40 @@ def sequence_row(
         return row
     now_made_of = frames_hash(sequence)
     # While a medium is still of other frames, the sequence is not done.
-    if wanted == Wanted() or stored.get("frames_hash") == now_made_of:
+    if set(wanted) == set(SEQUENCE_PRODUCTS) or stored.get("frames_hash") == now_made_of:
         row["frames_hash"] = now_made_of
     row |= {
         "first_frame": str(sequence.first),
         "last_frame": str(sequence.last),
         "frame_count": len(sequence),
         "missing_frames": _ranges(sequence.missing()) or None,
-        "black_frames": _ranges(products.pixels.black) or None,
-        "nonfinite_frames": _ranges(products.pixels.nonfinite) or None,
+        "black_frames": _ranges(result.pixels.black) or None,
+        "nonfinite_frames": _ranges(result.pixels.nonfinite) or None,
     }
-    if wanted.movie:
-        row |= _movie_columns(products, movie)
-    if wanted.contact_sheet:
-        sheet = products.contact_sheet
-        row |= {
-            "contact_sheet_s3_key": products.contact_sheet_at.path if products.contact_sheet_at else None,
-            "contact_sheet_size_bytes": len(sheet.jpeg) if sheet else None,
-            "contact_sheet_encoder": sheet.encoder if sheet else None,
-        }
-    if wanted.filmstrip:
-        strip = products.filmstrip
-        row |= {
-            "filmstrip_s3_key": products.filmstrip_at.path if products.filmstrip_at else None,
-            "filmstrip_size_bytes": len(strip.jpeg) if strip else None,
-            "filmstrip_encoder": strip.encoder if strip else None,
-        }
-    made_at = products.movie_at or products.contact_sheet_at or products.filmstrip_at
-    if made_at is not None:
-        row["output_bucket"] = made_at.bucket
-    shown = movie or products.contact_sheet or products.filmstrip
-    if shown is not None:
-        row |= {
-            "source_colorspace": shown.source_color_space,
-            "color_rule": shown.color_rule,
-            "ocio_config": shown.ocio_config,
-            "ocio_config_hash": shown.ocio_config_hash,
-        }
-    still = products.contact_sheet or products.filmstrip
-    if still is not None:
-        row["still_view"] = still.view
+    for product in wanted:
+        row |= product.row(result.media.get(product.name))
+    return row | _columns_of_all(result, row)
+
+
+def _columns_of_all(result: SequenceResult, row: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns that are about every medium of the sequence."""
+    media = [result.media[product.name] for product in SEQUENCE_PRODUCTS if product.name in result.media]
+    if not media:
+        return {}
+    movie = result.media.get(SEQUENCE_MOVIE.name)
+    made = media[0].made
+    of_table = {column.name for column in TABLES["sequence_outputs"].columns} - {"library_versions"}
+    record = made.provenance.columns()
+    columns = {name: value for name, value in record.items() if name in of_table}
+    columns["output_bucket"] = media[0].at.bucket
+    stills = [medium for medium in media if medium is not movie]
+    if stills:
+        columns["still_view"] = stills[0].made.view
     # Those of the movie are about all frames, those of a sheet about some.
-    if shown is not None and (movie is not None or not row.get("movie_s3_key")):
-        row |= {
-            "library_versions": json.dumps(shown.library_versions, sort_keys=True),
-            "warnings": json.dumps(shown.warnings, ensure_ascii=False),
-        }
-    return row
-
-
-def _movie_columns(products: SequenceProducts, movie: MovieResult | None) -> dict[str, Any]:
-    if movie is None or products.movie_at is None:
-        columns = (
-            "movie_frames movie_s3_key movie_size_bytes movie_resolution movie_duration_seconds frame_rate time_code "
-            "movie_preset encoder movie_view unreadable_frames"
-        )
-        return dict.fromkeys(columns.split())
-    unreadable = {number: why for number, why in movie.not_shown.items() if why != "missing"}
-    return {
-        "movie_frames": movie.frames,
-        "movie_s3_key": products.movie_at.path,
-        "movie_size_bytes": products.movie_bytes,
-        "movie_resolution": f"{movie.size.width}x{movie.size.height}",
-        "movie_duration_seconds": float(movie.duration),
-        "frame_rate": str(movie.rate),
-        "time_code": movie.time_code,
-        "movie_preset": movie.preset,
-        "encoder": movie.encoder,
-        "movie_view": movie.view,
-        "unreadable_frames": json.dumps(unreadable, ensure_ascii=False),
-    }
+    if movie is not None or not row.get("movie_s3_key"):
+        columns["library_versions"] = record["library_versions"]
+        columns["warnings"] = json.dumps(made.warnings, ensure_ascii=False)
+    return columns
 
 
 def _ranges(numbers: Iterable[Decimal | int]) -> str:

@@ -5,16 +5,18 @@ from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, channel_fingerp
 from exr_pipeline.inspection.identity import asset_id, file_id, frame_number, split_frame, split_frame_text
 from exr_pipeline.inspection.inspect import inspect_bytes
 from exr_pipeline.inspection.json import attributes_json, inspection_json, json_text, rejection_json
-from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile
+from exr_pipeline.inspection.model import NEVER_SEEN, Inspection, PartFacts, SourceFile, UnseenFile
 from exr_pipeline.inspection.rows import FileState, rows, unread_rows
 
 __all__ = [
     "EMBEDDING_VERSION",
+    "NEVER_SEEN",
     "FileState",
     "Inspection",
     "PartFacts",
     "SourceFile",
     "StatedColorSpace",
+    "UnseenFile",
     "asset_id",
     "attributes_json",
     "channel_fingerprints",

@@ -6,33 +6,31 @@ Belongs here: the facts and their names. Not here: finding them (`inspect`) or w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from exr_pipeline.inspection.identity import asset_id, file_id, frame_number, iso_time, normalized_path
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from exr_pipeline.exr import Attribute, Box2i, Channel, Finding, TileDescription
     from exr_pipeline.inspection.color_space import StatedColorSpace
     from exr_pipeline.storage.locations import Location
 
+# Stands for the modification time of a file that could not even be looked up. Any real version supersedes it.
+NEVER_SEEN: Final = datetime.fromtimestamp(0, UTC)
+
 Format = Literal["exr", "dpx", "tiff", "png", "jpeg"]
 
 
-@dataclass(frozen=True, slots=True)
-class SourceFile:
-    """A version of a file as its store describes it: where, how large (bytes), from when (aware), its entity tag.
+class _Version:
+    """What follows from where a file is and when it was modified."""
 
-    `seen_at` is when the store said so (aware), None if it did not.
-    """
+    __slots__ = ()
 
-    location: Location
-    size_bytes: int
-    mtime: datetime
-    etag: str | None = None
-    seen_at: datetime | None = None
+    if TYPE_CHECKING:
+        location: Location
+        mtime: datetime
 
     @property
     def file_id(self) -> str:
@@ -58,6 +56,40 @@ class SourceFile:
     def mtime_text(self) -> str:
         """Modification time, ISO 8601 in UTC."""
         return iso_time(self.mtime)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile(_Version):
+    """A version of a file as its store describes it: where, how large (bytes), from when (aware), its entity tag.
+
+    `seen_at` is when the store said so (aware), None if it did not.
+    """
+
+    location: Location
+    size_bytes: int
+    mtime: datetime
+    etag: str | None = None
+    seen_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UnseenFile(_Version):
+    """A file that could not be looked up: the version that the tables know, whose size is not known here.
+
+    `mtime` is `NEVER_SEEN` if they know none.
+    """
+
+    location: Location
+    mtime: datetime
+    etag: str | None = None
+
+    @property
+    def size_bytes(self) -> None:
+        """Unknown."""
+
+    @property
+    def seen_at(self) -> None:
+        """Not seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exr_pipeline.exr import Attribute
-    from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile
+    from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile, UnseenFile
     from exr_pipeline.tables.specs import TableName
 
 # The frames of a sequence share their long values (manifests, previews), which then are made and kept once per batch.
@@ -77,7 +77,7 @@ def rows(
 
 
 def unread_rows(
-    sources: Sequence[tuple[SourceFile, FileState]], *, inspected_at: datetime
+    sources: Sequence[tuple[SourceFile | UnseenFile, FileState]], *, inspected_at: datetime
 ) -> dict[TableName, pa.Table]:
     """The rows of files without a usable header: one row of `files` each, none of the other tables."""
     files = [_unread_row(source, state, inspected_at) for source, state in sources]
@@ -104,7 +104,7 @@ def _table(name: TableName, rows: list[Row], *, vectors: tuple[str, NDArray[np.f
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _source_columns(source: SourceFile) -> Row:
+def _source_columns(source: SourceFile | UnseenFile) -> Row:
     return {
         "file_id": source.file_id,
         "file_path": printable(source.location.path),
@@ -112,7 +112,7 @@ def _source_columns(source: SourceFile) -> Row:
     }
 
 
-def _unread_row(source: SourceFile, state: FileState, inspected_at: datetime) -> Row:
+def _unread_row(source: SourceFile | UnseenFile, state: FileState, inspected_at: datetime) -> Row:
     now = iso_time(inspected_at)
     return {
         **_source_columns(source),

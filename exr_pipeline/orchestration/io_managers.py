@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from exr_pipeline.ingest.store_results import media_tags
 from exr_pipeline.orchestration.partition_inputs import ROWS_OF, belonging_to
 from exr_pipeline.orchestration.partitions import locations_of
-from exr_pipeline.storage.locations import output_location
+from exr_pipeline.storage.outputs import OutputPlace, media_tags
 from exr_pipeline.tables.specs import TABLES, TableName
 
 if TYPE_CHECKING:
@@ -134,10 +133,8 @@ class MediaIOManager(_TableReader):
         content_type = metadata.get("content_type") or mimetypes.types_map.get(
             f".{extension}", "application/octet-stream"
         )
-        name, settings = context.asset_key.path[-1], self._pipeline.settings
+        name, place = context.asset_key.path[-1], OutputPlace.from_settings(self._pipeline.settings)
         blobs = {context.asset_partition_key: obj} if isinstance(obj, bytes) else obj
         for location, data in zip(locations_of(list(blobs)), blobs.values(), strict=True):
-            target = output_location(
-                location, f"{name}.{extension}", output_root=settings.output_root, sources=settings.sources
-            )
+            target = place.at(location, f"{name}.{extension}")
             self._pipeline.storage.write(target, data, content_type=content_type, tags=media_tags(name))

@@ -28,19 +28,16 @@ if TYPE_CHECKING:
     from exr_pipeline.color.picture_rules import Look, PictureRule
     from exr_pipeline.exr import Header
     from exr_pipeline.pictures.picture_settings import PictureSettings
+    from exr_pipeline.pictures.provenance import Provenance
 
 _NO_COLOR: Final = "data"
 
 
 @dataclass(frozen=True, slots=True)
 class PictureRecord:
-    """What is recorded of the pictures of a file; None where nothing is. The names are those of `RenderedPictures`."""
+    """What is recorded of the pictures of a file; None where nothing is."""
 
-    layer: str | None
-    source_color_space: str | None
-    color_rule: str | None
-    ocio_config: str | None
-    ocio_config_hash: str | None
+    provenance: Provenance
     still_view: str | None
     proxy_view: str | None
     thumbnail_size: Size | None
@@ -73,7 +70,7 @@ class Expectation:
         rule = self._settings.rule_for(facts.name)
         yield from self._of_config(record)
         yield from self._of_layer(record, facts, rule)
-        if record.source_color_space != _NO_COLOR:
+        if record.provenance.source_color_space != _NO_COLOR:
             yield from self._of_space(record, facts, rule)
             for medium, look, view in (
                 ("thumbnail", rule.still, record.still_view),
@@ -83,15 +80,17 @@ class Expectation:
         yield from self._of_sizes(record, facts)
 
     def _of_config(self, record: PictureRecord) -> Iterator[str]:
-        if record.ocio_config_hash and record.ocio_config_hash != self._config.hash:
-            was, now = record.ocio_config, self._config.name
-            versions = "" if was != now else f" ({record.ocio_config_hash[:12]}, now {self._config.hash[:12]})"
-            yield _changed("OCIO config", f"{was}", f"{now}{versions}")
+        old_hash = record.provenance.ocio_config_hash
+        if old_hash and old_hash != self._config.hash:
+            was, now = record.provenance.ocio_config, self._config.name
+            versions = "" if was != now else f" ({old_hash[:12]}, now {self._config.hash[:12]})"
+            yield _changed("OCIO config", was, f"{now}{versions}")
 
     def _of_layer(self, record: PictureRecord, facts: PictureFacts, rule: PictureRule) -> Iterator[str]:
         layers = [self._layer(header, facts.name, rule.layer) for header in facts.headers]
-        if record.layer and layers and printable(record.layer) not in layers:
-            yield _changed("layer", record.layer, layers[0])
+        was = record.provenance.layer
+        if was and layers and printable(was) not in layers:
+            yield _changed("layer", was, layers[0])
 
     def _layer(self, header: Header, name: str, wanted: str) -> str:
         try:
@@ -100,7 +99,7 @@ class Expectation:
             return printable(str(choose_layer(header, name=name)))
 
     def _of_space(self, record: PictureRecord, facts: PictureFacts, rule: PictureRule) -> Iterator[str]:
-        was = record.color_rule or ""
+        was = record.provenance.color_rule
         if rule.source_space:
             now = forced_rule(rule.source_space)
         elif was.startswith(FORCED):
@@ -117,7 +116,7 @@ class Expectation:
             yield _changed("source space by", was, now)
 
     def _of_view(self, medium: str, look: Look, was: str | None, record: PictureRecord) -> Iterator[str]:
-        if not was or self._config.is_data(record.source_color_space or ""):
+        if not was or self._config.is_data(record.provenance.source_color_space):
             return
         view, _ = self._config.find_view("still" if medium == "thumbnail" else "video", look)
         # What was made for a display gets no view again; its record names the display alone.

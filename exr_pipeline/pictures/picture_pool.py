@@ -5,15 +5,17 @@ Belongs here: that one call. Not here: processes and their limits (`workers.pool
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from exr_pipeline.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
     from exr_pipeline.pictures.picture_settings import PictureSettings
     from exr_pipeline.pictures.results import RenderedPictures
+    from exr_pipeline.pictures.shown import Picture
 
 
 class PicturePool(WorkerPool):
@@ -29,13 +31,28 @@ class PicturePool(WorkerPool):
         load_config(self._settings)
         return super().__enter__()
 
-    def submit(self, path: str, name: str, *, thumbnail: bool = True, proxy: bool = True) -> Future[RenderedPictures]:
+    def submit(
+        self,
+        path: str,
+        name: str,
+        *,
+        thumbnail: bool = True,
+        proxy: bool = True,
+        others: Mapping[str, Callable[[Picture], Any]] | None = None,
+    ) -> Future[RenderedPictures]:
         """Render a local file as `render` does, in some worker; see there for the arguments, and `call`."""
         timeout = self._settings.worker_timeout_seconds
-        return self.call(_render, name, timeout, path, name, thumbnail, proxy, self._settings)
+        return self.call(_render, name, timeout, path, name, thumbnail, proxy, dict(others or {}), self._settings)
 
 
-def _render(path: str, name: str, thumbnail: bool, proxy: bool, settings: PictureSettings) -> RenderedPictures:
+def _render(
+    path: str,
+    name: str,
+    thumbnail: bool,
+    proxy: bool,
+    others: Mapping[str, Callable[[Picture], Any]],
+    settings: PictureSettings,
+) -> RenderedPictures:
     from exr_pipeline.pictures.render import render
 
-    return render(path, name, thumbnail=thumbnail, proxy=proxy, settings=settings)
+    return render(path, name, thumbnail=thumbnail, proxy=proxy, others=others, settings=settings)

@@ -6,8 +6,8 @@ Belongs here: which files are made of the picture. Not here: the picture itself 
 from __future__ import annotations
 
 import time
-from functools import cache
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.frame_rates import DEFAULT_RATE
 from exr_pipeline.pictures import held_frame, still
@@ -16,14 +16,27 @@ from exr_pipeline.pictures.shown import Made, Picture
 from exr_pipeline.pictures.still import Size
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from exr_pipeline.pictures.picture_settings import PictureSettings
     from exr_pipeline.pictures.still import StillFormat
 
+_NONE: Final[Mapping[str, Callable[[Picture], Any]]] = MappingProxyType({})
 
-def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: PictureSettings) -> RenderedPictures:
-    """The thumbnail and the proxy, as far as wanted, of the file at the local `path`; at least one of them.
 
-    `name` is the file's URL or path as the user knows it, for errors and rules.
+def render(
+    path: str,
+    name: str,
+    *,
+    thumbnail: bool,
+    proxy: bool,
+    others: Mapping[str, Callable[[Picture], Any]] = _NONE,
+    settings: PictureSettings,
+) -> RenderedPictures:
+    """The thumbnail and the proxy, as far as wanted, of the file at the local `path`, and what `others` make of it.
+
+    `name` is the file's URL or path as the user knows it, for errors and rules. `others` are called by name, after
+    the picture was read and before anything is made of it.
     Raises `BadInputError` for a file at fault, `MisconfiguredError` for a bad color setting, and `MemoryError`.
     """
     started = time.perf_counter()
@@ -31,27 +44,23 @@ def render(path: str, name: str, *, thumbnail: bool, proxy: bool, settings: Pict
     proxy_box = Size(settings.proxy_width, settings.proxy_height)
     box = proxy_box if proxy else still_box
     picture = Picture(path, name, box=box, settings=settings, even_sides=proxy)
+    of_others = {product: make(picture) for product, make in others.items()}
     of_proxy = picture.made("video", proxy_box, even_sides=True) if proxy else None
-    of_still = picture.made("still", still_box) if thumbnail else None
+    of_still = picture.made("still", still_box) if thumbnail or not proxy else None
     made = [one for one in (of_proxy, of_still) if one is not None]
     made_proxy = None if of_proxy is None else _proxy(picture, of_proxy, settings)
-    made_thumbnail = None if of_still is None else _thumbnail(of_still, settings.thumbnail_format)
+    made_thumbnail = None if of_still is None or not thumbnail else _thumbnail(of_still, settings.thumbnail_format)
     return RenderedPictures(
         thumbnail=made_thumbnail,
         proxy=made_proxy,
         icon_webp=still.icon(made[-1].rgb),
-        layer=picture.layer,
-        source_color_space=picture.source.name,
-        color_rule=picture.source.rule,
-        ocio_config=picture.config.name,
-        ocio_config_hash=picture.config.hash,
-        library_versions=library_versions(),
+        provenance=picture.provenance,
         nan_pixels=picture.nan_pixels,
         inf_pixels=picture.inf_pixels,
         is_black=not any(one.rgb.any() for one in made),
         warnings=(*picture.warnings, *_rate_warnings(picture)) if proxy else picture.warnings,
         seconds=time.perf_counter() - started,
-        alpha_handling=picture.alpha_handling,
+        others=of_others,
     )
 
 
@@ -83,20 +92,3 @@ def _thumbnail(made: Made, file_format: StillFormat) -> Thumbnail:
         color_space=made.color_space,
         encoder=still.encoder(file_format),
     )
-
-
-@cache
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that decide the pixels, by their names."""
-    from importlib.metadata import version
-
-    import av
-    import PyOpenColorIO as Ocio
-
-    versions = {
-        name: version(name)
-        for name in ("OpenImageIO", "OpenEXR", "av", "deflate", "opencv-python-headless", "simplejpeg")
-    }
-    versions["OpenColorIO"] = str(Ocio.GetVersion())
-    versions["libavcodec"] = ".".join(map(str, av.library_versions["libavcodec"]))
-    return versions

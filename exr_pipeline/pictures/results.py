@@ -5,12 +5,15 @@ Belongs here: those values. Not here: making them (`render`). Imports nothing he
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from fractions import Fraction
     from pathlib import Path
+
+    from exr_pipeline.pictures.provenance import Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,26 +67,21 @@ class Filmstrip:
 
 @dataclass(frozen=True, slots=True)
 class RenderedPictures:
-    """What was made of one file and how: the pictures asked for, color and library provenance, and findings.
+    """What was made of one file and how: the pictures asked for, their provenance, and findings.
 
     `icon_webp` is a picture below 1 KB for web pages. `is_black`: every pixel of the outputs is 0. Pixels with NaN or
     infinity were replaced and are counted in the resolution that was decoded. Only movies have a filmstrip.
-    `alpha_handling` is empty where nothing is known of alpha.
+    `others` is what other products have made of the picture, by their names.
     """
 
     thumbnail: Thumbnail | None
     proxy: Proxy | None
     icon_webp: bytes
-    layer: str
-    source_color_space: str
-    color_rule: str
-    ocio_config: str
-    ocio_config_hash: str
-    library_versions: dict[str, str]
+    provenance: Provenance
     nan_pixels: int
     inf_pixels: int
     is_black: bool
     warnings: tuple[str, ...]
     seconds: float
     filmstrip: Filmstrip | None = None
-    alpha_handling: str = ""
+    others: Mapping[str, Any] = field(default_factory=dict)

@@ -18,6 +18,7 @@ from exr_pipeline.pictures.data_pictures import color_of_identifiers, grey_of_va
 from exr_pipeline.pictures.decode.open_source import open_source
 from exr_pipeline.pictures.decode.source import BRIGHTEST
 from exr_pipeline.pictures.layers import UnknownLayerError
+from exr_pipeline.pictures.provenance import Provenance, library_versions
 from exr_pipeline.pictures.reduce import AreaReducer
 from exr_pipeline.pictures.still import Size
 
@@ -39,7 +40,7 @@ class ShownPicture:
     """What a file shows: `rgb` (H, W, 3), encoded for the medium's display in `color_space`, and how it came about.
 
     `alpha` (H, W; 255 is covered) is there if it was asked for and the layer has it; `rgb` is then the color of what
-    covers (divided by alpha in linear light), else the picture over black; `alpha_handling` says so. `full_width`,
+    covers (divided by alpha in linear light), else the picture over black; its provenance says so. `full_width`,
     `full_height` and `pixel_aspect` are those of the file, as stored. `nan_pixels` and `inf_pixels` were replaced.
     """
 
@@ -47,14 +48,9 @@ class ShownPicture:
     alpha: NDArray[np.uint8] | None
     color_space: str
     view: str
-    layer: str
-    source_color_space: str
-    color_rule: str
-    ocio_config: str
-    ocio_config_hash: str
+    provenance: Provenance
     shown_rate: ShownRate | None
     time_code: str | None
-    alpha_handling: str
     full_width: int
     full_height: int
     pixel_aspect: float
@@ -88,14 +84,9 @@ def show(
         alpha=made.alpha,
         color_space=made.color_space,
         view=made.view,
-        layer=picture.layer,
-        source_color_space=picture.source.name,
-        color_rule=picture.source.rule,
-        ocio_config=picture.config.name,
-        ocio_config_hash=picture.config.hash,
+        provenance=picture.provenance,
         shown_rate=picture.shown_rate,
         time_code=picture.time_code,
-        alpha_handling=picture.alpha_handling,
         full_width=picture.full_size.width,
         full_height=picture.full_size.height,
         pixel_aspect=picture.pixel_aspect,
@@ -136,11 +127,18 @@ class Picture:
         self._rule = settings.rule_for(name)
         source, missing_layer = _open(path, name, settings, self._rule.layer, with_alpha=with_alpha)
         self.source = _source_space(self.config, source, self._rule, settings)
-        self.layer = str(source.layer)
         self.shown_rate, self.time_code = source.shown_rate, source.time_code
         self.full_size = source.levels[0]
         self.pixel_aspect = source.pixel_aspect
-        self.alpha_handling = _alpha_handling(source, with_alpha)
+        self.provenance = Provenance(
+            layer=str(source.layer),
+            source_color_space=self.source.name,
+            color_rule=self.source.rule,
+            ocio_config=self.config.name,
+            ocio_config_hash=self.config.hash,
+            library_versions=library_versions(),
+            alpha_handling=_alpha_handling(source, with_alpha),
+        )
         self._is_data = source.layer.kind in _DATA_KINDS or self.config.is_data(self.source.space)
         self._found: list[str] = []
         turned = source.orientation >= 5
@@ -156,6 +154,14 @@ class Picture:
         self._aspect = aspect * (full.width / self._pixels.shape[1]) / (full.height / self._pixels.shape[0])
         self.nan_pixels, self.inf_pixels = source.nan_pixels, source.inf_pixels
         self._warnings = [*missing_layer, *source.warnings, *self.source.warnings, *self._found]
+
+    @property
+    def working(self) -> NDArray[np.float32]:
+        """Its pixels (H, W, 3) in the working space, as large as the largest output, before any view is applied.
+
+        Of data they are display values.
+        """
+        return _three(self._pixels)
 
     @property
     def warnings(self) -> tuple[str, ...]:

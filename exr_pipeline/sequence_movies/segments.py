@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.frame_rates import ShownRate
     from exr_pipeline.pictures.picture_settings import PictureSettings
+    from exr_pipeline.pictures.provenance import Provenance
     from exr_pipeline.pictures.shown import ShownPicture
     from exr_pipeline.sequence_movies.burn_in import BurnInField
     from exr_pipeline.sequence_movies.planned import PlannedFrame
@@ -67,13 +68,9 @@ class Reference:
 
     size: Size
     full_size: Size
-    layer: str
-    source_color_space: str
-    color_rule: str
     color_space: str
     view: str
-    ocio_config: str
-    ocio_config_hash: str
+    provenance: Provenance
     shown_rate: ShownRate | None
     time_code: str | None
 
@@ -304,12 +301,13 @@ def differences(reference: Reference, first: Reference) -> list[str]:
     """What a viewer should know of a frame that is not like the first."""
     found = []
     if reference.full_size != first.full_size:
-        here, there = (f"{size.width}x{size.height}" for size in (reference.full_size, first.full_size))
-        found.append(f"{here} pixels instead of {there}: scaled into the size of the first frame")
-    if reference.layer != first.layer:
-        found.append(f"shows {reference.layer} instead of {first.layer}")
-    if reference.source_color_space != first.source_color_space:
-        found.append(f"from {reference.source_color_space} instead of {first.source_color_space}")
+        size, expected = (f"{size.width}x{size.height}" for size in (reference.full_size, first.full_size))
+        found.append(f"{size} pixels instead of {expected}: scaled into the size of the first frame")
+    here, there = reference.provenance, first.provenance
+    if here.layer != there.layer:
+        found.append(f"shows {here.layer} instead of {there.layer}")
+    if here.source_color_space != there.source_color_space:
+        found.append(f"from {here.source_color_space} instead of {there.source_color_space}")
     return found
 
 
@@ -333,13 +331,9 @@ def _reference(shown: ShownPicture) -> Reference:
     return Reference(
         size=Size(width, height),
         full_size=Size(shown.full_width, shown.full_height),
-        layer=shown.layer,
-        source_color_space=shown.source_color_space,
-        color_rule=shown.color_rule,
         color_space=shown.color_space,
         view=shown.view,
-        ocio_config=shown.ocio_config,
-        ocio_config_hash=shown.ocio_config_hash,
+        provenance=shown.provenance,
         shown_rate=shown.shown_rate,
         time_code=shown.time_code,
     )

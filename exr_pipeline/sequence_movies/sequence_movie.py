@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from concurrent.futures import Future
 
+    from exr_pipeline.pictures.provenance import Provenance
     from exr_pipeline.sequence_movies.burn_in import BurnInField
     from exr_pipeline.sequence_movies.presets import MoviePreset
     from exr_pipeline.sequences import Sequence
@@ -102,12 +103,7 @@ class MovieResult:
     content_type: str
     color_space: str
     view: str
-    layer: str
-    source_color_space: str
-    color_rule: str
-    ocio_config: str
-    ocio_config_hash: str
-    library_versions: dict[str, str]
+    provenance: Provenance
     warnings: tuple[str, ...]
     segments: int
     reused_segments: int
@@ -271,13 +267,10 @@ class _Making:
         self._clock = AwakeClock()
 
     def movie(self, frames: list[PlannedFrame], rate: Fraction | None, out: Path, started: float) -> MovieResult:
-        from exr_pipeline.pictures.render import library_versions
-
         first, reference = self._reference(frames)
         rate, rate_rule, rate_warnings = _rate(rate, reference)
         code, drop, code_rule, code_warnings = self._time_code(reference, first, rate)
-        versions = library_versions()
-        plan = _Plan(reference, rate, code, drop, self._threads(len(frames)), versions)
+        plan = _Plan(reference, rate, code, drop, self._threads(len(frames)))
         jobs = self._jobs(frames, plan)
         reused = [job for job in jobs if self._reuse(job)]
         self._encode(frames, jobs, plan)
@@ -305,12 +298,7 @@ class _Making:
             content_type=self._preset.content_type,
             color_space=reference.color_space,
             view=reference.view,
-            layer=reference.layer,
-            source_color_space=reference.source_color_space,
-            color_rule=reference.color_rule,
-            ocio_config=reference.ocio_config,
-            ocio_config_hash=reference.ocio_config_hash,
-            library_versions=versions,
+            provenance=reference.provenance,
             warnings=(*rate_warnings, *code_warnings, *in_words(warnings)),
             segments=len(jobs),
             reused_segments=len(reused),
@@ -567,4 +555,3 @@ class _Plan:
     time_code: int | None
     drop_frame: bool
     threads: int
-    versions: dict[str, str]

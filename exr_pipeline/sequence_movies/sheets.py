@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from exr_pipeline.pictures.provenance import Provenance
     from exr_pipeline.sequence_movies.planned import PlannedFrame
     from exr_pipeline.sequence_movies.segments import Still
     from exr_pipeline.sequences import Sequence as FrameSequence
@@ -61,13 +62,8 @@ class Sheet:
     not_shown: dict[str, str]
     color_space: str
     view: str
-    layer: str
-    source_color_space: str
-    color_rule: str
-    ocio_config: str
-    ocio_config_hash: str
+    provenance: Provenance
     encoder: str
-    library_versions: dict[str, str]
     warnings: tuple[str, ...]
 
 
@@ -206,8 +202,6 @@ class _Stills:
         return found
 
     def sheet(self, data: bytes, preview_jpeg: bytes, size: Size, columns: int, rows: int, *, encoder: str) -> Sheet:
-        from exr_pipeline.pictures.render import library_versions
-
         return Sheet(
             jpeg=data,
             preview_jpeg=preview_jpeg,
@@ -220,12 +214,7 @@ class _Stills:
             not_shown=self.not_shown,
             color_space=self.reference.color_space,
             view=self.reference.view,
-            layer=self.reference.layer,
-            source_color_space=self.reference.source_color_space,
-            color_rule=self.reference.color_rule,
-            ocio_config=self.reference.ocio_config,
-            ocio_config_hash=self.reference.ocio_config_hash,
+            provenance=self.reference.provenance,
             encoder=encoder,
-            library_versions=library_versions(),
             warnings=in_words(self.warnings),
         )

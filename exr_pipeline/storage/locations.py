@@ -1,7 +1,7 @@
-"""Where an object is: URLs, partition keys and the keys of what is made from it. Pure functions of text.
+"""Where an object is: URLs and partition keys, and which are sources. Pure functions of text.
 
 Belongs here: naming. Not here: reading or writing objects (`storage.objects`), how a partition key is spelled
-(`storage.partition_keys`).
+(`storage.partition_keys`), where what is made of a file goes (`storage.outputs`).
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.storage.partition_keys import address_of, key_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
     from exr_pipeline.settings import SourceKind
+    from exr_pipeline.storage.outputs import OutputPlace
 
 _LOG = logging.getLogger(__name__)
 
@@ -130,15 +131,6 @@ class Location:
         return type(self)(self.scheme, self.bucket, prefix + relative_key)
 
 
-@dataclass(frozen=True, slots=True)
-class OutputLocations:
-    """Where the media made from one source go. Not every source has each of them."""
-
-    thumbnail: Location
-    proxy: Location
-    filmstrip: Location
-
-
 def source_kind(name: str) -> SourceKind | None:
     """What a file is taken to be by the extension of its name or key, in either case; None for anything else."""
     dot = name.rfind(".")
@@ -164,20 +156,20 @@ class SourceRule:
     made: tuple[Location, ...]
 
     @classmethod
-    def of(cls, kinds: Collection[SourceKind], *, output_root: str | None = None, sources: Sequence[str] = ()) -> Self:
-        """The rule for these kinds where media go below a root, if there is one, that may lie inside a source.
+    def of(cls, kinds: Collection[SourceKind], outputs: OutputPlace | None = None) -> Self:
+        """The rule for these kinds where media go to a place, whose root, if it has one, may lie inside a source.
 
         Raises `MisconfiguredError` if media would lie among files of which they could not be told.
         """
-        if output_root is None:
+        if outputs is None or outputs.root is None:
             return cls(frozenset(kinds), ())
-        folders = {Location.from_url(url, setting="EXR_PIPELINE_SOURCES").as_folder() for url in sources}
-        roots = {_root_for(folder, output_root).as_folder() for folder in folders}
+        folders = {Location.from_url(url, setting="EXR_PIPELINE_SOURCES").as_folder() for url in outputs.sources}
+        roots = {root.as_folder() for folder in folders if (root := outputs.root_of(folder)) is not None}
         among = sorted(folder.url for folder in folders if any(root.holds(folder) for root in roots))
         if among and not frozenset(kinds) <= {"exr", "dpx"}:
             raise MisconfiguredError(
                 "EXR_PIPELINE_OUTPUT_ROOT",
-                f"{output_root!r} holds {among[0]}, so that the media made would be taken for sources",
+                f"{outputs.root!r} holds {among[0]}, so that the media made would be taken for sources",
                 "name a folder inside the source or beside it, or set EXR_PIPELINE_SOURCE_KINDS=exr,dpx",
             )
         inside = {root for root in roots if any(folder.holds(root) for folder in folders)}
@@ -204,85 +196,3 @@ def _is_utf8(key: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def output_locations(
-    source: Location, *, output_root: str | None = None, sources: Sequence[str] = ()
-) -> OutputLocations:
-    """Where the thumbnail, the proxy and the filmstrip of a source go: see `output_location`."""
-    return OutputLocations(
-        output_location(source, "thumb.jpg", output_root=output_root, sources=sources),
-        output_location(source, "proxy.mp4", output_root=output_root, sources=sources),
-        output_location(source, "filmstrip.jpg", output_root=output_root, sources=sources),
-    )
-
-
-def output_location(
-    source: Location, ending: str, *, output_root: str | None = None, sources: Sequence[str] = ()
-) -> Location:
-    """Where something made from a source goes; no two sources share a location.
-
-    Without a root it goes beside the source: `shot/beauty.0001.exr` gives `shot/.proxies/beauty.0001_thumb.jpg`. With
-    one, the folder is the source's relative to the longest of `sources` (URLs of folders) that contains it, below the
-    root; `{source}` in the root stands for that folder's `bucket/prefix`.
-
-    Raises `MisconfiguredError`, naming the setting, where a root could not keep the files of several sources apart, or
-    for a file below none of them.
-    """
-    # The folder keeps its last slash: `a/x.exr` and `a//x.exr` are two objects.
-    if output_root is None:
-        folder = f"{source.folder.key}{OUTPUT_FOLDER}/"
-        target = Location(source.scheme, source.bucket, "")
-    else:
-        target, relative = _root_and_relative_key(source, output_root, sources)
-        folder = relative.removesuffix(source.name)
-    return target.child(f"{folder}{_output_base(source.name)}_{ending}")
-
-
-def _output_base(name: str) -> str:
-    """The name that outputs begin with: the stem where no other source can have the same one, else all of it."""
-    stem = name.removesuffix(".exr")
-    return name if not stem or source_kind(stem) is not None else stem
-
-
-def _root_and_relative_key(source: Location, output_root: str, sources: Sequence[str]) -> tuple[Location, str]:
-    folders = {Location.from_url(url, setting="EXR_PIPELINE_SOURCES").as_folder() for url in sources}
-    _check_output_root(output_root, folders)
-    containing = [folder for folder in folders if folder.holds(source)]
-    if not containing:
-        raise MisconfiguredError(
-            "EXR_PIPELINE_OUTPUT_ROOT",
-            f"{source.url} is below none of the configured sources, so its place below the root is unknown",
-            "add its folder to EXR_PIPELINE_SOURCES, or unset the root",
-        )
-    folder = max(containing, key=lambda candidate: len(candidate.key))
-    return _root_for(folder, output_root), source.key[len(folder.key) :]
-
-
-def _root_for(folder: Location, output_root: str) -> Location:
-    """The root that receives the media of a source's folder."""
-    inserted = quote(f"{folder.bucket}/{folder.key}".strip("/"), safe="/", errors="surrogateescape")
-    return Location.from_url(output_root.replace("{source}", inserted, 1), setting="EXR_PIPELINE_OUTPUT_ROOT")
-
-
-def _check_output_root(output_root: str, folders: set[Location]) -> None:
-    """Raises `MisconfiguredError` unless files of different sources are sure to keep different keys below the root."""
-    if len(folders) < 2:
-        return
-    before, placeholder, after = output_root.partition("{source}")
-    nested = any(one != other and one.holds(other) for one in folders for other in folders)
-    if not placeholder:
-        problem = "several sources share one root"
-    elif "{source}" in after or (before and not before.endswith("/")) or (after and not after.startswith("/")):
-        problem = "{source} is not one whole component of it"
-    elif len({folder.scheme for folder in folders}) > 1:
-        problem = "sources of several kinds of storage share one root"
-    elif nested and after.strip("/"):
-        problem = "a source lies inside another one and {source} is not the end of it"
-    else:
-        return
-    raise MisconfiguredError(
-        "EXR_PIPELINE_OUTPUT_ROOT",
-        f"{output_root!r}: {problem}, so files could overwrite each other's media",
-        "end it with /{source}, which becomes the source's bucket/prefix, or run one installation per source",
-    )

@@ -3,10 +3,15 @@
 Belongs here: the facts that every kind of storage answers with. Not here: asking for them.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from exr_pipeline.storage.locations import Location
+
+# Is shown the bytes of an object, block by block, while they are read: in any object with the buffer protocol.
+See = Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)

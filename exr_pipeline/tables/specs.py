@@ -145,6 +145,8 @@ _SPECS: Final = (
                 "When this version was found to be gone from its store; null while it is there",
                 "computed",
             ),
+            Column("xxh3_128", "string", "xxh3-128 of the file's bytes in hexadecimal; null if not taken", "coalesce"),
+            Column("sha256", "string", "SHA-256 of the file's bytes in hexadecimal; null if not taken", "coalesce"),
         ),
     ),
     TableSpec(

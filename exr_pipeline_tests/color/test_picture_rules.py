@@ -49,7 +49,7 @@ rules:
 
     def of(name: str) -> tuple[str, str, str]:
         picture = seen(path, name, settings)
-        return picture.source_color_space, picture.color_rule, picture.view
+        return picture.provenance.source_color_space, picture.provenance.color_rule, picture.view
 
     assert of("s3://studio/show/shot/x.exr") == (
         "Linear Rec.709 (sRGB)",
@@ -84,7 +84,7 @@ rules:
 def test_a_default_space_gives_way_to_what_the_file_says_and_a_forced_one_does_not(tmp_path):
     path = write_rgb(tmp_path / "x.exr", patches(logc3(COLORS)), colorspace="ACEScg")
     default = settings_with(tmp_path, "rules: [{default_space: ARRI LogC3 (EI800)}]")
-    assert seen(path, "x", default).source_color_space == "ACEScg"
+    assert seen(path, "x", default).provenance.source_color_space == "ACEScg"
 
     forced = settings_with(tmp_path, "rules: [{source_space: ARRI LogC3 (EI800)}]")
     picture = seen(path, "x", forced)
@@ -158,8 +158,8 @@ def test_a_layer_that_a_rule_names_is_shown_and_its_lack_is_a_warning(tmp_path):
     found = seen(path, "x", settings_with(tmp_path, "rules: [{layer: Diffuse}]"))
     lacking = seen(path, "x", settings_with(tmp_path, "rules: [{layer: specular}]"))
 
-    assert (found.layer, found.rgb[8, 8].argmax()) == ("diffuse", 0)
-    assert (lacking.layer, lacking.rgb[8, 8].argmax()) == ("RGB", 2)
+    assert (found.provenance.layer, found.rgb[8, 8].argmax()) == ("diffuse", 0)
+    assert (lacking.provenance.layer, lacking.rgb[8, 8].argmax()) == ("RGB", 2)
     assert lacking.warnings[0].startswith("has no layer, part, view or channel 'specular'; it has ")
 
 

@@ -81,7 +81,7 @@ def test_every_codec_with_alpha_is_shown_over_black_as_a_still_is(tmp_path: Path
     assert still.thumbnail is not None
     expected = simplejpeg.decode_jpeg(still.thumbnail.data)[24, 32].astype(int)
     made, places = shown(movie_of(tmp_path / name, *_CODECS[name], red(128)))
-    assert made.alpha_handling == still.alpha_handling == "straight, over black"
+    assert made.provenance.alpha_handling == still.provenance.alpha_handling == "straight, over black"
     for place in places:
         assert np.abs(place - expected).max() <= 5, "188 of half the light of red, not 128"
 
@@ -104,7 +104,7 @@ def test_color_that_a_quicktime_movie_says_to_be_multiplied_is_not_multiplied_ag
     place = data.index(b"vmhd") + 8
     path.write_bytes(data[:place] + mode.to_bytes(2, "big") + data[place + 2 :])
     made, places = shown(path)
-    assert made.alpha_handling == f"{kind}, over black"
+    assert made.provenance.alpha_handling == f"{kind}, over black"
     for found in places:
         assert found == pytest.approx([value, 0, 0], abs=3)
 
@@ -122,7 +122,7 @@ def test_opaque_movies_keep_their_color(
 ) -> None:
     # Programs leave the fourth byte of uncompressed AVI at 0.
     made, places = shown(movie_of(tmp_path / name, codec, pixel_format, red(0 if codec == "rawvideo" else 255)))
-    assert made.alpha_handling == handling
+    assert made.provenance.alpha_handling == handling
     for found in places:
         assert found == pytest.approx([255, 0, 0], abs=3)
 

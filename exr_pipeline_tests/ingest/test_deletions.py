@@ -17,8 +17,9 @@ import pytest
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.ingest.deletions import BATCH, NAMED, Found, Listener, SourceReport, reconcile, sources_to_reconcile
 from exr_pipeline.settings import Settings
-from exr_pipeline.storage.locations import Location, output_locations
+from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
+from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline.tables import TableStore, open_table_store
 from exr_pipeline_tests.conftest import STRANGER
 from exr_pipeline_tests.tables.sample_rows import SampleFile, output_rows, rows_of
@@ -61,19 +62,19 @@ class Source:
         return SampleFile(location.key, location.bucket, info.last_modified, info.etag, channels=1, seen_at=now)
 
     def _outputs(self, file: SampleFile) -> dict[str, Any]:
-        outputs = self.outputs(file.location)
-        for made in (outputs.thumbnail, outputs.proxy):
+        thumbnail, proxy = self.output(file.location, "thumb.jpg"), self.output(file.location, "proxy.mp4")
+        for made in (thumbnail, proxy):
             self.write(made)
         return file.outputs_row(
-            thumbnail_s3_key=outputs.thumbnail.path,
-            proxy_s3_key=outputs.proxy.path,
+            thumbnail_s3_key=thumbnail.path,
+            proxy_s3_key=proxy.path,
             filmstrip_s3_key=None,
             filmstrip_size_bytes=None,
-            output_bucket=outputs.thumbnail.bucket,
+            output_bucket=thumbnail.bucket,
         )
 
-    def outputs(self, location: Location) -> Any:
-        return output_locations(location, output_root=self.settings.output_root, sources=self.settings.sources)
+    def output(self, location: Location, ending: str) -> Location:
+        return OutputPlace.from_settings(self.settings).at(location, ending)
 
     def write(self, location: Location) -> None:
         self.storage.write(location, uuid4().bytes, content_type="image/x-exr", tags={})
@@ -156,8 +157,8 @@ def test_a_deleted_file_is_marked_and_its_media_are_removed_and_nothing_else_is_
     assert (report.known, report.error) == (3, None)
     assert source.deleted_at(gone)
     assert [source.deleted_at(file) for file in (stays, changed, elsewhere)] == [None, None, None]
-    outputs = source.outputs(gone.location)
-    assert before - source.objects() == {outputs.thumbnail.key, outputs.proxy.key}
+    made = {source.output(gone.location, ending).key for ending in ("thumb.jpg", "proxy.mp4")}
+    assert before - source.objects() == made
     shown = source.tables.sql("SELECT file_path, has_media FROM deleted_files").to_pylist()
     assert shown == [{"file_path": gone.key, "has_media": False}]
     made = source.tables.sql("SELECT s3_key FROM latest_proxy_outputs ORDER BY 1").column(0).to_pylist()
@@ -190,8 +191,8 @@ def test_media_are_kept_for_ever_or_for_so_many_days_after_the_deletion(source: 
 
     week = source.reconcile(days=7)
     assert (week.media.first, week.kept_media.first) == (named(early), named(late))
-    outputs = source.outputs(early.location)
-    assert media - source.objects() == {outputs.thumbnail.key, outputs.proxy.key}
+    made = {source.output(early.location, ending).key for ending in ("thumb.jpg", "proxy.mp4")}
+    assert media - source.objects() == made
 
 
 def test_a_listing_without_any_file_is_believed_only_if_forced(source: Source) -> None:

@@ -10,9 +10,10 @@ import cv2
 import numpy as np
 import pytest
 
-from exr_pipeline.ingest.chunk import ChunkIngest, Wanted
+from exr_pipeline.ingest.chunk import ChunkIngest
 from exr_pipeline.ingest.outdated import outdated_pictures
 from exr_pipeline.pictures import PicturePool, PictureSettings
+from exr_pipeline.products.registry import FILE_PRODUCTS
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
@@ -45,7 +46,7 @@ class Shot:
         with PicturePool(PictureSettings.from_settings(settings)) as pool:
             storage = ObjectStorage(settings)
             chunk = ChunkIngest(settings, storage, media=storage, rows=self.tables, pool=pool)
-            progress = chunk.run(self.locations, Wanted(), on_written=lambda _: None)
+            progress = chunk.run(self.locations, FILE_PRODUCTS, on_written=lambda _: None)
         assert progress.ready == progress.total
 
     def outdated(self, settings: Settings, *only: str) -> dict[str, str]:

@@ -11,26 +11,25 @@ import numpy as np
 import pytest
 
 from exr_pipeline.ingest.store_results import (
-    NEVER_SEEN,
-    FileProducts,
-    delete_media,
+    delete_objects,
     last_known,
-    media_tags,
     rows_of,
-    write_media,
+    store_objects,
 )
-from exr_pipeline.inspection import SourceFile, inspect_bytes
+from exr_pipeline.inspection import NEVER_SEEN, SourceFile, inspect_bytes
 from exr_pipeline.pictures import RenderedPictures
 from exr_pipeline.pictures.held_frame import ENCODER
 from exr_pipeline.pictures.render import render
-from exr_pipeline.storage.locations import Location, output_locations
+from exr_pipeline.products.file_result import FileResult
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.outputs import OutputPlace, media_tags
 from exr_pipeline.tables.stores.duckdb import DuckDBStore
 from exr_pipeline_tests.pictures.files import flat, picture_settings, write_rgb
 
 NOW = datetime(2025, 3, 1, 12, tzinfo=UTC)
 LOCATION = Location("s3", "renders", "shot/a.0001.exr")
 SOURCE = SourceFile(LOCATION, 1000, datetime(2025, 2, 1, tzinfo=UTC), "etag")
-OUTPUTS = output_locations(LOCATION)
+THUMBNAIL_AT, PROXY_AT = (OutputPlace().at(LOCATION, ending) for ending in ("thumb.jpg", "proxy.mp4"))
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +43,11 @@ def rendered(picture: Path, **wanted: bool) -> RenderedPictures:
     )
 
 
-def made(picture: Path, **wanted: bool) -> FileProducts:
+def made(picture: Path, **wanted: bool) -> FileResult:
     inspection = inspect_bytes(picture.read_bytes(), SOURCE)
-    return FileProducts(LOCATION, "ready", None, SOURCE, inspection, rendered(picture, **wanted), OUTPUTS)
+    result = FileResult(LOCATION, "ready", None, SOURCE, inspection, rendered(picture, **wanted))
+    asyncio.run(store_objects(Shelf(), OutputPlace(), result))
+    return result
 
 
 class Shelf:
@@ -67,16 +68,16 @@ def test_what_was_made_is_stored_and_removed_again(picture: Path, wanted: dict[s
     shelf = Shelf()
     pictures = rendered(picture, **wanted)
 
-    asyncio.run(write_media(shelf, OUTPUTS, pictures))
+    asyncio.run(store_objects(shelf, OutputPlace(), FileResult(LOCATION, pictures=pictures)))
 
     expected: dict[Location, Any] = {}
     if pictures.thumbnail is not None:
-        expected[OUTPUTS.thumbnail] = (pictures.thumbnail.data, "image/jpeg", media_tags("thumbnail"))
+        expected[THUMBNAIL_AT] = (pictures.thumbnail.data, "image/jpeg", media_tags("thumbnail"))
     if pictures.proxy is not None:
-        expected[OUTPUTS.proxy] = (pictures.proxy.mp4, "video/mp4", media_tags("proxy"))
+        expected[PROXY_AT] = (pictures.proxy.mp4, "video/mp4", media_tags("proxy"))
     assert shelf.objects == expected
     assert len(expected) == 2 - len(wanted)
-    asyncio.run(delete_media(shelf, LOCATION, OUTPUTS))
+    asyncio.run(delete_objects(shelf, OutputPlace(), LOCATION))
     assert shelf.objects == {}
 
 
@@ -86,8 +87,8 @@ def test_a_batch_of_all_kinds_is_accepted_by_a_table_store(picture: Path, tmp_pa
     store = DuckDBStore(tmp_path / "tables.duckdb")
     batch = [
         made(picture),
-        FileProducts(unread.location, "rejected", "not an EXR", unread),
-        FileProducts(unseen, "retryable", "no answer", last_known(unseen, None)),
+        FileResult(unread.location, "rejected", "not an EXR", unread),
+        FileResult(unseen, "retryable", "no answer", last_known(unseen, None)),
     ]
 
     store.write(rows_of(batch, now=NOW), now=NOW)
@@ -100,7 +101,7 @@ def test_a_batch_of_all_kinds_is_accepted_by_a_table_store(picture: Path, tmp_pa
     }
     (output,) = store.read("proxy_outputs").to_pylist()
     assert output["file_id"] == SOURCE.file_id
-    assert (output["thumbnail_s3_key"], output["proxy_s3_key"]) == (OUTPUTS.thumbnail.key, OUTPUTS.proxy.key)
+    assert (output["thumbnail_s3_key"], output["proxy_s3_key"]) == (THUMBNAIL_AT.key, PROXY_AT.key)
     assert output["thumb_resolution"] == "64x32"
 
 
@@ -129,7 +130,10 @@ def test_the_row_of_outputs_says_how_they_were_made(tmp_path: Path) -> None:
     assert {name: row[name] for name in stated} == stated
     pictures = products.pictures
     assert pictures is not None
-    assert (row["ocio_config"], row["ocio_config_hash"]) == (pictures.ocio_config, pictures.ocio_config_hash)
+    assert (row["ocio_config"], row["ocio_config_hash"]) == (
+        pictures.provenance.ocio_config,
+        pictures.provenance.ocio_config_hash,
+    )
     assert len(row["ocio_config_hash"]) > 8
     assert {"OpenColorIO", "OpenImageIO", "libavcodec"} <= set(json.loads(row["library_versions"]))
     (warning,) = json.loads(row["warnings"])
@@ -152,7 +156,7 @@ def test_making_thumbnails_anew_leaves_what_is_known_of_proxies(picture: Path, t
 
 def test_a_file_that_was_never_seen_gives_way_to_any_real_version(picture: Path, tmp_path: Path) -> None:
     store = DuckDBStore(tmp_path / "tables.duckdb")
-    unseen = FileProducts(LOCATION, "rejected", "permission denied", last_known(LOCATION, None))
+    unseen = FileResult(LOCATION, "rejected", "permission denied", last_known(LOCATION, None))
     store.write(rows_of([unseen], now=NOW), now=NOW)
     assert store.current_versions([LOCATION])[LOCATION].mtime == NEVER_SEEN
 

@@ -1,19 +1,21 @@
 """Runs over the same files at the same time: they share the work, and each shows every file as it is."""
 
 import multiprocessing
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pyarrow as pa
 
 from exr_pipeline.ingest import chunk
-from exr_pipeline.ingest.chunk import Wanted
 from exr_pipeline.ingest.overlap import finished_since
 from exr_pipeline.orchestration.assets.specs import FILE_ASSETS
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.instance.event_storage import materializations_of_run
 from exr_pipeline.orchestration.partitions import locations_of
 from exr_pipeline.orchestration.steps import other_runs
+from exr_pipeline.products.product import FileProduct
+from exr_pipeline.products.registry import FILE_PRODUCTS, products_named
 from exr_pipeline.settings import Settings
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
 from exr_pipeline_tests.renders import render
@@ -86,16 +88,16 @@ def test_more_than_what_the_other_run_has_made_is_made(workshop: Workshop) -> No
     a, b, c = locations_of(keys)
     tables = workshop.pipeline.tables
 
-    def finished(wanted: Wanted, since: datetime = before) -> set[str]:
+    def finished(wanted: Collection[FileProduct], since: datetime = before) -> set[str]:
         return {file.location.key for file in finished_since(tables, [a, b, c], wanted, since)}
 
-    headers, thumbnails = Wanted(thumbnail=False, proxy=False), Wanted(thumbnail=True, proxy=False)
+    headers, thumbnails = products_named(["header"]), products_named(["thumbnail"])
     workshop.select(partitions=keys, assets=["exr_header"])
     assert finished(headers) == {"a.exr", "b.exr", "c.exr"}
     assert finished(thumbnails) == {"c.exr"}, "a bad file has no pictures, ever"
     workshop.select(partitions=keys[:1], assets=["thumbnail"])
     assert finished(thumbnails) == {"a.exr", "c.exr"}
-    assert finished(Wanted()) == {"c.exr"}
+    assert finished(FILE_PRODUCTS) == {"c.exr"}
     assert finished(headers, datetime.now(UTC)) == set()
     tables.mark({a: tables.current_versions([a])[a].file_id}, "deleted", now=datetime.now(UTC))
     assert finished(headers) == {"b.exr", "c.exr"}
@@ -111,6 +113,6 @@ def test_what_a_clock_ahead_has_met_is_not_taken_for_met_since(workshop: Worksho
     (row,) = tables.read("files", locations=[a]).to_pylist()
     tables.write({"files": pa.Table.from_pylist([row | {"seen_at": ahead.isoformat()}])}, now=ahead)
 
-    found = finished_since(tables, [a, b], Wanted(thumbnail=False, proxy=False), before)
+    found = finished_since(tables, [a, b], products_named(["header"]), before)
 
     assert [file.location for file in found] == [b]

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import dagster as dg
@@ -394,10 +395,10 @@ def test_rows_go_to_vast_when_it_is_configured(workshop: Workshop) -> None:
 class Unreachable(ObjectStorage):
     """One file never answers."""
 
-    def download(self, location: Location, path: Path) -> ObjectInfo:
+    def download(self, location: Location, path: Path, **more: Any) -> ObjectInfo:
         if location.name == "away.exr":
             raise RetryableError(f"{location.url}: no answer")
-        return super().download(location, path)
+        return super().download(location, path, **more)
 
 
 @pytest.mark.usefixtures("no_pauses")

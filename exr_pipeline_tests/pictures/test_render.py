@@ -74,7 +74,11 @@ def test_patches_of_each_source_space_are_colorimetrically_right(tmp_path, attri
 
     pictures = made(path, still_view="un-tone-mapped", proxy_view="un-tone-mapped")
 
-    assert (pictures.source_color_space, pictures.color_rule, pictures.warnings) == (space, rule, ())
+    assert (pictures.provenance.source_color_space, pictures.provenance.color_rule, pictures.warnings) == (
+        space,
+        rule,
+        (),
+    )
     assert (pictures.thumbnail.view, pictures.proxy.view) == (
         "sRGB - Display / Un-tone-mapped", "Rec.1886 Rec.709 - Display / Un-tone-mapped",
     )  # fmt: skip
@@ -87,7 +91,7 @@ def test_patches_of_each_source_space_have_the_values_of_the_default_view(tmp_pa
 
     pictures = made(write_rgb(tmp_path / "x.exr", patches(values), colorspace=space))
 
-    assert pictures.ocio_config == BUILT_IN_CONFIG.removeprefix("ocio://")
+    assert pictures.provenance.ocio_config == BUILT_IN_CONFIG.removeprefix("ocio://")
     expected = viewed(space, "sRGB - Display", values), viewed(space, "Rec.1886 Rec.709 - Display", values)
     assert_patches(pictures, *expected)
 
@@ -114,8 +118,8 @@ def test_a_logarithmic_dpx_is_printing_density(tmp_path, transfer, name):
     light = 10 ** ((CODES - 685) * 0.002 / 0.6)
     black = 10 ** ((95 - 685) * 0.002 / 0.6)
     linear = (light - black) / (1 - black)
-    assert pictures.source_color_space == "Cineon (printing density)"
-    assert pictures.color_rule == f"dpx:transfer ({name})"
+    assert pictures.provenance.source_color_space == "Cineon (printing density)"
+    assert pictures.provenance.color_rule == f"dpx:transfer ({name})"
     assert pictures.proxy.rate == 25
     space = "Linear Rec.709 (sRGB)"
     assert_patches(
@@ -128,7 +132,7 @@ def test_a_dpx_of_adx_is_adx_by_its_bits(tmp_path):
 
     pictures = made(write_dpx(tmp_path / "x.dpx", patches(values), transfer=13))
 
-    assert (pictures.source_color_space, pictures.color_rule) == ("ADX16", "dpx:transfer (ADX)")
+    assert (pictures.provenance.source_color_space, pictures.provenance.color_rule) == ("ADX16", "dpx:transfer (ADX)")
     assert_patches(
         pictures, viewed("ADX16", "sRGB - Display", values), viewed("ADX16", "Rec.1886 Rec.709 - Display", values)
     )
@@ -142,7 +146,7 @@ def test_a_video_dpx_is_shown_as_it_is_and_not_given_a_view_twice(tmp_path, tran
 
     pictures = made(write_dpx(tmp_path / "x.dpx", patches(codes), transfer=transfer))
 
-    assert (pictures.color_rule, pictures.proxy.view) == (rule, "Rec.1886 Rec.709 - Display")
+    assert (pictures.provenance.color_rule, pictures.proxy.view) == (rule, "Rec.1886 Rec.709 - Display")
     assert_patches(pictures, srgb(codes**2.4), codes * 255)
 
 
@@ -171,7 +175,7 @@ def test_the_primaries_of_a_video_dpx_are_those_of_its_colorimetric_field(
     pictures = made(write_dpx(tmp_path / "x.dpx", patches(codes), transfer=transfer, colorimetric=colorimetric))
 
     linear = codes**2.4 @ to_rec709.T
-    assert (pictures.color_rule, pictures.proxy.view) == (rule, "Rec.1886 Rec.709 - Display")
+    assert (pictures.provenance.color_rule, pictures.proxy.view) == (rule, "Rec.1886 Rec.709 - Display")
     assert_patches(pictures, srgb(linear), rec1886(linear))
 
 
@@ -188,21 +192,21 @@ def test_light_and_log_of_a_dpx_have_the_primaries_of_its_colorimetric_field(tmp
     )
 
     linear = light @ SMPTE_C_TO_REC709.T
-    assert pictures.color_rule.endswith(", dpx:colorimetric (ITU-R BT.601 525)")
+    assert pictures.provenance.color_rule.endswith(", dpx:colorimetric (ITU-R BT.601 525)")
     assert_patches(pictures, srgb(linear), rec1886(linear))
 
 
 def test_a_dpx_whose_transfer_says_nothing_is_film_where_its_colorimetric_field_says_so(tmp_path):
     pictures = made(write_dpx(tmp_path / "x.dpx", patches(CODES / 1023), transfer=0, colorimetric=1))
 
-    assert pictures.source_color_space == "Cineon (printing density)"
-    assert pictures.color_rule == "dpx:colorimetric (printing density)"
+    assert pictures.provenance.source_color_space == "Cineon (printing density)"
+    assert pictures.provenance.color_rule == "dpx:colorimetric (printing density)"
 
 
 def test_an_unknown_color_space_is_a_warning_not_a_failure(tmp_path):
     pictures = made(write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="made up"))
 
-    assert pictures.source_color_space == "Linear Rec.709 (sRGB)"
+    assert pictures.provenance.source_color_space == "Linear Rec.709 (sRGB)"
     assert pictures.warnings == ("colorspace 'made up' is no color space of the OCIO config: ignored",)
 
 
@@ -334,8 +338,8 @@ def test_luminance_chroma_deep_and_luminance_files_have_pictures(tmp_path):
 def test_a_file_without_color_has_a_picture_that_says_what_it_is(tmp_path, channels, what):
     pictures = made(write_exr(tmp_path / "x.exr", channels))
 
-    assert pictures.layer == what
-    assert pictures.source_color_space == "data"
+    assert pictures.provenance.layer == what
+    assert pictures.provenance.source_color_space == "data"
     assert pictures.thumbnail.view == "none (data)"
     assert pictures.warnings[0].startswith(f"shows {what}, which is no color picture")
     assert np.ptp(still(pictures)) > 150
@@ -398,7 +402,7 @@ def test_the_beauty_of_a_multi_part_file_is_shown_and_recorded(tmp_path):
 
     pictures = made(tmp_path / "x.exr")
 
-    assert pictures.layer == "beauty"
+    assert pictures.provenance.layer == "beauty"
     assert still(pictures)[16, 32].argmax() == 2
 
 
@@ -438,9 +442,9 @@ def test_the_result_is_reproducible_small_and_travels_between_processes(tmp_path
 
     assert (first.thumbnail, first.proxy, first.icon_webp) == (second.thumbnail, second.proxy, second.icon_webp)
     assert pickle.loads(pickle.dumps(first)) == first
-    assert set(first.library_versions) >= {"OpenImageIO", "OpenColorIO", "OpenEXR", "av", "libavcodec"}
+    assert set(first.provenance.library_versions) >= {"OpenImageIO", "OpenColorIO", "OpenEXR", "av", "libavcodec"}
     assert "libx264" in first.proxy.encoder
-    assert len(first.ocio_config_hash) >= 32
+    assert len(first.provenance.ocio_config_hash) >= 32
 
 
 def test_the_file_rules_of_a_studio_config_come_before_the_default(tmp_path):
@@ -453,8 +457,8 @@ def test_the_file_rules_of_a_studio_config_come_before_the_default(tmp_path):
 
     pictures = made(path, ocio_config_path=str(tmp_path / "config.ocio"))
 
-    assert pictures.source_color_space == "ARRI LogC3 (EI800)"
-    assert pictures.color_rule == "file rule of the OCIO config"
+    assert pictures.provenance.source_color_space == "ARRI LogC3 (EI800)"
+    assert pictures.provenance.color_rule == "file rule of the OCIO config"
 
 
 def test_a_truncated_file_makes_nothing(tmp_path):

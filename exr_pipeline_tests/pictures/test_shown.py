@@ -32,7 +32,7 @@ def test_a_picture_is_encoded_for_its_medium_within_half_a_code_value(tmp_path, 
     picture = shown(path, medium=medium)
 
     assert np.abs(patch_means(picture.rgb, len(COLORS)) - encoded(COLORS)).max() <= 0.52
-    assert (picture.layer, picture.source_color_space) == ("RGB", "Linear Rec.709 (sRGB)")
+    assert (picture.provenance.layer, picture.provenance.source_color_space) == ("RGB", "Linear Rec.709 (sRGB)")
     assert picture.alpha is None
 
 
@@ -50,8 +50,11 @@ def test_color_that_alpha_covers_in_part_is_divided_by_it_in_linear_light(tmp_pa
     assert np.abs(covered.rgb[16, [48, 80]] - srgb(color)).max() <= 0.52
     assert np.abs(over_black.rgb[16, [16, 48, 80]] - srgb(np.outer((0, 0.25, 1), color))).max() <= 0.52
     assert over_black.alpha is None
-    assert (covered.alpha_handling, over_black.alpha_handling) == ("premultiplied, kept", "premultiplied, over black")
-    assert shown(write_rgb(tmp_path / "y.exr", pixels)).alpha_handling == "none"
+    assert (covered.provenance.alpha_handling, over_black.provenance.alpha_handling) == (
+        "premultiplied, kept",
+        "premultiplied, over black",
+    )
+    assert shown(write_rgb(tmp_path / "y.exr", pixels)).provenance.alpha_handling == "none"
 
 
 def test_a_picture_fits_its_box_with_even_sides_and_tells_size_aspect_and_time(tmp_path):

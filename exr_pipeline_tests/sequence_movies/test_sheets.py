@@ -60,8 +60,8 @@ def test_a_sheet_says_how_it_was_made(tmp_path: Path):
         "libjpeg-turbo, quality 88, 4:4:4",
         "libjpeg-turbo, quality 85, 4:2:0",
     )
-    assert sheet.library_versions == strip.library_versions
-    assert {"OpenColorIO", "OpenImageIO", "simplejpeg"} <= set(sheet.library_versions)
+    assert sheet.provenance.library_versions == strip.provenance.library_versions
+    assert {"OpenColorIO", "OpenImageIO", "simplejpeg"} <= set(sheet.provenance.library_versions)
 
 
 def test_a_filmstrip_of_few_frames_has_no_more(tmp_path: Path):

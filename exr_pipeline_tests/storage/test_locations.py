@@ -12,9 +12,9 @@ from exr_pipeline.storage.locations import (
     Location,
     SourceRule,
     is_source,
-    output_locations,
     source_kind,
 )
+from exr_pipeline.storage.outputs import OutputPlace
 
 # Every name that a store or a file system can hold: UTF-8 text, and bytes that are none as surrogates.
 awkward = st.text(alphabet="/.~%# +é2FfE\n\udcff", max_size=12)
@@ -34,6 +34,9 @@ source_keys = st.builds(
     name_pieces,
     st.sampled_from([".exr", ".dpx", ".EXR", ".mov", ".jpg"]),
 )
+
+
+ENDINGS = ("thumb.jpg", "proxy.mp4", "filmstrip.jpg")
 
 
 def s3(key: str) -> Location:
@@ -88,10 +91,10 @@ def test_a_hidden_folder_that_was_asked_for_by_name_is_looked_into() -> None:
 
 
 def test_media_go_into_a_folder_beside_their_source() -> None:
-    outputs = output_locations(s3("renders/shot_010/beauty.0001.exr"))
-    assert outputs.thumbnail == s3("renders/shot_010/.proxies/beauty.0001_thumb.jpg")
-    assert outputs.proxy == s3("renders/shot_010/.proxies/beauty.0001_proxy.mp4")
-    assert output_locations(s3("x.exr")).thumbnail == s3(".proxies/x_thumb.jpg")
+    beauty = s3("renders/shot_010/beauty.0001.exr")
+    assert OutputPlace().at(beauty, "thumb.jpg") == s3("renders/shot_010/.proxies/beauty.0001_thumb.jpg")
+    assert OutputPlace().at(beauty, "proxy.mp4") == s3("renders/shot_010/.proxies/beauty.0001_proxy.mp4")
+    assert OutputPlace().at(s3("x.exr"), "thumb.jpg") == s3(".proxies/x_thumb.jpg")
 
 
 @pytest.mark.parametrize(
@@ -106,17 +109,17 @@ def test_media_go_into_a_folder_beside_their_source() -> None:
     ],
 )
 def test_a_name_that_another_source_could_have_the_stem_of_is_kept_whole(name: str, thumbnail: str) -> None:
-    assert output_locations(s3(name)).thumbnail.name == thumbnail
+    assert OutputPlace().at(s3(name), "thumb.jpg").name == thumbnail
 
 
 @given(st.lists(source_keys, min_size=2, max_size=30, unique=True))
 def test_no_two_sources_share_an_output(keys: list[str]) -> None:
     for root in (None, "s3://media/out"):
-        made = [output_locations(s3(key), output_root=root, sources=["s3://show"]) for key in keys]
-        outputs = {place for one in made for place in (one.thumbnail, one.proxy, one.filmstrip)}
+        place = OutputPlace(root, ("s3://show",))
+        outputs = {place.at(s3(key), ending) for key in keys for ending in ENDINGS}
         assert len(outputs) == 3 * len(keys)
         assert not outputs & {s3(key) for key in keys}
-        rule = SourceRule.of(KINDS, output_root=root, sources=["s3://show"])
+        rule = SourceRule.of(KINDS, place)
         assert not any(rule.accepts(location) for location in outputs if location.bucket == "show")
 
 
@@ -130,26 +133,26 @@ def test_no_two_sources_share_an_output(keys: list[str]) -> None:
     ],
 )
 def test_what_was_made_below_a_root_inside_a_source_is_no_source(root: str, sources: list[str]) -> None:
-    rule = SourceRule.of(KINDS, output_root=root, sources=sources)
+    place = OutputPlace(root, tuple(sources))
+    rule = SourceRule.of(KINDS, place)
     for url in sources:
         for name in ("a/shot.mov", "shot.png", "media.exr", "mediathek/x.wav"):
             source = Location.from_url(url).child(name)
             assert rule.accepts(source, below=Location.from_url(url).key)
-            outputs = output_locations(source, output_root=root, sources=sources)
-            for made in (outputs.thumbnail, outputs.proxy, outputs.filmstrip):
+            for made in (place.at(source, ending) for ending in ENDINGS):
                 assert is_source(made.name), "by its name it would be one"
                 assert not rule.accepts(made, below=Location.from_url(url).key)
 
 
 @pytest.mark.parametrize("root", ["s3://show/renders", "s3://show", "s3://{source}"])
 def test_a_root_that_mixes_media_with_sources_is_refused_unless_they_can_be_told_apart(root: str) -> None:
+    place = OutputPlace(root, ("s3://show/renders",))
     with pytest.raises(MisconfiguredError) as caught:
-        SourceRule.of(["exr", "movie"], output_root=root, sources=["s3://show/renders"])
+        SourceRule.of(["exr", "movie"], place)
     assert caught.value.setting == "EXR_PIPELINE_OUTPUT_ROOT"
-    rule = SourceRule.of(["exr", "dpx"], output_root=root, sources=["s3://show/renders"])
-    outputs = output_locations(s3("renders/x.exr"), output_root=root, sources=["s3://show/renders"])
+    rule = SourceRule.of(["exr", "dpx"], place)
     assert rule.accepts(s3("renders/x.exr"))
-    assert not rule.accepts(outputs.proxy)
+    assert not rule.accepts(place.at(s3("renders/x.exr"), "proxy.mp4"))
 
 
 def test_only_the_kinds_asked_for_are_sources() -> None:
@@ -178,7 +181,7 @@ def test_a_root_for_several_sources_keeps_their_files_apart_or_is_refused(
     sources = [f"s3://show/{prefix}" for prefix in prefixes]
     inside = [key for key in keys if any(key.startswith(f"{prefix}/") for prefix in prefixes)]
     try:
-        thumbnails = {output_locations(s3(key), output_root=root, sources=sources).thumbnail for key in inside}
+        thumbnails = {OutputPlace(root, tuple(sources)).at(s3(key), "thumb.jpg") for key in inside}
     except MisconfiguredError:
         thumbnails = None
     if thumbnails is None:
@@ -188,11 +191,12 @@ def test_a_root_for_several_sources_keeps_their_files_apart_or_is_refused(
 
 
 def test_a_root_receives_the_path_below_the_longest_source_that_contains_the_file() -> None:
-    sources = ["s3://show/renders", "s3://show/renders/shot 1/"]
-    outputs = output_locations(s3("renders/shot 1/v1/x.exr"), output_root="gs://media/out/{source}", sources=sources)
-    assert outputs.thumbnail == Location("gs", "media", "out/show/renders/shot 1/v1/x_thumb.jpg")
-    outputs = output_locations(s3("renders/v1/x.exr"), output_root="file:///media", sources=["s3://show/renders"])
-    assert outputs.proxy == Location("file", "", "media/v1/x_proxy.mp4")
+    place = OutputPlace("gs://media/out/{source}", ("s3://show/renders", "s3://show/renders/shot 1/"))
+    assert place.at(s3("renders/shot 1/v1/x.exr"), "thumb.jpg") == Location(
+        "gs", "media", "out/show/renders/shot 1/v1/x_thumb.jpg"
+    )
+    place = OutputPlace("file:///media", ("s3://show/renders",))
+    assert place.at(s3("renders/v1/x.exr"), "proxy.mp4") == Location("file", "", "media/v1/x_proxy.mp4")
 
 
 @pytest.mark.parametrize(
@@ -209,5 +213,5 @@ def test_a_root_receives_the_path_below_the_longest_source_that_contains_the_fil
 )
 def test_a_root_that_could_mix_files_up_is_refused_with_its_name(root: str, sources: list[str], key: str) -> None:
     with pytest.raises(MisconfiguredError) as caught:
-        output_locations(s3(key), output_root=root, sources=sources)
+        OutputPlace(root, tuple(sources)).at(s3(key), "thumb.jpg")
     assert caught.value.setting == "EXR_PIPELINE_OUTPUT_ROOT"

@@ -11,8 +11,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from exr_pipeline.ingest.sequence_maker import SequenceProducts, Wanted, sequence_row
+from exr_pipeline.ingest.sequence_maker import sequence_row
 from exr_pipeline.inspection.identity import frame_number
+from exr_pipeline.products.registry import SEQUENCE_PRODUCTS
+from exr_pipeline.products.sequence_result import SequenceResult
 from exr_pipeline.sequences import find_sequences
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.queries import in_memory, run_select
@@ -81,7 +83,7 @@ def test_sequences_join_what_was_made_of_them(tables: StoreUnderTest) -> None:
     files = [SampleFile(key=f"s/a#1.{frame:04}.exr", frame_number=frame) for frame in (8, 9, 1001)]
     tables.store.write(rows_of(*files), now=NOON)
     (sequence,) = find_sequences([file.location for file in files])
-    row = sequence_row(SequenceProducts(sequence.location, sequence=sequence), Wanted(), {}, now=NOON)
+    row = sequence_row(SequenceResult(sequence.location, sequence=sequence), SEQUENCE_PRODUCTS, {}, now=NOON)
     tables.store.write({"sequence_outputs": pa.Table.from_pylist([row])}, now=NOON)
     joined = tables.store.sql(
         """SELECT s.uri, o.uri AS page_uri, o.partition_key, s.frames, o.frame_count,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.ingest.discovery.cursor import HotFolder
 from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location, SourceRule
+from exr_pipeline.storage.outputs import OutputPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -82,7 +83,7 @@ def list_sources(settings: Settings, storage: ObjectStorage, cursor: Cursor, *, 
     for gone in set(cursor.after) - set(settings.sources):
         del cursor.after[gone]
     start = time.monotonic()
-    rule = SourceRule.of(settings.source_kinds, output_root=settings.output_root, sources=settings.sources)
+    rule = SourceRule.of(settings.source_kinds, OutputPlace.from_settings(settings))
     budget = _Budget(settings.sensor_max_listed, start + settings.sensor_seconds / 2)
     listed = _list_hot(settings, storage, cursor, rule, budget, now)
     unavailable = listed.unavailable

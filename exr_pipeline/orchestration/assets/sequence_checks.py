@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import dagster as dg
 
-from exr_pipeline.orchestration.assets.specs import SEQUENCE_MP4
+from exr_pipeline.products.sequence_movie import SEQUENCE_MOVIE
 
 if TYPE_CHECKING:
     from exr_pipeline.tables.store import TableStore
@@ -53,7 +53,8 @@ SEQUENCE_CHECKS: Final = (
     ),
 )
 SEQUENCE_CHECK_SPECS: Final = tuple(
-    dg.AssetCheckSpec(check.name, asset=SEQUENCE_MP4, description=check.description) for check in SEQUENCE_CHECKS
+    dg.AssetCheckSpec(check.name, asset=SEQUENCE_MOVIE.asset, description=check.description)
+    for check in SEQUENCE_CHECKS
 )
 
 # Where every frame is readable, unreadable_frames is an empty JSON object.
@@ -70,7 +71,7 @@ def evaluate_sequence_checks(tables: TableStore) -> Iterator[dg.AssetCheckEvalua
     for check in SEQUENCE_CHECKS:
         bad = found[check.name]
         yield dg.AssetCheckEvaluation(
-            asset_key=SEQUENCE_MP4,
+            asset_key=dg.AssetKey(SEQUENCE_MOVIE.asset),
             check_name=check.name,
             passed=not bad,
             severity=check.severity,

@@ -1,6 +1,6 @@
 """The assets of a sequence of frames: movie, contact sheet and filmstrip, their one step and its events.
 
-Belongs here: specs, step and events of sequences. Not here: the media themselves (`ingest.sequence_maker`).
+Belongs here: specs, step and events of sequences. Not here: the media themselves (`products`, `ingest.sequence_maker`).
 """
 
 from __future__ import annotations
@@ -10,35 +10,34 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
-from rich.filesize import decimal
 
 from exr_pipeline import __version__
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.ingest.discovery.settled_sequences import frames_hash
 from exr_pipeline.orchestration.assets.sequence_checks import evaluate_sequence_checks
-from exr_pipeline.orchestration.assets.specs import SEQUENCE_MP4, SOURCE_FILE, TABLE_IO
+from exr_pipeline.orchestration.assets.specs import SOURCE_FILE, TABLE_IO
 from exr_pipeline.orchestration.instance.console import tidy_console
 from exr_pipeline.orchestration.instance.event_storage import AssetEvent, announce, log_asset_events
 from exr_pipeline.orchestration.instance.names import DATA_VERSION_TAG
 from exr_pipeline.orchestration.partitions import sequences_partitions
-from exr_pipeline.orchestration.steps.file_events import media_link, picture, served_picture, without_empty
+from exr_pipeline.orchestration.steps.file_events import shown_facts
 from exr_pipeline.orchestration.steps.files import Context, again_after_an_outage
 from exr_pipeline.orchestration.steps.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.steps.run_tags import tag_outcome, tag_unfinished
 from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
+from exr_pipeline.products.registry import SEQUENCE_PRODUCTS
+from exr_pipeline.products.sequence_movie import SEQUENCE_MOVIE
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.specs import TABLES
 from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
-    from exr_pipeline.ingest.sequence_maker import SequenceProducts
     from exr_pipeline.pipeline import Pipeline
+    from exr_pipeline.products.product import SequenceProduct
+    from exr_pipeline.products.sequence_result import SequenceResult
     from exr_pipeline.sequence_movies.sequence_movie import MovieProgress
-    from exr_pipeline.sequence_movies.sheets import Sheet
 
-CONTACT_SHEET: Final = dg.AssetKey("contact_sheet")
-FILMSTRIP: Final = dg.AssetKey("filmstrip")
-SEQUENCE_ASSETS: Final = (SEQUENCE_MP4, CONTACT_SHEET, FILMSTRIP)
+SEQUENCE_ASSETS: Final = tuple(dg.AssetKey(product.asset) for product in SEQUENCE_PRODUCTS)
 
 SEQUENCES_JOB: Final = "sequences"
 SEQUENCES_PER_RUN: Final = 20
@@ -48,29 +47,21 @@ _TABLE_SCHEMA: Final = dg.TableSchema(
 )
 
 
-def _spec(key: dg.AssetKey, kind: str, description: str) -> dg.AssetSpec:
+def _spec(product: SequenceProduct) -> dg.AssetSpec:
     return dg.AssetSpec(
-        key,
+        dg.AssetKey(product.asset),
         # Any file may belong to any sequence: Dagster knows no closer relation between two dynamic sets.
         deps=[dg.AssetDep(SOURCE_FILE, partition_mapping=dg.AllPartitionMapping())],
-        description=description,
+        description=product.description,
         group_name="sequences",
-        kinds={kind},
+        kinds={product.kind},
         metadata={"table": "sequence_outputs", "dagster/column_schema": _TABLE_SCHEMA},
         partitions_def=sequences_partitions,
         skippable=True,
     ).with_io_manager_key(TABLE_IO)
 
 
-SEQUENCE_SPECS: Final = (
-    _spec(
-        SEQUENCE_MP4,
-        "h264",
-        "All frames of a sequence as one movie at their true rate, with time code; what is missing is marked.",
-    ),
-    _spec(CONTACT_SHEET, "jpeg", "Evenly chosen frames of a sequence on one sheet, with their numbers."),
-    _spec(FILMSTRIP, "jpeg", "Evenly chosen frames of a sequence in one row, for scrubbing by hovering over it."),
-)
+SEQUENCE_SPECS: Final = tuple(_spec(product) for product in SEQUENCE_PRODUCTS)
 
 
 def build_sequences_job() -> Any:
@@ -95,33 +86,33 @@ def sequences_step(
     Raises `Failure` after all have ended if some could not be made; the others are materialized. Raises
     `RetryRequested` when Dagster's database is away.
     """
-    from exr_pipeline.ingest.sequence_maker import SequenceMaker, Wanted
+    from exr_pipeline.ingest.sequence_maker import SequenceMaker
 
     tidy_console(context, pipeline.settings)
     announce(context, assets, partition_keys)
     tag_unfinished(context.instance, context.run, len(partition_keys))
-    wanted = Wanted(movie=SEQUENCE_MP4 in assets, contact_sheet=CONTACT_SHEET in assets, filmstrip=FILMSTRIP in assets)
-    failed: list[SequenceProducts] = []
+    wanted = [product for product in SEQUENCE_PRODUCTS if dg.AssetKey(product.asset) in assets]
+    failed: list[SequenceResult] = []
     try:
         with SequenceMaker(pipeline.settings, pipeline.storage, pipeline.tables) as maker:
             for number, key in enumerate(partition_keys, 1):
                 location = Location.from_partition_key(key)
-                products = maker.make(location, wanted, on_progress=_Progress(context, pipeline, location))
-                log_asset_events(context, sequence_events(products, key, assets))
-                if products.reason is not None:
-                    failed.append(products)
-                    context.log.warning(f"{products.state}: {products.url}: {products.reason}")
-                context.log.info(f"{number}/{len(partition_keys)} sequences, the latest in {products.seconds:.1f} s")
-        if SEQUENCE_MP4 in assets:
+                result = maker.make(location, wanted, on_progress=_Progress(context, pipeline, location))
+                log_asset_events(context, sequence_events(result, key, assets))
+                if result.reason is not None:
+                    failed.append(result)
+                    context.log.warning(f"{result.state}: {result.url}: {result.reason}")
+                context.log.info(f"{number}/{len(partition_keys)} sequences, the latest in {result.seconds:.1f} s")
+        if SEQUENCE_MOVIE in wanted:
             for evaluation in evaluate_sequence_checks(pipeline.tables):
                 context.log_event(evaluation)  # type: ignore[arg-type]  # it takes them, its annotation lags behind
     except MisconfiguredError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:
         raise dg.Failure(f"The tables could not be written or read: {error}", allow_retries=False) from error
-    tag_outcome(context.instance, context.run, [products.state for products in failed], len(partition_keys))
+    tag_outcome(context.instance, context.run, [result.state for result in failed], len(partition_keys))
     if failed:
-        first = "; ".join(f"{products.url}: {products.reason}" for products in failed[:3])
+        first = "; ".join(f"{result.url}: {result.reason}" for result in failed[:3])
         raise dg.Failure(
             f"{len(failed)} of {len(partition_keys)} sequences could not be made, the others are done: {first}",
             allow_retries=False,
@@ -148,85 +139,37 @@ class _Progress:
             pipeline.on_movie_progress(self._location, progress)
 
 
-def sequence_events(
-    products: SequenceProducts, partition: str, assets: Collection[dg.AssetKey]
-) -> Iterator[AssetEvent]:
+def sequence_events(result: SequenceResult, partition: str, assets: Collection[dg.AssetKey]) -> Iterator[AssetEvent]:
     """One event per selected asset: a materialization of what was made, or an observation with the reason."""
-    made = {
-        SEQUENCE_MP4: _movie_metadata(products, partition),
-        CONTACT_SHEET: _sheet_metadata(
-            products.contact_sheet, products.contact_sheet_at, served_picture(CONTACT_SHEET, partition)
-        ),
-        FILMSTRIP: _sheet_metadata(products.filmstrip, products.filmstrip_at, served_picture(FILMSTRIP, partition)),
-    }
-    version = "" if products.sequence is None else frames_hash(products.sequence)
-    for asset in assets:
-        metadata = made[asset]
-        if metadata is None:
+    version = "" if result.sequence is None else frames_hash(result.sequence)
+    for product in SEQUENCE_PRODUCTS:
+        asset, medium = dg.AssetKey(product.asset), result.media.get(product.name)
+        if asset not in assets:
+            continue
+        if medium is None:
             yield dg.AssetObservation(
                 asset,
                 partition=partition,
-                description=f"{products.state}: {products.reason}",
-                metadata={"state": products.state, "reason": products.reason or "", "frames": products.url},
+                description=f"{result.state}: {result.reason}",
+                metadata={"state": result.state, "reason": result.reason or "", "frames": result.url},
             )
         else:
+            facts = {**product.facts(medium, result), **_sequence_facts(result)}
             yield dg.AssetMaterialization(
                 asset,
                 partition=partition,
-                metadata=without_empty({**metadata, **_sequence_metadata(products)}),
+                metadata=shown_facts(facts, partition),
                 tags={DATA_VERSION_TAG: f"{version}-{__version__}"},
             )
 
 
-def _sequence_metadata(products: SequenceProducts) -> dict[str, Any]:
-    sequence = products.sequence
+def _sequence_facts(result: SequenceResult) -> dict[str, Any]:
+    sequence = result.sequence
     if sequence is None:
         return {}
     return {
-        "frames": products.url,
+        "frames": result.url,
         "frame range": sequence.frame_range,
         "frame count": len(sequence),
         "missing frames": sequence.missing_count,
-    }
-
-
-def _movie_metadata(products: SequenceProducts, partition: str) -> dict[str, Any] | None:
-    movie = products.movie
-    if movie is None or products.movie_at is None:
-        return None
-    strip = products.filmstrip
-    unreadable = [f"{number}: {why}" for number, why in movie.not_shown.items() if why != "missing"]
-    return {
-        "movie": media_link(SEQUENCE_MP4, partition),
-        **({"filmstrip": served_picture(FILMSTRIP, partition)} if strip is not None else {}),
-        "uri": products.movie_at.url,
-        "resolution": f"{movie.size.width}x{movie.size.height}",
-        "frame rate": str(movie.rate),
-        "duration": round(float(movie.duration), 3),
-        "time code": movie.time_code or "",
-        "size": decimal(products.movie_bytes),
-        "view": movie.view,
-        "color space": movie.source_color_space,
-        "decided by": movie.color_rule,
-        "encoder": movie.encoder,
-        "unreadable frames": unreadable,
-        "warnings": list(movie.warnings),
-        "seconds": round(movie.seconds, 3),
-    }
-
-
-def _sheet_metadata(
-    sheet: Sheet | None, location: Location | None, shown: dg.MarkdownMetadataValue
-) -> dict[str, Any] | None:
-    if sheet is None or location is None:
-        return None
-    return {
-        "picture": shown,
-        "preview": picture("jpeg", sheet.preview_jpeg),
-        "uri": location.url,
-        "resolution": f"{sheet.width}x{sheet.height}",
-        "frames shown": len(sheet.frames),
-        "frame size": f"{sheet.frame_size.width}x{sheet.frame_size.height}",
-        "size": decimal(len(sheet.jpeg)),
-        "view": sheet.view,
     }

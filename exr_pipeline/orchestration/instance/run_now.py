@@ -22,13 +22,13 @@ from exr_pipeline.ingest.doubtful import DOUBTFUL_SQL
 from exr_pipeline.ingest.outcome import FileOutcome, outcomes
 from exr_pipeline.orchestration.instance.home import repository_origin
 from exr_pipeline.storage.locations import Location, SourceRule
+from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline.tables.specs import REJECTED
 
 if TYPE_CHECKING:
     import dagster as dg
     from dagster._core.storage.compute_log_manager import CapturedLogContext
 
-    from exr_pipeline.ingest.choose import Product
     from exr_pipeline.ingest.chunk import Progress
     from exr_pipeline.ingest.discovery.needs_work import Candidate
     from exr_pipeline.pipeline import Pipeline
@@ -150,7 +150,7 @@ def ingest_source(
 def _objects(source: Location, pipeline: Pipeline) -> Iterator[ObjectInfo]:
     """The files to ingest under a folder, or the one file that is named."""
     settings = pipeline.settings
-    rule = SourceRule.of(settings.source_kinds, output_root=settings.output_root, sources=settings.sources)
+    rule = SourceRule.of(settings.source_kinds, OutputPlace.from_settings(settings))
     if rule.accepts(source, below=source.folder.key):
         yield pipeline.storage.head(source)
         return
@@ -291,11 +291,11 @@ def make_sequences(
     return dict(Counter(states))
 
 
-def _ingest(candidates: Sequence[Candidate], pipeline: Pipeline, only: Sequence[Product]) -> list[_Ended]:
-    from exr_pipeline.orchestration.assets.specs import assets_of
+def _ingest(candidates: Sequence[Candidate], pipeline: Pipeline, only: Sequence[str]) -> list[_Ended]:
     from exr_pipeline.orchestration.instance.key_migration import instance_for_work
     from exr_pipeline.orchestration.partitions import FILES
     from exr_pipeline.orchestration.sensors.files import existing_partitions, run_requests
+    from exr_pipeline.products.registry import products_named
 
     keys = [candidate.info.location.partition_key for candidate in candidates]
     with instance_for_work() as instance:
@@ -304,7 +304,7 @@ def _ingest(candidates: Sequence[Candidate], pipeline: Pipeline, only: Sequence[
             # Runs over ranges make everything.
             instance.add_dynamic_partitions(FILES, [key for key in keys if key not in known])
             known = set(keys)
-        assets = [key.path[-1] for key in assets_of(only)]
+        assets = [product.asset for product in products_named(only)]
         added, requests = run_requests(candidates, known, pipeline.settings, assets=assets)
         instance.add_dynamic_partitions(FILES, added)
         return _until_the_last(

@@ -24,7 +24,8 @@ from exr_pipeline.ingest.discovery.sweep import hot_folders, list_sources
 from exr_pipeline.orchestration.instance.key_migration import migrate_for_a_while
 from exr_pipeline.orchestration.jobs import ASSET_NAMES, INGEST_JOB, RETRY_JOB, SELECTION_JOB, Selection
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
-from exr_pipeline.storage.locations import Location, output_locations
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.outputs import OutputPlace
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -138,6 +139,7 @@ def with_writable_outputs(ready: Sequence[Candidate], pipeline: Pipeline) -> tup
     """
     settings = pipeline.settings
     sources = [Location.from_url(url).as_folder() for url in settings.sources]
+    place = OutputPlace.from_settings(settings)
     tried: set[Location] = set()
     wrong: dict[Location, MisconfiguredError | RetryableError] = {}
     kept = []
@@ -146,11 +148,10 @@ def with_writable_outputs(ready: Sequence[Candidate], pipeline: Pipeline) -> tup
         source = max((each for each in sources if each.holds(location)), key=lambda each: len(each.key), default=None)
         source = source or location.folder
         if source not in tried:
-            outputs = output_locations(location, output_root=settings.output_root, sources=settings.sources)
             # A name that the store does not take is the trouble of one file.
             with suppress(BadInputError):
                 try:
-                    pipeline.storage.check_writable(outputs.thumbnail.folder)
+                    pipeline.storage.check_writable(place.at(location, "").folder)
                 except (MisconfiguredError, RetryableError) as error:
                     wrong[source] = error
                 tried.add(source)

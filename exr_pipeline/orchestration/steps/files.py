@@ -19,8 +19,6 @@ import dagster as dg
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.ingest.overlap import FinishedFile
-from exr_pipeline.ingest.store_results import FileProducts
-from exr_pipeline.orchestration.assets.specs import PROXY_MP4, PROXY_OUTPUTS, THUMBNAIL
 from exr_pipeline.orchestration.instance.console import tidy_console
 from exr_pipeline.orchestration.instance.event_storage import (
     announce,
@@ -36,6 +34,8 @@ from exr_pipeline.orchestration.steps.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.steps.run_tags import tag_outcome, tag_unfinished
 from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 from exr_pipeline.pipeline import Pipeline
+from exr_pipeline.products.file_result import FileResult
+from exr_pipeline.products.registry import products_shown_by
 from exr_pipeline.tables.specs import REJECTED, RETRYABLE
 from exr_pipeline.untrusted_text import visible_line
 
@@ -89,7 +89,7 @@ def ingest_step(
     become reachable, or when Dagster's database is away; what this run, or the failed run that it resumes, has already
     made is not made again.
     """
-    from exr_pipeline.ingest.chunk import ChunkIngest, Progress, Wanted
+    from exr_pipeline.ingest.chunk import ChunkIngest, Progress
     from exr_pipeline.ingest.media_files import needs_workers
     from exr_pipeline.pictures import PicturePool, PictureSettings
 
@@ -97,18 +97,16 @@ def ingest_step(
     announce(context, assets, partition_keys)
     tag_unfinished(context.instance, context.run, len(partition_keys))
     left = _without_finished(context, partition_keys, assets)
-    wanted = Wanted(
-        thumbnail=THUMBNAIL in assets or PROXY_OUTPUTS in assets, proxy=PROXY_MP4 in assets or PROXY_OUTPUTS in assets
-    )
-    failed: list[FileProducts] = []
+    wanted = products_shown_by({asset.path[-1] for asset in assets})
+    failed: list[FileResult] = []
     last_told = time.monotonic()
 
-    def written(batch: Sequence[FileProducts]) -> None:
+    def written(batch: Sequence[FileResult]) -> None:
         log_asset_events(context, file_events(batch, assets))
-        if bad := [products for products in batch if products.reason is not None]:
+        if bad := [result for result in batch if result.reason is not None]:
             failed.extend(bad)
             # In one: each entry of the log is a transaction.
-            lines = [f"{products.state}: {products.location.url}: {products.reason}" for products in bad]
+            lines = [f"{result.state}: {result.location.url}: {result.reason}" for result in bad]
             context.log.warning("\n".join(lines))
 
     def progressed(progress: Progress) -> None:
@@ -150,7 +148,7 @@ def ingest_step(
             raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS) from error
         # Neither the store nor the tables answer: another run would have no better luck.
         raise dg.Failure(f"The run could not go on: {error}", metadata={OUTAGE: True}, allow_retries=False) from error
-    tag_outcome(context.instance, context.run, [products.state for products in failed], len(partition_keys))
+    tag_outcome(context.instance, context.run, [result.state for result in failed], len(partition_keys))
     _raise_for(context, failed, len(partition_keys))
 
 
@@ -199,27 +197,25 @@ def _without_finished(
     return [key for key in partition_keys if key not in finished]
 
 
-def _raise_for(context: Context, failed: Sequence[FileProducts], total: int) -> None:
-    if any(products.state == RETRYABLE for products in failed) and context.retry_number < STEP_RETRIES:
+def _raise_for(context: Context, failed: Sequence[FileResult], total: int) -> None:
+    if any(result.state == RETRYABLE for result in failed) and context.retry_number < STEP_RETRIES:
         raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS)
     if failed:
         raise _failure(failed, total)
 
 
-def _rejected(files: Sequence[FinishedFile]) -> list[FileProducts]:
-    return [FileProducts(file.location, file.state, file.reason) for file in files if file.state == REJECTED]
+def _rejected(files: Sequence[FinishedFile]) -> list[FileResult]:
+    return [FileResult(file.location, file.state, file.reason) for file in files if file.state == REJECTED]
 
 
-def _failure(failed: Sequence[FileProducts], total: int) -> dg.Failure:
-    rejected = sum(products.state == REJECTED for products in failed)
+def _failure(failed: Sequence[FileResult], total: int) -> dg.Failure:
+    rejected = sum(result.state == REJECTED for result in failed)
     files = [
-        dg.TableRecord({"file": products.location.url, "state": products.state, "reason": products.reason or ""})
-        for products in failed[:REASONS_SHOWN]
+        dg.TableRecord({"file": result.location.url, "state": result.state, "reason": result.reason or ""})
+        for result in failed[:REASONS_SHOWN]
     ]
     more = {"files not listed": len(failed) - len(files)} if len(failed) > len(files) else {}
-    first = "; ".join(
-        visible_line(f"{products.location.name}: {products.reason}") for products in failed[:REASONS_IN_TITLE]
-    )
+    first = "; ".join(visible_line(f"{result.location.name}: {result.reason}") for result in failed[:REASONS_IN_TITLE])
     return dg.Failure(
         f"{rejected} of {total} files rejected, {len(failed) - rejected} retryable, the others are done: {first}"
         + ("; …" if len(failed) > REASONS_IN_TITLE else ""),

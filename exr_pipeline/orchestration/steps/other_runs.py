@@ -16,23 +16,23 @@ from exr_pipeline import __version__
 from exr_pipeline.errors import RetryableError
 from exr_pipeline.ingest.chunk import GROUP_WITH_PICTURES
 from exr_pipeline.ingest.overlap import FinishedFile, finished_since
-from exr_pipeline.orchestration.assets.specs import HEADER_ASSETS
 from exr_pipeline.orchestration.instance.names import DATA_VERSION_TAG
+from exr_pipeline.products.registry import FILE_PRODUCTS
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.specs import READY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from exr_pipeline.ingest.chunk import Wanted
     from exr_pipeline.orchestration.instance.event_storage import AssetEvent
     from exr_pipeline.pipeline import Pipeline
+    from exr_pipeline.products.product import FileProduct
 
 Context = dg.AssetExecutionContext | dg.OpExecutionContext
 
 
 def finished_by_others(
-    context: Context, pipeline: Pipeline, wanted: Wanted
+    context: Context, pipeline: Pipeline, wanted: Collection[FileProduct]
 ) -> Callable[[Sequence[Location]], Sequence[FinishedFile]]:
     """Asks the tables for files that were dealt with since this run was created, whoever did it.
 
@@ -116,7 +116,10 @@ def _metadata(file: FinishedFile, asset: dg.AssetKey) -> dict[str, Any]:
         "modified": file.row["mtime"],
         "made by": "another run at the same time",
     }
-    if asset not in HEADER_ASSETS and file.outputs is not None:
+    product = next(product for product in FILE_PRODUCTS if product.asset == asset.path[-1])
+    if product.table == "files":
+        metadata |= {name: file.row[name] for name in product.columns if file.row.get(name) is not None}
+    if product.table == "proxy_outputs" and file.outputs is not None:
         shown = ("thumbnail_s3_key", "thumb_resolution", "proxy_s3_key", "proxy_resolution", "source_colorspace")
         metadata |= {name: file.outputs[name] for name in shown if file.outputs[name] is not None}
     return {name: value for name, value in metadata.items() if value is not None}

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 
 from exr_pipeline.ingest import chunk
-from exr_pipeline.ingest.chunk import ChunkIngest, Progress, Wanted
-from exr_pipeline.ingest.store_results import FileProducts
+from exr_pipeline.ingest.chunk import ChunkIngest, Progress
 from exr_pipeline.pictures import PicturePool
+from exr_pipeline.products.file_result import FileResult
+from exr_pipeline.products.product import FileProduct
+from exr_pipeline.products.registry import products_named
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage import objects
 from exr_pipeline.storage.locations import Location
@@ -18,8 +20,8 @@ from exr_pipeline.storage.objects import ObjectInfo, ObjectStorage
 from exr_pipeline.tables.stores.duckdb import DuckDBStore
 from exr_pipeline_tests.pictures.files import flat, picture_settings, write_rgb
 
-HEADERS = Wanted(thumbnail=False, proxy=False)
-THUMBNAILS = Wanted(proxy=False)
+HEADERS = products_named(["header"])
+THUMBNAILS = products_named(["thumbnail"])
 
 
 class MostAtOnce:
@@ -49,8 +51,8 @@ class WatchedStorage(ObjectStorage):
         self.starts_awaited = 0
         self.rests_in_flight = MostAtOnce()
 
-    def download(self, location: Location, path: Path) -> ObjectInfo:
-        info = super().download(location, path)
+    def download(self, location: Location, path: Path, **more: Any) -> ObjectInfo:
+        info = super().download(location, path, **more)
         self.downloads.append(location.name)
         self.spooled.append(len(list(path.parent.iterdir())))
         self.after_read(len(self.downloads) + len(self.ranges))
@@ -108,14 +110,16 @@ class Bench:
         self.storage: ObjectStorage = WatchedStorage(settings)
         self.media: Any = self.owner
         self.rows = DuckDBStore(database)
-        self.reported: list[FileProducts] = []
+        self.reported: list[FileResult] = []
 
     def put(self, name: str, data: bytes) -> Location:
         location = self.bucket.child(name)
         self.owner.write(location, data, content_type="image/x-exr", tags={})
         return location
 
-    def ingest(self, locations: Sequence[Location], wanted: Wanted = HEADERS, **changes: Any) -> Progress:
+    def ingest(
+        self, locations: Sequence[Location], wanted: Sequence[FileProduct] = HEADERS, **changes: Any
+    ) -> Progress:
         settings = self.settings.model_copy(update=changes)
         one = ChunkIngest(settings, self.storage, media=self.media, rows=self.rows, pool=self.pool)
         return one.run(locations, wanted, on_written=self.reported.extend)

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 
 from exr_pipeline.ingest import chunk
-from exr_pipeline.ingest.chunk import ChunkIngest, Progress, Wanted
+from exr_pipeline.ingest.chunk import ChunkIngest, Progress
 from exr_pipeline.ingest.read_header import FIRST_READ_BYTES
-from exr_pipeline.ingest.store_results import FileProducts
+from exr_pipeline.products.file_result import FileResult
+from exr_pipeline.products.registry import FILE_PRODUCTS
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectInfo, ObjectStorage
@@ -61,9 +62,9 @@ class StorageOfThree(ObjectStorage):
         super().__init__(settings)
         self.three = threading.Barrier(3)
 
-    def download(self, location: Location, path: Path) -> ObjectInfo:
+    def download(self, location: Location, path: Path, **more: Any) -> ObjectInfo:
         self.three.wait(60)
-        return super().download(location, path)
+        return super().download(location, path, **more)
 
 
 def test_there_is_a_file_for_every_worker_however_few_are_fetched_ahead(bench: Bench, good: bytes) -> None:
@@ -173,18 +174,17 @@ def test_files_are_reported_when_their_rows_and_media_are_in_place(
     locations = [bench.put(f"{number}.exr", good) for number in range(5)]
     batches: list[int] = []
 
-    def written(batch: Sequence[FileProducts]) -> None:
+    def written(batch: Sequence[FileResult]) -> None:
         batches.append(len(batch))
         known = bench.rows.current_versions([products.location for products in batch])
         assert [version.state for version in known.values()] == ["ready"] * len(batch)
         for products in batch:
-            assert products.outputs is not None
-            bench.owner.head(products.outputs.thumbnail)
-            bench.owner.head(products.outputs.proxy)
+            bench.owner.head(products.stored["thumbnail"])
+            bench.owner.head(products.stored["proxy"])
 
     done: list[int] = []
     ingest = ChunkIngest(bench.settings, bench.storage, media=bench.media, rows=bench.rows, pool=bench.pool)
-    ingest.run(locations, Wanted(), on_written=written, on_progress=lambda progress: done.append(progress.done))
+    ingest.run(locations, FILE_PRODUCTS, on_written=written, on_progress=lambda progress: done.append(progress.done))
 
     assert sum(batches) == 5
     assert len(batches) > 1
@@ -193,11 +193,11 @@ def test_files_are_reported_when_their_rows_and_media_are_in_place(
 
 def test_media_of_a_version_that_a_broken_one_replaced_are_removed(bench: Bench, good: bytes) -> None:
     location = bench.put("a.exr", good)
-    bench.ingest([location], Wanted())
+    bench.ingest([location], FILE_PRODUCTS)
     assert len(bench.keys()) == 3
     bench.put("a.exr", good[:100])
 
-    bench.ingest([location], Wanted())
+    bench.ingest([location], FILE_PRODUCTS)
 
     assert bench.states() == {"a.exr": "rejected"}
     assert bench.keys() == ["a.exr"]
@@ -216,10 +216,10 @@ def test_a_header_run_does_not_overrule_what_the_pixels_were_rejected_for(bench:
 
 def test_the_same_chunk_again_changes_nothing_but_how_often_it_was_inspected(bench: Bench, good: bytes) -> None:
     location = bench.put("a.exr", good)
-    bench.ingest([location], Wanted())
+    bench.ingest([location], FILE_PRODUCTS)
     (before,), keys = bench.files(), bench.keys()
 
-    bench.ingest([location], Wanted())
+    bench.ingest([location], FILE_PRODUCTS)
 
     (after,) = bench.files()
     changing = {"inspection_count", "last_inspected", "seen_at"}

@@ -1,5 +1,6 @@
 """A file is rejected only on evidence against the file: not for bytes changed on their way, or for a lost worker."""
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exr_pipeline.ingest.chunk import Wanted
+from exr_pipeline.products.product import FileProduct
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectInfo
@@ -28,8 +29,8 @@ class FlippingStorage(WatchedStorage):
         place = 8 + self.left % 5
         return data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
 
-    def download(self, location: Location, path: Path) -> ObjectInfo:
-        info = super().download(location, path)
+    def download(self, location: Location, path: Path, **more: Any) -> ObjectInfo:
+        info = super().download(location, path, **more)
         if self.left > 0:
             path.write_bytes(self._flipped(path.read_bytes()))
         return info
@@ -41,7 +42,7 @@ class FlippingStorage(WatchedStorage):
 
 @pytest.mark.parametrize("wanted", [HEADERS, THUMBNAILS])
 def test_a_good_file_whose_bytes_were_changed_on_their_way_is_fetched_again_and_ends_well(
-    bench: Bench, good: bytes, wanted: Wanted
+    bench: Bench, good: bytes, wanted: Sequence[FileProduct]
 ) -> None:
     location = bench.put("a.exr", good)
     bench.storage = FlippingStorage(bench.settings, 1)
@@ -52,7 +53,9 @@ def test_a_good_file_whose_bytes_were_changed_on_their_way_is_fetched_again_and_
 
 
 @pytest.mark.parametrize("wanted", [HEADERS, THUMBNAILS])
-def test_a_line_that_changes_every_answer_rejects_no_file(bench: Bench, good: bytes, wanted: Wanted) -> None:
+def test_a_line_that_changes_every_answer_rejects_no_file(
+    bench: Bench, good: bytes, wanted: Sequence[FileProduct]
+) -> None:
     location = bench.put("a.exr", good)
     bench.storage = FlippingStorage(bench.settings, 1000)
 
@@ -73,7 +76,7 @@ class RenamingStorage(FlippingStorage):
 
 @pytest.mark.parametrize("wanted", [HEADERS, THUMBNAILS])
 def test_a_byte_changed_on_its_way_that_leaves_a_readable_header_is_noticed_too(
-    bench: Bench, good: bytes, wanted: Wanted
+    bench: Bench, good: bytes, wanted: Sequence[FileProduct]
 ) -> None:
     location = bench.put("a.exr", good)
     bench.storage = RenamingStorage(bench.settings, 1)
@@ -91,8 +94,8 @@ class OtherTags(WatchedStorage):
         super().__init__(settings)
         self.tag = tag
 
-    def download(self, location: Location, path: Path) -> ObjectInfo:
-        return replace(super().download(location, path), etag=self.tag)
+    def download(self, location: Location, path: Path, **more: Any) -> ObjectInfo:
+        return replace(super().download(location, path, **more), etag=self.tag)
 
     async def read_range_async(self, location: Location, start: int, length: int) -> tuple[ObjectInfo, bytes]:
         info, data = await super().read_range_async(location, start, length)

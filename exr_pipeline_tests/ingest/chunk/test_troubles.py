@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,10 @@ import simplejpeg
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.ingest import chunk
-from exr_pipeline.ingest.chunk import ChunkIngest, OutageError, Wanted
+from exr_pipeline.ingest.chunk import ChunkIngest, OutageError
 from exr_pipeline.ingest.discovery.needs_work import needs_work
+from exr_pipeline.products.product import FileProduct
+from exr_pipeline.products.registry import FILE_PRODUCTS
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
@@ -78,7 +80,7 @@ def test_bad_files_are_rejected_with_a_reason_and_their_neighbours_are_made(
         bench.put("shot/good.0002.exr", good),
     ]
 
-    progress = bench.ingest(locations, Wanted())
+    progress = bench.ingest(locations, FILE_PRODUCTS)
 
     assert (progress.total, progress.ready, progress.rejected, progress.retryable) == (10, 2, 8, 0)
     states = {location.name: "ready" if "good" in location.name else "rejected" for location in locations}
@@ -157,7 +159,11 @@ def test_a_file_that_may_not_be_read_is_rejected_beside_one_that_may(
 
 @pytest.mark.parametrize("wanted", [HEADERS, THUMBNAILS])
 def test_a_store_that_goes_away_and_comes_back_costs_nothing_but_time(
-    bench: Bench, good: bytes, s3_server: EmbeddedS3, on_warning: Callable[[Callable[[], None]], None], wanted: Wanted
+    bench: Bench,
+    good: bytes,
+    s3_server: EmbeddedS3,
+    on_warning: Callable[[Callable[[], None]], None],
+    wanted: Sequence[FileProduct],
 ) -> None:
     locations = [bench.put(f"{number}.exr", good) for number in range(8)]
     server = urlsplit(s3_server.endpoint)
@@ -271,11 +277,11 @@ class SlowStorage(WatchedStorage):
         super().__init__(settings)
         self.refused = refused
 
-    def download(self, location: Location, path: Path) -> ObjectInfo:
+    def download(self, location: Location, path: Path, **more: Any) -> ObjectInfo:
         if location.name == "slow.exr":
             assert self.refused.wait(60)
             time.sleep(0.5)
-        return super().download(location, path)
+        return super().download(location, path, **more)
 
 
 def test_a_wrong_setting_is_raised_once_the_fetches_under_way_have_ended(
@@ -393,15 +399,15 @@ class StubbornMedia(ObjectStorage):
 
 def test_media_that_could_not_be_removed_are_removed_by_the_next_run(bench: Bench, good: bytes) -> None:
     location = bench.put("a.exr", good)
-    bench.ingest([location], Wanted())
+    bench.ingest([location], FILE_PRODUCTS)
     bench.put("a.exr", good[:100])
     bench.media = media = StubbornMedia(bench.settings)
     with pytest.raises(RetryableError, match="no answer"):
-        bench.ingest([location], Wanted())
+        bench.ingest([location], FILE_PRODUCTS)
     assert bench.states() == {"a.exr": "ready"}, "not yet known as what it is now"
 
     media.is_in_trouble = False
-    bench.ingest([location], Wanted())
+    bench.ingest([location], FILE_PRODUCTS)
 
     assert bench.states() == {"a.exr": "rejected"}
     assert bench.keys() == ["a.exr"]
@@ -457,11 +463,11 @@ class DeafStorage(WatchedStorage):
         self.answers = answers
         self.asked: list[str] = []
 
-    def download(self, location: Location, path: Path) -> ObjectInfo:
+    def download(self, location: Location, path: Path, **more: Any) -> ObjectInfo:
         self.asked.append(location.name)
         if location.name not in self.answers:
             raise RetryableError(f"{location.url}: read failed: no answer from the store")
-        return super().download(location, path)
+        return super().download(location, path, **more)
 
 
 def test_a_store_that_answers_nothing_at_all_ends_the_chunk_before_every_file_was_tried(

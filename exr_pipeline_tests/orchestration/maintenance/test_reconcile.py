@@ -18,7 +18,8 @@ from exr_pipeline.orchestration.maintenance.reconcile import RECONCILE_JOB, mark
 from exr_pipeline.orchestration.partitions import FILES
 from exr_pipeline.orchestration.sensors.files import tick
 from exr_pipeline.pipeline import Pipeline
-from exr_pipeline.storage.locations import Location, output_locations
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
 from exr_pipeline_tests.renders import render
 from exr_pipeline_tests.tables.sample_rows import output_rows
@@ -42,7 +43,7 @@ def add_media(shop: Workshop) -> None:
     """Thumbnails and their rows, without the work of making pictures."""
     rows = []
     for file in shop.pipeline.tables.read("files").to_pylist():
-        thumbnail = output_locations(Location("s3", file["bucket"], file["file_path"])).thumbnail
+        thumbnail = OutputPlace().at(Location("s3", file["bucket"], file["file_path"]), "thumb.jpg")
         shop.pipeline.storage.write(thumbnail, b"a picture", content_type="image/jpeg", tags={})
         ids = {"proxy_id": file["file_id"], "file_id": file["file_id"]}
         ids |= {"s3_key": file["file_path"], "s3_bucket": file["bucket"], "output_bucket": thumbnail.bucket}

@@ -14,11 +14,12 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from exr_pipeline.ingest.discovery.cursor import Cursor
 from exr_pipeline.ingest.read_header import source_file
-from exr_pipeline.ingest.store_results import FileProducts, rows_of
+from exr_pipeline.ingest.store_results import rows_of
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.partitions import FILES
 from exr_pipeline.orchestration.sensors.files import SENSOR, tick
 from exr_pipeline.pipeline import Pipeline
+from exr_pipeline.products.file_result import FileResult
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
@@ -145,7 +146,7 @@ class Watch:
         batch = []
         for name in names:
             info = self.pipeline.storage.head(self.root.child(name))
-            batch.append(FileProducts(info.location, state, None if state == "ready" else "why", source_file(info)))
+            batch.append(FileResult(info.location, state, None if state == "ready" else "why", source_file(info)))
         self.pipeline.tables.write(rows_of(batch, now=self.now), now=self.now)
 
 

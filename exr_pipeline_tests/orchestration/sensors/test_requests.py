@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exr_pipeline.ingest.store_results import FileProducts, last_known, rows_of
+from exr_pipeline.ingest.store_results import last_known, rows_of
 from exr_pipeline.orchestration.jobs import INGEST_JOB, RETRY_JOB, SELECTION_JOB
+from exr_pipeline.products.file_result import FileResult
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
@@ -198,7 +199,7 @@ def test_a_file_that_may_not_be_read_is_not_asked_for_at_every_tick(make_watch: 
     watch.start(watch.tick(), dg.DagsterRunStatus.FAILURE)
     # All that a run can write of a file that it may not even look up.
     location = watch.root.child("a.exr")
-    unseen = FileProducts(location, "rejected", "not readable: permission denied", last_known(location, None))
+    unseen = FileResult(location, "rejected", "not readable: permission denied", last_known(location, None))
     watch.pipeline.tables.write(rows_of([unseen], now=watch.now), now=watch.now)
 
     assert watch.asked() == []

@@ -48,15 +48,15 @@ def test_code_values_are_shown_as_they_are_and_not_given_a_view_twice(tmp_path, 
 
     assert np.abs(patch_means(still(pictures), len(CODES)) - CODES).max() <= 1
     assert np.abs(patch_means(first_frame(pictures), len(CODES)) - rec1886(linear(CODES))).max() <= 3
-    assert pictures.source_color_space == "sRGB - Display"
-    assert pictures.color_rule == "default (integers: sRGB)"
+    assert pictures.provenance.source_color_space == "sRGB - Display"
+    assert pictures.provenance.color_rule == "default (integers: sRGB)"
     assert (pictures.thumbnail.view, pictures.warnings) == ("sRGB - Display", ())
 
 
 def test_a_floating_point_tiff_is_linear_rec709_and_gets_a_view(tmp_path):
     pictures = made(written(tmp_path / "x.tif", patches(COLORS), "float"))
 
-    assert pictures.source_color_space == "Linear Rec.709 (sRGB)"
+    assert pictures.provenance.source_color_space == "Linear Rec.709 (sRGB)"
     expected = viewed("Linear Rec.709 (sRGB)", "sRGB - Display", COLORS)
     assert np.abs(patch_means(still(pictures), len(COLORS)) - expected).max() <= 2
 
@@ -72,7 +72,7 @@ def test_straight_alpha_is_multiplied_in_linear_light_over_black(tmp_path, name)
 
     expected = srgb(linear(CODES[3]) * np.array([[0.0], [0.5], [1.0]]))
     assert np.abs(patch_means(over_black.rgb, 3) - expected).max() <= 1
-    assert over_black.alpha_handling == "straight, over black"
+    assert over_black.provenance.alpha_handling == "straight, over black"
     assert covered.alpha is not None
     assert covered.alpha[16, [16, 48, 80]].tolist() == [0, 128, 255]
     assert np.abs(covered.rgb[16, [48, 80]].astype(int) - CODES[3]).max() <= 1
@@ -110,8 +110,8 @@ def test_an_icc_profile_decides_by_its_name_and_an_unknown_one_is_a_warning(tmp_
 
     known, unknown = made(tmp_path / "srgb.png"), made(tmp_path / "other.png")
 
-    assert known.color_rule.startswith("ICC profile (sRGB")
-    assert unknown.color_rule == "default (integers: sRGB)"
+    assert known.provenance.color_rule.startswith("ICC profile (sRGB")
+    assert unknown.provenance.color_rule == "default (integers: sRGB)"
     assert len(unknown.warnings) == 1
     assert "is not known: ignored" in unknown.warnings[0]
 
@@ -122,8 +122,8 @@ def test_display_p3_is_converted_to_the_display(tmp_path):
     pictures = made(path)
 
     in_rec709 = linear(CODES) @ P3_TO_REC709.T
-    assert "P3" in pictures.source_color_space
-    assert pictures.color_rule.startswith("oiio:ColorSpace (")
+    assert "P3" in pictures.provenance.source_color_space
+    assert pictures.provenance.color_rule.startswith("oiio:ColorSpace (")
     assert np.abs(patch_means(still(pictures), len(CODES)) - srgb(in_rec709)).max() <= 2
 
 

@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
+from exr_pipeline.products.registry import FILE_PRODUCTS, SEQUENCE_PRODUCTS
 from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location
 
 if TYPE_CHECKING:
@@ -53,21 +54,24 @@ _HEADERS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Product:
+class _Linked:
     """Something to look at: the metadata entry that says where it lies, and how its name ends."""
 
     label: str
     name: re.Pattern[str]
 
 
-_PRODUCTS: Final = {
-    ("thumbnail", None): _Product("uri", re.compile(r".+_thumb\.jpg")),
-    ("thumbnail", "filmstrip"): _Product("filmstrip uri", re.compile(r".+_filmstrip\.jpg")),
-    ("proxy_mp4", None): _Product("uri", re.compile(r".+_proxy\.mp4")),
-    ("sequence_mp4", None): _Product("uri", re.compile(r".+_sequence\.(?:mp4|mov|webm|mkv)")),
-    ("contact_sheet", None): _Product("uri", re.compile(r".+_contact_sheet\.jpg")),
-    ("filmstrip", None): _Product("uri", re.compile(r".+_filmstrip\.jpg")),
-}
+def _linked(part: str, *endings: str) -> _Linked:
+    named = "|".join(map(re.escape, endings))
+    return _Linked(f"{part} uri".strip(), re.compile(f".+_(?:{named})"))
+
+
+# By asset and part.
+_LINKED: Final = {
+    (product.asset, thing.part): _linked(thing.part, thing.ending)
+    for product in FILE_PRODUCTS
+    for thing in product.objects
+} | {(product.asset, ""): _linked("", *product.endings) for product in SEQUENCE_PRODUCTS}
 
 
 class Media:
@@ -103,19 +107,19 @@ class Media:
     def _location(self, path: str) -> Location | None:
         """Where the object that a link means lies, or None."""
         link = _LINK.fullmatch(path)
-        product = _PRODUCTS.get((link["asset"], link["part"])) if link else None
-        if link is None or product is None:
+        linked = _LINKED.get((link["asset"], link["part"] or "")) if link else None
+        if link is None or linked is None:
             return None
         records = self._instance.fetch_materializations(
             dg.AssetRecordsFilter(dg.AssetKey(link["asset"]), asset_partitions=[link["partition"]]), limit=1
         ).records
         made = records[0].asset_materialization if records else None
-        value = made.metadata.get(product.label) if made else None
+        value = made.metadata.get(linked.label) if made else None
         try:
             location = Location.from_url(str(value.value if value else ""))
         except MisconfiguredError:
             return None
-        ours = product.name.fullmatch(location.name) and self._is_output(
+        ours = linked.name.fullmatch(location.name) and self._is_output(
             location, Location.from_partition_key(link["partition"])
         )
         return location if ours else None

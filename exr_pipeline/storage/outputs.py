@@ -1,0 +1,110 @@
+"""Where what is made of files and sequences goes, and what its objects say of themselves.
+
+Belongs here: the place, decided once from the settings. Not here: writing objects (`storage.objects`), or what is made
+(`products`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Self
+from urllib.parse import quote
+
+from exr_pipeline import __version__
+from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location, source_kind
+
+if TYPE_CHECKING:
+    from exr_pipeline.settings import Settings
+
+GENERATOR: Final = "exr_pipeline"
+_SETTING: Final = "EXR_PIPELINE_OUTPUT_ROOT"
+
+
+def media_tags(media_type: str) -> dict[str, str]:
+    """The S3 tags of an object that we made."""
+    return {"media_type": media_type, "generator": GENERATOR, "version": __version__}
+
+
+@dataclass(frozen=True, slots=True)
+class OutputPlace:
+    """Where the objects made of any source go: next to it, or below a root.
+
+    Without a root they go next to the source: `shot/beauty.0001.exr` gives `shot/.proxies/beauty.0001_thumb.jpg`. With
+    one, the folder is the source's relative to the longest of `sources` (URLs of folders) that contains it, below the
+    root; `{source}` in the root stands for that folder's `bucket/prefix`. No two sources share a location.
+    """
+
+    root: str | None = None
+    sources: tuple[str, ...] = ()
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> Self:
+        """The place that the settings name."""
+        return cls(settings.output_root, tuple(settings.sources))
+
+    def at(self, source: Location, ending: str) -> Location:
+        """Where the object of this ending goes, such as `thumb.jpg`.
+
+        Raises `MisconfiguredError`, naming the setting, where a root could not keep the files of several sources apart,
+        or for a file below none of them.
+        """
+        # The folder keeps its last slash: `a/x.exr` and `a//x.exr` are two objects.
+        if self.root is None:
+            folder = f"{source.folder.key}{OUTPUT_FOLDER}/"
+            target = Location(source.scheme, source.bucket, "")
+        else:
+            target, relative = self._root_and_relative_key(source, self.root)
+            folder = relative.removesuffix(source.name)
+        return target.child(f"{folder}{_base(source.name)}_{ending}")
+
+    def root_of(self, folder: Location) -> Location | None:
+        """The root that receives what is made of a source's folder, None without a root."""
+        if self.root is None:
+            return None
+        inserted = quote(f"{folder.bucket}/{folder.key}".strip("/"), safe="/", errors="surrogateescape")
+        return Location.from_url(self.root.replace("{source}", inserted, 1), setting=_SETTING)
+
+    def _root_and_relative_key(self, source: Location, root: str) -> tuple[Location, str]:
+        folders = {Location.from_url(url, setting="EXR_PIPELINE_SOURCES").as_folder() for url in self.sources}
+        _check_root(root, folders)
+        containing = [folder for folder in folders if folder.holds(source)]
+        if not containing:
+            raise MisconfiguredError(
+                _SETTING,
+                f"{source.url} is below none of the configured sources, so its place below the root is unknown",
+                "add its folder to EXR_PIPELINE_SOURCES, or unset the root",
+            )
+        folder = max(containing, key=lambda candidate: len(candidate.key))
+        target = self.root_of(folder)
+        assert target is not None
+        return target, source.key[len(folder.key) :]
+
+
+def _base(name: str) -> str:
+    """The name that outputs begin with: the stem where no other source can have the same one, else all of it."""
+    stem = name.removesuffix(".exr")
+    return name if not stem or source_kind(stem) is not None else stem
+
+
+def _check_root(root: str, folders: set[Location]) -> None:
+    """Raise `MisconfiguredError` unless files of different sources are sure to keep different keys below the root."""
+    if len(folders) < 2:
+        return
+    before, placeholder, after = root.partition("{source}")
+    nested = any(one != other and one.holds(other) for one in folders for other in folders)
+    if not placeholder:
+        problem = "several sources share one root"
+    elif "{source}" in after or (before and not before.endswith("/")) or (after and not after.startswith("/")):
+        problem = "{source} is not one whole component of it"
+    elif len({folder.scheme for folder in folders}) > 1:
+        problem = "sources of several kinds of storage share one root"
+    elif nested and after.strip("/"):
+        problem = "a source lies inside another one and {source} is not the end of it"
+    else:
+        return
+    raise MisconfiguredError(
+        _SETTING,
+        f"{root!r}: {problem}, so files could overwrite each other's media",
+        "end it with /{source}, which becomes the source's bucket/prefix, or run one installation per source",
+    )
