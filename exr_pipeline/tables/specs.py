@@ -145,6 +145,12 @@ _SPECS: Final = (
                 "When this version was found to be gone from its store; null while it is there",
                 "computed",
             ),
+            Column(
+                "retryable_since",
+                "timestamp",
+                "Since when every try at this version has ended as retryable; null in other states",
+                "computed",
+            ),
         ),
     ),
     TableSpec(
@@ -388,6 +394,11 @@ _SPECS: Final = (
                 "partition_key",
                 "string",
                 "The sequence as Dagster's page writes it; null until made by a version that fills it",
+            ),
+            Column(
+                "retryable_since",
+                "timestamp",
+                "Since when every try at this sequence has ended as retryable; null in other states",
             ),
         ),
     ),
