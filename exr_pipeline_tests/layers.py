@@ -26,6 +26,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         "untrusted_text": set(),
         "errors": {"untrusted_text"},
         "settings": set(),
+        "retries": {"errors"},
         "exr": _BASE,
         "frame_rates": {"exr"},
         "dpx": {"exr", "frame_rates"},
@@ -39,12 +40,12 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         "sequence_movies": _NAMES | {"color", "frame_rates", "pictures", "sequences", "workers"},
         "footage": _BASE
         | {"color", "exr", "frame_rates", "inspection", "pictures", "sequence_movies", "storage", "tables"},
-        "pipeline": _NAMES | {"tables"},
+        "pipeline": _NAMES | {"retries", "tables"},
         "ingest": _NAMES
-        | {"color", "exr", "footage", "inspection", "pictures", "sequence_movies", "sequences", "tables"}
+        | {"color", "exr", "footage", "inspection", "pictures", "retries", "sequence_movies", "sequences", "tables"}
         | {"workers"},
         "orchestration": _NAMES
-        | {"ingest", "inspection", "pictures", "pipeline", "sequence_movies", "sequences", "tables"},
+        | {"ingest", "inspection", "pictures", "pipeline", "retries", "sequence_movies", "sequences", "tables"},
         "definitions": {"orchestration", "settings"},
         "sample": {"exr"},
     }.items()

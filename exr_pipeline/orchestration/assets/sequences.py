@@ -22,9 +22,9 @@ from exr_pipeline.orchestration.instance.event_storage import AssetEvent, announ
 from exr_pipeline.orchestration.instance.names import DATA_VERSION_TAG
 from exr_pipeline.orchestration.partitions import sequences_partitions
 from exr_pipeline.orchestration.steps.file_events import media_link, picture, served_picture, without_empty
-from exr_pipeline.orchestration.steps.files import Context, again_after_an_outage
 from exr_pipeline.orchestration.steps.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.steps.run_tags import tag_outcome, tag_unfinished
+from exr_pipeline.orchestration.steps.step_retries import Context, again_after_an_outage
 from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.specs import TABLES

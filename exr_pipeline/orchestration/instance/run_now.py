@@ -401,7 +401,7 @@ def _was_interrupted(result: dg.JobExecutionResult) -> bool:
 
 
 def _was_outage(result: dg.JobExecutionResult) -> bool:
-    from exr_pipeline.orchestration.steps.files import OUTAGE
+    from exr_pipeline.orchestration.steps.step_retries import OUTAGE
 
     failures = (event.step_failure_data.user_failure_data for event in result.get_step_failure_events())
     return any(failure is not None and OUTAGE in (failure.metadata or {}) for failure in failures)

@@ -2,15 +2,16 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from exr_pipeline.ingest import chunk
 from exr_pipeline.ingest.chunk import ChunkIngest, Progress, Wanted
 from exr_pipeline.ingest.products import FileProducts
 from exr_pipeline.pictures import PicturePool
+from exr_pipeline.retries import POLICY
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage import objects
 from exr_pipeline.storage.locations import Location
@@ -71,7 +72,6 @@ class WatchedStorage(ObjectStorage):
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunk, "FIRST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(objects, "_RETRIES", 0)
 
 
@@ -108,6 +108,7 @@ class Bench:
         self.storage: ObjectStorage = WatchedStorage(settings)
         self.media: Any = self.owner
         self.rows = DuckDBStore(database)
+        self.retries = replace(POLICY, first_pause_seconds=0.05)
         self.reported: list[FileProducts] = []
 
     def put(self, name: str, data: bytes) -> Location:
@@ -117,7 +118,9 @@ class Bench:
 
     def ingest(self, locations: Sequence[Location], wanted: Wanted = HEADERS, **changes: Any) -> Progress:
         settings = self.settings.model_copy(update=changes)
-        one = ChunkIngest(settings, self.storage, media=self.media, rows=self.rows, pool=self.pool)
+        one = ChunkIngest(
+            settings, self.storage, media=self.media, rows=self.rows, pool=self.pool, retries=self.retries
+        )
         return one.run(locations, wanted, on_written=self.reported.extend)
 
     def states(self) -> dict[str, str]:
