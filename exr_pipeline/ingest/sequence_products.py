@@ -21,6 +21,7 @@ from exr_pipeline.ingest.products import media_tags
 from exr_pipeline.sequences.find import resolve_sequence
 from exr_pipeline.storage.locations import Location, output_location
 from exr_pipeline.storage.spool import spool_folder
+from exr_pipeline.tables.merge import retryable_since
 from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
@@ -63,7 +64,8 @@ class PixelFindings:
 class SequenceProducts:
     """One sequence at the end of a run: its state, the reason if it is not ready, and what was made of it and where.
 
-    `location` is that of its pattern. What was not wanted or not made is None.
+    `location` is that of its pattern. What was not wanted or not made is None. `was_tried_alone` says that a worker was
+    lost with it twice, so that another try in the same run is of no use.
     """
 
     location: Location
@@ -79,6 +81,7 @@ class SequenceProducts:
     filmstrip: Sheet | None = None
     filmstrip_at: Location | None = None
     seconds: float = 0.0
+    was_tried_alone: bool = False
 
     @property
     def url(self) -> str:
@@ -157,6 +160,7 @@ class SequenceMaker:
     ) -> None:
         """Each medium by itself: frames that make no movie by the policy may still make a sheet."""
         from exr_pipeline.sequence_movies.sheets import contact_sheet, sequence_filmstrip
+        from exr_pipeline.workers.pool import WorkerLostError
 
         def movie() -> None:
             self._make_movie(products, sequence, on_progress)
@@ -182,6 +186,7 @@ class SequenceMaker:
                     products.state, products.reason = REJECTED, _reason(error, sequence)
             except RetryableError as error:
                 products.state, products.reason = RETRYABLE, str(error)
+                products.was_tried_alone = isinstance(error, WorkerLostError)
 
     def _make_movie(
         self, products: SequenceProducts, sequence: Sequence, on_progress: Callable[[MovieProgress], None] | None
@@ -240,6 +245,13 @@ def sequence_row(
         "partition_key": products.location.partition_key,
         "state": products.state,
         "reason": products.reason,
+        "retryable_since": retryable_since(
+            products.state,
+            stored.get("state"),
+            stored.get("retryable_since"),
+            stored.get("generated_timestamp"),
+            clock=now.isoformat(),
+        ),
         "processing_time_seconds": products.seconds,
         "generated_timestamp": now.isoformat(),
         "generator_version": __version__,

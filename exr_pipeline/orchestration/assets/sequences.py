@@ -24,10 +24,17 @@ from exr_pipeline.orchestration.partitions import sequences_partitions
 from exr_pipeline.orchestration.steps.file_events import media_link, picture, served_picture, without_empty
 from exr_pipeline.orchestration.steps.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.steps.run_tags import tag_outcome, tag_unfinished
-from exr_pipeline.orchestration.steps.step_retries import Context, again_after_an_outage
+from exr_pipeline.orchestration.steps.step_retries import (
+    Context,
+    after_outage,
+    again_after_an_outage,
+    run_again,
+    without_finished,
+)
 from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
+from exr_pipeline.retries import try_each
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.specs import TABLES
+from exr_pipeline.tables.specs import RETRYABLE, TABLES
 from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
@@ -93,33 +100,49 @@ def sequences_step(
     """Make the selected assets of these sequences one after another, each on all workers.
 
     Raises `Failure` after all have ended if some could not be made; the others are materialized. Raises
-    `RetryRequested` when Dagster's database is away.
+    `RetryRequested` while some may still be made, or when Dagster's database is away; what this run, or the failed run
+    that it resumes, has already made is not made again.
     """
     from exr_pipeline.ingest.sequence_products import SequenceMaker, Wanted
 
     tidy_console(context, pipeline.settings)
     announce(context, assets, partition_keys)
     tag_unfinished(context.instance, context.run, len(partition_keys))
+    left = without_finished(context, partition_keys, assets)
     wanted = Wanted(movie=SEQUENCE_MP4 in assets, contact_sheet=CONTACT_SHEET in assets, filmstrip=FILMSTRIP in assets)
     failed: list[SequenceProducts] = []
     try:
         with SequenceMaker(pipeline.settings, pipeline.storage, pipeline.tables) as maker:
-            for number, key in enumerate(partition_keys, 1):
+
+            def make(key: str) -> tuple[str, SequenceProducts]:
                 location = Location.from_partition_key(key)
-                products = maker.make(location, wanted, on_progress=_Progress(context, pipeline, location))
+                return key, maker.make(location, wanted, on_progress=_Progress(context, pipeline, location))
+
+            def trouble(made: tuple[str, SequenceProducts]) -> str | None:
+                products = made[1]
+                return products.reason or "" if products.state == RETRYABLE and not products.was_tried_alone else None
+
+            def paused(count: int, seconds: float, reason: str) -> None:
+                context.log.warning(f"{count} sequences could not be made; trying again in {seconds:g} s: {reason}")
+
+            made = try_each(left, make, trouble, pipeline.retries, what="sequence could be made", on_pause=paused)
+            for number, (key, products) in enumerate(made, 1):
                 log_asset_events(context, sequence_events(products, key, assets))
                 if products.reason is not None:
                     failed.append(products)
                     context.log.warning(f"{products.state}: {products.url}: {products.reason}")
-                context.log.info(f"{number}/{len(partition_keys)} sequences, the latest in {products.seconds:.1f} s")
+                context.log.info(f"{number}/{len(left)} sequences, the latest in {products.seconds:.1f} s")
         if SEQUENCE_MP4 in assets:
             for evaluation in evaluate_sequence_checks(pipeline.tables):
                 context.log_event(evaluation)  # type: ignore[arg-type]  # it takes them, its annotation lags behind
     except MisconfiguredError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:
-        raise dg.Failure(f"The tables could not be written or read: {error}", allow_retries=False) from error
+        raise after_outage(context, pipeline, error) from error
     tag_outcome(context.instance, context.run, [products.state for products in failed], len(partition_keys))
+    can_improve = any(products.state == RETRYABLE for products in failed)
+    if can_improve and pipeline.retries.may_repeat_step(context.retry_number):
+        raise run_again(pipeline)
     if failed:
         first = "; ".join(f"{products.url}: {products.reason}" for products in failed[:3])
         raise dg.Failure(
