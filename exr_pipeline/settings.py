@@ -114,7 +114,9 @@ class Settings(BaseSettings):
     )
     settle_seconds: float = Field(3.0, ge=0, description="Seconds a file must have been unchanged before it is read.")
     retry_after_seconds: float = Field(
-        300.0, ge=0, description="Seconds before the sensor tries a retryable file again."
+        300.0,
+        ge=0,
+        description="Seconds before a sensor first tries a retryable file or sequence again; later waits are longer.",
     )
 
     show_folders: int = Field(

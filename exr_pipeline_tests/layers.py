@@ -26,6 +26,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         "untrusted_text": set(),
         "errors": {"untrusted_text"},
         "settings": set(),
+        "retries": {"errors"},
         "exr": _BASE,
         "frame_rates": {"exr"},
         "dpx": {"exr", "frame_rates"},
@@ -39,7 +40,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         "sequence_movies": _NAMES | {"color", "frame_rates", "pictures", "sequences", "workers"},
         "footage": _BASE
         | {"color", "exr", "frame_rates", "inspection", "pictures", "sequence_movies", "storage", "tables"},
-        "pipeline": _NAMES | {"tables"},
+        "pipeline": _NAMES | {"retries", "tables"},
         "products": _BASE
         | {
             "exr",
@@ -54,10 +55,20 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
             "workers",
         },
         "ingest": _NAMES
-        | {"color", "exr", "footage", "inspection", "pictures", "products", "sequence_movies", "sequences", "tables"}
-        | {"workers"},
+        | {"color", "exr", "footage", "inspection", "pictures", "products", "retries", "sequence_movies", "sequences"}
+        | {"tables", "workers"},
         "orchestration": _NAMES
-        | {"ingest", "inspection", "pictures", "pipeline", "products", "sequence_movies", "sequences", "tables"},
+        | {
+            "ingest",
+            "inspection",
+            "pictures",
+            "pipeline",
+            "products",
+            "retries",
+            "sequence_movies",
+            "sequences",
+            "tables",
+        },
         "definitions": {"orchestration", "settings"},
         "sample": {"exr"},
     }.items()

@@ -26,7 +26,7 @@ from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE
 from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from exr_pipeline.ingest.chunk import Progress as ChunkProgress
     from exr_pipeline.orchestration.instance.run_now import IngestListener, IngestReport
@@ -147,7 +147,7 @@ def _as_json(report: IngestReport, source: Location, *, dry_run: bool) -> dict[s
 
 
 def retry(
-    prefix: Annotated[str, typer.Argument(help="Only files below this URL prefix or local folder.")] = "",
+    prefix: Annotated[str, typer.Argument(help="Only what is below this URL prefix or local folder.")] = "",
     *,
     doubtful: Annotated[
         bool,
@@ -158,16 +158,27 @@ def retry(
         ),
     ] = False,
 ) -> None:
-    """Try again every file that is rejected, retryable, not finished or shown as failed, in one run."""
-    from exr_pipeline.orchestration.instance.run_now import retry_failed
+    """Try again every file that is rejected, retryable, not finished or shown as failed, in one run.
+
+    Then try again every sequence that is rejected or retryable. Pauses between tries are not waited for.
+    """
+    from exr_pipeline.orchestration.instance.run_now import retry_failed, retry_sequences
 
     settings = load_settings()
     folder = url_prefix(prefix) if prefix else ""
     report = with_progress(lambda listener: retry_failed(settings, folder, listener, doubtful=doubtful))
+    made: dict[str, int] = {}
+    # What keeps files from being read would keep sequences too.
+    if not doubtful and not report.problem:
+        made = _with_sequence_progress(lambda *listener: retry_sequences(settings, folder, *listener))
+    if not report.worked_on and not made:
+        stdout.print("Nothing to retry.")
+    if made:
+        _summarize_sequences(made)
     if report.worked_on:
         summarise(report)
-    else:
-        stdout.print("Nothing to retry.")
+    if made.get(RETRYABLE):
+        raise typer.Exit(1)
 
 
 def sequences(
@@ -187,18 +198,30 @@ def sequences(
     if not made:
         stdout.print(f"Nothing to do: no sequence is new{', outdated' if outdated else ''} or has changed.")
         return
+    _summarize_sequences(made)
+    if made.get(RETRYABLE):
+        raise typer.Exit(1)
+
+
+def _summarize_sequences(made: Mapping[str, int]) -> None:
     counts = ", ".join(f"{made.get(state, 0)} {state}" for state in (READY, REJECTED, RETRYABLE))
     stdout.print(f"{sum(made.values())} sequences: {counts}")
     if made.get(REJECTED) or made.get(RETRYABLE):
         stdout.print("Why: exr-pipeline sql \"FROM sequence_outputs WHERE state <> 'ready'\"", highlight=False)
-    if made.get(RETRYABLE):
-        raise typer.Exit(1)
 
 
 def sequences_with_progress(source: Location, settings: Settings, *, also_outdated: bool = False) -> dict[str, int]:
     """Make what is due of the sequences under a source behind a progress bar; how many ended in which state."""
     from exr_pipeline.orchestration.instance.run_now import make_sequences
 
+    return _with_sequence_progress(
+        lambda *listener: make_sequences(source, settings, *listener, also_outdated=also_outdated)
+    )
+
+
+def _with_sequence_progress(
+    work: Callable[[Callable[[int], None], Callable[[Location, MovieProgress], None]], dict[str, int]],
+) -> dict[str, int]:
     with _interruption_told(), progress_line() as line:
         total = 0
         finished: set[Location] = set()
@@ -212,7 +235,7 @@ def sequences_with_progress(source: Location, settings: Settings, *, also_outdat
             what = f"sequence {len(finished)} of {total}"
             line.update(what, movie.done, movie.total, f"{movie.rate:.1f} frames/s {sequence.name}")
 
-        return make_sequences(source, settings, found, progressed, also_outdated=also_outdated)
+        return work(found, progressed)
 
 
 def with_progress(work: Callable[[IngestListener], IngestReport]) -> IngestReport:

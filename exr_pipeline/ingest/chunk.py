@@ -23,6 +23,7 @@ from exr_pipeline.ingest.store_results import MediaWriter, delete_objects, last_
 from exr_pipeline.inspection import SourceFile
 from exr_pipeline.products.file_result import FileResult
 from exr_pipeline.products.registry import most_needed
+from exr_pipeline.retries import POLICY, OutageError, Patience, RetryPolicy
 from exr_pipeline.storage.machine_errors import machine_trouble
 from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline.storage.spool import spool_folder
@@ -56,11 +57,7 @@ GROUP_OF_HEADERS = 500
 # A chunk is one write, unless it takes longer: then what is finished is in the tables soon, for whoever looks, and a
 # worker that is killed loses little.
 SECONDS_BETWEEN_WRITES = 5.0
-ATTEMPTS = 4
-FIRST_PAUSE_SECONDS = 1.0
-# Short outages are waited for, file by file. In a longer one each file would take minutes to fail.
-FAILURES_OF_AN_OUTAGE = 20
-PATIENCE_SECONDS = 30.0
+_READ = "file could be read"
 
 
 class RowStore(Protocol):
@@ -121,36 +118,6 @@ class _OtherRuns:
     on_finished: Callable[[Sequence[FinishedFile]], None]
 
 
-class OutageError(RetryableError):
-    """Nothing at all could be read for a while: there is no use in going on with the other files."""
-
-
-class _Patience:
-    """Is over once many files in a row could not be read, and none has been for a while."""
-
-    def __init__(self) -> None:
-        self._failures = 0
-        self._since = time.monotonic()
-        self.reason = ""
-
-    def saw(self, result: FileResult) -> None:
-        """Count how a file ended."""
-        if result.state == RETRYABLE:
-            self._failures += 1
-            self.reason = result.reason or ""
-        else:
-            self._failures, self._since = 0, time.monotonic()
-
-    @property
-    def is_over(self) -> bool:
-        return self._failures >= FAILURES_OF_AN_OUTAGE and time.monotonic() - self._since >= PATIENCE_SECONDS
-
-    @property
-    def verdict(self) -> str:
-        seconds = time.monotonic() - self._since
-        return f"no file could be read for {seconds:.0f} s, the last {self._failures} in a row: {self.reason}"
-
-
 class _Queue:
     """The files of one pass, handed out one by one, without those that another run has finished by then."""
 
@@ -191,7 +158,8 @@ class ChunkIngest:
     """Brings chunks of files into the tables and their pictures into object storage.
 
     `pool` renders pictures in worker processes and may be None when no product needs them. `media` and `rows` receive
-    what is made: a `MediaWriter` such as `ObjectStorage`, a `RowStore` such as a table store.
+    what is made: a `MediaWriter` such as `ObjectStorage`, a `RowStore` such as a table store. `retries` says how often
+    and when files and writes of rows are tried again.
     """
 
     def __init__(
@@ -202,16 +170,18 @@ class ChunkIngest:
         media: MediaWriter,
         rows: RowStore,
         pool: PicturePool | None,
+        retries: RetryPolicy = POLICY,
     ) -> None:
         self._settings = settings
         self._storage = storage
         self._media = media
         self._rows = rows
         self._pool = pool
+        self._retries = retries
         self._outputs = OutputPlace.from_settings(settings)
         self._media_at_once = asyncio.Semaphore()
         self._in_flight = InFlight(0)
-        self._patience = _Patience()
+        self._patience = Patience(self._retries, _READ)
         # Files of which another run made a newer version's media before ours were stored: those are made once more.
         self._overtaken: set[Location] = set()
 
@@ -254,15 +224,14 @@ class ChunkIngest:
     ) -> Progress:
         # Each takes disk space of its own size while workers are at it.
         self._media_at_once = asyncio.Semaphore(self._settings.workers + 1)
-        self._patience = _Patience()
+        self._patience = Patience(self._retries, _READ)
         with spool_folder() as spool:
             left = list(locations)
-            for attempt in range(ATTEMPTS):
-                last = attempt == ATTEMPTS - 1
+            for pause in self._retries.attempts_and_pauses:
+                last = pause is None
                 left = await self._pass(left, wanted, others, spool, progress, last, on_written, on_progress)
-                if not left:
+                if pause is None or not left:
                     break
-                pause = FIRST_PAUSE_SECONDS * 4**attempt
                 log.warning("%d files could not be reached or were overtaken; trying again in %.0f s", len(left), pause)
                 progress.trouble = f"{len(left)} not reached, tried again in {pause:.0f} s: {self._patience.reason}"
                 on_progress(progress)
@@ -314,7 +283,7 @@ class ChunkIngest:
             try:
                 while not (stopped or self._patience.is_over) and (location := await queue.take()) is not None:
                     result = await self._file(location, wanted, spool, headers)
-                    self._patience.saw(result)
+                    self._patience.saw(result.reason or "" if result.state == RETRYABLE else None)
                     if result.state == RETRYABLE and not last and not result.was_tried_alone:
                         again.append(location)
                         continue
@@ -422,16 +391,15 @@ class ChunkIngest:
 
     async def _write_rows(self, batch: Sequence[FileResult]) -> set[Location]:
         """Write the rows; returns files whose media another run made of a newer version before these were stored."""
-        for attempt in range(ATTEMPTS):
+        for pause in self._retries.attempts_and_pauses:
             try:
                 # Before the rows, which are all that tells later that there is something to delete.
                 for outdated in await asyncio.to_thread(self._settle, batch):
                     await delete_objects(self._media, self._outputs, outdated)
                 return await asyncio.to_thread(self._write_rows_once, batch)
             except (RetryableError, StateUnknownError) as error:
-                if attempt == ATTEMPTS - 1:
+                if pause is None:
                     raise
-                pause = FIRST_PAUSE_SECONDS * 4**attempt
                 log.warning("%s; trying again in %.0f s", error, pause)
                 await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")

@@ -20,6 +20,7 @@ from exr_pipeline.products.sequence_movie import SEQUENCE_MOVIE
 from exr_pipeline.products.sequence_result import PixelFindings, SequenceResult, SequenceWork
 from exr_pipeline.sequences.find import resolve_sequence
 from exr_pipeline.storage.outputs import OutputPlace
+from exr_pipeline.tables.merge import retryable_since
 from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE, TABLES
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ class SequenceMaker:
         on_progress: Callable[[MovieProgress], None] | None,
     ) -> None:
         """Each product by itself: frames that make no movie by the policy may still make a sheet."""
+        from exr_pipeline.workers.pool import WorkerLostError
+
         outputs = OutputPlace.from_settings(self._settings)
         work = SequenceWork(
             sequence, self._settings, self._storage, outputs, self._pool, self._preset, on_progress=on_progress
@@ -126,6 +129,7 @@ class SequenceMaker:
                     result.state, result.reason = REJECTED, _reason(error, sequence)
             except RetryableError as error:
                 result.state, result.reason = RETRYABLE, str(error)
+                result.was_tried_alone = isinstance(error, WorkerLostError)
 
     def _write_row(self, result: SequenceResult, wanted: Collection[SequenceProduct]) -> None:
         import pyarrow as pa
@@ -152,6 +156,13 @@ def sequence_row(
         "partition_key": result.location.partition_key,
         "state": result.state,
         "reason": result.reason,
+        "retryable_since": retryable_since(
+            result.state,
+            stored.get("state"),
+            stored.get("retryable_since"),
+            stored.get("generated_timestamp"),
+            clock=now.isoformat(),
+        ),
         "processing_time_seconds": result.seconds,
         "generated_timestamp": now.isoformat(),
         "generator_version": __version__,

@@ -76,7 +76,8 @@ class SequenceWork:
 class SequenceResult:
     """One sequence at the end of a run: its state, the reason if it is not ready, and what was made of it and where.
 
-    `location` is that of its pattern. `media` holds what was made, by the product's name.
+    `location` is that of its pattern. `media` holds what was made, by the product's name. `was_tried_alone` says that a
+    worker was lost with it twice, so that another try in the same run is of no use.
     """
 
     location: Location
@@ -86,6 +87,7 @@ class SequenceResult:
     pixels: PixelFindings = PixelFindings()
     media: dict[str, StoredMedium] = field(default_factory=dict)
     seconds: float = 0.0
+    was_tried_alone: bool = False
 
     @property
     def url(self) -> str:

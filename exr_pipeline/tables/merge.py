@@ -275,7 +275,9 @@ class _FilesMerge(_Merge):
             "seen_at": [],
             "archived_at": [],
             "deleted_at": [],
+            "retryable_since": [],
         }
+        states, failing = self.values("state"), self.values("retryable_since")
         archived, deleted = self.values("archived_at"), self.values("deleted_at")
         for version in dict.fromkeys(self.ids):
             s = self.stored_at.get(version)
@@ -304,6 +306,9 @@ class _FilesMerge(_Merge):
             # A run that met the file before it went, and comes late, does not bring it back.
             is_back = found and again and (instant(again) > instant(found) or is_ahead(found, self._clock))
             computed["deleted_at"].append(found if found and not is_back else None)
+            before_now = (states[s], failing[s], last[s]) if lasting and s is not None else (None, None, None)
+            state = states[self.incoming_at[version]] if inspected else states[s] if s is not None else None
+            computed["retryable_since"].append(retryable_since(state, *before_now, clock=self._clock))
         kept: dict[MergeRule, set[VersionId]] = {"coalesce": self._met, "header": self._keeps_header}
         return self.gather(versions, kept, computed)
 
@@ -373,6 +378,15 @@ class _OutputsMerge(_Merge):
         return kept
 
 
+def retryable_since(
+    state: str | None, before: str | None, since: str | None, tried_at: str | None, *, clock: str
+) -> str | None:
+    """Since when something has been retryable, given its state now, and its state, that moment and its try before."""
+    if state != RETRYABLE:
+        return None
+    return (since or tried_at or clock) if before == RETRYABLE else clock
+
+
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 
 
@@ -429,8 +443,22 @@ def versions_by_location(locations: Iterable[Location], files: pa.Table) -> dict
             header_hash,
             instant(archived_at) if archived_at else None,
             instant(deleted_at) if deleted_at else None,
+            instant(failing_since) if failing_since else None,
         )
-        for bucket, path, file_id, etag, mtime, state, inspected, reason, header_hash, archived_at, deleted_at in rows
+        for (
+            bucket,
+            path,
+            file_id,
+            etag,
+            mtime,
+            state,
+            inspected,
+            reason,
+            header_hash,
+            archived_at,
+            deleted_at,
+            failing_since,
+        ) in rows
     }
     found = ((location, known.get(FileKey(location.bucket, location.path))) for location in locations)
     return {location: version for location, version in found if version is not None}

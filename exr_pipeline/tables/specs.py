@@ -147,6 +147,12 @@ _SPECS: Final = (
             ),
             Column("xxh3_128", "string", "xxh3-128 of the file's bytes in hexadecimal; null if not taken", "coalesce"),
             Column("sha256", "string", "SHA-256 of the file's bytes in hexadecimal; null if not taken", "coalesce"),
+            Column(
+                "retryable_since",
+                "timestamp",
+                "Since when every try at this version has ended as retryable; null in other states",
+                "computed",
+            ),
         ),
     ),
     TableSpec(
@@ -390,6 +396,11 @@ _SPECS: Final = (
                 "partition_key",
                 "string",
                 "The sequence as Dagster's page writes it; null until made by a version that fills it",
+            ),
+            Column(
+                "retryable_since",
+                "timestamp",
+                "Since when every try at this sequence has ended as retryable; null in other states",
             ),
         ),
     ),

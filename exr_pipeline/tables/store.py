@@ -37,6 +37,7 @@ class FileVersion(NamedTuple):
     header_hash: str | None = None
     archived_at: datetime | None = None
     deleted_at: datetime | None = None
+    retryable_since: datetime | None = None
 
 
 # What `TableStore.mark` says of the current version of a file. `media_removed` is about its outputs.
@@ -86,11 +87,13 @@ class TableStore(Protocol):
         *,
         columns: Sequence[str] | None = None,
         locations: Collection[Location] | None = None,
+        state: str | None = None,
         current_only: bool = True,
     ) -> pa.Table:
         """Rows of a table, of these files only if given, of their current versions only unless told otherwise.
 
-        For `sequence_outputs` a location is that of the sequence's path, and every row is current.
+        For `sequence_outputs` a location is that of the sequence's path, and every row is current. With `state`, only
+        rows of that state, of `files` or `sequence_outputs`; others are not fetched, however many there are.
         Columns come in the order asked for, types as in `arrow_schema`, rows in no particular order.
         """
 

@@ -1,7 +1,7 @@
 """Fixtures of the tests that run Dagster: an instance of the repository's dagster.yaml, a bucket, tables."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from dagster._core.storage.partition_status_cache import get_and_update_asset_st
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
 from exr_pipeline.pipeline import Pipeline
+from exr_pipeline.retries import POLICY
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
@@ -142,5 +143,5 @@ def workshop(
 @pytest.fixture
 def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries follow at once."""
-    monkeypatch.setattr("exr_pipeline.ingest.chunk.FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr("exr_pipeline.orchestration.steps.files.STEP_RETRY_SECONDS", 0)
+    hasty = replace(POLICY, first_pause_seconds=0.01, step_pause_seconds=0)
+    monkeypatch.setattr("exr_pipeline.pipeline.POLICY", hasty)

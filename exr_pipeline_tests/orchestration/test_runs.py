@@ -22,6 +22,7 @@ from exr_pipeline.orchestration.instance.run_now import IngestListener, ingest_s
 from exr_pipeline.orchestration.partitions import files_partitions
 from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 from exr_pipeline.pipeline import Pipeline
+from exr_pipeline.retries import POLICY
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectInfo, ObjectStorage
@@ -437,11 +438,11 @@ def test_an_ingest_whose_tables_cannot_be_written_stops_with_its_first_run(
     assert "No space left on device" in report.problem
 
 
-@pytest.mark.usefixtures("no_pauses")
 def test_an_ingest_whose_store_goes_away_for_good_says_so_and_stops(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch, s3_server: EmbeddedS3
 ) -> None:
-    monkeypatch.setattr("exr_pipeline.ingest.chunk.PATIENCE_SECONDS", 0.0)
+    impatient = replace(POLICY, first_pause_seconds=0.01, step_pause_seconds=0, patience_seconds=0)
+    monkeypatch.setattr("exr_pipeline.pipeline.POLICY", impatient)
     monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
     workshop.put({f"{number:03}.exr": b"" for number in range(120)})
     server = urlsplit(s3_server.endpoint)

@@ -2,27 +2,38 @@
 
 import json
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import av
 import dagster as dg
 import numpy as np
+import pyarrow as pa
 import pytest
 import simplejpeg
 import sqlalchemy as db
 from dagster._core.storage.partition_status_cache import get_and_update_asset_status_cache_value
 
+from exr_pipeline.errors import RetryableError
 from exr_pipeline.ingest.discovery.settled_sequences import Watermark, sequences_in
 from exr_pipeline.ingest.outdated import outdated_sequences
 from exr_pipeline.orchestration.assets.sequence_checks import SEQUENCE_CHECKS
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.instance import event_storage
-from exr_pipeline.orchestration.instance.run_now import make_sequences
+from exr_pipeline.orchestration.instance.run_now import make_sequences, retry_sequences
 from exr_pipeline.orchestration.partitions import SEQUENCES, sequences_partitions
 from exr_pipeline.orchestration.sensors.sequences import tick
 from exr_pipeline.pipeline import Pipeline
+from exr_pipeline.retries import POLICY
+from exr_pipeline.settings import Settings
+from exr_pipeline.storage.embedded import EmbeddedS3
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.objects import ObjectInfo, ObjectStorage
+from exr_pipeline_tests.ingest.relay import Relay
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
 from exr_pipeline_tests.pictures.files import flat, write_rgb
 from exr_pipeline_tests.renders import with_bad_pixels
@@ -70,6 +81,11 @@ class Shots(Workshop):
             made = set(value.deserialize_materialized_partition_subsets(sequences_partitions).get_partition_keys())
         return {"failed": failed, "materialized": made - failed}
 
+    def use(self, settings: Settings, **policy: Any) -> None:
+        """Work with other settings, and with another policy of trying again."""
+        self.pipeline = Pipeline(settings, retries=replace(POLICY, **policy))
+        self.defs = build_defs(settings=settings, resource_overrides={"pipeline": self.pipeline})
+
     def rows(self) -> dict[str, dict[str, Any]]:
         found = self.pipeline.tables.read("sequence_outputs").to_pylist()
         return {row["sequence_path"].rpartition("/")[2]: row for row in found}
@@ -81,6 +97,30 @@ def shots(workshop: Workshop) -> Shots:
     pipeline = Pipeline(settings)
     defs = build_defs(settings=settings, resource_overrides={"pipeline": pipeline})
     return Shots(workshop.instance, pipeline, workshop.bucket, defs)
+
+
+class OnceAway(ObjectStorage):
+    """Does not answer the first listing of a folder."""
+
+    def __init__(self, settings: Settings, folder: str) -> None:
+        super().__init__(settings)
+        self.away = [folder]
+
+    def iter_objects(self, location: Location, **options: Any) -> Iterator[ObjectInfo]:
+        if location.key.rstrip("/").rpartition("/")[2] in self.away:
+            self.away.clear()
+            raise RetryableError(f"{location.url}: listing failed: no answer from the store")
+        return super().iter_objects(location, **options)
+
+
+@pytest.fixture
+def relay(shots: Shots, s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
+    """What the workshop's store can be cut off with."""
+    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
+    server = urlsplit(s3_server.endpoint)
+    with Relay((str(server.hostname), int(server.port or 0))) as relay:
+        shots.use(shots.pipeline.settings.model_copy(update={"s3_endpoint": relay.endpoint}))
+        yield relay
 
 
 def frame_count(data: bytes, folder: Path) -> int:
@@ -358,3 +398,147 @@ def test_a_sequence_made_while_the_database_was_away_is_shown_as_made(
     for asset in ("sequence_mp4", "contact_sheet", "filmstrip"):
         made = set(wanted.dynamic_partitions_requests[0].partition_keys)
         assert shots.sequence_statuses(asset) == {"failed": set(), "materialized": made}
+
+
+def test_a_sequence_whose_store_was_away_is_made_by_ticks_alone_once_it_is_back(
+    shots: Shots, frames: list[bytes], relay: Relay
+) -> None:
+    shots.ingest({"shot/a.1.exr": frames[0], "shot/a.2.exr": frames[1]})
+    shots.use(shots.pipeline.settings, attempts=1, step_attempts=1)
+    relay.down()
+    first = shots.tick()
+    (key,) = first.dynamic_partitions_requests[0].partition_keys
+    (run,) = shots.obey(first)
+
+    assert not run.success
+    before = shots.rows()["a.#.exr"]
+    assert before["state"] == "retryable"
+    assert "no answer from the store" in before["reason"]
+    assert before["retryable_since"]
+    early = shots.tick(first.cursor, later=290)
+    assert early.run_requests == [], "nothing changes, and the wait is not over"
+    due = shots.tick(early.cursor, later=310)
+    assert [request.partition_key for request in due.run_requests] == [key]
+    shots.obey(due)
+    still = shots.rows()["a.#.exr"]
+    assert (still["state"], still["retryable_since"]) == ("retryable", before["retryable_since"])
+    assert still["generated_timestamp"] > before["generated_timestamp"]
+
+    relay.up()
+    again = shots.tick(due.cursor, later=700)
+    (run,) = shots.obey(again)
+
+    assert run.success
+    made = shots.rows()["a.#.exr"]
+    assert (made["state"], made["reason"], made["retryable_since"]) == ("ready", None, None)
+    for asset in ("sequence_mp4", "contact_sheet", "filmstrip"):
+        assert shots.sequence_statuses(asset) == {"failed": set(), "materialized": {key}}
+    assert shots.tick(again.cursor, later=9000).run_requests == []
+
+
+def test_retryable_sequences_beside_each_other_share_a_run_and_wait_while_one_is_at_them(
+    shots: Shots, frames: list[bytes], relay: Relay
+) -> None:
+    shots.ingest({f"{name}.{number}.exr": frames[0] for name in "abc" for number in (1, 2)})
+    shots.use(shots.pipeline.settings, attempts=1, step_attempts=1)
+    relay.down()
+    first = shots.tick()
+    keys = first.dynamic_partitions_requests[0].partition_keys
+    shots.obey(first)
+    assert {row["state"] for row in shots.rows().values()} == {"retryable"}
+
+    due = shots.tick(first.cursor, later=400)
+    (request,) = due.run_requests
+    assert (request.tags[RANGE_START], request.tags[RANGE_END]) == (keys[0], keys[-1])
+    job = shots.defs.resolve_job_def("sequences")
+    run = shots.instance.create_run_for_job(job, tags=request.tags, status=dg.DagsterRunStatus.STARTED)
+    assert shots.tick(due.cursor, later=500).run_requests == []
+
+    shots.instance.report_run_failed(run)
+    long_ago = (datetime.now(UTC) - timedelta(hours=2)).isoformat()
+    rows = [row | {"generated_timestamp": long_ago} for row in shots.rows().values()]
+    shots.pipeline.tables.write({"sequence_outputs": pa.Table.from_pylist(rows)}, now=datetime.now(UTC))
+    early = shots.tick(due.cursor, later=290)
+    assert early.run_requests == [], "the run has failed without a word about them"
+    (request,) = shots.tick(early.cursor, later=310).run_requests
+    assert (request.tags[RANGE_START], request.tags[RANGE_END]) == (keys[0], keys[-1])
+
+
+def test_a_store_that_is_back_in_time_costs_a_sequence_a_pause_and_no_other_step(
+    shots: Shots, frames: list[bytes]
+) -> None:
+    shots.ingest({"shot/a.1.exr": frames[0], "shot/a.2.exr": frames[1]})
+    shots.use(shots.pipeline.settings, first_pause_seconds=0.01, step_attempts=1)
+    shots.pipeline.__dict__["storage"] = OnceAway(shots.pipeline.settings, "shot")
+
+    (run,) = shots.obey(shots.tick())
+
+    assert run.success
+    assert shots.pipeline.__dict__["storage"].away == []
+    assert shots.rows()["a.#.exr"]["state"] == "ready"
+    told = [entry.user_message for entry in shots.instance.all_logs(run.run_id)]
+    assert [text for text in told if text.startswith("1 sequences could not be made; trying again in 0.01 s: ")]
+
+
+def test_a_step_that_is_run_again_makes_only_the_sequences_that_are_left(shots: Shots, frames: list[bytes]) -> None:
+    shots.ingest({f"{folder}/a.{number}.exr": frames[0] for folder in ("near", "far") for number in (1, 2)})
+    shots.use(shots.pipeline.settings, attempts=1, step_attempts=2, step_pause_seconds=0)
+    shots.pipeline.__dict__["storage"] = OnceAway(shots.pipeline.settings, "far")
+
+    (run,) = shots.obey(shots.tick())
+
+    assert run.success
+    assert shots.pipeline.__dict__["storage"].away == []
+    assert {row["uri"]: row["state"] for row in shots.pipeline.tables.read("sequence_outputs").to_pylist()} == {
+        f"{shots.bucket.child(folder).url}/a.#.exr": "ready" for folder in ("near", "far")
+    }
+    assert [len(made) for made in shots.materializations("sequence_mp4").values()] == [1, 1]
+
+
+def test_a_rejected_sequence_is_not_tried_again_until_its_frames_change(shots: Shots, frames: list[bytes]) -> None:
+    shots.use(shots.pipeline.settings.model_copy(update={"sequence_missing": "error"}))
+    shots.ingest({"gap.1.exr": frames[0], "gap.3.exr": frames[1]})
+    first = shots.tick()
+    shots.obey(first)
+    assert shots.rows()["gap.#.exr"]["state"] == "rejected"
+
+    later = shots.tick(first.cursor, later=90_000)
+    assert later.run_requests == []
+    shots.ingest({"gap.2.exr": frames[2]})
+    changed = shots.tick(first.cursor)
+
+    assert [request.partition_key for request in changed.run_requests] == first.dynamic_partitions_requests[
+        0
+    ].partition_keys
+    shots.obey(changed)
+    assert shots.rows()["gap.#.exr"]["state"] == "ready"
+
+
+def test_a_sequence_that_a_failed_run_never_came_to_is_asked_for_again(shots: Shots, frames: list[bytes]) -> None:
+    shots.ingest({"a.1.exr": frames[0], "a.2.exr": frames[1]})
+    first = shots.tick()
+    (key,) = first.dynamic_partitions_requests[0].partition_keys
+    shots.instance.add_dynamic_partitions(SEQUENCES, [key])
+    job = shots.defs.resolve_job_def("sequences")
+    run = shots.instance.create_run_for_job(job, tags={RANGE_START: key, RANGE_END: key})
+    shots.instance.report_run_failed(run)
+
+    early = shots.tick(first.cursor, later=290)
+    assert early.run_requests == []
+    due = shots.tick(early.cursor, later=310)
+    assert [request.partition_key for request in due.run_requests] == [key]
+    assert shots.tick(due.cursor, later=900).run_requests == [], "one run was asked for, and none has failed since"
+
+
+def test_retry_tries_sequences_again_at_once(shots: Shots, frames: list[bytes], relay: Relay) -> None:
+    shots.ingest({f"{folder}/a.{number}.exr": frames[0] for folder in ("x", "y") for number in (1, 2)})
+    shots.use(shots.pipeline.settings, attempts=1, step_attempts=1)
+    relay.down()
+    shots.obey(shots.tick())
+    relay.up()
+
+    assert retry_sequences(shots.pipeline.settings, shots.bucket.child("x/").url) == {"ready": 1}
+    (left,) = shots.pipeline.tables.read("sequence_outputs", state="retryable").to_pylist()
+    assert left["uri"] == f"{shots.bucket.child('y').url}/a.#.exr"
+    assert retry_sequences(shots.pipeline.settings) == {"ready": 1}
+    assert retry_sequences(shots.pipeline.settings) == {}

@@ -122,3 +122,15 @@ def test_a_scan_gives_the_current_rows_below_a_prefix(tables: StoreUnderTest) ->
     assert scanned(bucket="renders", prefix="shot/") == expected
     assert len(scanned()) == 32
     assert scanned(bucket="") == []
+
+
+def test_a_version_tells_since_when_every_try_has_ended_as_retryable(tables: StoreUnderTest) -> None:
+    file = SampleFile(state=RETRYABLE, reason="no answer", header=False)
+    ready = replace(file, state="ready", reason=None)
+    moments = [NOON + timedelta(minutes=minutes) for minutes in range(5)]
+    found = []
+    for each, moment in zip((file, file, ready, file, file.later(60)), moments, strict=True):
+        tables.store.write(rows_of(each, outputs=False), now=moment)
+        found.append(version(tables, each).retryable_since)
+
+    assert found == [moments[0], moments[0], None, moments[3], moments[4]]

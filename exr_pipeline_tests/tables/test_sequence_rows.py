@@ -60,3 +60,19 @@ def test_rows_of_files_and_of_sequences_are_written_together_or_not_at_all(table
     tables.store.write(written, now=NOON)
 
     assert [tables.store.read(name).num_rows for name in ("files", "sequence_outputs")] == [1, 1]
+
+
+def test_rows_of_one_state_are_read_alone(tables: StoreUnderTest) -> None:
+    for state in ("ready", "rejected", "retryable"):
+        written = rows(("renders", f"{state}.#.exr")).to_pylist()[0] | {"state": state}
+        tables.store.write({"sequence_outputs": pa.Table.from_pylist([written])}, now=NOON)
+        file = SampleFile(key=f"{state}.1.exr", state=state)
+        tables.store.write(rows_of(file, outputs=False), now=NOON)
+
+    for state in ("ready", "rejected", "retryable"):
+        found = tables.store.read("sequence_outputs", columns=["sequence_path"], state=state)
+        assert found.column("sequence_path").to_pylist() == [f"{state}.#.exr"]
+        found = tables.store.read("files", columns=["file_path"], state=state)
+        assert found.column("file_path").to_pylist() == [f"{state}.1.exr"]
+    other = Location("s3", "renders", "ready.#.exr")
+    assert tables.store.read("sequence_outputs", state="retryable", locations=[other]).num_rows == 0

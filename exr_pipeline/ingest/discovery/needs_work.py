@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Literal
 
+from exr_pipeline.retries import POLICY
 from exr_pipeline.tables.specs import REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 # `outdated`: its pictures are not what they would be now; `again`: somebody asked for it, although nothing has changed.
 Need = Literal["new", "changed", "retry", "outdated", "again"]
-
-# A file that may not be read has no entity tag to know it by. Rights change rarely: look less often.
-UNREADABLE_FACTOR: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +43,9 @@ def needs_work(
 
     A version is recognised by its entity tag: an upload within the same second or with an older date is still seen.
     A rejected version is final until it is put there anew, be it with the same bytes: it may have been away meanwhile.
-    A retryable one is due `retry_after` its last inspection, one that may not be looked up 24 times that. A file
-    that was taken for deleted and is there again needs work, be it the same version: its media may be gone. An archived
-    file needs work once it has changed.
+    A retryable one is due after the growing waits of `exr_pipeline.retries`, of which `retry_after` is the first, and
+    so is one that may not be looked up, after a long one. A file that was taken for deleted and is there again needs
+    work, be it the same version: its media may be gone. An archived file needs work once it has changed.
     """
     found: list[Candidate] = []
     for info in listed:
@@ -55,7 +53,9 @@ def needs_work(
         if version is None:
             found.append(Candidate(info, "new"))
         elif version.etag is None and version.state == REJECTED and version.deleted_at is None:
-            if version.archived_at is None and now - version.last_inspected >= retry_after * UNREADABLE_FACTOR:
+            # It has no entity tag to know it by.
+            due = POLICY.is_due_unreadable(now=now, last_tried=version.last_inspected, retry_after=retry_after)
+            if version.archived_at is None and due:
                 found.append(Candidate(info, "retry"))
             elif info.last_modified >= version.last_inspected:
                 found.append(Candidate(info, "changed"))
@@ -65,7 +65,12 @@ def needs_work(
             or (version.state == REJECTED and version.mtime != info.last_modified)
         ):
             found.append(Candidate(info, "changed"))
-        elif version.state == RETRYABLE and now - version.last_inspected >= retry_after:
+        elif version.state == RETRYABLE and POLICY.is_due(
+            now=now,
+            last_tried=version.last_inspected,
+            failing_since=version.retryable_since,
+            retry_after=retry_after,
+        ):
             found.append(Candidate(info, "retry"))
     return found
 

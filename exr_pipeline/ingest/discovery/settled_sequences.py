@@ -1,4 +1,4 @@
-"""Which sequences need their media made (again): those that have settled and whose frames are not those of the tables.
+"""Which sequences need their media made (again): those that have settled and are new, have changed, or are due again.
 
 Belongs here: that decision. Not here: making media (`ingest.sequence_maker`), or starting runs (the sensor).
 """
@@ -8,9 +8,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.ingest.doubtful import DOUBTFUL
+from exr_pipeline.retries import POLICY
 from exr_pipeline.sequences.find import find_sequences
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.object_info import ObjectInfo
@@ -24,16 +25,22 @@ if TYPE_CHECKING:
 LOOK_BACK: Final = timedelta(minutes=5)
 FOLDERS_REMEMBERED: Final = 2000
 
+# What tells when a retryable sequence is due again.
+_WHEN: Final = ("state", "generated_timestamp", "retryable_since")
 _FORMATS: Final = frozenset({"exr", "dpx", "tiff", "png", "jpeg"})
 
 
 @dataclass
 class Watermark:
-    """Up to when folders were looked at, the latest change of those that might be met again, and those still due."""
+    """Up to when folders were looked at, the latest change of those that might be met again, and those still due.
+
+    `runs` is up to when runs that ended badly were looked at.
+    """
 
     since: str = ""
     seen: dict[str, str] = field(default_factory=dict)
     again: list[str] = field(default_factory=list)
+    runs: str = ""
 
 
 def frames_hash(sequence: Sequence) -> str:
@@ -85,8 +92,8 @@ def sequences_in(tables: TableStore, folder: Location, *, udim: str) -> list[Seq
     return find_sequences(frames, udim=udim)
 
 
-def outdated(tables: TableStore, sequences: list[Sequence]) -> list[Sequence]:
-    """Those of the sequences whose media are not made, are of other frames, or could not be made for lack of access.
+def outdated(tables: TableStore, sequences: list[Sequence], *, now: datetime, retry_after: timedelta) -> list[Sequence]:
+    """Those of the sequences whose media are not made, are of other frames, or are `retryable` and due again.
 
     So are those that lack frames, or were rejected, for a reason that is no evidence against a file.
     """
@@ -94,16 +101,48 @@ def outdated(tables: TableStore, sequences: list[Sequence]) -> list[Sequence]:
         return []
     rows = tables.read(
         "sequence_outputs",
-        columns=("bucket", "sequence_path", "frames_hash", "state", "reason", "unreadable_frames"),
+        columns=("bucket", "sequence_path", "frames_hash", "reason", "unreadable_frames", *_WHEN),
         locations=[sequence.location for sequence in sequences],
     ).to_pylist()
     made = {
         (row["bucket"], row["sequence_path"]): row["frames_hash"]
         for row in rows
-        if row["state"] != RETRYABLE and not DOUBTFUL.search(f"{row['reason']} {row['unreadable_frames']}")
+        if (
+            not _is_due(row, now, retry_after)
+            if row["state"] == RETRYABLE
+            else not DOUBTFUL.search(f"{row['reason']} {row['unreadable_frames']}")
+        )
     }
     return [
         sequence
         for sequence in sequences
         if made.get((sequence.location.bucket, sequence.location.path)) != frames_hash(sequence)
     ]
+
+
+def due_again(tables: TableStore, *, now: datetime, quiet: timedelta, retry_after: timedelta) -> list[Location]:
+    """The `retryable` sequences that have waited long enough and whose folder is quiet, the longest untried first.
+
+    Asks the tables for rows of that state only. What is not quiet comes by `settled_folders` once it is.
+    """
+    rows = tables.read("sequence_outputs", columns=("uri", *_WHEN), state=RETRYABLE).to_pylist()
+    due = [
+        (row["generated_timestamp"] or "", Location.from_url(row["uri"]))
+        for row in rows
+        if _is_due(row, now, retry_after)
+    ]
+    if not due:
+        return []
+    horizon = (now - quiet).astimezone(UTC).isoformat()
+    changing = tables.folders_changed_since(horizon)
+    return [location for _, location in sorted(due) if location.folder not in changing]
+
+
+def _is_due(row: dict[str, Any], now: datetime, retry_after: timedelta) -> bool:
+    tried, since = row["generated_timestamp"], row["retryable_since"]
+    return tried is None or POLICY.is_due(
+        now=now,
+        last_tried=datetime.fromisoformat(tried),
+        failing_since=datetime.fromisoformat(since) if since else None,
+        retry_after=retry_after,
+    )

@@ -21,14 +21,21 @@ from exr_pipeline.orchestration.instance.event_storage import AssetEvent, announ
 from exr_pipeline.orchestration.instance.names import DATA_VERSION_TAG
 from exr_pipeline.orchestration.partitions import sequences_partitions
 from exr_pipeline.orchestration.steps.file_events import shown_facts
-from exr_pipeline.orchestration.steps.files import Context, again_after_an_outage
 from exr_pipeline.orchestration.steps.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.steps.run_tags import tag_outcome, tag_unfinished
+from exr_pipeline.orchestration.steps.step_retries import (
+    Context,
+    after_outage,
+    again_after_an_outage,
+    run_again,
+    without_finished,
+)
 from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 from exr_pipeline.products.registry import SEQUENCE_PRODUCTS
 from exr_pipeline.products.sequence_movie import SEQUENCE_MOVIE
+from exr_pipeline.retries import try_each
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.specs import TABLES
+from exr_pipeline.tables.specs import RETRYABLE, TABLES
 from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
@@ -84,33 +91,49 @@ def sequences_step(
     """Make the selected assets of these sequences one after another, each on all workers.
 
     Raises `Failure` after all have ended if some could not be made; the others are materialized. Raises
-    `RetryRequested` when Dagster's database is away.
+    `RetryRequested` while some may still be made, or when Dagster's database is away; what this run, or the failed run
+    that it resumes, has already made is not made again.
     """
     from exr_pipeline.ingest.sequence_maker import SequenceMaker
 
     tidy_console(context, pipeline.settings)
     announce(context, assets, partition_keys)
     tag_unfinished(context.instance, context.run, len(partition_keys))
+    left = without_finished(context, partition_keys, assets)
     wanted = [product for product in SEQUENCE_PRODUCTS if dg.AssetKey(product.asset) in assets]
     failed: list[SequenceResult] = []
     try:
         with SequenceMaker(pipeline.settings, pipeline.storage, pipeline.tables) as maker:
-            for number, key in enumerate(partition_keys, 1):
+
+            def make(key: str) -> tuple[str, SequenceResult]:
                 location = Location.from_partition_key(key)
-                result = maker.make(location, wanted, on_progress=_Progress(context, pipeline, location))
+                return key, maker.make(location, wanted, on_progress=_Progress(context, pipeline, location))
+
+            def trouble(made: tuple[str, SequenceResult]) -> str | None:
+                result = made[1]
+                return result.reason or "" if result.state == RETRYABLE and not result.was_tried_alone else None
+
+            def paused(count: int, seconds: float, reason: str) -> None:
+                context.log.warning(f"{count} sequences could not be made; trying again in {seconds:g} s: {reason}")
+
+            made = try_each(left, make, trouble, pipeline.retries, what="sequence could be made", on_pause=paused)
+            for number, (key, result) in enumerate(made, 1):
                 log_asset_events(context, sequence_events(result, key, assets))
                 if result.reason is not None:
                     failed.append(result)
                     context.log.warning(f"{result.state}: {result.url}: {result.reason}")
-                context.log.info(f"{number}/{len(partition_keys)} sequences, the latest in {result.seconds:.1f} s")
+                context.log.info(f"{number}/{len(left)} sequences, the latest in {result.seconds:.1f} s")
         if SEQUENCE_MOVIE in wanted:
             for evaluation in evaluate_sequence_checks(pipeline.tables):
                 context.log_event(evaluation)  # type: ignore[arg-type]  # it takes them, its annotation lags behind
     except MisconfiguredError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:
-        raise dg.Failure(f"The tables could not be written or read: {error}", allow_retries=False) from error
+        raise after_outage(context, pipeline, error) from error
     tag_outcome(context.instance, context.run, [result.state for result in failed], len(partition_keys))
+    can_improve = any(result.state == RETRYABLE for result in failed)
+    if can_improve and pipeline.retries.may_repeat_step(context.retry_number):
+        raise run_again(pipeline)
     if failed:
         first = "; ".join(f"{result.url}: {result.reason}" for result in failed[:3])
         raise dg.Failure(

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError, RetryableError
@@ -23,7 +23,7 @@ from exr_pipeline.ingest.outcome import FileOutcome, outcomes
 from exr_pipeline.orchestration.instance.home import repository_origin
 from exr_pipeline.storage.locations import Location, SourceRule
 from exr_pipeline.storage.outputs import OutputPlace
-from exr_pipeline.tables.specs import REJECTED
+from exr_pipeline.tables.specs import REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -240,10 +240,6 @@ def make_sequences(
     """
     from exr_pipeline.ingest.discovery.settled_sequences import outdated, sequences_in
     from exr_pipeline.ingest.outdated import outdated_sequences
-    from exr_pipeline.orchestration.instance.command_runs import fail_dead_runs
-    from exr_pipeline.orchestration.instance.key_migration import instance_for_work
-    from exr_pipeline.orchestration.partitions import SEQUENCES
-    from exr_pipeline.orchestration.sensors.sequences import requests
     from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 
     pipeline = WatchedPipeline(settings, on_movie_progress=on_progress)
@@ -253,7 +249,7 @@ def make_sequences(
     for folder in sorted(folders):
         found = sequences_in(pipeline.tables, folder, udim=settings.udim_hint)
         is_known = is_known or bool(found)
-        of_folder = outdated(pipeline.tables, found)
+        of_folder = outdated(pipeline.tables, found, now=datetime.now(UTC), retry_after=timedelta(0))
         if also_outdated:
             taken = {sequence.key for sequence in of_folder}
             rest = [sequence for sequence in found if sequence.key not in taken]
@@ -264,30 +260,61 @@ def make_sequences(
     on_found(len(due))
     if not due:
         return {}
-    keys = [sequence.key for sequence in due]
+    return _make([sequence.location for sequence in due], pipeline)
+
+
+def retry_sequences(
+    settings: Settings,
+    url_prefix: str = "",
+    on_found: Callable[[int], None] = lambda _: None,
+    on_progress: Callable[[Location, MovieProgress], None] | None = None,
+) -> dict[str, int]:
+    """Try again every sequence that is rejected or retryable, however long ago its latest try was.
+
+    Returns and raises what `make_sequences` does; nothing is raised if there is none.
+    """
+    from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
+
+    pipeline = WatchedPipeline(settings, on_movie_progress=on_progress)
+    urls = [
+        url
+        for state in (REJECTED, RETRYABLE)
+        for url in pipeline.tables.read("sequence_outputs", columns=["uri"], state=state).column("uri").to_pylist()
+    ]
+    failed = sorted(location for location in map(Location.from_url, urls) if location.url.startswith(url_prefix))
+    on_found(len(failed))
+    return _make(failed, pipeline) if failed else {}
+
+
+def _make(sequences: Sequence[Location], pipeline: Pipeline) -> dict[str, int]:
+    """Make the media of sequences in runs of this process; returns how many ended in which state."""
+    from exr_pipeline.orchestration.instance.command_runs import fail_dead_runs
+    from exr_pipeline.orchestration.instance.key_migration import instance_for_work
+    from exr_pipeline.orchestration.partitions import SEQUENCES
+    from exr_pipeline.orchestration.sensors.sequences import requests
+
+    keys = {location.partition_key for location in sequences}
     started = datetime.now(UTC)
     with instance_for_work() as instance:
         fail_dead_runs(instance)
-        known = set(instance.get_dynamic_partitions(SEQUENCES))
-        new = [key for key in keys if key not in known]
+        known = instance.get_dynamic_partitions(SEQUENCES)
+        new = sorted(keys - set(known))
         if new:
             instance.add_dynamic_partitions(SEQUENCES, new)
-        wanted = requests(new, [key for key in keys if key in known])
         runs = _until_the_last(
             _execute(str(request.job_name), instance, pipeline, {}, request.tags, request.partition_key)
-            for request in wanted
+            for request in requests(new, keys, known)
         )
     rows = pipeline.tables.read(
-        "sequence_outputs",
-        columns=["state", "generated_timestamp"],
-        locations=[sequence.location for sequence in due],
+        "sequence_outputs", columns=["state", "generated_timestamp"], locations=sequences
     ).to_pylist()
-    # A row from before is of other frames.
+    # A row from before is of other frames, or of an earlier try.
     states = [row["state"] for row in rows if datetime.fromisoformat(row["generated_timestamp"]) >= started]
     if any(run.interrupted for run in runs):
         raise RunInterruptedError(len(states))
-    if len(states) < len(due):
-        raise RunFailedError(f"{len(due) - len(states)} of {len(due)} sequences were not made: {_first_reason(runs)}")
+    if len(states) < len(sequences):
+        left = len(sequences) - len(states)
+        raise RunFailedError(f"{left} of {len(sequences)} sequences were not made: {_first_reason(runs)}")
     return dict(Counter(states))
 
 
@@ -401,7 +428,7 @@ def _was_interrupted(result: dg.JobExecutionResult) -> bool:
 
 
 def _was_outage(result: dg.JobExecutionResult) -> bool:
-    from exr_pipeline.orchestration.steps.files import OUTAGE
+    from exr_pipeline.orchestration.steps.step_retries import OUTAGE
 
     failures = (event.step_failure_data.user_failure_data for event in result.get_step_failure_events())
     return any(failure is not None and OUTAGE in (failure.metadata or {}) for failure in failures)

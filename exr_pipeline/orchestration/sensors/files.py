@@ -51,7 +51,7 @@ UNFINISHED = [
     dg.DagsterRunStatus.CANCELING,
 ]
 _OUR_JOBS = frozenset({INGEST_JOB, SELECTION_JOB, RETRY_JOB, "__ASSET_JOB"})
-_ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
+ENDED_BADLY = [dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
 
 
 def build_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDefinition:
@@ -240,7 +240,7 @@ class RunsNow:
         failed: list[dg.RunRecord] = []
         for job in sorted(_OUR_JOBS):
             unfinished += instance.get_run_records(dg.RunsFilter(job_name=job, statuses=UNFINISHED))
-            just_failed = dg.RunsFilter(job_name=job, statuses=_ENDED_BADLY, updated_after=failed_since)
+            just_failed = dg.RunsFilter(job_name=job, statuses=ENDED_BADLY, updated_after=failed_since)
             failed += instance.get_run_records(just_failed, limit=FAILED_RUNS_KEPT)
         return cls(unfinished, failed)
 

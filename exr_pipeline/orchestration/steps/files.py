@@ -9,29 +9,28 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import wraps
-from typing import Concatenate, ParamSpec
 
 import dagster as dg
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.ingest.overlap import FinishedFile
 from exr_pipeline.orchestration.instance.console import tidy_console
-from exr_pipeline.orchestration.instance.event_storage import (
-    announce,
-    is_outage,
-    log_asset_events,
-    materializations_of_run,
-)
+from exr_pipeline.orchestration.instance.event_storage import announce, log_asset_events
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
 from exr_pipeline.orchestration.partitions import locations_of
 from exr_pipeline.orchestration.steps.file_events import file_events
 from exr_pipeline.orchestration.steps.other_runs import events_of_finished, finished_by_others, in_turns
 from exr_pipeline.orchestration.steps.progress import SECONDS_BETWEEN_PROGRESS
 from exr_pipeline.orchestration.steps.run_tags import tag_outcome, tag_unfinished
+from exr_pipeline.orchestration.steps.step_retries import (
+    Context,
+    after_outage,
+    again_after_an_outage,
+    run_again,
+    without_finished,
+)
 from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.products.file_result import FileResult
@@ -39,38 +38,8 @@ from exr_pipeline.products.registry import products_shown_by
 from exr_pipeline.tables.specs import REJECTED, RETRYABLE
 from exr_pipeline.untrusted_text import visible_line
 
-RESUMED_TAG = "dagster/is_resume_retry"
-PARENT_TAG = "dagster/parent_run_id"
-Context = dg.AssetExecutionContext | dg.OpExecutionContext
-_Rest = ParamSpec("_Rest")
-
-# In the metadata of a failure: no file could be read, so that there is no use in another run now.
-OUTAGE = "outage"
-STEP_RETRIES = 2
-STEP_RETRY_SECONDS = 30
 REASONS_SHOWN = 50
 REASONS_IN_TITLE = 3
-
-
-def again_after_an_outage(
-    step: Callable[Concatenate[Context, _Rest], None],
-) -> Callable[Concatenate[Context, _Rest], None]:
-    """Have a step tried again if Dagster's database is away for longer than each single statement waits for it.
-
-    Else it would fail, for good, with rows in the tables whose events are missing: what they are of would show as
-    failed.
-    """
-
-    @wraps(step)
-    def guarded(context: Context, /, *args: _Rest.args, **options: _Rest.kwargs) -> None:
-        try:
-            step(context, *args, **options)
-        except Exception as error:
-            if is_outage(error) and context.retry_number < STEP_RETRIES:
-                raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS) from error
-            raise
-
-    return guarded
 
 
 @again_after_an_outage
@@ -96,7 +65,7 @@ def ingest_step(
     tidy_console(context, pipeline.settings)
     announce(context, assets, partition_keys)
     tag_unfinished(context.instance, context.run, len(partition_keys))
-    left = _without_finished(context, partition_keys, assets)
+    left = without_finished(context, partition_keys, assets)
     wanted = products_shown_by({asset.path[-1] for asset in assets})
     failed: list[FileResult] = []
     last_told = time.monotonic()
@@ -130,7 +99,14 @@ def ingest_step(
     )
     try:
         with workers as pool:
-            ingest = ChunkIngest(pipeline.settings, pipeline.storage, media=media_io, rows=table_io, pool=pool)
+            ingest = ChunkIngest(
+                pipeline.settings,
+                pipeline.storage,
+                media=media_io,
+                rows=table_io,
+                pool=pool,
+                retries=pipeline.retries,
+            )
             with _interrupted_between_tasks():
                 ingest.run(
                     locations,
@@ -144,12 +120,9 @@ def ingest_step(
     except MisconfiguredError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:
-        if context.retry_number < STEP_RETRIES:
-            raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS) from error
-        # Neither the store nor the tables answer: another run would have no better luck.
-        raise dg.Failure(f"The run could not go on: {error}", metadata={OUTAGE: True}, allow_retries=False) from error
+        raise after_outage(context, pipeline, error) from error
     tag_outcome(context.instance, context.run, [result.state for result in failed], len(partition_keys))
-    _raise_for(context, failed, len(partition_keys))
+    _raise_for(context, pipeline, failed, len(partition_keys))
 
 
 @contextmanager
@@ -168,38 +141,10 @@ def _interrupted_between_tasks() -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _without_finished(
-    context: Context,
-    partition_keys: Sequence[str],
-    assets: Collection[dg.AssetKey],
-) -> list[str]:
-    """The keys whose assets were not all made by an earlier attempt of this run, or by the run that it resumes."""
-    parent_run_id = context.run.tags.get(PARENT_TAG) if context.run.tags.get(RESUMED_TAG) == "true" else None
-    if context.retry_number == 0 and parent_run_id is None:
-        return list(partition_keys)
-    own = materializations_of_run(context.instance, context.run.run_id)
-    inherited = materializations_of_run(context.instance, parent_run_id) if parent_run_id else []
-    made: dict[str, set[dg.AssetKey]] = defaultdict(set)
-    for materialization in (*own, *inherited):
-        if materialization.partition is not None:
-            made[materialization.partition].add(materialization.asset_key)
-    finished = {key for key in partition_keys if made[key].issuperset(assets)}
-    # This run has announced these keys anew: without an event of its own they would show as failed with it.
-    log_asset_events(
-        context,
-        [
-            materialization
-            for materialization in inherited
-            if materialization.partition in finished and materialization.asset_key in assets
-        ],
-    )
-    context.log.info(f"{len(finished)} of {len(partition_keys)} files were finished by an earlier attempt")
-    return [key for key in partition_keys if key not in finished]
-
-
-def _raise_for(context: Context, failed: Sequence[FileResult], total: int) -> None:
-    if any(result.state == RETRYABLE for result in failed) and context.retry_number < STEP_RETRIES:
-        raise dg.RetryRequested(max_retries=STEP_RETRIES, seconds_to_wait=STEP_RETRY_SECONDS)
+def _raise_for(context: Context, pipeline: Pipeline, failed: Sequence[FileResult], total: int) -> None:
+    can_improve = any(result.state == RETRYABLE for result in failed)
+    if can_improve and pipeline.retries.may_repeat_step(context.retry_number):
+        raise run_again(pipeline)
     if failed:
         raise _failure(failed, total)
 

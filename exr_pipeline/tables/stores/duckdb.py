@@ -127,12 +127,13 @@ class DuckDBStore:
         *,
         columns: Sequence[str] | None = None,
         locations: Collection[Location] | None = None,
+        state: str | None = None,
         current_only: bool = True,
     ) -> pa.Table:
         """See `TableStore`."""
         files = None if locations is None else [FileKey(location.bucket, location.path) for location in locations]
         with self._with_tables(read_only=True) as connection:
-            return _matching(connection, table, columns=columns, files=files, current_only=current_only)
+            return _matching(connection, table, columns=columns, files=files, state=state, current_only=current_only)
 
     def scan(
         self, table: TableName, *, columns: Sequence[str], bucket: str | None = None, prefix: str = ""
@@ -360,6 +361,7 @@ def _matching(
     *,
     columns: Sequence[str] | None = None,
     files: Collection[FileKey] | None = None,
+    state: str | None = None,
     current_only: bool = False,
 ) -> pa.Table:
     import pyarrow as pa
@@ -377,13 +379,16 @@ def _matching(
         )
         connection.register("wanted_files", keys)
         conditions.append(f"({bucket}, {path}) IN (SELECT bucket, file_path FROM wanted_files)")  # noqa: S608 - our names
+    if state is not None:
+        conditions.append("state = $state")
     if current_only and table in CHILD_TABLES:
         conditions.append("(bucket, file_id) IN (SELECT bucket, file_id FROM files WHERE superseded_at IS NULL)")
     elif current_only and TABLES[table].has_versions:
         conditions.append("superseded_at IS NULL")
     where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
     selected = ", ".join(f'"{name}"' for name in names)
-    result = connection.sql(f"SELECT {selected} FROM {table} {where}").to_arrow_table()  # noqa: S608 - our names
+    query = f"SELECT {selected} FROM {table} {where}"  # noqa: S608 - our names
+    result = connection.sql(query, params=None if state is None else {"state": state}).to_arrow_table()
     return cast_columns(result, pa.schema([arrow_schema(table).field(name) for name in names]))
 
 

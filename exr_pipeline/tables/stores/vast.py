@@ -160,6 +160,7 @@ class VastStore:
         *,
         columns: Sequence[str] | None = None,
         locations: Collection[Location] | None = None,
+        state: str | None = None,
         current_only: bool = True,
     ) -> pa.Table:
         """See `TableStore`."""
@@ -175,7 +176,9 @@ class VastStore:
                 )
                 rows = _only(rows, ("bucket", "file_id"), set(_pairs(current, "bucket", "file_id"))).select(names)
             else:
-                rows = self._matching(transaction, table, columns=names, files=files, current_only=current_only)
+                rows = self._matching(
+                    transaction, table, columns=names, files=files, state=state, current_only=current_only
+                )
             return self._put_back(transaction, rows)
 
     def scan(
@@ -407,6 +410,7 @@ class VastStore:
         *,
         columns: Sequence[str] | None = None,
         files: Collection[FileKey] | None = None,
+        state: str | None = None,
         current_only: bool = False,
     ) -> pa.Table:
         """Rows of these files, or of all; where the table keeps versions, of the current one only if asked."""
@@ -415,13 +419,15 @@ class VastStore:
         names = list(columns) if columns is not None else arrow_schema(name).names
         table = self._table(transaction, name)
         has_versions = TABLES[name].has_versions
-        current = [table["superseded_at"].isnull()] if current_only and has_versions else []
+        conditions = [table["superseded_at"].isnull()] if current_only and has_versions else []
+        if state is not None:
+            conditions.append(table["state"] == state)
         if files is None:
-            return self._select(transaction, name, names, *current)
+            return self._select(transaction, name, names, *conditions)
         bucket, path = TABLES[name].file
         needed = list(dict.fromkeys([*names, bucket, path]))
         found = [
-            self._select(transaction, name, needed, table[path].isin(paths), *current)
+            self._select(transaction, name, needed, table[path].isin(paths), *conditions)
             for paths in _in_pieces(sorted({file.file_path for file in files}), KEYS_PER_SELECT)
         ]
         rows = pa.concat_tables([arrow_schema(name).empty_table().select(needed), *found]).combine_chunks()

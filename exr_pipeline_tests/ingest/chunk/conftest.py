@@ -2,17 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from exr_pipeline.ingest import chunk
 from exr_pipeline.ingest.chunk import ChunkIngest, Progress
 from exr_pipeline.pictures import PicturePool
 from exr_pipeline.products.file_result import FileResult
 from exr_pipeline.products.product import FileProduct
 from exr_pipeline.products.registry import products_named
+from exr_pipeline.retries import POLICY
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage import objects
 from exr_pipeline.storage.locations import Location
@@ -73,7 +74,6 @@ class WatchedStorage(ObjectStorage):
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunk, "FIRST_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(objects, "_RETRIES", 0)
 
 
@@ -111,6 +111,7 @@ class Bench:
         self.media: Any = self.owner
         self.rows = DuckDBStore(database)
         self.reported: list[FileResult] = []
+        self.retries = replace(POLICY, first_pause_seconds=0.05)
 
     def put(self, name: str, data: bytes) -> Location:
         location = self.bucket.child(name)
@@ -121,7 +122,9 @@ class Bench:
         self, locations: Sequence[Location], wanted: Sequence[FileProduct] = HEADERS, **changes: Any
     ) -> Progress:
         settings = self.settings.model_copy(update=changes)
-        one = ChunkIngest(settings, self.storage, media=self.media, rows=self.rows, pool=self.pool)
+        one = ChunkIngest(
+            settings, self.storage, media=self.media, rows=self.rows, pool=self.pool, retries=self.retries
+        )
         return one.run(locations, wanted, on_written=self.reported.extend)
 
     def states(self) -> dict[str, str]:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,11 @@ import simplejpeg
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.ingest import chunk
-from exr_pipeline.ingest.chunk import ChunkIngest, OutageError
+from exr_pipeline.ingest.chunk import ChunkIngest
 from exr_pipeline.ingest.discovery.needs_work import needs_work
 from exr_pipeline.products.product import FileProduct
 from exr_pipeline.products.registry import FILE_PRODUCTS
+from exr_pipeline.retries import OutageError
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
@@ -253,7 +255,9 @@ def test_nothing_is_reported_if_the_tables_cannot_be_written(
         bench.ingest(locations)
 
     assert bench.reported == []
-    assert len(tries) == chunk.ATTEMPTS - 1, "the rows of one batch were tried, not those of the next ones as well"
+    assert len(tries) == bench.retries.attempts - 1, (
+        "the rows of one batch were tried, not those of the next ones as well"
+    )
 
 
 class Refusing(ObjectStorage):
@@ -471,9 +475,9 @@ class DeafStorage(WatchedStorage):
 
 
 def test_a_store_that_answers_nothing_at_all_ends_the_chunk_before_every_file_was_tried(
-    bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, good: bytes
 ) -> None:
-    monkeypatch.setattr(chunk, "PATIENCE_SECONDS", 0.0)
+    bench.retries = replace(bench.retries, patience_seconds=0)
     locations = [bench.bucket.child(f"{number:03}.exr") for number in range(200)]
     storage = bench.storage = DeafStorage(bench.settings, set())
 
@@ -484,10 +488,8 @@ def test_a_store_that_answers_nothing_at_all_ends_the_chunk_before_every_file_wa
     assert bench.reported == []
 
 
-def test_what_ended_before_an_outage_is_in_the_tables(
-    bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chunk, "PATIENCE_SECONDS", 0.0)
+def test_what_ended_before_an_outage_is_in_the_tables(bench: Bench, good: bytes) -> None:
+    bench.retries = replace(bench.retries, patience_seconds=0)
     first = bench.put("000.exr", good)
     bench.storage = DeafStorage(bench.settings, {"000.exr"})
 
@@ -498,12 +500,8 @@ def test_what_ended_before_an_outage_is_in_the_tables(
     assert [products.location for products in bench.reported] == [first]
 
 
-def test_as_long_as_some_files_answer_the_others_are_tried_to_the_end(
-    bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chunk, "PATIENCE_SECONDS", 0.0)
-    monkeypatch.setattr(chunk, "FAILURES_OF_AN_OUTAGE", 4)
-    monkeypatch.setattr(chunk, "ATTEMPTS", 1)
+def test_as_long_as_some_files_answer_the_others_are_tried_to_the_end(bench: Bench, good: bytes) -> None:
+    bench.retries = replace(bench.retries, attempts=1, failures_of_an_outage=4, patience_seconds=0)
     names = [f"{number:03}.exr" for number in range(12)]
     answers = set(names[::3])
     locations = [bench.put(name, good) if name in answers else bench.bucket.child(name) for name in names]

@@ -58,6 +58,17 @@ def test_a_retryable_version_is_due_after_the_pause_and_not_before():
     assert needs(listed(), known("retryable"), retry_after=MINUTE) == ["retry"]
 
 
+def test_a_version_that_stays_retryable_waits_as_long_as_it_has_failed_within_bounds():
+    def failing_for(minutes: float, *, tried: float) -> dict[Location, FileVersion]:
+        last = NOW - tried * MINUTE
+        return known("retryable", last_inspected=last, retryable_since=last - minutes * MINUTE)
+
+    for minutes, wait in ((0, 5), (4, 5), (10, 10), (40, 40), (60, 60), (6000, 60)):
+        assert needs(listed(), failing_for(minutes, tried=wait - 0.1)) == []
+        assert needs(listed(), failing_for(minutes, tried=wait)) == ["retry"]
+        assert needs(listed("two"), failing_for(minutes, tried=0)) == ["changed"]
+
+
 def test_what_needs_work_comes_in_listed_order():
     infos = [listed(location=LOCATION.child(name)) for name in "cab"]
 

@@ -11,6 +11,7 @@ from exr_pipeline.ingest.discovery import settled_sequences
 from exr_pipeline.ingest.discovery.settled_sequences import (
     LOOK_BACK,
     Watermark,
+    due_again,
     frames_hash,
     outdated,
     sequences_in,
@@ -143,7 +144,8 @@ def test_a_sequence_is_outdated_until_its_row_tells_the_same_frames(tables: Tabl
         tables.write({"sequence_outputs": pa.Table.from_pylist([row])}, now=NOON)
 
     def patterns() -> list[str]:
-        return [one.pattern for one in outdated(tables, sequences_in(tables, folder, udim=UDIM))]
+        found = sequences_in(tables, folder, udim=UDIM)
+        return [one.pattern for one in outdated(tables, found, now=at(60), retry_after=timedelta(0))]
 
     assert patterns() == ["a.####.exr"]
     (sequence,) = sequences_in(tables, folder, udim=UDIM)
@@ -161,3 +163,55 @@ def test_a_sequence_is_outdated_until_its_row_tells_the_same_frames(tables: Tabl
     assert patterns() == []
     put(tables, "shot/a.0002.exr", mtime=at(60), etag="etag-2")
     assert patterns() == ["a.####.exr"]
+
+
+def write_sequence(tables: TableStore, pattern: str, **changes: Any) -> None:
+    path = f"shot/{pattern}"
+    row = {"bucket": "renders", "sequence_path": path, "uri": f"s3://renders/{path}", "state": "retryable", **changes}
+    tables.write({"sequence_outputs": pa.Table.from_pylist([row])}, now=NOON)
+
+
+def retried(tables: TableStore, seconds: float) -> list[str]:
+    found = due_again(tables, now=at(seconds), quiet=QUIET, retry_after=timedelta(seconds=300))
+    return [location.name for location in found]
+
+
+def test_a_retryable_sequence_waits_as_long_as_it_has_failed_within_bounds(tables: TableStore) -> None:
+    last = 0
+    for wait in (300, 300, 600, 1200, 2400, 3600, 3600):
+        write_sequence(tables, "a.#.exr", generated_timestamp=at(last).isoformat(), retryable_since=at(0).isoformat())
+
+        assert retried(tables, last + wait - 1) == []
+        assert retried(tables, last + wait) == ["a.#.exr"]
+        last += wait
+
+
+def test_only_retryable_sequences_in_quiet_folders_are_due_again_those_untried_for_longest_first(
+    tables: TableStore,
+) -> None:
+    for name, second in (("b", 20), ("a", 30), ("c", 10)):
+        write_sequence(tables, f"{name}.#.exr", generated_timestamp=at(second).isoformat())
+    write_sequence(tables, "bad.#.exr", generated_timestamp=at(0).isoformat(), state="rejected")
+    write_sequence(tables, "good.#.exr", generated_timestamp=at(0).isoformat(), state="ready")
+
+    assert retried(tables, 315) == ["c.#.exr"]
+    put(tables, "shot/a.1.exr", at(500))
+    assert retried(tables, 529) == [], "frames are still coming"
+    assert retried(tables, 530) == ["c.#.exr", "b.#.exr", "a.#.exr"]
+
+
+def test_a_retryable_sequence_of_the_same_frames_is_outdated_only_after_its_wait(tables: TableStore) -> None:
+    for number in (1, 2):
+        put(tables, f"shot/a.{number}.exr")
+    folder = Location("s3", "renders", "shot/")
+    (sequence,) = sequences_in(tables, folder, udim=UDIM)
+    write_sequence(tables, "a.#.exr", generated_timestamp=at(0).isoformat(), frames_hash=frames_hash(sequence))
+
+    def is_outdated(seconds: float) -> bool:
+        found = sequences_in(tables, folder, udim=UDIM)
+        return bool(outdated(tables, found, now=at(seconds), retry_after=timedelta(seconds=300)))
+
+    assert not is_outdated(299)
+    assert is_outdated(300)
+    put(tables, "shot/a.2.exr", mtime=at(60), etag="etag-2")
+    assert is_outdated(100), "other frames do not wait"
