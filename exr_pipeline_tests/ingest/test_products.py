@@ -55,7 +55,10 @@ class Shelf:
     def __init__(self) -> None:
         self.objects: dict[Location, tuple[bytes, str, dict[str, str]]] = {}
 
-    async def write_async(self, location: Location, data: bytes, *, content_type: str, tags: Mapping[str, str]) -> None:
+    async def write_async(
+        self, location: Location, data: bytes | Path, *, content_type: str, tags: Mapping[str, str]
+    ) -> None:
+        assert isinstance(data, bytes)
         self.objects[location] = (data, content_type, dict(tags))
 
     async def delete_async(self, location: Location) -> None:

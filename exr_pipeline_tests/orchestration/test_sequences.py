@@ -4,7 +4,7 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import dagster as dg
@@ -306,7 +306,7 @@ def test_gaps_and_bad_frames_are_asset_checks_that_pass_once_they_are_mended(
         "pixels_are_finite": (False, "ERROR"),
     }
     assert found["no_black_frames"].description == "1 of 2 sequences"
-    (listed,) = found["no_black_frames"].metadata["sequences"].records
+    (listed,) = cast("dg.TableMetadataValue", found["no_black_frames"].metadata["sequences"]).records
     assert listed.data == {"uri": row["uri"], "frames": "3"}
 
     shots.ingest({f"bad/a.{number}.exr": frames[number] for number in range(1, 6)}, "thumbnail")
