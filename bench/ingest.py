@@ -98,7 +98,7 @@ class Ours(Work):
         for start in range(0, len(locations), _CHUNK):
             ingest.run(locations[start : start + _CHUNK], wanted, on_written=lambda _: None)
 
-    def check(self, locations: list[Location]) -> int:
+    def check(self, locations: list[Location]) -> object:
         """Everything is in the tables; how many rows."""
         return _rows_in(self.tables, len(locations))
 

@@ -27,6 +27,7 @@ from exr_pipeline_tests.services.postgres import PostgresServer, postgres_binari
 
 if TYPE_CHECKING:
     from exr_pipeline.pictures import RenderedPictures
+    from exr_pipeline.storage.object_info import ObjectInfo
 
 CHUNK: Final = 1000
 _MOST_FILES: Final = 100_000
@@ -54,6 +55,7 @@ class Runs(Work):
         self.pipeline = Pipeline(settings.model_copy(update={"sensor_max_runs": _MOST_FILES // CHUNK}))
         setattr(files_sensor, "list_sources", lambda *_, **__: Listed(self.listed))  # noqa: B010 - nothing is listed
         self.instance: Any = None
+        self.listed: list[ObjectInfo] = []
         self.ingests = self.turns = 0
         # As a code server has it once.
         self.job = build_defs(settings=settings).resolve_job_def("ingest")

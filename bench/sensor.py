@@ -21,7 +21,7 @@ from bench.sides import Side, Work, started
 from bench.size import Size
 
 if TYPE_CHECKING:
-    from exr_pipeline.orchestration.sensors.files import Cursor
+    from exr_pipeline.ingest.discovery.cursor import Cursor
     from exr_pipeline.storage.locations import Location
 
 _AT_ONCE: Final = 20_000
@@ -84,7 +84,7 @@ class Ticks(Work):
 
     def run(self) -> None:
         """One sweep. Where all is new, one tick: it asks for as many runs as may be under way."""
-        from exr_pipeline.orchestration.sensors.files import Cursor
+        from exr_pipeline.ingest.discovery.cursor import Cursor
 
         self.seconds: list[float] = []
         self.asked_for = 0

@@ -77,7 +77,7 @@ def read_database(database: Path, packages: Iterable[str]) -> dict[str, Any]:
     """
     wanted = set(packages)
     folders = _git(database, "ls-tree", "--name-only", "HEAD:vulns").split()
-    names = {canonicalize_name(folder): folder for folder in folders}
+    names: dict[str, str] = {canonicalize_name(folder): folder for folder in folders}
     found: dict[str, list[dict[str, Any]]] = {}
     for package in sorted(wanted & names.keys()):
         paths = _git(database, "ls-tree", "--name-only", f"HEAD:vulns/{names[package]}").split()

@@ -5,6 +5,7 @@ import random
 import struct
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import OpenImageIO as Oiio
 import pytest
@@ -40,7 +41,7 @@ def made_up(order: str = ">", **fields: tuple[int, str, object]) -> bytes:
 
 @pytest.mark.parametrize("byte_order", ["big", "little"])
 @pytest.mark.parametrize("bits", [8, 10, 12, 16])
-def test_fields_that_openimageio_writes_are_read(byte_order: str, bits: int, tmp_path: Path):
+def test_fields_that_openimageio_writes_are_read(byte_order: str, bits: int, tmp_path: Path) -> None:
     path = tmp_path / "a.dpx"
     spec = Oiio.ImageSpec(33, 21, 3, "uint8" if bits == 8 else "uint16")
     spec.attribute("oiio:BitsPerSample", bits)
@@ -73,7 +74,7 @@ def test_fields_that_openimageio_writes_are_read(byte_order: str, bits: int, tmp
 
 
 @pytest.mark.parametrize("order", [">", "<"])
-def test_undefined_fields_are_none(order: str):
+def test_undefined_fields_are_none(order: str) -> None:
     parsed = parse_dpx_header(made_up(order))
     assert parsed.byte_order == {">": "big", "<": "little"}[order]
     defined = {field.name for field in parsed.fields if field.value is not None}
@@ -85,14 +86,18 @@ def test_undefined_fields_are_none(order: str):
     assert parsed.elements[0].colorimetric is None
 
 
-def test_a_number_made_of_the_undefined_pattern_is_none():
+def test_a_number_made_of_the_undefined_pattern_is_none() -> None:
     garbage = struct.pack(">f", float(0x7F800000))
     parsed = parse_dpx_header(made_up(gamma=(1948, "4s", garbage)))
     assert parsed.value("gamma") is None
 
 
-def test_the_version_is_read_and_industry_headers_may_be_absent():
-    industry = {"industry": (28, "I", 0), "data_offset": (4, "I", GENERIC_BYTES), "version": (8, "8s", b"V1.0")}
+def test_the_version_is_read_and_industry_headers_may_be_absent() -> None:
+    industry: dict[str, Any] = {
+        "industry": (28, "I", 0),
+        "data_offset": (4, "I", GENERIC_BYTES),
+        "version": (8, "8s", b"V1.0"),
+    }
     parsed = parse_dpx_header(made_up(**industry)[:GENERIC_BYTES])
     assert parsed.value("version") == "V1.0"
     assert parsed.value("time_code") is None
@@ -100,7 +105,7 @@ def test_the_version_is_read_and_industry_headers_may_be_absent():
 
 
 @pytest.mark.parametrize("size", [0, 3, 4, 100, GENERIC_BYTES - 1, GENERIC_BYTES, HEADER_BYTES - 1])
-def test_a_truncated_header_says_how_many_bytes_it_needs(size: int):
+def test_a_truncated_header_says_how_many_bytes_it_needs(size: int) -> None:
     with pytest.raises(NeedMoreBytes) as caught:
         parse_dpx_header(made_up()[:size])
     assert caught.value.needed == (GENERIC_BYTES if size < GENERIC_BYTES else HEADER_BYTES)
@@ -119,13 +124,13 @@ def test_a_truncated_header_says_how_many_bytes_it_needs(size: int):
         ((808, "I", 100), "inside the header"),
     ],
 )
-def test_nonsense_is_refused_with_its_place(field: tuple[int, str, object], problem: str):
+def test_nonsense_is_refused_with_its_place(field: tuple[int, str, object], problem: str) -> None:
     with pytest.raises(HeaderError, match=problem) as caught:
         parse_dpx_header(made_up(field=field))
     assert caught.value.offset == field[0]
 
 
-def test_a_time_code_that_is_not_decimal_is_none():
+def test_a_time_code_that_is_not_decimal_is_none() -> None:
     assert parse_dpx_header(made_up(time_code=(1920, "I", 0x01020304))).time_code is not None
     assert parse_dpx_header(made_up(time_code=(1920, "I", 0x0A020304))).time_code is None
 
@@ -142,11 +147,11 @@ def test_a_time_code_that_is_not_decimal_is_none():
         (12.5, "25/2"),
     ],
 )
-def test_a_rounded_rate_is_the_one_that_it_stands_for(stated: float, meant: str):
+def test_a_rounded_rate_is_the_one_that_it_stands_for(stated: float, meant: str) -> None:
     assert nominal_frame_rate(stated) == Fraction(meant)
 
 
-def test_random_bytes_behind_the_magic_raise_nothing_else():
+def test_random_bytes_behind_the_magic_raise_nothing_else() -> None:
     generator = random.Random(1)
     for _ in range(3000):
         data = bytearray(made_up(generator.choice("<>")))
@@ -161,7 +166,7 @@ def test_random_bytes_behind_the_magic_raise_nothing_else():
 
 
 @pytest.mark.skipif(CORPUS is None, reason="EXR_PIPELINE_TEST_CORPUS is unset: the DPX sample image is not tested")
-def test_the_sample_image_is_read():
+def test_the_sample_image_is_read() -> None:
     data = (Path(CORPUS or "") / "dpx" / "dpx_nuke_10bits_rgb.dpx").read_bytes()
     parsed = parse_dpx_header(data, file_size=len(data))
     assert (parsed.width, parsed.height, parsed.value("creator")) == (512, 512, "Nuke")

@@ -122,7 +122,7 @@ def environment_reads(tree: ast.AST) -> set[str]:
                 pass
             case _:
                 continue
-        found.add(name.value if isinstance(name, ast.Constant) else "?")
+        found.add(str(name.value) if isinstance(name, ast.Constant) else "?")
     return found
 
 

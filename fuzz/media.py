@@ -148,8 +148,18 @@ def examine(pool: PicturePool, path: Path, settings: PictureSettings, data: byte
         if kind in {"movie", "audio"}:
             media = pool.call(probe, path.name, timeout, str(path), path.name).result()
             target = str(path.with_suffix(".proxy"))
-            kwargs = {"thumbnail": True, "proxy_path": target, "settings": settings}
-            pool.call(render_media, path.name, timeout, str(path), path.name, media, **kwargs).result()
+            whole = pool.call(
+                render_media,
+                path.name,
+                timeout,
+                str(path),
+                path.name,
+                media,
+                thumbnail=True,
+                proxy_path=target,
+                settings=settings,
+            )
+            whole.result()
         else:
             if kind == "image":
                 pool.call(inspect_still, path.name, timeout, str(path), _source(path, data)).result()

@@ -7,7 +7,7 @@ Belongs here: the record and its columns. Not here: whether a record is what the
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self
 
@@ -28,7 +28,7 @@ class Provenance:
     color_rule: str
     ocio_config: str = ""
     ocio_config_hash: str = ""
-    library_versions: Mapping[str, str] | None = None
+    library_versions: Mapping[str, str] = field(default_factory=dict)
     alpha_handling: str = ""
 
     def columns(self) -> dict[str, Any]:
@@ -39,7 +39,7 @@ class Provenance:
             "color_rule": self.color_rule,
             "ocio_config": self.ocio_config or None,
             "ocio_config_hash": self.ocio_config_hash or None,
-            "library_versions": json.dumps(dict(self.library_versions or {}), sort_keys=True),
+            "library_versions": json.dumps(dict(self.library_versions), sort_keys=True),
             "alpha_handling": self.alpha_handling or None,
         }
 

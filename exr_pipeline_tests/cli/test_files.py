@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import boto3
@@ -109,7 +109,7 @@ def test_a_thumbnail_is_written_and_its_making_told(cli: Cli, shot: Path, home: 
     assert (said.status, said.err) == (0, "")
     assert said.out.startswith("new folder/thumb [1].jpg: 64x48, ")
     assert "Linear Rec.709 (sRGB)" in said.out
-    picture = cv2.imdecode(np.fromfile(home / "new folder/thumb [1].jpg", np.uint8), cv2.IMREAD_COLOR_RGB)
+    picture: Any = cv2.imdecode(np.fromfile(home / "new folder/thumb [1].jpg", np.uint8), cv2.IMREAD_COLOR_RGB)
     assert picture.shape == (48, 64, 3)
     assert picture[:, -8:, 0].mean() > picture[:, :8, 0].mean() + 50, "red grows to the right"
     assert picture[-8:, :, 1].mean() > picture[:8, :, 1].mean() + 50, "green grows downwards"
@@ -244,7 +244,7 @@ def test_exactness_is_seen_in_a_picture_that_is_large_enough_for_the_baked_view(
     error = {}
     for option in ((), ("--exact",)):
         assert cli("thumbnail", "x.exr", "out.jpg", "--size", "1024", *option).status == 0
-        picture = cv2.imdecode(np.fromfile(home / "out.jpg", np.uint8), cv2.IMREAD_COLOR_RGB)
+        picture: Any = cv2.imdecode(np.fromfile(home / "out.jpg", np.uint8), cv2.IMREAD_COLOR_RGB)
         assert picture.shape == (576, 1024, 3)
         error[option] = np.abs(picture[32::64, 32::64] - viewed("ACEScg", "sRGB - Display", values))
     assert error["--exact",].max() <= 2, "JPEG rounds to 8-bit YCbCr"

@@ -130,7 +130,7 @@ def test_damage_ends_a_command_with_one_line(cli: Cli, home: Path) -> None:
 
 
 def test_a_name_of_a_color_space_that_is_not_text_is_no_reason_against_a_file(cli: Cli, home: Path) -> None:
-    data = small_exr(**{"oiio:ColorSpace": "AR____"})
+    data = small_exr(1.0, **{"oiio:ColorSpace": "AR____"})
     (home / "a.exr").write_bytes(data.replace(b"AR____", b"AR\xff\xff\xff\xff"))
     result = cli("thumbnail", "a.exr", "a.jpg")
     assert result.status == 0, result.err

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -20,7 +21,7 @@ def _inline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("exr_pipeline.workers.pool.WorkerPool", InlinePool)
 
 
-def test_a_pattern_becomes_a_movie(cli: Cli, tmp_path: Path):
+def test_a_pattern_becomes_a_movie(cli: Cli, tmp_path: Path) -> None:
     write_frames(tmp_path / "f", [0, 1, 3])
     said = cli("movie", f"{tmp_path}/f/shot.%04d.exr", "made.mov", "--preset", "prores", "--fps", "23.976")
     assert said.status == 0, said.err
@@ -32,7 +33,7 @@ def test_a_pattern_becomes_a_movie(cli: Cli, tmp_path: Path):
 
 def test_a_preset_of_the_user_and_a_rate_as_a_fraction_are_taken(
     cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     (tmp_path / "mine.yaml").write_text(
         "tiny: {codec: libx264, container: mkv, pixel_format: yuv444p, size: 32x32, quality: {crf: 30}}"
     )
@@ -44,12 +45,13 @@ def test_a_preset_of_the_user_and_a_rate_as_a_fraction_are_taken(
     with av.open("made.mkv") as container:
         stream = container.streams.video[0]
         assert (stream.codec_context.pix_fmt, stream.width, stream.height) == ("yuv444p", 32, 18)
-        times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
+        frames: list[Any] = list(container.decode(video=0))
+        times = [frame.pts * frame.time_base for frame in frames]
     # Matroska counts in milliseconds.
     assert [round(time * 1000) for time in times] == [0, 33, 67]
 
 
-def test_folders_become_sheets_and_strips(cli: Cli, tmp_path: Path):
+def test_folders_become_sheets_and_strips(cli: Cli, tmp_path: Path) -> None:
     write_frames(tmp_path / "f", range(3))
     said = cli("contact-sheet", str(tmp_path / "f"), "sheet.jpg")
     assert "sheet.jpg: 140x84, 2x2 frames of 64x36" in said.out
@@ -83,7 +85,7 @@ def test_folders_become_sheets_and_strips(cli: Cli, tmp_path: Path):
         (("movie", "g.####.exr", "a.mp4"), "no frames of a sequence found there"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(cli: Cli, home: Path, arguments: tuple[str, ...], error: str):
+def test_what_is_wrong_is_said_in_one_line(cli: Cli, home: Path, arguments: tuple[str, ...], error: str) -> None:
     write_frames(home / "f", [0, 1, 3])
     said = cli(*arguments)
     assert said.status == 1
@@ -93,7 +95,7 @@ def test_what_is_wrong_is_said_in_one_line(cli: Cli, home: Path, arguments: tupl
 
 def test_a_sequence_in_a_bucket_becomes_a_movie_a_sheet_and_a_strip_there(
     cli: Cli, s3_server: EmbeddedS3, bucket: Location, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
     for path in sorted(write_frames(Path("f"), range(3)).iterdir()):

@@ -1,12 +1,13 @@
 import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import PyOpenColorIO as Ocio
 import pytest
 
-from exr_pipeline.color.config import BUILT_IN_CONFIG, LUT_NODES, MAX_P99_ERROR, View, load_config
+from exr_pipeline.color.config import BUILT_IN_CONFIG, LUT_NODES, MAX_P99_ERROR, Medium, View, load_config
 from exr_pipeline.color.picture_rules import Look
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline_tests.pictures.files import picture_settings
@@ -35,7 +36,7 @@ def render_like(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(("medium", "display"), [("still", "sRGB - Display"), ("video", "Rec.1886 Rec.709 - Display")])
-def test_the_baked_view_stays_within_its_documented_error_on_render_like_pictures(medium, display):
+def test_the_baked_view_stays_within_its_documented_error_on_render_like_pictures(medium: Medium, display: str) -> None:
     config = load_config(picture_settings())
     view, warning = config.find_view(medium, Look())
     transform = config.display_transform(view)
@@ -51,7 +52,7 @@ def test_the_baked_view_stays_within_its_documented_error_on_render_like_picture
     assert np.percentile(difference, 99) <= 3
 
 
-def test_pixels_outside_the_domain_of_the_baked_view_are_exact():
+def test_pixels_outside_the_domain_of_the_baked_view_are_exact() -> None:
     config = load_config(picture_settings())
     transform = config.display_transform(View("sRGB - Display", SDR))
     random = np.random.default_rng(3)
@@ -65,7 +66,7 @@ def test_pixels_outside_the_domain_of_the_baked_view_are_exact():
     assert not np.array_equal(shown[2:], transform.apply_exactly(picture[2:]))
 
 
-def test_a_view_that_its_lut_cannot_follow_is_not_baked(tmp_path):
+def test_a_view_that_its_lut_cannot_follow_is_not_baked(tmp_path: Path) -> None:
     # Shown in eight steps, as a toon look: between the nodes of a LUT their edges would be ramps.
     steps = np.floor(np.linspace(0, 1, 4096) * 8).clip(0, 7) / 7
     (tmp_path / "steps.spi1d").write_text(
@@ -84,7 +85,7 @@ def test_a_view_that_its_lut_cannot_follow_is_not_baked(tmp_path):
     assert np.mean(np.abs(shown - expected) <= 1) > 0.99
 
 
-def test_black_stays_black_and_small_pictures_are_exact():
+def test_black_stays_black_and_small_pictures_are_exact() -> None:
     config = load_config(picture_settings())
     transform = config.display_transform(View("Rec.1886 Rec.709 - Display", SDR))
     picture = render_like(40, 150)
@@ -93,7 +94,7 @@ def test_black_stays_black_and_small_pictures_are_exact():
     assert np.abs(transform.apply(picture) - exact("ACEScg", "Rec.1886 Rec.709 - Display", SDR, picture)).max() <= 0.51
 
 
-def test_the_colorimetric_view_is_the_plain_formula_and_never_baked():
+def test_the_colorimetric_view_is_the_plain_formula_and_never_baked() -> None:
     config = load_config(picture_settings())
     view, _ = config.find_view("still", Look(view="un-tone-mapped"))
     linear = np.linspace(0, 1, 600 * 600, dtype=np.float32).reshape(600, 600, 1).repeat(3, axis=2)
@@ -103,7 +104,7 @@ def test_the_colorimetric_view_is_the_plain_formula_and_never_baked():
 
 
 @pytest.mark.parametrize("setting", ["OCIO", "OCIO_CONFIG_PATH"])
-def test_a_config_that_cannot_be_read_names_its_setting(tmp_path, setting):
+def test_a_config_that_cannot_be_read_names_its_setting(tmp_path: Path, setting: str) -> None:
     broken = tmp_path / "config.ocio"
     broken.write_text("ocio_profile_version: 2\nroles: [")
 
@@ -112,17 +113,17 @@ def test_a_config_that_cannot_be_read_names_its_setting(tmp_path, setting):
 
 
 @pytest.mark.parametrize("setting", ["OCIO", "OCIO_CONFIG_PATH"])
-def test_a_config_that_is_missing_names_its_setting(tmp_path, setting):
+def test_a_config_that_is_missing_names_its_setting(tmp_path: Path, setting: str) -> None:
     with pytest.raises(MisconfiguredError, match=f"^{setting}: cannot use the OCIO config"):
         load_config(picture_settings(**{setting.lower(): str(tmp_path / "none.ocio")}))
 
 
-def test_a_default_color_space_that_the_config_lacks_names_its_setting():
+def test_a_default_color_space_that_the_config_lacks_names_its_setting() -> None:
     with pytest.raises(MisconfiguredError, match=r"^EXR_PIPELINE_DEFAULT_COLOR_SPACE: .*'no such space'"):
         load_config(picture_settings(default_color_space="no such space"))
 
 
-def test_a_studio_config_without_the_usual_displays_uses_its_default_with_a_warning(tmp_path):
+def test_a_studio_config_without_the_usual_displays_uses_its_default_with_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "config.ocio"
     config = Ocio.Config.CreateRaw()
     config.addColorSpace(Ocio.ColorSpace(name="plain", isData=False))
@@ -137,7 +138,7 @@ def test_a_studio_config_without_the_usual_displays_uses_its_default_with_a_warn
     assert warning == "the OCIO config has no display for videos; used 'Wall'"
 
 
-def test_the_older_setting_wins_over_the_newer(tmp_path):
+def test_the_older_setting_wins_over_the_newer(tmp_path: Path) -> None:
     config = load_config(
         picture_settings(ocio=str(tmp_path / "missing"), ocio_config_path="ocio://cg-config-v2.1.0_aces-v1.3_ocio-v2.3")
     )
@@ -145,7 +146,9 @@ def test_the_older_setting_wins_over_the_newer(tmp_path):
     assert config.name.startswith("cg-config")
 
 
-def test_what_ocio_prints_is_logged_and_not_shown(tmp_path, caplog, capfd):
+def test_what_ocio_prints_is_logged_and_not_shown(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     caplog.set_level(logging.INFO, logger="exr_pipeline.color.config")
     config = Ocio.Config()
     config.addColorSpace(Ocio.ColorSpace(name="plain", isData=False))

@@ -6,11 +6,11 @@ import numpy as np
 import PyOpenColorIO as Ocio
 import pytest
 
-from exr_pipeline.color.config import BUILT_IN_CONFIG, load_config
+from exr_pipeline.color.config import BUILT_IN_CONFIG, Medium, load_config
 from exr_pipeline.color.picture_rules import Look, PictureRule
 from exr_pipeline.errors import BadInputError, MisconfiguredError
 from exr_pipeline.pictures import PicturePool, PictureSettings
-from exr_pipeline.pictures.shown import show
+from exr_pipeline.pictures.shown import ShownPicture, show
 from exr_pipeline.pictures.still import Size
 from exr_pipeline_tests.pictures.expected import COLORS, logc3, rec1886, srgb, viewed
 from exr_pipeline_tests.pictures.files import (
@@ -31,11 +31,11 @@ def settings_with(tmp_path: Path, rules: str, **others: object) -> PictureSettin
     return picture_settings(picture_rules=path, **others)
 
 
-def seen(path: Path, name: str, settings: PictureSettings, medium="still"):
+def seen(path: Path, name: str, settings: PictureSettings, medium: Medium = "still") -> ShownPicture:
     return show(str(path), name, medium=medium, box=Size(400, 400), settings=settings)
 
 
-def test_the_first_rule_whose_prefix_fits_holds_and_others_do_not_add_to_it(tmp_path):
+def test_the_first_rule_whose_prefix_fits_holds_and_others_do_not_add_to_it(tmp_path: Path) -> None:
     settings = settings_with(
         tmp_path,
         """
@@ -65,7 +65,7 @@ rules:
     assert of("s3://elsewhere/x.exr")[1:] == ("default (lin_rec709_scene)", "sRGB - Display / ACES 1.0 - SDR Video")
 
 
-def test_stills_and_videos_may_differ_and_the_global_views_hold_where_a_rule_is_silent(tmp_path):
+def test_stills_and_videos_may_differ_and_the_global_views_hold_where_a_rule_is_silent(tmp_path: Path) -> None:
     rules = """
 rules:
   - prefix: s3://a/
@@ -81,7 +81,7 @@ rules:
     assert np.abs(patch_means(video.rgb, len(COLORS)) - rec1886(COLORS)).max() <= 0.52
 
 
-def test_a_default_space_gives_way_to_what_the_file_says_and_a_forced_one_does_not(tmp_path):
+def test_a_default_space_gives_way_to_what_the_file_says_and_a_forced_one_does_not(tmp_path: Path) -> None:
     path = write_rgb(tmp_path / "x.exr", patches(logc3(COLORS)), colorspace="ACEScg")
     default = settings_with(tmp_path, "rules: [{default_space: ARRI LogC3 (EI800)}]")
     assert seen(path, "x", default).provenance.source_color_space == "ACEScg"
@@ -93,7 +93,7 @@ def test_a_default_space_gives_way_to_what_the_file_says_and_a_forced_one_does_n
     assert np.abs(patch_means(picture.rgb, len(COLORS)) - expected).max() <= 0.6
 
 
-def test_a_look_is_applied_in_the_working_space_before_the_view(tmp_path):
+def test_a_look_is_applied_in_the_working_space_before_the_view(tmp_path: Path) -> None:
     config = Ocio.Config.CreateFromFile(BUILT_IN_CONFIG)
     half = Ocio.MatrixTransform([0.5, 0, 0, 0, 0, 0.5, 0, 0, 0, 0, 0.5, 0, 0, 0, 0, 1])
     config.addLook(Ocio.Look(name="Half", processSpace="ACEScg", transform=half))
@@ -108,7 +108,7 @@ def test_a_look_is_applied_in_the_working_space_before_the_view(tmp_path):
 
 
 @pytest.mark.parametrize("side", [64, 300])
-def test_a_lut_takes_the_place_of_the_view(tmp_path, side):
+def test_a_lut_takes_the_place_of_the_view(tmp_path: Path, side: int) -> None:
     # In LogC3, swap red and blue and halve green: nothing that a view would do.
     nodes = [f"{b / 4} {g / 8} {r / 4}" for b in range(5) for g in range(5) for r in range(5)]
     (tmp_path / "show.cube").write_text("LUT_3D_SIZE 5\n" + "\n".join(nodes))
@@ -123,7 +123,7 @@ def test_a_lut_takes_the_place_of_the_view(tmp_path, side):
     assert picture.view.endswith(" of ARRI LogC3 (EI800)")
 
 
-def test_exact_turns_the_baked_lut_off(tmp_path):
+def test_exact_turns_the_baked_lut_off(tmp_path: Path) -> None:
     random = np.random.default_rng(3)
     colors = random.uniform(0, 1, (600, 600, 3)).astype(np.float32)
     path = write_rgb(tmp_path / "x.exr", colors, colorspace="ACEScg")
@@ -141,7 +141,7 @@ def test_exact_turns_the_baked_lut_off(tmp_path):
     assert not np.array_equal(exact, baked)
 
 
-def test_a_rule_of_a_worker_process_holds_there_too(tmp_path):
+def test_a_rule_of_a_worker_process_holds_there_too(tmp_path: Path) -> None:
     settings = settings_with(tmp_path, f"rules: [{{prefix: {tmp_path}, view: un-tone-mapped}}]")
     path = write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="lin_rec709_scene")
 
@@ -151,7 +151,7 @@ def test_a_rule_of_a_worker_process_holds_there_too(tmp_path):
     assert np.abs(patch_means(still(pictures), len(COLORS)) - srgb(COLORS)).max() <= 2
 
 
-def test_a_layer_that_a_rule_names_is_shown_and_its_lack_is_a_warning(tmp_path):
+def test_a_layer_that_a_rule_names_is_shown_and_its_lack_is_a_warning(tmp_path: Path) -> None:
     channels = rgb_channels(flat(16, 16, (0, 0, 1))) | rgb_channels(flat(16, 16, (1, 0, 0)), "diffuse.")
     path = write_exr(tmp_path / "x.exr", channels)
 
@@ -163,12 +163,12 @@ def test_a_layer_that_a_rule_names_is_shown_and_its_lack_is_a_warning(tmp_path):
     assert lacking.warnings[0].startswith("has no layer, part, view or channel 'specular'; it has ")
 
 
-def test_a_layer_asked_for_by_hand_comes_before_the_rule_and_its_lack_is_an_error(tmp_path):
+def test_a_layer_asked_for_by_hand_comes_before_the_rule_and_its_lack_is_an_error(tmp_path: Path) -> None:
     channels = rgb_channels(flat(16, 16, (0, 0, 1))) | rgb_channels(flat(16, 16, (1, 0, 0)), "diffuse.")
     path = write_exr(tmp_path / "x.exr", channels)
     settings = settings_with(tmp_path, "rules: [{layer: diffuse}]")
 
-    assert seen(path, "x", settings.wishing(PictureRule(layer="B"))).layer == "B (data)"
+    assert seen(path, "x", settings.wishing(PictureRule(layer="B"))).provenance.layer == "B (data)"
     with pytest.raises(BadInputError, match=r"has no layer, part, view or channel 'specular'; it has .*diffuse"):
         seen(path, "x", settings.wishing(PictureRule(layer="specular")))
 
@@ -193,7 +193,9 @@ def test_a_layer_asked_for_by_hand_comes_before_the_rule_and_its_lack_is_an_erro
         ("rules: [", "cannot be read"),
     ],
 )
-def test_wrong_rules_are_a_misconfiguration_at_start_that_names_file_and_rule(tmp_path, rules, message):
+def test_wrong_rules_are_a_misconfiguration_at_start_that_names_file_and_rule(
+    tmp_path: Path, rules: str, message: str
+) -> None:
     with pytest.raises(MisconfiguredError, match=message) as caught, PicturePool(settings_with(tmp_path, rules)):
         pass
 
@@ -201,12 +203,12 @@ def test_wrong_rules_are_a_misconfiguration_at_start_that_names_file_and_rule(tm
     assert "rules.yaml" in str(caught.value)
 
 
-def test_a_missing_file_of_rules_names_its_setting(tmp_path):
+def test_a_missing_file_of_rules_names_its_setting(tmp_path: Path) -> None:
     with pytest.raises(MisconfiguredError, match=r"^EXR_PIPELINE_PICTURE_RULES: .*none\.yaml cannot be read"):
         picture_settings(picture_rules=tmp_path / "none.yaml")
 
 
-def test_rendered_files_obey_the_rules(tmp_path):
+def test_rendered_files_obey_the_rules(tmp_path: Path) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text("rules: [{view: un-tone-mapped}]")
     source = write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="lin_rec709_scene")

@@ -1,3 +1,4 @@
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from exr_pipeline.color import interop_ids
 from exr_pipeline.color.chromaticities import REC709, XYZ, rgb_to_xyz, to_ap0
 from exr_pipeline.color.config import BUILT_IN_CONFIG, load_config
-from exr_pipeline.color.source_space import find_source_space
+from exr_pipeline.color.source_space import SourceSpace, find_source_space
 from exr_pipeline.exr import Attribute, Box2i, Chromaticities, Header
 from exr_pipeline.pictures.decode.source import Source
 from exr_pipeline.pictures.layers import ShownLayer
@@ -22,7 +23,7 @@ def text(name: str, value: str) -> Attribute:
     return Attribute.of(name, "string", value)
 
 
-def primaries(value) -> Attribute:
+def primaries(value: Iterable[float]) -> Attribute:
     return Attribute.of("chromaticities", "chromaticities", Chromaticities(*value))
 
 
@@ -32,7 +33,7 @@ def found(
     default: str = "lin_rec709_scene",
     first: tuple[Attribute, ...] | None = None,
     ocio: str | None = None,
-):
+) -> SourceSpace:
     """The space of a part with these attributes, in a file whose first part has others."""
     part = Header.build([attributes]).parts[0]
     first_part = part if first is None else Header.build([first]).parts[0]
@@ -57,33 +58,33 @@ def found(
         ([], "Linear Rec.709 (sRGB)", "default (lin_rec709_scene)"),
     ],
 )  # fmt: skip
-def test_the_strongest_statement_decides_and_is_recorded(attributes, space, rule):
+def test_the_strongest_statement_decides_and_is_recorded(attributes: list[Attribute], space: str, rule: str) -> None:
     source = found(*attributes)
 
     assert (source.name, source.space, source.rule, source.warnings) == (space, space, rule, ())
 
 
-def test_an_unknown_name_falls_through_to_the_next_rule_with_a_warning():
+def test_an_unknown_name_falls_through_to_the_next_rule_with_a_warning() -> None:
     source = found(text("colorspace", "studio secret log"), primaries(AP1))
 
     assert (source.space, source.rule) == ("ACEScg", "chromaticities")
     assert source.warnings == ("colorspace 'studio secret log' is no color space of the OCIO config: ignored",)
 
 
-def test_odd_bytes_of_a_name_are_spelled_as_bytes_in_its_warning():
+def test_odd_bytes_of_a_name_are_spelled_as_bytes_in_its_warning() -> None:
     source = found(text("colorspace", b"caf\xdd".decode("utf-8", "surrogateescape")))
 
     assert source.warnings == (r"colorspace 'caf\xdd' is no color space of the OCIO config: ignored",)
 
 
-def test_an_unknown_name_alone_falls_back_to_the_default_with_a_warning():
+def test_an_unknown_name_alone_falls_back_to_the_default_with_a_warning() -> None:
     source = found(text("colorInteropID", "nonsense"), default="lin_rec709")
 
     assert (source.space, source.rule) == ("Linear Rec.709 (sRGB)", "default (lin_rec709)")
     assert len(source.warnings) == 1
 
 
-def test_primaries_without_a_name_become_a_matrix():
+def test_primaries_without_a_name_become_a_matrix() -> None:
     wide = (0.7, 0.3, 0.2, 0.75, 0.14, 0.05, 0.3127, 0.3290)
     source = found(primaries(wide))
 
@@ -93,7 +94,7 @@ def test_primaries_without_a_name_become_a_matrix():
     assert np.allclose(matrix @ np.ones(3), 1, atol=1e-4)  # White stays white.
 
 
-def test_xyz_is_relative_to_d65():
+def test_xyz_is_relative_to_d65() -> None:
     white = rgb_to_xyz(REC709) @ np.ones(3)
 
     assert np.allclose(to_ap0(XYZ) @ white, 1, atol=1e-4)
@@ -101,7 +102,9 @@ def test_xyz_is_relative_to_d65():
 
 
 @pytest.mark.parametrize("bad", [(0.3,) * 8, (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.0), (float("nan"),) * 8])
-def test_chromaticities_that_span_nothing_are_ignored_with_a_warning(bad):
+def test_chromaticities_that_span_nothing_are_ignored_with_a_warning(
+    bad: tuple[float, float, float, float, float, float, float, float],
+) -> None:
     source = found(primaries(bad))
 
     assert source.rule == "default (lin_rec709_scene)"
@@ -156,7 +159,7 @@ LENT = {
 
 
 @pytest.mark.parametrize(("interop_id", "space"), INTEROP_IDS.items())
-def test_every_interop_id_for_which_the_config_has_a_space_is_recognised(interop_id, space):
+def test_every_interop_id_for_which_the_config_has_a_space_is_recognised(interop_id: str, space: str) -> None:
     source = found(text("colorInteropID", interop_id))
 
     assert (source.name, source.space, source.rule, source.warnings) == (space, space, "colorInteropID", ())
@@ -164,7 +167,7 @@ def test_every_interop_id_for_which_the_config_has_a_space_is_recognised(interop
 
 
 @pytest.mark.parametrize(("interop_id", "space"), LENT.items())
-def test_a_space_that_only_ocios_own_config_has_is_taken_from_there_with_a_warning(interop_id, space):
+def test_a_space_that_only_ocios_own_config_has_is_taken_from_there_with_a_warning(interop_id: str, space: str) -> None:
     source = found(text("colorInteropID", interop_id))
 
     assert (source.name, source.rule) == (space, "colorInteropID")
@@ -172,7 +175,7 @@ def test_a_space_that_only_ocios_own_config_has_is_taken_from_there_with_a_warni
     assert source.is_display_referred == interop_id.endswith("_display")
 
 
-def test_a_lent_space_has_its_own_curve():
+def test_a_lent_space_has_its_own_curve() -> None:
     config = load_config(picture_settings())
     space = config.require("g22_rec709_display", "")
     light = config.to_working(space, (COLORS[np.newaxis] @ AP1_TO_REC709.T).clip(0) ** (1 / 2.2))
@@ -181,7 +184,7 @@ def test_a_lent_space_has_its_own_curve():
     assert np.allclose(light, (COLORS @ AP1_TO_REC709.T).clip(0) @ np.linalg.inv(AP1_TO_REC709).T, atol=2e-3)
 
 
-def test_every_id_of_ocios_studio_config_is_recognised_by_it():
+def test_every_id_of_ocios_studio_config_is_recognised_by_it() -> None:
     own = interop_ids.built_in_config()
     ids = {space.getInteropID() for space in own.getColorSpaces(Ocio.SEARCH_REFERENCE_SPACE_ALL, Ocio.COLORSPACE_ALL)}
 
@@ -199,7 +202,7 @@ def test_every_id_of_ocios_studio_config_is_recognised_by_it():
         ("studio-config-v2.2.0_aces-v1.3_ocio-v2.4:local:acescct", "ACEScct"),
     ],
 )
-def test_namespaces_are_dropped_as_recommended(interop_id, space):
+def test_namespaces_are_dropped_as_recommended(interop_id: str, space: str) -> None:
     assert (found(text("colorInteropID", interop_id)).name, found(text("colorInteropID", interop_id)).warnings) == (
         space,
         (),
@@ -216,20 +219,20 @@ def test_namespaces_are_dropped_as_recommended(interop_id, space):
         "arrilogc4_awg4_scene",
     ],
 )
-def test_an_id_that_nobody_knows_is_a_warning_and_the_next_rule_decides(interop_id):
+def test_an_id_that_nobody_knows_is_a_warning_and_the_next_rule_decides(interop_id: str) -> None:
     source = found(text("colorInteropID", interop_id), primaries(AP1))
 
     assert (source.name, source.rule) == ("ACEScg", "chromaticities")
     assert source.warnings == (f"colorInteropID '{interop_id}' is no color space of the OCIO config: ignored",)
 
 
-def test_the_flag_of_an_aces_container_comes_before_an_id():
+def test_the_flag_of_an_aces_container_comes_before_an_id() -> None:
     source = found(text("colorInteropID", "lin_rec709_scene"), Attribute.of("acesImageContainerFlag", "int", 1))
 
     assert (source.name, source.rule) == ("ACES2065-1", "acesImageContainerFlag")
 
 
-def test_the_first_part_speaks_for_those_that_do_not():
+def test_the_first_part_speaks_for_those_that_do_not() -> None:
     first = (text("colorInteropID", "lin_ap1_scene"),)
 
     assert found(first=first).name == "ACEScg"
@@ -242,7 +245,7 @@ def test_the_first_part_speaks_for_those_that_do_not():
     )
 
 
-def test_data_is_known_to_a_config_that_has_no_space_for_it(tmp_path):
+def test_data_is_known_to_a_config_that_has_no_space_for_it(tmp_path: Path) -> None:
     config = Ocio.Config()
     config.setVersion(2, 1)
     config.addColorSpace(Ocio.ColorSpace(name="plain", isData=False))
@@ -256,7 +259,7 @@ def test_data_is_known_to_a_config_that_has_no_space_for_it(tmp_path):
     assert loaded.is_data(loaded.require("data", ""))
 
 
-def test_a_studio_says_what_its_untagged_files_are_and_what_light_without_primaries_is():
+def test_a_studio_says_what_its_untagged_files_are_and_what_light_without_primaries_is() -> None:
     aces = found(default="scene_linear")
     light = found(text("oiio:ColorSpace", "Linear"), default="scene_linear")
     log = found(text("oiio:ColorSpace", "Linear"), default="ARRI LogC4")
@@ -266,7 +269,7 @@ def test_a_studio_says_what_its_untagged_files_are_and_what_light_without_primar
     assert log.name == "Linear Rec.709 (sRGB)", "light is no log"
 
 
-def test_untagged_files_are_rec709_in_a_config_that_calls_it_otherwise(tmp_path):
+def test_untagged_files_are_rec709_in_a_config_that_calls_it_otherwise(tmp_path: Path) -> None:
     config = without_rec709()
     space = Ocio.Config.CreateFromFile(BUILT_IN_CONFIG).getColorSpace("Linear Rec.709 (sRGB)")
     space.clearAliases()
@@ -276,7 +279,7 @@ def test_untagged_files_are_rec709_in_a_config_that_calls_it_otherwise(tmp_path)
     assert untagged(config, tmp_path)[1:] == ("our own", "default (lin_rec709_scene)", ())
 
 
-def test_untagged_files_are_rec709_in_a_config_without_such_a_space(tmp_path):
+def test_untagged_files_are_rec709_in_a_config_without_such_a_space(tmp_path: Path) -> None:
     config, *decided = untagged(without_rec709(), tmp_path)
 
     assert decided == ["Linear Rec.709 (sRGB)", "default (lin_rec709_scene)", ()]
@@ -286,7 +289,7 @@ def test_untagged_files_are_rec709_in_a_config_without_such_a_space(tmp_path):
     assert np.allclose(config.to_working(space, COLORS[np.newaxis] @ AP1_TO_REC709.T), COLORS, atol=1e-4)
 
 
-def test_a_config_that_cannot_say_what_rec709_is_is_used_with_a_warning(tmp_path):
+def test_a_config_that_cannot_say_what_rec709_is_is_used_with_a_warning(tmp_path: Path) -> None:
     config = Ocio.Config.CreateRaw()
     config.addColorSpace(Ocio.ColorSpace(name="plain", isData=False))
     config.setRole("scene_linear", "plain")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_dagster_understands_every_block(engine: str, tmp_path: Path) -> None:
         assert errors_of(block) == [], block.class_name
     assert ref.run_launcher_data is not None
     assert ref.run_launcher_data.class_name == LAUNCHERS[engine]
-    settings = ref.settings
+    settings: Mapping[str, Any] = ref.settings
     assert settings["run_monitoring"]["enabled"]
     assert settings["run_retries"] == {"enabled": True, "max_retries": 5, "retry_on_asset_or_op_failure": False}
     # Dagster itself forgets only ticks that did nothing.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPSConnection
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -18,6 +19,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from exr_pipeline.orchestration.instance.page.guard import Guard
 from exr_pipeline_tests.orchestration.instance.page.serving import serving
@@ -58,7 +60,7 @@ class Door:
 def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
     folder = tmp_path_factory.mktemp("nginx")
     certificate = ["-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={HOST}"]
-    files = ["-keyout", folder / "page.key", "-out", folder / "page.crt"]
+    files: list[str | Path] = ["-keyout", folder / "page.key", "-out", folder / "page.crt"]
     subprocess.run(["openssl", "req", *certificate, *files], check=True, capture_output=True)
     hashed = subprocess.run(["openssl", "passwd", "-apr1", "lovelace"], check=True, capture_output=True, text=True)
     (folder / "page.htpasswd").write_text(f"ada:{hashed.stdout}")
@@ -92,7 +94,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
             f"{user} daemon off; pid {folder}/pid; error_log stderr;\n"
             f"events {{}}\nhttp {{ access_log off;\n{temporary}\n{site}\n}}\n"
         )
-        command = [nginx_program(), "-p", folder, "-c", folder / "nginx.conf"]
+        command: list[str | Path] = [nginx_program(), "-p", folder, "-c", folder / "nginx.conf"]
         with Service("nginx", command, folder / "log") as service:
             wait_until(lambda: answers(port) or not service.is_running, "nginx answers", seconds=30)
             assert service.is_running, service.log_tail()
@@ -121,9 +123,9 @@ def test_the_page_itself_may_change_things_and_the_page_of_another_address_may_n
 
 def test_the_page_is_kept_up_to_date_through_it(door: Door) -> None:
     url = f"wss://{HOST}:{door.port}/graphql"
-    own = f"https://{HOST}:{door.port}"
-    where = {"address": ("127.0.0.1", door.port), "ssl": door.trust, "proxy": None}
-    with connect(url, origin=own, additional_headers=LOGIN, **where) as socket:  # type: ignore[arg-type]
+    own = Origin(f"https://{HOST}:{door.port}")
+    where: dict[str, Any] = {"address": ("127.0.0.1", door.port), "ssl": door.trust, "proxy": None}
+    with connect(url, origin=own, additional_headers=LOGIN, **where) as socket:
         assert socket.recv(30) == "answered"
-    with pytest.raises(InvalidStatus, match="401"), connect(url, origin=own, **where):  # type: ignore[arg-type]
+    with pytest.raises(InvalidStatus, match="401"), connect(url, origin=own, **where):
         pass

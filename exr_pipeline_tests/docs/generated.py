@@ -51,7 +51,7 @@ def cli_lines() -> Iterator[str]:
         for parameter in parameters:
             default = f" Default: `{parameter.default}`." if parameter.default not in (None, False, "") else ""
             escaped = _shown(parameter).replace("|", "\\|")
-            yield f"| `{escaped}` | {parameter.help}{default} |"
+            yield f"| `{escaped}` | {getattr(parameter, 'help', None)}{default} |"
 
 
 def _shown(parameter: Any) -> str:

@@ -1,6 +1,7 @@
 """A second opinion: names, types and every value that the OpenEXR project's `exrheader` prints are ours too."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from exr_pipeline_tests.exr.test_parse import corpus_files, needs_corpus
 from fuzz.seeds import EXAMPLES, attributes, file_of, headers
 
 # Numbers that the library takes for these; the others take any bits.
-BOUNDED = {
+BOUNDED: dict[str, Callable[[random.Random], object]] = {
     "compression": lambda generator: generator.randrange(10),
     "envmap": lambda generator: generator.randrange(2),
     "deepImageState": lambda generator: generator.randrange(4),
@@ -37,8 +38,8 @@ def attribute_of(kind: str, generator: random.Random) -> Attribute:
     name = f"{generator.choice('aAzZ_')}/{kind}"
     if kind in BOUNDED:
         return Attribute.of(name, kind, BOUNDED[kind](generator))
-    if TYPES[kind].size is not None:
-        return Attribute(name, kind, None, generator.randbytes(TYPES[kind].size))
+    if (size := TYPES[kind].size) is not None:
+        return Attribute(name, kind, None, generator.randbytes(size))
     return Attribute.of(name, kind, EXAMPLES[kind])
 
 
@@ -48,23 +49,23 @@ def check(path: Path, header: Header) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(headers()))
-def test_each_kind_of_file_says_the_same(name: str, tmp_path: Path):
+def test_each_kind_of_file_says_the_same(name: str, tmp_path: Path) -> None:
     check(tmp_path / "a.exr", headers()[name])
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_any_values_of_every_type_are_the_same(seed: int, tmp_path: Path):
+def test_any_values_of_every_type_are_the_same(seed: int, tmp_path: Path) -> None:
     generator = random.Random(seed)
     extra = [attribute_of(kind, generator) for kind in sorted(KNOWN_TYPES)]
     check(tmp_path / "a.exr", Header.build([attributes(*extra)]))
 
 
-def test_it_prints_values_of_all_types_but_a_few():
+def test_it_prints_values_of_all_types_but_a_few() -> None:
     assert {kind for kind in VALUELESS if kind in KNOWN_TYPES} == VALUELESS - {"studio:odd"}
     assert len(KNOWN_TYPES - VALUELESS) == 23
 
 
-def test_another_value_would_be_noticed(tmp_path: Path):
+def test_another_value_would_be_noticed(tmp_path: Path) -> None:
     path = tmp_path / "a.exr"
     path.write_bytes(file_of(headers()["every-type"]))
     for kind in KNOWN_TYPES - VALUELESS - {"preview"}:
@@ -85,7 +86,7 @@ def test_another_value_would_be_noticed(tmp_path: Path):
 
 
 @needs_corpus
-def test_real_files_say_the_same():
+def test_real_files_say_the_same() -> None:
     files = corpus_files(damaged=False)
     assert files
     for path in files:

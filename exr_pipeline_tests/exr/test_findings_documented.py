@@ -3,6 +3,7 @@
 import ast
 import inspect
 import re
+import sys
 from pathlib import Path
 
 from exr_pipeline.exr import KNOWN_TYPES, MAX_HEADER_BYTES, codec, parse, validate
@@ -13,7 +14,7 @@ DOCUMENT = (Path(__file__).parents[2] / "docs" / "headers.md").read_text(encodin
 def raised() -> dict[str, set[str]]:
     """Codes of findings, with the severities that stand beside them in the code."""
     found: dict[str, set[str]] = {}
-    for node in ast.walk(ast.parse(inspect.getsource(inspect.getmodule(validate)))):
+    for node in ast.walk(ast.parse(inspect.getsource(sys.modules[validate.__module__]))):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
             elements = node.args
         elif isinstance(node, ast.Yield | ast.Return) and isinstance(node.value, ast.Tuple):
@@ -21,12 +22,12 @@ def raised() -> dict[str, set[str]]:
         else:
             continue
         if isinstance(elements[0], ast.Constant):
-            severity = getattr(elements[1], "value", None)
-            found.setdefault(elements[0].value, set()).update({severity} & {"error", "warning"})
+            severity = str(getattr(elements[1], "value", None))
+            found.setdefault(str(elements[0].value), set()).update({severity} & {"error", "warning"})
     return found
 
 
-def test_every_finding_is_documented_with_its_severity():
+def test_every_finding_is_documented_with_its_severity() -> None:
     rows = re.findall(r"^\| `([a-z-]+)` \| ([a-z, ]+) \| (.+) \|$", DOCUMENT, re.MULTILINE)
     documented = {code: set(severities.split(", ")) for code, severities, _ in rows}
     found = raised()
@@ -36,7 +37,7 @@ def test_every_finding_is_documented_with_its_severity():
         assert documented[code] == severities or (not severities and documented[code]), code
 
 
-def test_types_and_limits_are_those_of_the_code():
+def test_types_and_limits_are_those_of_the_code() -> None:
     types = DOCUMENT.partition("\nTypes: ")[2].partition(";")[0]
     assert re.findall(r"`(\w+)`", types) == sorted(KNOWN_TYPES)
     limits = DOCUMENT.partition("## How much is read")[2].partition("##")[0]

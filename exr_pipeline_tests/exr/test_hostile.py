@@ -39,7 +39,7 @@ def campaign(*arguments: str) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def test_damaged_files_are_judged_in_bounded_time_and_memory():
+def test_damaged_files_are_judged_in_bounded_time_and_memory() -> None:
     mutations, beginnings = (20_000, 200) if FULL else (2_000, 20)
     corpus = ["--corpus", CORPUS] if CORPUS else []
     report = campaign("--mutations", str(mutations), "--cuts", str(beginnings), *corpus)
@@ -55,31 +55,31 @@ def test_damaged_files_are_judged_in_bounded_time_and_memory():
     assert report["cuts"]["cut"] > beginnings * len(seeds()) / 3
 
 
-def test_no_beginning_of_a_file_is_accepted():
+def test_no_beginning_of_a_file_is_accepted() -> None:
     for name, data in cuts(seeds(), 200 if FULL else 50, 1):
         assert examine(data) != "accepted", name
 
 
 @needs_corpus
-def test_no_beginning_of_a_real_file_is_accepted():
+def test_no_beginning_of_a_real_file_is_accepted() -> None:
     files = {str(path): path.read_bytes() for path in corpus_files(damaged=False)}
     for name, data in cuts(files, 200 if FULL else 20, 2):
         assert examine(data) != "accepted", name
 
 
 @pytest.mark.parametrize("name", sorted(FLOODS))
-def test_work_grows_no_faster_than_the_input(name: str):
+def test_work_grows_no_faster_than_the_input(name: str) -> None:
     small, large = FLOODS[name](20_000), FLOODS[name](80_000)
     before = calls(lambda: examine_within_bounds(small))
     assert calls(lambda: examine_within_bounds(large)) < 5 * before
 
 
 @pytest.mark.parametrize("name", sorted(seeds()))
-def test_every_seed_is_accepted(name: str):
+def test_every_seed_is_accepted(name: str) -> None:
     assert examine_within_bounds(seeds()[name]) == "accepted"
 
 
-def test_mutations_are_the_same_for_the_same_seed():
+def test_mutations_are_the_same_for_the_same_seed() -> None:
     data = seeds()["plain.exr"]
     assert mutated(data, random.Random(7)) == mutated(data, random.Random(7)) != data
 
@@ -92,20 +92,20 @@ def test_mutations_are_the_same_for_the_same_seed():
         (lambda data, name: header(), "isn't written as it was read"),
     ],
 )
-def test_the_oracle_notices_faults(fault: Any, message: str, monkeypatch: pytest.MonkeyPatch):
+def test_the_oracle_notices_faults(fault: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(oracle, "parse_header", lambda data, *, name: fault(data, name))
     with pytest.raises(AssertionError, match=message):
         examine(seeds()["views.exr"])
 
 
-def test_levels_of_many_channels_are_counted_together():
+def test_levels_of_many_channels_are_counted_together() -> None:
     data = channels_of_many_levels(40_000)
     part = parse_header(data).parts[0]
     assert len(part.channels) > 1500
     assert calls(lambda: uncompressed_bytes(part)) < 20_000
 
 
-def test_messages_do_not_repeat_long_values():
+def test_messages_do_not_repeat_long_values() -> None:
     long = "x" * 100_000
     part = attributes(type=long, name=long, chunkCount=2)
     findings = validate(Header.build([part, part])) + validate(header(type=long))
@@ -113,14 +113,14 @@ def test_messages_do_not_repeat_long_values():
     assert max(len(finding.message) for finding in findings) < 1000
 
 
-def test_names_too_long_for_the_file_are_one_finding():
+def test_names_too_long_for_the_file_are_one_finding() -> None:
     extra = [Attribute.of("é" * 16 + str(index), "int", index) for index in range(50)]
     (finding,) = validate(Header.build([attributes(*extra)], flags=0))
     assert (finding.code, finding.part_index) == ("long-name", 0)
     assert "50, the first is" in finding.message
 
 
-def test_the_place_of_a_finding_is_that_of_its_attribute():
+def test_the_place_of_a_finding_is_that_of_its_attribute() -> None:
     part = {"type": "scanlineimage", "chunkCount": 2}
     for index in range(2):
         parts = [attributes(name=name, **part) for name in "ab"]
@@ -131,7 +131,7 @@ def test_the_place_of_a_finding_is_that_of_its_attribute():
         assert data[caught.value.offset :].startswith(b"compression\0compression\0\x01\0\0\0\x4d")
 
 
-def test_a_finding_about_no_attribute_has_a_place_too():
+def test_a_finding_about_no_attribute_has_a_place_too() -> None:
     with pytest.raises(HeaderError, match="'channels' is missing") as caught:
         inspect_bytes(header(channels=None).to_bytes(), source())
     assert caught.value.offset == 8
@@ -147,13 +147,13 @@ def test_a_finding_about_no_attribute_has_a_place_too():
     assert caught.value.offset == 4
 
 
-def test_a_truncated_dpx_file_has_a_place():
+def test_a_truncated_dpx_file_has_a_place() -> None:
     with pytest.raises(HeaderError, match="truncated") as caught:
         parse_dpx_header(dpx_file(), file_size=2060)
     assert caught.value.offset == 2060
 
 
-def test_a_rate_of_almost_nothing_is_no_rate():
+def test_a_rate_of_almost_nothing_is_no_rate() -> None:
     data = bytearray(dpx_file())
     struct.pack_into(">f", data, 1940, 1e-9)
     struct.pack_into(">f", data, 1724, 25.0)

@@ -44,12 +44,12 @@ def corpus_files(*, damaged: bool) -> list[Path]:
     return sorted(path for path in files if ("Damaged" in path.parts) == damaged)
 
 
-def test_the_generated_headers_cover_every_type_of_the_format():
+def test_the_generated_headers_cover_every_type_of_the_format() -> None:
     assert set(VALUES) - {"studio:custom"} == KNOWN_TYPES
 
 
 @given(any_header, st.binary(max_size=20))
-def test_any_header_comes_back_with_its_values_and_its_bytes(built: Header, pixels: bytes):
+def test_any_header_comes_back_with_its_values_and_its_bytes(built: Header, pixels: bytes) -> None:
     data = built.to_bytes()
     parsed = parse_header(data + pixels)
     assert parsed == built
@@ -57,7 +57,7 @@ def test_any_header_comes_back_with_its_values_and_its_bytes(built: Header, pixe
     assert parsed.size == len(data)
 
 
-def test_what_was_parsed_before_changes_nothing():
+def test_what_was_parsed_before_changes_nothing() -> None:
     same_names = [Attribute.of("a", "int", 1), Attribute.of("b", "string", "x"), Attribute.of("c", "float", 1.0)]
     others = [
         header(*same_names),
@@ -72,7 +72,7 @@ def test_what_was_parsed_before_changes_nothing():
             assert parse_header(second.to_bytes()) == second
 
 
-def test_names_of_attributes_and_channels_are_kept_for_the_next_header_up_to_a_number():
+def test_names_of_attributes_and_channels_are_kept_for_the_next_header_up_to_a_number() -> None:
     for start in range(0, 10_000, 500):
         names = [f"name{number}" for number in range(start, start + 500)]
         built = header(
@@ -86,7 +86,7 @@ def test_names_of_attributes_and_channels_are_kept_for_the_next_header_up_to_a_n
 
 
 @given(any_header, st.data())
-def test_a_truncated_header_says_how_many_bytes_it_needs(built: Header, draw: st.DataObject):
+def test_a_truncated_header_says_how_many_bytes_it_needs(built: Header, draw: st.DataObject) -> None:
     data = built.to_bytes()
     cut = draw.draw(st.integers(0, len(data) - 1))
     with pytest.raises(NeedMoreBytes) as caught:
@@ -95,7 +95,7 @@ def test_a_truncated_header_says_how_many_bytes_it_needs(built: Header, draw: st
     assert caught.value.name == "a.exr"
 
 
-def test_reading_what_is_asked_for_takes_as_many_reads_as_there_are_values_at_most():
+def test_reading_what_is_asked_for_takes_as_many_reads_as_there_are_values_at_most() -> None:
     data = header(Attribute.of("manifest", "string", "m" * 500_000)).to_bytes()
     available, reads = 64, 0
     while True:
@@ -109,14 +109,14 @@ def test_reading_what_is_asked_for_takes_as_many_reads_as_there_are_values_at_mo
     assert reads < 15
 
 
-def test_the_bytes_needed_inside_a_long_value_are_exact():
+def test_the_bytes_needed_inside_a_long_value_are_exact() -> None:
     data = header(Attribute.of("manifest", "string", "m" * 500_000)).to_bytes()
     with pytest.raises(NeedMoreBytes) as caught:
         parse_header(data[:65536])
     assert caught.value.needed == len(data)
 
 
-def test_errors_survive_pickling_with_what_they_know():
+def test_errors_survive_pickling_with_what_they_know() -> None:
     for error in (HeaderError("a.exr", "odd", 17), NeedMoreBytes("a.exr", 9, 90)):
         copy = pickle.loads(pickle.dumps(error))
         assert type(copy) is type(error)
@@ -148,14 +148,14 @@ def damaged(change: bytes, at: int) -> bytes:
         (b"\x76\x2f\x31\x01\x02\0\0\0c\0chlist\0\x02\0\0\0\0\0\0", 22, "after the end"),
     ],
 )
-def test_damage_is_reported_with_its_place(data: bytes, offset: int, problem: str):
+def test_damage_is_reported_with_its_place(data: bytes, offset: int, problem: str) -> None:
     with pytest.raises(HeaderError, match=problem) as caught:
         parse_header(data)
     assert not isinstance(caught.value, NeedMoreBytes)
     assert caught.value.offset == offset
 
 
-def test_text_that_is_not_utf_8_is_kept():
+def test_text_that_is_not_utf_8_is_kept() -> None:
     raw = b"caf\xe9"
     parsed = parse_header(Header.build([[Attribute("n\udcff", "string", "", raw)]]).to_bytes())
     attribute = parsed.parts[0].attributes[0]
@@ -185,7 +185,7 @@ def test_text_that_is_not_utf_8_is_kept():
         pytest.param(b"\x76\x2f\x31\x01\x02\0\0\0" + b"a\0b\0\xff\xff\xff\0" + bytes(16 << 20), id="bytes"),
     ],
 )
-def test_a_header_of_too_many_things_is_refused_in_bounded_memory(flood: bytes):
+def test_a_header_of_too_many_things_is_refused_in_bounded_memory(flood: bytes) -> None:
     assert len(flood) <= MAX_HEADER_BYTES + 100
     tracemalloc.start()
     try:
@@ -199,11 +199,11 @@ def test_a_header_of_too_many_things_is_refused_in_bounded_memory(flood: bytes):
 
 @settings(max_examples=200)
 @given(any_header, st.randoms(use_true_random=False))
-def test_mutated_headers_of_all_types_never_raise_anything_else(built: Header, generator: random.Random):
+def test_mutated_headers_of_all_types_never_raise_anything_else(built: Header, generator: random.Random) -> None:
     examine(mutated(built.to_bytes(), generator))
 
 
-def test_attributes_written_by_the_openexr_library_are_read_as_they_were_written(tmp_path: Path):
+def test_attributes_written_by_the_openexr_library_are_read_as_they_were_written(tmp_path: Path) -> None:
     path = tmp_path / "a.exr"
     stored = {
         "aBytes": OpenEXR.Bytes(b"\x00\x01", "image/odd"),
@@ -242,7 +242,7 @@ def test_attributes_written_by_the_openexr_library_are_read_as_they_were_written
 
 
 @needs_corpus
-def test_every_sample_image_comes_back_byte_for_byte_without_an_error():
+def test_every_sample_image_comes_back_byte_for_byte_without_an_error() -> None:
     files = corpus_files(damaged=False)
     assert files
     for path in files:
@@ -258,11 +258,11 @@ def test_every_sample_image_comes_back_byte_for_byte_without_an_error():
     ("name", "layer", "component"),
     [("R", "", "R"), ("R.", "", "R"), ("a.b.R", "a.b", "R"), ("a.R.", "a", "R"), (".R", "", "R"), ("..", "", "..")],
 )
-def test_a_dot_at_the_end_of_a_channels_name_makes_no_layer(name, layer, component):
+def test_a_dot_at_the_end_of_a_channels_name_makes_no_layer(name: str, layer: str, component: str) -> None:
     assert (Channel(name, "HALF").layer, Channel(name, "HALF").component) == (layer, component)
 
 
-def test_odd_bytes_of_a_name_are_spelled_as_bytes_in_the_reason():
+def test_odd_bytes_of_a_name_are_spelled_as_bytes_in_the_reason() -> None:
     data = header().to_bytes()
     start = data.index(b"pixelAspectRatio")
     odd = data[:start] + b"caf\xdd\0float\0\xff\xff\xff\x7f" + data[start:]

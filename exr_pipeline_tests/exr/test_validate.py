@@ -30,7 +30,7 @@ from exr_pipeline_tests.exr.headers import attributes, header
 TILED = {"type": "tiledimage", "tiles": TileDescription(16, 16, 1)}
 
 
-def test_a_plain_header_has_no_findings():
+def test_a_plain_header_has_no_findings() -> None:
     assert validate(header()) == []
     assert validate(header(**TILED)) == []
 
@@ -71,7 +71,7 @@ def test_a_plain_header_has_no_findings():
         ({"type": "deepscanline", "chunkCount": 2}, "deep-compression", "error", "compression"),
     ],
 )
-def test_nonsense_is_found(changes: dict[str, Any], code: str, severity: str, attribute: str):
+def test_nonsense_is_found(changes: dict[str, Any], code: str, severity: str, attribute: str) -> None:
     findings = validate(header(**changes))
     assert (code, severity, 0, attribute) in {
         (finding.code, finding.severity, finding.part_index, finding.attribute) for finding in findings
@@ -79,13 +79,13 @@ def test_nonsense_is_found(changes: dict[str, Any], code: str, severity: str, at
     assert [finding.severity for finding in findings] == sorted(finding.severity for finding in findings)
 
 
-def test_a_standard_attribute_of_another_type_is_an_error_and_not_a_value():
+def test_a_standard_attribute_of_another_type_is_an_error_and_not_a_value() -> None:
     parsed = header(Attribute.of("dataWindow", "string", "everything"), dataWindow=None)
     assert parsed.parts[0].data_window is None
     assert "wrong-type" in {finding.code for finding in validate(parsed)}
 
 
-def test_duplicate_and_long_names_are_warnings():
+def test_duplicate_and_long_names_are_warnings() -> None:
     extra = Attribute.of("n" * 40, "int", 1)
     built = Header.build([attributes(extra, extra)], flags=0)
     assert {(finding.code, finding.severity) for finding in validate(built)} == {
@@ -95,11 +95,11 @@ def test_duplicate_and_long_names_are_warnings():
     assert Header.build([attributes(extra)]).has_long_names
 
 
-def test_unknown_flags_are_an_error():
+def test_unknown_flags_are_an_error() -> None:
     assert validate(Header.build([attributes()], flags=0x8000))[0].code == "unknown-flags"
 
 
-def test_parts_need_names_of_their_own_types_and_counts():
+def test_parts_need_names_of_their_own_types_and_counts() -> None:
     part = {"type": "scanlineimage", "chunkCount": 2}
     assert validate(Header.build([attributes(name="a", **part), attributes(name="b", **part)])) == []
     twice = validate(Header.build([attributes(name="a", **part), attributes(name="a", **part)]))
@@ -112,21 +112,21 @@ def test_parts_need_names_of_their_own_types_and_counts():
     assert validate(Header.build([]))[0].code == "no-parts"
 
 
-def test_a_file_too_short_for_its_offset_table_is_truncated():
+def test_a_file_too_short_for_its_offset_table_is_truncated() -> None:
     built = header(dataWindow=Box2i(0, 0, 63, 999_999))
     assert validate(built, file_size=None) == []
     (finding,) = validate(built, file_size=built.size + 8 * 62_500 - 1)
     assert (finding.code, finding.severity) == ("truncated", "error")
 
 
-def test_a_file_too_short_for_its_raw_pixels_is_truncated():
+def test_a_file_too_short_for_its_raw_pixels_is_truncated() -> None:
     built = header(compression=0)
     needed = built.size + 32 * (8 + 8) + 64 * 32 * 3 * 2
     assert validate(built, file_size=needed) == []
     assert validate(built, file_size=needed - 1)[0].code == "truncated"
 
 
-def test_levels_and_their_pixels_are_counted_as_the_format_says():
+def test_levels_and_their_pixels_are_counted_as_the_format_says() -> None:
     part = header(type="tiledimage", tiles=TileDescription(4, 4, 1), dataWindow=Box2i(0, 0, 14, 16)).parts[0]
     assert list(levels(part)) == [(15, 17), (7, 8), (3, 4), (1, 2), (1, 1)]
     part = header(type="tiledimage", tiles=TileDescription(4, 4, 0x11), dataWindow=Box2i(0, 0, 14, 16)).parts[0]
@@ -137,7 +137,7 @@ def test_levels_and_their_pixels_are_counted_as_the_format_says():
     assert uncompressed_bytes(part) == (8 + 4 + 2 + 4 + 2 + 1) * 6
 
 
-def test_subsampled_channels_take_fewer_bytes():
+def test_subsampled_channels_take_fewer_bytes() -> None:
     channels = (Channel("BY", "HALF", x_sampling=2, y_sampling=2), Channel("Y", "FLOAT"))
     part = header(channels=channels, dataWindow=Box2i(-2, -4, 5, 1)).parts[0]
     assert uncompressed_bytes(part) == 4 * 3 * 2 + 8 * 6 * 4
@@ -163,14 +163,14 @@ def check_written(path: Path) -> Header:
 
 
 @pytest.mark.parametrize("compression", range(14))
-def test_chunk_counts_agree_with_what_the_library_writes(compression: int, tmp_path: Path):
+def test_chunk_counts_agree_with_what_the_library_writes(compression: int, tmp_path: Path) -> None:
     path = tmp_path / "a.exr"
     codes = {int(code): code for code in OpenEXR.Compression.__members__.values()}
     OpenEXR.File({"compression": codes[compression]}, {"Y": np.zeros((1000, 40), np.float16)}).write(str(path))
     assert check_written(path).parts[0].value("compression") == compression
 
 
-def test_a_mip_map_that_the_library_writes_has_the_chunks_we_count(tmp_path: Path):
+def test_a_mip_map_that_the_library_writes_has_the_chunks_we_count(tmp_path: Path) -> None:
     path = tmp_path / "a.exr"
     picture = Oiio.ImageBuf(Oiio.ImageSpec(217, 131, 3, "half"))
     assert Oiio.ImageBufAlgo.make_texture(Oiio.MakeTxTexture, picture, str(path))
@@ -179,7 +179,7 @@ def test_a_mip_map_that_the_library_writes_has_the_chunks_we_count(tmp_path: Pat
     assert len(list(levels(parsed.parts[0]))) == 8
 
 
-def test_parts_that_the_library_writes_have_no_findings(tmp_path: Path):
+def test_parts_that_the_library_writes_have_no_findings(tmp_path: Path) -> None:
     path = tmp_path / "a.exr"
     pixels = {"RGB": np.zeros((40, 30, 3), np.float16)}
     parts = [OpenEXR.Part({}, dict(pixels), name) for name in ("beauty", "depth")]
@@ -189,7 +189,7 @@ def test_parts_that_the_library_writes_have_no_findings(tmp_path: Path):
     assert [part.type for part in parsed.parts] == ["scanlineimage"] * 2
 
 
-def test_deep_files_that_the_library_writes_have_no_findings(tmp_path: Path):
+def test_deep_files_that_the_library_writes_have_no_findings(tmp_path: Path) -> None:
     path = tmp_path / "a.exr"
     spec = Oiio.ImageSpec(8, 6, 2, "float")
     spec.channelnames = ("A", "Z")
@@ -205,7 +205,7 @@ def test_deep_files_that_the_library_writes_have_no_findings(tmp_path: Path):
     assert check_written(path).is_deep
 
 
-def test_an_interrupted_file_is_incomplete(tmp_path: Path):
+def test_an_interrupted_file_is_incomplete(tmp_path: Path) -> None:
     path = tmp_path / "a.exr"
     OpenEXR.File({}, {"Y": np.zeros((64, 8), np.float16)}).write(str(path))
     data = bytearray(path.read_bytes())
@@ -217,7 +217,7 @@ def test_an_interrupted_file_is_incomplete(tmp_path: Path):
     )
 
 
-def test_the_offset_table_in_the_first_bytes_shows_a_cut(tmp_path: Path):
+def test_the_offset_table_in_the_first_bytes_shows_a_cut(tmp_path: Path) -> None:
     path = tmp_path / "a.exr"
     OpenEXR.File({}, {"Y": np.random.default_rng(1).random((640, 80), np.float32)}).write(str(path))
     data = path.read_bytes()
@@ -229,7 +229,7 @@ def test_the_offset_table_in_the_first_bytes_shows_a_cut(tmp_path: Path):
     assert validate_chunk_offsets(parsed, first[:-1], file_size=len(data) // 2) == []
 
 
-def test_findings_and_what_they_refuse_with_have_a_place():
+def test_findings_and_what_they_refuse_with_have_a_place() -> None:
     built = Header.build([attributes(name=name, type="scanlineimage", chunkCount=2, lineOrder=9) for name in "aa"])
     data = built.to_bytes()
     findings = validate(built)

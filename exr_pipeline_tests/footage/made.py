@@ -92,9 +92,9 @@ def movie(
             tone = (np.sin(times * 440 * 2 * np.pi) * 0.5).astype(np.float32)
             for start in range(0, len(tone), 1024):
                 block = np.ascontiguousarray(np.repeat(tone[None, start : start + 1024], channels, axis=0))
-                frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
-                frame.sample_rate, frame.pts, frame.time_base = sample_rate, start, Fraction(1, sample_rate)
-                container.mux(streams[-1].encode(frame))
+                tones = av.AudioFrame.from_ndarray(block, format="fltp", layout=layout)
+                tones.sample_rate, tones.pts, tones.time_base = sample_rate, start, Fraction(1, sample_rate)
+                container.mux(streams[-1].encode(tones))
         for stream in streams:
             container.mux(stream.encode(None))
     return path
@@ -121,4 +121,4 @@ def ffprobe(path: Path, *more: str) -> dict[str, Any]:
 def decoded(path: Path) -> list[NDArray[np.uint8]]:
     """All frames of a movie as RGB, converted by its tags."""
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        return [frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False) for frame in container.decode(video=0)]

@@ -219,9 +219,8 @@ def test_a_store_that_refuses_or_does_not_answer_or_has_lost_the_bucket_marks_no
     source.delete(gone)
     before = source.everything()
 
-    stranger = Settings(
-        _env_file=None, s3_endpoint=s3_server.endpoint, **{f"s3_{name}": key for name, key in STRANGER.items()}
-    )
+    access: dict[str, Any] = {f"s3_{name}": key for name, key in STRANGER.items()}
+    stranger = Settings(_env_file=None, s3_endpoint=s3_server.endpoint, **access)
     closed = source.settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})
     for settings, said in ((stranger, "S3_ACCESS_KEY: list is refused"), (closed, "no answer from the store")):
         report = source.reconcile(settings=settings, force=True)
@@ -358,7 +357,12 @@ def sequence(source: Source, pattern: str) -> Location:
     folder = location.key.removesuffix(location.name)
     movie = Location("s3", location.bucket, f"{folder}.proxies/{location.name.replace('#', '@')}_sequence.mp4")
     source.write(movie)
-    row = {"bucket": location.bucket, "sequence_path": location.key, "uri": location.url, "state": "ready"}
+    row: dict[str, Any] = {
+        "bucket": location.bucket,
+        "sequence_path": location.key,
+        "uri": location.url,
+        "state": "ready",
+    }
     row |= {"frames_hash": "1234", "movie_s3_key": movie.key, "movie_size_bytes": 7, "output_bucket": movie.bucket}
     source.tables.write({"sequence_outputs": pa.Table.from_pylist([row])}, now=LONG_AGO)
     return location

@@ -63,7 +63,7 @@ def test_more_are_fetched_at_once_where_workers_would_wait_but_not_more_than_all
 
 def test_after_an_error_the_others_end_what_they_are_at() -> None:
     line = Line(fetching=1, working=1)
-    ended = []
+    ended: list[int] = []
 
     async def work() -> None:
         with line.in_flight.at_workers():

@@ -50,7 +50,7 @@ class Shot:
         assert progress.ready == progress.total
 
     def outdated(self, settings: Settings, *only: str) -> dict[str, str]:
-        found = outdated_pictures(self.tables, self.locations, only, settings)  # type: ignore[arg-type]
+        found = outdated_pictures(self.tables, self.locations, only, settings)
         return {location.name: why for location, why in found.items()}
 
 

@@ -37,10 +37,8 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_rgb(tmp_path_factory.mktemp("picture") / "a.exr", flat(64, 32, (0.5, 0.2, 0.1)))
 
 
-def rendered(picture: Path, **wanted: bool) -> RenderedPictures:
-    return render(
-        str(picture), LOCATION.url, settings=picture_settings(), **{"thumbnail": True, "proxy": True} | wanted
-    )
+def rendered(picture: Path, *, thumbnail: bool = True, proxy: bool = True) -> RenderedPictures:
+    return render(str(picture), LOCATION.url, thumbnail=thumbnail, proxy=proxy, settings=picture_settings())
 
 
 def made(picture: Path, **wanted: bool) -> FileResult:
@@ -56,7 +54,10 @@ class Shelf:
     def __init__(self) -> None:
         self.objects: dict[Location, tuple[bytes, str, dict[str, str]]] = {}
 
-    async def write_async(self, location: Location, data: bytes, *, content_type: str, tags: Mapping[str, str]) -> None:
+    async def write_async(
+        self, location: Location, data: bytes | Path, *, content_type: str, tags: Mapping[str, str]
+    ) -> None:
+        assert isinstance(data, bytes)
         self.objects[location] = (data, content_type, dict(tags))
 
     async def delete_async(self, location: Location) -> None:

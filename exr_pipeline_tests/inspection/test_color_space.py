@@ -20,13 +20,13 @@ NAMES = ["ACES2065-1", "lin_ap0_scene", "one", "two", "three", "ACEScg"]
 
 
 @pytest.mark.parametrize("first", range(6))
-def test_the_first_statement_in_the_documented_order_decides(first: int):
+def test_the_first_statement_in_the_documented_order_decides(first: int) -> None:
     stated = stated_color_space(header(*reversed(STATEMENTS[first:])).parts[0])
     assert stated is not None
     assert (stated.name, stated.rule) == (NAMES[first], STATEMENTS[first].name)
 
 
-def test_nothing_empty_or_of_another_type_is_a_statement():
+def test_nothing_empty_or_of_another_type_is_a_statement() -> None:
     nothing = [
         Attribute.of("colorspace", "string", " "),
         Attribute.of("oiio:ColorSpace", "int", 3),
@@ -37,14 +37,14 @@ def test_nothing_empty_or_of_another_type_is_a_statement():
 
 
 @pytest.mark.parametrize("name", SPACES)
-def test_chromaticities_are_named_within_rounding_only(name: str):
+def test_chromaticities_are_named_within_rounding_only(name: str) -> None:
     exact = SPACES[name]
     assert named_chromaticities(Chromaticities(*(round(value, 3) for value in exact))) == name
     assert named_chromaticities(exact._replace(green_y=exact.green_y + 0.004)) is None
 
 
 @pytest.mark.parametrize("name", ["Linear Rec.709 (sRGB)", "ACEScg", "ACES2065-1", "Linear P3-D65"])
-def test_the_openexr_library_knows_the_same_chromaticities(name: str):
+def test_the_openexr_library_knows_the_same_chromaticities(name: str) -> None:
     interop = {
         "Linear Rec.709 (sRGB)": "lin_rec709_scene",
         "ACEScg": "lin_ap1_scene",

@@ -41,7 +41,7 @@ def variety() -> list[Inspection]:
 
 
 @pytest.mark.parametrize("vectors", [metadata_embeddings, channel_fingerprints])
-def test_vectors_have_unit_length_and_their_dimensions(vectors: Any):
+def test_vectors_have_unit_length_and_their_dimensions(vectors: Any) -> None:
     made = vectors(variety())
     assert made.dtype == np.float32
     assert made.shape == (6, 384 if vectors is metadata_embeddings else 128)
@@ -49,14 +49,14 @@ def test_vectors_have_unit_length_and_their_dimensions(vectors: Any):
     assert vectors([]).shape == (0, made.shape[1])
 
 
-def test_the_blocks_are_documented_and_their_weights_sum_to_one():
+def test_the_blocks_are_documented_and_their_weights_sum_to_one() -> None:
     for blocks in (METADATA_BLOCKS, FINGERPRINT_BLOCKS):
         assert sum(block.weight for block in blocks) == pytest.approx(1)
         assert all(block.meaning for block in blocks)
         assert len({block.name for block in blocks}) == len(blocks)
 
 
-def test_the_document_lists_every_dimension_as_the_code_has_it():
+def test_the_document_lists_every_dimension_as_the_code_has_it() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     assert updated(text) == text, "run python -m exr_pipeline_tests.inspection.document"
     for blocks in (METADATA_BLOCKS, FINGERPRINT_BLOCKS):
@@ -69,7 +69,7 @@ def digest() -> str:
     return hashlib.sha256(np.round(made, 4).astype(np.float32).tobytes() + bytes([EMBEDDING_VERSION])).hexdigest()
 
 
-def test_vectors_are_the_same_in_every_process():
+def test_vectors_are_the_same_in_every_process() -> None:
     program = "from exr_pipeline_tests.inspection.test_embedding import digest; print(digest())"
     for seed in ("1", "2"):
         environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(path for path in sys.path if path)}
@@ -79,18 +79,18 @@ def test_vectors_are_the_same_in_every_process():
         assert done.stdout.strip() == digest()
 
 
-def test_a_change_of_the_rules_is_another_version():
+def test_a_change_of_the_rules_is_another_version() -> None:
     """Vectors are stored: if this fails, raise EMBEDDING_VERSION and note the new digest here."""
     assert (EMBEDDING_VERSION, digest()) == (1, "0c970bbbf4bd6af980e42c0497eacb49b2afc4a6faece2545ffbaf097c2ac103")
 
 
-def test_the_vectors_of_a_file_do_not_depend_on_its_neighbours():
+def test_the_vectors_of_a_file_do_not_depend_on_its_neighbours() -> None:
     together = metadata_embeddings(variety())
     alone = np.concatenate([metadata_embeddings([inspection]) for inspection in variety()])
     assert np.array_equal(together, alone)
 
 
-def test_the_nearest_files_are_the_neighbours_in_the_sequence():
+def test_the_nearest_files_are_the_neighbours_in_the_sequence() -> None:
     sequence = [frame(number) for number in range(1001, 1025)]
     others = [frame(number, shot="020") for number in range(1001, 1025)] + variety()
     vectors = metadata_embeddings(sequence + others).astype(np.float64)
@@ -100,13 +100,13 @@ def test_the_nearest_files_are_the_neighbours_in_the_sequence():
     assert np.linalg.norm(vectors[0] - vectors[1]) < 0.25
 
 
-def test_frames_further_away_in_time_are_further_away():
+def test_frames_further_away_in_time_are_further_away() -> None:
     vectors = metadata_embeddings([inspected(key=f"a.{number}.exr") for number in (1, 2, 3, 10, 100, 1000, 9999)])
     distances = np.linalg.norm(vectors.astype(np.float64) - vectors[0], axis=1)
     assert (np.diff(distances) > 0).all()
 
 
-def test_each_further_edit_takes_a_file_further_away():
+def test_each_further_edit_takes_a_file_further_away() -> None:
     edits: list[dict[str, Any]] = [
         {},
         {"compression": 2},
@@ -125,7 +125,7 @@ def test_each_further_edit_takes_a_file_further_away():
     assert (np.diff(np.linalg.norm(vectors - vectors[0], axis=1)) > 0).all()
 
 
-def test_an_edit_takes_a_file_further_away_whatever_was_edited_before():
+def test_an_edit_takes_a_file_further_away_whatever_was_edited_before() -> None:
     edits: list[dict[str, Any]] = [
         {"compression": 2},
         {"displayWindow": Box2i(0, 0, 127, 63)},
@@ -150,7 +150,7 @@ def test_an_edit_takes_a_file_further_away_whatever_was_edited_before():
                 assert distances[chosen | 1 << bit] > distances[chosen]
 
 
-def test_layouts_are_nearer_the_more_channels_they_share():
+def test_layouts_are_nearer_the_more_channels_they_share() -> None:
     full = ["", "diffuse", "specular", "emission", "normal", "albedo", "shadow", "position"]
     chain = [inspected(channels=layers(*full[: len(full) - removed])) for removed in range(len(full))]
     chain.append(inspected(channels=(Channel("Z", "FLOAT"),)))
@@ -159,7 +159,7 @@ def test_layouts_are_nearer_the_more_channels_they_share():
     assert (np.diff(distances) > 0).all()
 
 
-def test_the_fingerprint_tells_the_layout_and_nothing_else():
+def test_the_fingerprint_tells_the_layout_and_nothing_else() -> None:
     one = inspected(key="a.1.exr", compression=3)
     other = inspected(Attribute.of("x", "int", 1), key="b/c.exr", compression=1, dataWindow=Box2i(0, 0, 9, 9))
     assert np.array_equal(channel_fingerprints([one]), channel_fingerprints([other]))

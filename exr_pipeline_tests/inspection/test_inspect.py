@@ -33,7 +33,7 @@ def written(tmp_path: Path, height: int = 200) -> bytes:
     return path.read_bytes()
 
 
-def test_a_file_of_the_library_is_inspected_from_its_first_bytes(tmp_path: Path):
+def test_a_file_of_the_library_is_inspected_from_its_first_bytes(tmp_path: Path) -> None:
     data = written(tmp_path)
     inspection = inspect_bytes(data[:4096], source(size=len(data)))
     (part,) = inspection.parts
@@ -43,7 +43,7 @@ def test_a_file_of_the_library_is_inspected_from_its_first_bytes(tmp_path: Path)
     assert inspection.warnings == ()
 
 
-def test_a_header_longer_than_the_data_asks_for_more():
+def test_a_header_longer_than_the_data_asks_for_more() -> None:
     data = header(Attribute.of("manifest", "string", "m" * 5000)).to_bytes()
     with pytest.raises(NeedMoreBytes) as caught:
         inspect_bytes(data[:500], source())
@@ -54,7 +54,7 @@ def test_a_header_longer_than_the_data_asks_for_more():
 
 
 @pytest.mark.parametrize("cut", [6, 100, 300, 500, 2000, 8000, -1])
-def test_a_truncated_file_is_bad_wherever_it_is_cut(cut: int, tmp_path: Path):
+def test_a_truncated_file_is_bad_wherever_it_is_cut(cut: int, tmp_path: Path) -> None:
     data = written(tmp_path)[:cut]
     with pytest.raises(BadInputError, match="truncated") as caught:
         inspect_bytes(data, source(size=len(data)))
@@ -72,13 +72,13 @@ def test_a_truncated_file_is_bad_wherever_it_is_cut(cut: int, tmp_path: Path):
         (header().to_bytes() + bytes(99), "a.DPX", "the extension is .dpx, the content is EXR"),
     ],
 )
-def test_what_is_not_what_it_says_is_bad(data: bytes, key: str, reason: str):
+def test_what_is_not_what_it_says_is_bad(data: bytes, key: str, reason: str) -> None:
     with pytest.raises(BadInputError) as caught:
         inspect_bytes(data, source(key, size=len(data)))
     assert caught.value.reason == reason
 
 
-def test_the_first_error_is_the_reason():
+def test_the_first_error_is_the_reason() -> None:
     part: dict[str, Any] = {"type": "scanlineimage", "chunkCount": 2}
     bad = attributes(name="b", **part | {"dataWindow": Box2i(0, 0, -1, 4), "chunkCount": 1})
     data = Header.build([attributes(name="a", **part), bad]).to_bytes()
@@ -89,7 +89,7 @@ def test_the_first_error_is_the_reason():
     assert caught.value.offset > data.index(b"dataWindow\0")
 
 
-def test_warnings_stay_with_the_inspection():
+def test_warnings_stay_with_the_inspection() -> None:
     inspection = inspected(screenWindowWidth=None)
     assert inspection.warning_texts() == ["part 0: required attribute 'screenWindowWidth' is missing (at byte 8)"]
 
@@ -106,11 +106,11 @@ def test_warnings_stay_with_the_inspection():
         (Attribute.of("fps", "float", 24.0), None),
     ],
 )
-def test_the_frame_rate_is_the_stated_fraction(attribute: Attribute, rate: str | None):
+def test_the_frame_rate_is_the_stated_fraction(attribute: Attribute, rate: str | None) -> None:
     assert inspected(attribute).parts[0].frame_rate == rate
 
 
-def test_time_code_and_views_are_read():
+def test_time_code_and_views_are_read() -> None:
     stereo = Attribute.of("multiView", "stringvector", ("left", "right"))
     code = Attribute.of("timeCode", "timecode", TimeCode.of(1, 2, 3, 4, drop_frame=True))
     inspection = inspected(stereo, code)
@@ -129,12 +129,12 @@ def test_time_code_and_views_are_read():
         ({"comments": "made by hand"}, None),
     ],
 )
-def test_the_program_is_the_first_that_is_named(stored: dict[str, str], software: str | None):
+def test_the_program_is_the_first_that_is_named(stored: dict[str, str], software: str | None) -> None:
     extra = [Attribute.of(name, "string", value) for name, value in reversed(stored.items())]
     assert inspected(*extra).parts[0].render_software == software
 
 
-def test_the_header_hash_is_one_per_sequence():
+def test_the_header_hash_is_one_per_sequence() -> None:
     first = inspected(Attribute.of("timeCode", "timecode", TimeCode.of(1, 0, 0, 0)))
     second = inspected(
         Attribute.of("timeCode", "timecode", TimeCode.of(1, 0, 0, 1)), dataWindow=Box2i(5, 5, 9, 9), key="b.7.exr"
@@ -158,11 +158,11 @@ def test_the_header_hash_is_one_per_sequence():
         {"screenWindowWidth": None},
     ],
 )
-def test_the_header_hash_differs_with_the_structure(changes: dict[str, Any]):
+def test_the_header_hash_differs_with_the_structure(changes: dict[str, Any]) -> None:
     assert inspected(**changes).header_hash != inspected().header_hash
 
 
-def test_a_dpx_file_of_openimageio_is_inspected(tmp_path: Path):
+def test_a_dpx_file_of_openimageio_is_inspected(tmp_path: Path) -> None:
     path = tmp_path / "a.dpx"
     spec = Oiio.ImageSpec(33, 21, 3, "uint16")
     spec.attribute("oiio:BitsPerSample", 10)
@@ -185,7 +185,7 @@ def test_a_dpx_file_of_openimageio_is_inspected(tmp_path: Path):
     assert {"creator", "element0.transfer"} <= {attribute.name for attribute in part.attributes}
 
 
-def test_several_parts_are_told_apart_in_lists_of_channels():
+def test_several_parts_are_told_apart_in_lists_of_channels() -> None:
     part: dict[str, Any] = {"type": "scanlineimage", "chunkCount": 2, "channels": (Channel("Z", "FLOAT"),)}
     inspection = inspected_header(Header.build([attributes(name=name, **part) for name in ("a", "b")]))
     assert inspection.channel_names() == ["[a] Z", "[b] Z"]

@@ -18,7 +18,7 @@ from exr_pipeline_tests.inspection.files import inspected, source
 from exr_pipeline_tests.test_dpx import made_up
 
 
-def test_the_shape_is_that_of_the_event_format():
+def test_the_shape_is_that_of_the_event_format() -> None:
     made = inspection_json(inspected(Attribute.of("owner", "string", "us")))
     assert list(made) == ["schema_version", "file", "parts", "channels", "attributes", "stats", "validation", "errors"]
     assert made["schema_version"] == 1
@@ -72,19 +72,19 @@ def test_the_shape_is_that_of_the_event_format():
         ),
     ],
 )
-def test_values_have_their_form(type_name: str, value: Any, expected: Any):
+def test_values_have_their_form(type_name: str, value: Any, expected: Any) -> None:
     assert json_value(Attribute.of("x", type_name, value)) == expected
 
 
 @given(any_attribute)
-def test_every_attribute_is_valid_json_in_valid_utf_8(attribute: Attribute):
+def test_every_attribute_is_valid_json_in_valid_utf_8(attribute: Attribute) -> None:
     made = attributes_json([[attribute]])
     assert json.loads(json_text(made).encode()) == json.loads(json.dumps(made, allow_nan=False)) == made
     assert made[0][0]["value"] == json_value(attribute)
 
 
 @given(any_attribute)
-def test_numbers_and_text_can_be_read_back_from_their_json(attribute: Attribute):
+def test_numbers_and_text_can_be_read_back_from_their_json(attribute: Attribute) -> None:
     read = json.loads(json_text(json_value(attribute)))
     if attribute.type == "string":
         raw = base64.b64decode(read["data"]) if isinstance(read, dict) else read.encode()
@@ -96,7 +96,7 @@ def test_numbers_and_text_can_be_read_back_from_their_json(attribute: Attribute)
             assert struct.pack("<f", number) == attribute.raw
 
 
-def test_names_that_are_not_utf_8_are_readable_and_recoverable():
+def test_names_that_are_not_utf_8_are_readable_and_recoverable() -> None:
     made = inspection_json(inspected(Attribute.of("n\udcff", "int", 1)))
     stored = made["attributes"]["parts"][0][-1]
     assert stored["name"] == r"n\xff"
@@ -104,12 +104,12 @@ def test_names_that_are_not_utf_8_are_readable_and_recoverable():
     json.dumps(made, ensure_ascii=False).encode()
 
 
-def test_the_same_bytes_give_the_same_json():
+def test_the_same_bytes_give_the_same_json() -> None:
     first, second = (json_text(inspection_json(inspected(view="left"))) for _ in range(2))
     assert first == second
 
 
-def test_undefined_fields_of_dpx_are_null():
+def test_undefined_fields_of_dpx_are_null() -> None:
     made = inspection_json(inspect_bytes(made_up(), source("a.dpx")))
     values = {item["name"]: item["value"] for item in made["attributes"]["parts"][0]}
     assert values["gamma"] is None
@@ -117,7 +117,7 @@ def test_undefined_fields_of_dpx_are_null():
     assert values["element0.transfer"] == 1
 
 
-def test_warnings_are_its_validation():
+def test_warnings_are_its_validation() -> None:
     made = inspection_json(inspected(screenWindowWidth=None))
     assert made["validation"]["findings"] == [
         {
@@ -131,7 +131,7 @@ def test_warnings_are_its_validation():
     ]
 
 
-def test_a_rejected_file_has_the_same_shape_and_its_reason():
+def test_a_rejected_file_has_the_same_shape_and_its_reason() -> None:
     made = rejection_json(source(), HeaderError("a", "odd", 7))
     assert list(made) == list(inspection_json(inspected()))
     assert set(made["file"]) == set(inspection_json(inspected())["file"])

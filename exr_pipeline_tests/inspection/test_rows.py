@@ -39,7 +39,7 @@ def two_parts() -> Inspection:
     )
 
 
-def test_every_table_has_the_schema_of_the_store():
+def test_every_table_has_the_schema_of_the_store() -> None:
     made = rows([inspected(), two_parts()], inspected_at=NOW)
     assert set(made) == {*tables_of("versions", "children")} - {"media_streams"}
     for name, table in made.items():
@@ -53,7 +53,7 @@ def test_every_table_has_the_schema_of_the_store():
     assert rows([], inspected_at=NOW)["files"].schema == arrow_schema("files")
 
 
-def test_no_column_of_a_ready_file_is_forgotten():
+def test_no_column_of_a_ready_file_is_forgotten() -> None:
     full = inspected(
         Attribute.of("Software", "string", "x"),
         Attribute.of("framesPerSecond", "rational", Rational(24, 1)),
@@ -70,7 +70,7 @@ def test_no_column_of_a_ready_file_is_forgotten():
         assert empty == later, name
 
 
-def test_the_row_of_a_file():
+def test_the_row_of_a_file() -> None:
     (row,) = columns(inspected(), "files")
     assert row["file_path"] == "renders/beauty.1001.exr"
     assert row["file_id"] == source().file_id
@@ -84,7 +84,7 @@ def test_the_row_of_a_file():
     assert row["metadata_embedding"] == metadata_embeddings([inspected()])[0].tolist()
 
 
-def test_the_row_of_a_part():
+def test_the_row_of_a_part() -> None:
     (row,) = columns(inspected(dataWindow=Box2i(-4, 2, 9, 11)), "parts")
     assert (row["width"], row["height"], row["data_x_offset"], row["data_y_offset"]) == (14, 10, -4, 2)
     assert (row["display_width"], row["display_height"]) == (64, 32)
@@ -99,7 +99,7 @@ def test_the_row_of_a_part():
     assert (tiled["is_tiled"], tiled["tile_width"], tiled["tile_height"], tiled["tile_depth"]) == (True, 16, 8, 1)
 
 
-def test_channels_are_in_file_order_and_all_carry_the_fingerprint():
+def test_channels_are_in_file_order_and_all_carry_the_fingerprint() -> None:
     listed = columns(two_parts(), "channels")
     assert [(row["part_index"], row["channel_index"], row["channel_name"]) for row in listed] == [
         (0, 0, "B"),
@@ -130,14 +130,14 @@ def test_channels_are_in_file_order_and_all_carry_the_fingerprint():
 )
 def test_values_are_also_text_integer_or_number(
     attribute: Attribute, text: str | None, integer: int | None, number: float | None
-):
+) -> None:
     row = columns(inspected(attribute), "attributes")[-1]
     assert (row["attr_name"], row["attr_type"], row["attr_index"]) == ("a", attribute.type, 8)
     assert (row["value_text"], row["value_int"], row["value_float"]) == (text, integer, number)
 
 
 @given(st.lists(any_attribute, max_size=4))
-def test_attributes_of_any_kind_become_rows_of_valid_json(extra: list[Attribute]):
+def test_attributes_of_any_kind_become_rows_of_valid_json(extra: list[Attribute]) -> None:
     extra = [attribute for attribute in extra if attribute.name not in {"name", "type"}]
     listed = columns(inspected(*extra), "attributes")
     assert len(listed) == 8 + len(extra)
@@ -145,7 +145,7 @@ def test_attributes_of_any_kind_become_rows_of_valid_json(extra: list[Attribute]
         json.loads(row["value_json"])
 
 
-def test_a_value_of_any_length_is_in_its_row_whole():
+def test_a_value_of_any_length_is_in_its_row_whole() -> None:
     text = "é" * 1_000_000
     frames = [inspected(Attribute.of("a", "string", text), key=f"a.{frame}.exr") for frame in (1, 2)]
     listed = rows(frames, inspected_at=NOW)["attributes"].to_pylist()
@@ -154,7 +154,7 @@ def test_a_value_of_any_length_is_in_its_row_whole():
         assert json.loads(row["value_json"]) == text
 
 
-def test_long_values_of_the_same_bytes_and_different_types_are_told_apart():
+def test_long_values_of_the_same_bytes_and_different_types_are_told_apart() -> None:
     (text, other) = columns(
         inspected(Attribute.of("a", "string", "7" * 5000), Attribute.of("b", "custom", b"7" * 5000)), "attributes"
     )[-2:]
@@ -162,7 +162,7 @@ def test_long_values_of_the_same_bytes_and_different_types_are_told_apart():
     assert json.loads(other["value_json"])["encoding"] == "base64"
 
 
-def test_a_file_without_a_header_has_a_row_of_files_only():
+def test_a_file_without_a_header_has_a_row_of_files_only() -> None:
     made = unread_rows([(source(), FileState("rejected", "the file is empty"))], inspected_at=NOW)
     (row,) = made["files"].to_pylist()
     assert (row["state"], row["reason"], row["file_id"]) == ("rejected", "the file is empty", source().file_id)
@@ -178,7 +178,7 @@ def test_a_file_without_a_header_has_a_row_of_files_only():
         assert table.schema == arrow_schema(name)
 
 
-def test_a_file_whose_pixels_are_bad_is_rejected_with_its_header():
+def test_a_file_whose_pixels_are_bad_is_rejected_with_its_header() -> None:
     made = rows([inspected()], inspected_at=NOW, states=[FileState("rejected", "chunk 3 is damaged")])
     (row,) = made["files"].to_pylist()
     assert (row["state"], row["reason"]) == ("rejected", "chunk 3 is damaged")

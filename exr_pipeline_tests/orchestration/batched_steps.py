@@ -53,7 +53,7 @@ def make_all(context: Any, keys: Sequence[str], without: Sequence[str] = ()) -> 
     can_subset=True,
     backfill_policy=dg.BackfillPolicy.single_run(),
 )
-def files_step(context: dg.AssetExecutionContext):
+def files_step(context: dg.AssetExecutionContext) -> Iterator[dg.Output[None]]:
     body[-1](context, context.partition_keys)
     yield from ()
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import av
 import boto3
@@ -251,7 +252,8 @@ def expected_thumbnail(path: Path, color_space: str, size: tuple[int, int]) -> n
     buffer = OpenImageIO.ImageBuf(str(path))
     full = buffer.spec()
     names = list(full.channelnames)
-    pixels = buffer.get_pixels(OpenImageIO.FLOAT)[:, :, [names.index(name) for name in "RGB"]]
+    whole: Any = buffer.get_pixels(OpenImageIO.FLOAT)
+    pixels = whole[:, :, [names.index(name) for name in "RGB"]]
     canvas = np.zeros((full.full_height, full.full_width, 3), np.float32)
     x, y = full.x - full.full_x, full.y - full.full_y
     left, top = max(x, 0), max(y, 0)

@@ -35,7 +35,8 @@ def inspections(workshop: Workshop) -> dict[str, int]:
 def ingest_in_small_steps(settings: Settings, keys: list[str]) -> None:
     """A run of its own process, whose work is in the tables after a few files already."""
     chunk.SECONDS_BETWEEN_WRITES = 0.1
-    chunk.GROUP_WITH_PICTURES = other_runs.GROUP_WITH_PICTURES = 4
+    chunk.GROUP_WITH_PICTURES = 4
+    setattr(other_runs, "GROUP_WITH_PICTURES", 4)  # noqa: B010 - it is imported there
     job = build_defs(settings=settings).resolve_job_def("ingest")
     with dg.DagsterInstance.get() as instance:
         tags = {RANGE_START: keys[0], RANGE_END: keys[-1]}

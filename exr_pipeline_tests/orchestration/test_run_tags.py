@@ -56,7 +56,7 @@ def test_a_run_says_how_its_files_ended_and_only_what_is_not_a_rejected_file_is_
     alarm = Alarm(workshop.instance, monkeypatch)
     keys = workshop.put({"a.exr": render(), "b.exr": b"not a picture"})
     span = {RANGE_START: keys[0], RANGE_END: keys[1]}
-    headers = {"asset_selection": [dg.AssetKey("exr_header")]}
+    headers: dict[str, Any] = {"asset_selection": [dg.AssetKey("exr_header")]}
 
     rejected = workshop.run(tags=span, **headers)
     assert not rejected.success

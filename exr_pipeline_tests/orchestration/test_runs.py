@@ -107,7 +107,9 @@ def test_a_run_that_fails_says_which_files_and_why(workshop: Workshop) -> None:
 def test_a_run_without_bad_files_succeeds_and_shows_what_people_look_at(workshop: Workshop) -> None:
     keys = workshop.put({"shot/a.0001.exr": render(size=(640, 360))})
     assert workshop.run_range(keys).success
-    metadata = {asset: workshop.materializations(asset)[keys[0]][-1].metadata for asset in [*ASSETS, "source_file"]}
+    metadata: dict[str, Any] = {
+        asset: workshop.materializations(asset)[keys[0]][-1].metadata for asset in [*ASSETS, "source_file"]
+    }
     assert metadata["thumbnail"]["icon"].value.startswith("![](data:image/webp;base64,")
     assert f"](/media/thumbnail/{keys[0]})" in metadata["thumbnail"]["picture"].value
     for name in ("icon", "picture"):
@@ -181,7 +183,7 @@ def test_a_selection_narrows_by_prefix_state_and_sql(workshop: Workshop) -> None
     keys = workshop.put({"x/a.0001.exr": render(), "x/b.exr": b"bad", "y/a.0001.exr": render(size=(128, 72))})
     workshop.run_range(keys)
 
-    def touched(**selection: object) -> set[str]:
+    def touched(**selection: Any) -> set[str]:
         before = {key: len(events) for key, events in workshop.materializations("source_file").items()}
         workshop.select(assets=["exr_header"], **selection)
         after = {key: len(events) for key, events in workshop.materializations("source_file").items()}
@@ -228,7 +230,8 @@ def test_a_file_that_is_uploaded_again_has_one_current_row_and_new_pictures(work
     assert old != new
     for table in ("files", "proxy_outputs"):
         assert workshop.pipeline.tables.read(table).num_rows == 1
-    versions = [events[-1].tags["dagster/data_version"] for events in workshop.materializations("thumbnail").values()]
+    thumbnails: dict[str, Any] = workshop.materializations("thumbnail")
+    versions = [events[-1].tags["dagster/data_version"] for events in thumbnails.values()]
     etag = workshop.pipeline.tables.read("files").to_pylist()[0]["etag"]
     assert versions == [version for version in versions if version.startswith(etag)]
 
@@ -318,7 +321,7 @@ def test_a_wrong_setting_fails_the_run_with_its_name_and_touches_no_file(
 def test_a_users_own_asset_takes_the_rows_of_its_partitions_as_pandas_polars_or_arrow(workshop: Workshop) -> None:
     keys = workshop.put({f"a.{frame:04d}.exr": render() for frame in range(1, 4)})
     workshop.run_range(keys)
-    seen: dict[str, object] = {}
+    seen: dict[str, Any] = {}
 
     @dg.asset(partitions_def=files_partitions)
     def widths(exr_header: pd.DataFrame) -> None:

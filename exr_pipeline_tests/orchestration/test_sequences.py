@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import av
@@ -106,11 +106,11 @@ class OnceAway(ObjectStorage):
         super().__init__(settings)
         self.away = [folder]
 
-    def iter_objects(self, location: Location, **options: Any) -> Iterator[ObjectInfo]:
-        if location.key.rstrip("/").rpartition("/")[2] in self.away:
+    def iter_objects(self, prefix: Location) -> Iterator[ObjectInfo]:
+        if prefix.key.rstrip("/").rpartition("/")[2] in self.away:
             self.away.clear()
-            raise RetryableError(f"{location.url}: listing failed: no answer from the store")
-        return super().iter_objects(location, **options)
+            raise RetryableError(f"{prefix.url}: listing failed: no answer from the store")
+        return super().iter_objects(prefix)
 
 
 @pytest.fixture
@@ -346,7 +346,7 @@ def test_gaps_and_bad_frames_are_asset_checks_that_pass_once_they_are_mended(
         "pixels_are_finite": (False, "ERROR"),
     }
     assert found["no_black_frames"].description == "1 of 2 sequences"
-    (listed,) = found["no_black_frames"].metadata["sequences"].records
+    (listed,) = cast("dg.TableMetadataValue", found["no_black_frames"].metadata["sequences"]).records
     assert listed.data == {"uri": row["uri"], "frames": "3"}
 
     shots.ingest({f"bad/a.{number}.exr": frames[number] for number in range(1, 6)}, "thumbnail")

@@ -79,7 +79,7 @@ def write_luminance_chroma_exr(
 
 
 def write_deep_exr(
-    path: Path, samples: list[tuple[float, ...]], size: int = 16, names: Sequence[str] = "RGBAZ"
+    path: Path, samples: Sequence[tuple[float, ...]], size: int = 16, names: Sequence[str] = "RGBAZ"
 ) -> Path:
     """Every pixel holds these samples of float channels."""
     spec = Oiio.ImageSpec(size, size, len(names), "float")

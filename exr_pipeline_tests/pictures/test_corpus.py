@@ -24,7 +24,7 @@ def thumbnail(name: str, **settings: object) -> np.ndarray:
     return simplejpeg.decode_jpeg(pictures.thumbnail.data).astype(int)
 
 
-def test_every_file_has_a_picture_or_a_reason():
+def test_every_file_has_a_picture_or_a_reason() -> None:
     files = sorted(path for path in Path(CORPUS or "").rglob("*") if path.is_file())
     with PicturePool(picture_settings()) as pool:
         futures = {path: pool.submit(str(path), path.name, proxy=False) for path in files}
@@ -35,7 +35,7 @@ def test_every_file_has_a_picture_or_a_reason():
     assert broken == []
 
 
-def test_the_same_picture_in_rec709_luminance_chroma_and_xyz_looks_the_same():
+def test_the_same_picture_in_rec709_luminance_chroma_and_xyz_looks_the_same() -> None:
     of_rec709 = thumbnail("Chromaticities/Rec709.exr")
     of_chroma = thumbnail("Chromaticities/Rec709_YC.exr")
     of_xyz = thumbnail("Chromaticities/XYZ.exr")
@@ -44,5 +44,5 @@ def test_the_same_picture_in_rec709_luminance_chroma_and_xyz_looks_the_same():
     assert np.abs(of_rec709 - of_chroma).mean() < 3
 
 
-def test_stereo_files_show_the_same_view_in_one_part_and_in_many():
+def test_stereo_files_show_the_same_view_in_one_part_and_in_many() -> None:
     assert np.array_equal(thumbnail("Beachball/multipart.0001.exr"), thumbnail("Beachball/singlepart.0001.exr"))

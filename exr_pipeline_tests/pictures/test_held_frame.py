@@ -3,6 +3,7 @@ import struct
 import subprocess
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -27,29 +28,31 @@ def colors() -> np.ndarray:
 
 
 @pytest.mark.parametrize("rate", [Fraction(24), Fraction(24000, 1001), Fraction(25), Fraction(60000, 1001)])
-def test_the_duration_is_a_whole_number_of_frames_at_the_exact_rate(rate):
+def test_the_duration_is_a_whole_number_of_frames_at_the_exact_rate(rate: Fraction) -> None:
     mp4, duration = held_frame(colors(), rate=rate, seconds=0.5)
 
     with av.open(io.BytesIO(mp4)) as container:
         stream = container.streams.video[0]
-        frames = list(container.decode(stream))
+        frames: list[Any] = list(container.decode(stream))
+        assert stream.duration is not None
+        assert stream.time_base is not None
         assert stream.average_rate == rate
         assert stream.frames == len(frames) == round(rate / 2)
         assert stream.duration * stream.time_base == duration == len(frames) / rate
         assert [Fraction(frame.pts * frame.time_base) for frame in frames[:3]] == [n / rate for n in range(3)]
 
 
-def test_a_movie_has_at_least_one_frame():
+def test_a_movie_has_at_least_one_frame() -> None:
     assert held_frame(colors(), rate=Fraction(24), seconds=0.001)[1] == Fraction(1, 24)
 
 
-def test_the_index_comes_before_the_frames():
+def test_the_index_comes_before_the_frames() -> None:
     mp4, _ = held_frame(colors(), rate=Fraction(24), seconds=0.2)
 
     assert [name for name in atoms(mp4) if name in {"moov", "mdat"}] == ["moov", "mdat"]
 
 
-def test_ffmpeg_finds_nothing_wrong_with_it_and_says_the_same_of_it(tmp_path: Path):
+def test_ffmpeg_finds_nothing_wrong_with_it_and_says_the_same_of_it(tmp_path: Path) -> None:
     path = tmp_path / "proxy.mp4"
     path.write_bytes(held_frame(colors(), rate=Fraction(24000, 1001), seconds=2)[0])
 
@@ -64,7 +67,7 @@ def test_ffmpeg_finds_nothing_wrong_with_it_and_says_the_same_of_it(tmp_path: Pa
     assert complaints == ""
 
 
-def test_the_stream_is_converted_to_and_tagged_as_bt709_limited_range():
+def test_the_stream_is_converted_to_and_tagged_as_bt709_limited_range() -> None:
     rgb = colors()
 
     with av.open(io.BytesIO(held_frame(rgb, rate=Fraction(24), seconds=0.2)[0])) as container:
@@ -86,12 +89,12 @@ def test_the_stream_is_converted_to_and_tagged_as_bt709_limited_range():
                 assert np.abs(np.array(found, float) - expected).max() <= 2.5
 
 
-def test_the_same_picture_gives_the_same_bytes():
+def test_the_same_picture_gives_the_same_bytes() -> None:
     assert held_frame(colors(), rate=Fraction(24), seconds=0.2) == held_frame(colors(), rate=Fraction(24), seconds=0.2)
 
 
 @pytest.mark.parametrize("size", [(2, 2), (2, 1080), (1920, 2)])
-def test_the_smallest_sizes_can_be_encoded(size):
+def test_the_smallest_sizes_can_be_encoded(size: tuple[int, int]) -> None:
     rgb = np.full((size[1], size[0], 3), 90, np.uint8)
 
     with av.open(io.BytesIO(held_frame(rgb, rate=Fraction(24), seconds=0.1)[0])) as container:

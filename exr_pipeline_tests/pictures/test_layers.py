@@ -73,13 +73,15 @@ def header(*parts: tuple[str, str], deep: tuple[int, ...] = (), multi_view: tupl
         ([("rgba_right@right", "B G R"), ("rgba_left@left", "B G R")], 1, "rgb", "R G B"),
     ],
 )  # fmt: skip
-def test_the_layer_that_a_viewer_would_expect_is_shown(parts, part_index, kind, channels):
+def test_the_layer_that_a_viewer_would_expect_is_shown(
+    parts: list[tuple[str, str]], part_index: int, kind: str, channels: str
+) -> None:
     shown = choose_layer(header(*parts), name="x.exr")
 
     assert (shown.part_index, shown.kind, shown.channels) == (part_index, kind, tuple(channels.split()))
 
 
-def test_the_left_view_of_a_single_part_stereo_file_is_shown_even_if_the_right_is_its_default():
+def test_the_left_view_of_a_single_part_stereo_file_is_shown_even_if_the_right_is_its_default() -> None:
     shown = choose_layer(header(("", "B G R left.B left.G left.R"), multi_view=("right", "left")), name="x.exr")
 
     assert (shown.channels, shown.view) == (("left.R", "left.G", "left.B"), "left")
@@ -98,7 +100,9 @@ def test_the_left_view_of_a_single_part_stereo_file_is_shown_even_if_the_right_i
         ("Left.rgba.B Left.rgba.G Left.rgba.R aov.B aov.G aov.R", "rgba", "Left.rgba.R Left.rgba.G Left.rgba.B"),
     ],
 )  # fmt: skip
-def test_views_that_nothing_declares_are_known_wherever_they_stand(channels, layer, shown_channels):
+def test_views_that_nothing_declares_are_known_wherever_they_stand(
+    channels: str, layer: str, shown_channels: str
+) -> None:
     shown = choose_layer(header(("", channels)), name="x.exr")
 
     assert (shown.layer, shown.view.lower(), shown.channels) == (layer, "left", tuple(shown_channels.split()))
@@ -106,7 +110,7 @@ def test_views_that_nothing_declares_are_known_wherever_they_stand(channels, lay
 
 
 @pytest.mark.parametrize("part", ["rgba.left", "rgba_left", "left.rgba", "left_rgba"])
-def test_the_view_in_a_parts_name_is_no_part_of_the_layers(part):
+def test_the_view_in_a_parts_name_is_no_part_of_the_layers(part: str) -> None:
     assert choose_layer(header((f"{part}@left", "B G R"), ("x@left", "B G R")), name="x.exr").layer == "rgba"
 
 
@@ -129,7 +133,9 @@ def triples(*layers: str) -> Header:
 
 
 @pytest.mark.parametrize(("renderer", "pictures", "colors", "others"), table(), ids=[row[0] for row in table()])
-def test_what_renderers_write_is_told_apart_as_documented(renderer, pictures, colors, others):
+def test_what_renderers_write_is_told_apart_as_documented(
+    renderer: str, pictures: list[str], colors: list[str], others: list[str]
+) -> None:
     assert pictures
     assert colors
     assert others
@@ -142,22 +148,22 @@ def test_what_renderers_write_is_told_apart_as_documented(renderer, pictures, co
         assert shown.layer == "zzz", f"{other} is no picture"
 
 
-def test_the_documented_table_names_the_renderers():
+def test_the_documented_table_names_the_renderers() -> None:
     assert [row[0] for row in table()] == ["Arnold", "Karma", "RenderMan", "V-Ray", "Redshift", "Blender", "Mantra"]
 
 
-def test_a_flat_picture_is_preferred_to_a_deep_one_of_the_same_rank():
+def test_a_flat_picture_is_preferred_to_a_deep_one_of_the_same_rank() -> None:
     shown = choose_layer(header(("rgba", "A B G R Z"), ("beauty", "B G R"), deep=(0,)), name="x.exr")
 
     assert shown.part_index == 1
 
 
-def test_a_part_without_channels_is_bad_input():
+def test_a_part_without_channels_is_bad_input() -> None:
     with pytest.raises(BadInputError, match=r"x\.exr: no channel"):
         choose_layer(header(("", "")), name="x.exr")
 
 
-def test_the_description_says_layer_kind_and_view():
+def test_the_description_says_layer_kind_and_view() -> None:
     assert str(choose_layer(header(("depth@left", "Z"), ("m@left", "mask")), name="x")) == "depth (depth), view left"
 
 
@@ -173,7 +179,7 @@ def test_the_description_says_layer_kind_and_view():
         ("id", 1, "id", "id"),
     ],
 )
-def test_a_layer_part_view_or_channel_can_be_asked_for(wanted, part_index, kind, channels):
+def test_a_layer_part_view_or_channel_can_be_asked_for(wanted: str, part_index: int, kind: str, channels: str) -> None:
     parts = header(("main", "B G R diffuse.B diffuse.G diffuse.R"), ("utility", "Z id:UINT"), ("other@right", "B G R"))
 
     shown = choose_layer(parts, name="x.exr", wanted=wanted)
@@ -181,6 +187,6 @@ def test_a_layer_part_view_or_channel_can_be_asked_for(wanted, part_index, kind,
     assert (shown.part_index, shown.kind, shown.channels) == (part_index, kind, tuple(channels.split()))
 
 
-def test_asking_for_what_is_not_there_names_what_is():
+def test_asking_for_what_is_not_there_names_what_is() -> None:
     with pytest.raises(UnknownLayerError, match=r"no layer, part, view or channel 'beauty'; it has R, G, B, depth, Z$"):
         choose_layer(header(("", "R G B"), ("depth", "Z")), name="x.exr", wanted="beauty")

@@ -19,7 +19,7 @@ def by_definition(picture: np.ndarray, size: Size) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(90, 60), (89, 59), (45, 30), (31, 17), (90, 17), (31, 60), (1, 1), (90, 59)])
 @pytest.mark.parametrize("lines", [7, 32, 60])
-def test_lines_added_one_block_after_another_become_the_mean_over_areas(size, lines):
+def test_lines_added_one_block_after_another_become_the_mean_over_areas(size: tuple[int, int], lines: int) -> None:
     picture = np.random.default_rng(1).random((60, 90, 3))
     reducer = AreaReducer(Size(90, 60), Size(*size), 3)
 
@@ -29,7 +29,7 @@ def test_lines_added_one_block_after_another_become_the_mean_over_areas(size, li
     assert np.abs(reducer.result - by_definition(picture, Size(*size))).max() < 2e-6
 
 
-def test_what_is_never_added_is_black():
+def test_what_is_never_added_is_black() -> None:
     reducer = AreaReducer(Size(90, 60), Size(30, 20), 1)
 
     reducer.add(30, 60, np.ones((30, 15, 1), np.float32))

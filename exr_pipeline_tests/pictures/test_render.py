@@ -9,6 +9,7 @@ import itertools
 import pickle
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -19,6 +20,7 @@ import simplejpeg
 
 from exr_pipeline.color.config import BUILT_IN_CONFIG
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.pictures import RenderedPictures
 from exr_pipeline.pictures.render import render
 from exr_pipeline_tests.pictures.expected import COLORS, SOURCES, logc3, rec1886, rgb_of, srgb, viewed
 from exr_pipeline_tests.pictures.files import (
@@ -37,25 +39,26 @@ from exr_pipeline_tests.pictures.files import (
 )
 
 
-def made(path: Path, **settings: object):
+def made(path: Path, **settings: object) -> RenderedPictures:
     return render(str(path), path.name, thumbnail=True, proxy=True, settings=picture_settings(**settings))
 
 
-def still(pictures) -> np.ndarray:
+def still(pictures: RenderedPictures) -> np.ndarray:
     image = simplejpeg.decode_jpeg(pictures.thumbnail.data)
     assert image.shape == (pictures.thumbnail.height, pictures.thumbnail.width, 3)
     return image
 
 
-def first_frame(pictures) -> np.ndarray:
+def first_frame(pictures: RenderedPictures) -> np.ndarray:
     """RGB of the first frame."""
+    assert isinstance(pictures.proxy.mp4, bytes)
     with av.open(io.BytesIO(pictures.proxy.mp4)) as container:
         frame = next(container.decode(video=0))
     assert (frame.width, frame.height) == (pictures.proxy.width, pictures.proxy.height)
     return rgb_of(frame)
 
 
-def assert_patches(pictures, still_values: np.ndarray, proxy_values: np.ndarray) -> None:
+def assert_patches(pictures: RenderedPictures, still_values: np.ndarray, proxy_values: np.ndarray) -> None:
     count = len(still_values)
     of_still = np.abs(patch_means(still(pictures), count) - still_values)
     of_proxy = np.abs(patch_means(first_frame(pictures), count) - proxy_values)
@@ -69,7 +72,14 @@ def assert_patches(pictures, still_values: np.ndarray, proxy_values: np.ndarray)
     ("attributes", "values", "rec709", "space", "rule"),
     SOURCES,
 )
-def test_patches_of_each_source_space_are_colorimetrically_right(tmp_path, attributes, values, rec709, space, rule):
+def test_patches_of_each_source_space_are_colorimetrically_right(
+    tmp_path: Path,
+    attributes: dict[str, Any],
+    values: np.ndarray,
+    rec709: np.ndarray,
+    space: str,
+    rule: str,
+) -> None:
     path = write_rgb(tmp_path / "x.exr", patches(values), **attributes)
 
     pictures = made(path, still_view="un-tone-mapped", proxy_view="un-tone-mapped")
@@ -86,7 +96,7 @@ def test_patches_of_each_source_space_are_colorimetrically_right(tmp_path, attri
 
 
 @pytest.mark.parametrize("space", ["ACEScg", "Linear Rec.709 (sRGB)", "ARRI LogC3 (EI800)", "ACEScct"])
-def test_patches_of_each_source_space_have_the_values_of_the_default_view(tmp_path, space):
+def test_patches_of_each_source_space_have_the_values_of_the_default_view(tmp_path: Path, space: str) -> None:
     values = logc3(COLORS) if space[:2] != "Li" and space != "ACEScg" else COLORS
 
     pictures = made(write_rgb(tmp_path / "x.exr", patches(values), colorspace=space))
@@ -96,7 +106,7 @@ def test_patches_of_each_source_space_have_the_values_of_the_default_view(tmp_pa
     assert_patches(pictures, *expected)
 
 
-def test_a_large_proxy_through_the_baked_view_has_the_right_patches(tmp_path):
+def test_a_large_proxy_through_the_baked_view_has_the_right_patches(tmp_path: Path) -> None:
     colors = np.concatenate([COLORS, COLORS * 8])
     path = write_rgb(tmp_path / "x.exr", patches(colors, 160), colorspace="ACEScg")
 
@@ -111,7 +121,7 @@ CODES = np.array([[445, 445, 445], [95, 95, 95], [685, 685, 685], [600, 500, 400
 
 
 @pytest.mark.parametrize(("transfer", "name"), [(1, "printing density"), (3, "logarithmic")])
-def test_a_logarithmic_dpx_is_printing_density(tmp_path, transfer, name):
+def test_a_logarithmic_dpx_is_printing_density(tmp_path: Path, transfer: int, name: str) -> None:
     pictures = made(write_dpx(tmp_path / "x.dpx", patches(CODES / 1023), transfer=transfer, rate=25.0))
 
     # 0.002 density per code above black at 95, gamma 0.6, 1.0 at 685: Kodak's "Conversion of 10-bit log film data".
@@ -127,7 +137,7 @@ def test_a_logarithmic_dpx_is_printing_density(tmp_path, transfer, name):
     )
 
 
-def test_a_dpx_of_adx_is_adx_by_its_bits(tmp_path):
+def test_a_dpx_of_adx_is_adx_by_its_bits(tmp_path: Path) -> None:
     values = np.array([[0.4, 0.4, 0.4], [0.3, 0.35, 0.4], [0.5, 0.45, 0.4]])
 
     pictures = made(write_dpx(tmp_path / "x.dpx", patches(values), transfer=13))
@@ -141,7 +151,7 @@ def test_a_dpx_of_adx_is_adx_by_its_bits(tmp_path):
 @pytest.mark.parametrize(
     ("transfer", "rule"), [(6, "dpx:transfer (ITU-R BT.709)"), (0, "default (DPX: Rec.709 video)")]
 )
-def test_a_video_dpx_is_shown_as_it_is_and_not_given_a_view_twice(tmp_path, transfer, rule):
+def test_a_video_dpx_is_shown_as_it_is_and_not_given_a_view_twice(tmp_path: Path, transfer: int, rule: str) -> None:
     codes = np.array([[0.5, 0.5, 0.5], [0.9, 0.5, 0.2], [0.1, 0.2, 0.8], [1.0, 1.0, 1.0]])
 
     pictures = made(write_dpx(tmp_path / "x.dpx", patches(codes), transfer=transfer))
@@ -168,8 +178,8 @@ EBU_TO_REC709 = np.array([[1.04404, -0.04404, 0.0], [0.0, 1.0, 0.0], [0.0, 0.011
     ],
 )
 def test_the_primaries_of_a_video_dpx_are_those_of_its_colorimetric_field(
-    tmp_path, transfer, colorimetric, to_rec709, rule
-):
+    tmp_path: Path, transfer: int, colorimetric: int, to_rec709: np.ndarray, rule: str
+) -> None:
     codes = np.array([[0.5, 0.5, 0.5], [0.9, 0.5, 0.2], [0.3, 0.4, 0.8], [0.3, 0.8, 0.3]])
 
     pictures = made(write_dpx(tmp_path / "x.dpx", patches(codes), transfer=transfer, colorimetric=colorimetric))
@@ -180,7 +190,7 @@ def test_the_primaries_of_a_video_dpx_are_those_of_its_colorimetric_field(
 
 
 @pytest.mark.parametrize("transfer", [2, 3])
-def test_light_and_log_of_a_dpx_have_the_primaries_of_its_colorimetric_field(tmp_path, transfer):
+def test_light_and_log_of_a_dpx_have_the_primaries_of_its_colorimetric_field(tmp_path: Path, transfer: int) -> None:
     light = np.array([[0.18, 0.18, 0.18], [0.5, 0.25, 0.1], [0.1, 0.3, 0.5]])
     black = 10 ** ((95 - 685) * 0.002 / 0.6)
     codes = light if transfer == 2 else (685 + np.log10(light * (1 - black) + black) * 0.6 / 0.002) / 1023
@@ -196,21 +206,21 @@ def test_light_and_log_of_a_dpx_have_the_primaries_of_its_colorimetric_field(tmp
     assert_patches(pictures, srgb(linear), rec1886(linear))
 
 
-def test_a_dpx_whose_transfer_says_nothing_is_film_where_its_colorimetric_field_says_so(tmp_path):
+def test_a_dpx_whose_transfer_says_nothing_is_film_where_its_colorimetric_field_says_so(tmp_path: Path) -> None:
     pictures = made(write_dpx(tmp_path / "x.dpx", patches(CODES / 1023), transfer=0, colorimetric=1))
 
     assert pictures.provenance.source_color_space == "Cineon (printing density)"
     assert pictures.provenance.color_rule == "dpx:colorimetric (printing density)"
 
 
-def test_an_unknown_color_space_is_a_warning_not_a_failure(tmp_path):
+def test_an_unknown_color_space_is_a_warning_not_a_failure(tmp_path: Path) -> None:
     pictures = made(write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="made up"))
 
     assert pictures.provenance.source_color_space == "Linear Rec.709 (sRGB)"
     assert pictures.warnings == ("colorspace 'made up' is no color space of the OCIO config: ignored",)
 
 
-def test_light_is_averaged_before_the_view(tmp_path):
+def test_light_is_averaged_before_the_view(tmp_path: Path) -> None:
     stripes = np.zeros((512, 512, 3), np.float32)
     stripes[::2] = 1.0
 
@@ -219,7 +229,7 @@ def test_light_is_averaged_before_the_view(tmp_path):
     assert np.abs(still(pictures) - srgb(np.array(0.5))).max() <= 1
 
 
-def test_log_light_is_averaged_as_light_too(tmp_path):
+def test_log_light_is_averaged_as_light_too(tmp_path: Path) -> None:
     stripes = np.zeros((512, 512, 3), np.float32)
     stripes[::2], stripes[1::2] = logc3(np.array(0.8)), logc3(np.array(0.0))
 
@@ -242,7 +252,9 @@ def test_log_light_is_averaged_as_light_too(tmp_path):
         ((4, 32768), 1.0, (1, 256), (2, 1080)),
     ],
 )
-def test_outputs_fit_their_boxes_and_are_never_enlarged(tmp_path, size, aspect, thumbnail, proxy):
+def test_outputs_fit_their_boxes_and_are_never_enlarged(
+    tmp_path: Path, size: tuple[int, int], aspect: float, thumbnail: tuple[int, int], proxy: tuple[int, int]
+) -> None:
     path = write_rgb(tmp_path / "x.exr", flat(*size, (0.5, 0.5, 0.5)), pixelAspectRatio=aspect)
 
     pictures = made(path)
@@ -253,7 +265,7 @@ def test_outputs_fit_their_boxes_and_are_never_enlarged(tmp_path, size, aspect, 
     assert first_frame(pictures).min() > 100
 
 
-def test_the_data_window_lies_in_the_display_window_of_the_outputs(tmp_path):
+def test_the_data_window_lies_in_the_display_window_of_the_outputs(tmp_path: Path) -> None:
     white = flat(64, 32, (1.0, 1.0, 1.0))
     path = write_rgb(tmp_path / "x.exr", white, dataWindow=window(64, 32, 32, 16), displayWindow=window(128, 64))
 
@@ -264,7 +276,7 @@ def test_the_data_window_lies_in_the_display_window_of_the_outputs(tmp_path):
         assert max(image[:12].max(), image[52:].max(), image[:, :28].max(), image[:, 100:].max()) < 12
 
 
-def test_orientation_turns_the_outputs(tmp_path):
+def test_orientation_turns_the_outputs(tmp_path: Path) -> None:
     picture = flat(64, 32, (0.0, 0.0, 0.0))
     picture[:16, :16] = 1  # Stored at the top left; orientation 6 shows it at the top right.
 
@@ -275,14 +287,14 @@ def test_orientation_turns_the_outputs(tmp_path):
     assert image[:, :12].max() < 12
 
 
-def test_all_black_is_found_and_one_lit_region_is_not_black(tmp_path):
+def test_all_black_is_found_and_one_lit_region_is_not_black(tmp_path: Path) -> None:
     dark = flat(300, 200, (0.0, 0.0, 0.0))
     assert made(write_rgb(tmp_path / "a.exr", dark)).is_black
     dark[50:60, 50:60] = 0.1
     assert not made(write_rgb(tmp_path / "b.exr", dark)).is_black
 
 
-def test_invalid_pixels_are_counted_and_do_not_spread(tmp_path):
+def test_invalid_pixels_are_counted_and_do_not_spread(tmp_path: Path) -> None:
     picture = flat(512, 512, (0.2, 0.2, 0.2))
     picture[100:104, 100:104] = np.nan
     picture[200, 200] = np.inf
@@ -296,13 +308,13 @@ def test_invalid_pixels_are_counted_and_do_not_spread(tmp_path):
 
 
 @pytest.mark.parametrize("huge", [1e38, -1e38])
-def test_huge_values_do_not_break_the_picture(tmp_path, huge):
+def test_huge_values_do_not_break_the_picture(tmp_path: Path, huge: float) -> None:
     image = still(made(write_rgb(tmp_path / "x.exr", flat(512, 512, (huge, huge, huge)))))
 
     assert image.min() == image.max() == (255 if huge > 0 else 0)
 
 
-def test_mip_levels_serve_each_output(tmp_path):
+def test_mip_levels_serve_each_output(tmp_path: Path) -> None:
     levels = [flat(1024 >> n, 512 >> n or 1, [(1, 0, 0), (0, 1, 0), (0, 0, 1)][min(n, 2)]) for n in range(11)]
     path = write_mip_exr(tmp_path / "x.exr", levels)
 
@@ -314,10 +326,9 @@ def test_mip_levels_serve_each_output(tmp_path):
     assert alone.proxy is None
 
 
-def test_luminance_chroma_deep_and_luminance_files_have_pictures(tmp_path):
-    chroma = write_luminance_chroma_exr(
-        tmp_path / "a.exr", *(np.full((n, n), v) for n, v in ((32, 0.5), (16, 0.3), (16, -0.2)))
-    )
+def test_luminance_chroma_deep_and_luminance_files_have_pictures(tmp_path: Path) -> None:
+    y, ry, by = (np.full((n, n), v) for n, v in ((32, 0.5), (16, 0.3), (16, -0.2)))
+    chroma = write_luminance_chroma_exr(tmp_path / "a.exr", y, ry, by)
     deep = write_deep_exr(tmp_path / "b.exr", [(0.1, 0.5, 0.1, 1.0, 3.0)])
     grey = write_exr(tmp_path / "c.exr", {"Y": np.full((16, 16), 0.4, np.float32)})
 
@@ -335,7 +346,9 @@ def test_luminance_chroma_deep_and_luminance_files_have_pictures(tmp_path):
         ({"mask": np.tile(np.linspace(0, 1, 64, dtype=np.float32), (64, 1))}, "mask (data)"),
     ],
 )
-def test_a_file_without_color_has_a_picture_that_says_what_it_is(tmp_path, channels, what):
+def test_a_file_without_color_has_a_picture_that_says_what_it_is(
+    tmp_path: Path, channels: dict[str, np.ndarray], what: str
+) -> None:
     pictures = made(write_exr(tmp_path / "x.exr", channels))
 
     assert pictures.provenance.layer == what
@@ -346,7 +359,9 @@ def test_a_file_without_color_has_a_picture_that_says_what_it_is(tmp_path, chann
 
 
 @pytest.mark.parametrize("channel", ["Z", "number"])
-def test_where_there_is_no_depth_and_no_number_is_black_and_has_no_part_in_the_range(tmp_path, channel):
+def test_where_there_is_no_depth_and_no_number_is_black_and_has_no_part_in_the_range(
+    tmp_path: Path, channel: str
+) -> None:
     values = np.tile(np.linspace(10, 50, 48, dtype=np.float32), (48, 1))
     holes = values.copy()
     holes[:, 24:32], holes[:, 32:40], holes[:, 40:] = np.nan, np.inf, 1e10
@@ -371,7 +386,7 @@ def test_where_there_is_no_depth_and_no_number_is_black_and_has_no_part_in_the_r
         assert still(pictures)[20, 8:20].max() > 20, name
 
 
-def test_near_is_bright_and_each_identifier_has_a_color_of_its_own(tmp_path):
+def test_near_is_bright_and_each_identifier_has_a_color_of_its_own(tmp_path: Path) -> None:
     depth = np.tile(np.linspace(1, 9, 64, dtype=np.float32), (64, 1))
     shown = still(made(write_exr(tmp_path / "z.exr", {"Z": depth})))[32].astype(int)
     assert np.ptp(shown, axis=1).max() <= 1, "grey"
@@ -385,18 +400,18 @@ def test_near_is_bright_and_each_identifier_has_a_color_of_its_own(tmp_path):
     assert min(np.abs(a - b).max() for a, b in itertools.combinations(others, 2)) > 20
 
 
-def test_rgb_tagged_as_data_is_shown_as_it_is(tmp_path):
+def test_rgb_tagged_as_data_is_shown_as_it_is(tmp_path: Path) -> None:
     pictures = made(write_rgb(tmp_path / "x.exr", patches(COLORS), colorInteropID="data"))
 
     assert_patches(pictures, COLORS * 255, COLORS * 255)
     assert pictures.warnings == ("tagged as data (Raw): values from 0 to 1 shown as they are",)
 
 
-def test_the_beauty_of_a_multi_part_file_is_shown_and_recorded(tmp_path):
-    pictures = {"diffuse": (1, 0, 0), "beauty": (0, 0, 1)}
+def test_the_beauty_of_a_multi_part_file_is_shown_and_recorded(tmp_path: Path) -> None:
+    colors = {"diffuse": (1, 0, 0), "beauty": (0, 0, 1)}
     parts = [
         OpenEXR.Part({"type": OpenEXR.scanlineimage}, rgb_channels(flat(64, 32, color)), name)
-        for name, color in pictures.items()
+        for name, color in colors.items()
     ]
     OpenEXR.File(parts).write(str(tmp_path / "x.exr"))
 
@@ -406,7 +421,7 @@ def test_the_beauty_of_a_multi_part_file_is_shown_and_recorded(tmp_path):
     assert still(pictures)[16, 32].argmax() == 2
 
 
-def test_the_frame_rate_of_the_file_is_the_rate_of_the_proxy(tmp_path):
+def test_the_frame_rate_of_the_file_is_the_rate_of_the_proxy(tmp_path: Path) -> None:
     path = write_rgb(tmp_path / "x.exr", patches(COLORS), framesPerSecond=Fraction(24000, 1001))
 
     pictures = made(path, proxy_seconds=1.0)
@@ -416,7 +431,7 @@ def test_the_frame_rate_of_the_file_is_the_rate_of_the_proxy(tmp_path):
 
 
 @pytest.mark.parametrize("stated", [Fraction(24_000_000), Fraction(1, 24_000), 1e9, 0.0, float("nan")])
-def test_an_absurd_frame_rate_is_shown_at_24_and_said(tmp_path, stated):
+def test_an_absurd_frame_rate_is_shown_at_24_and_said(tmp_path: Path, stated: Fraction | float) -> None:
     path = write_rgb(tmp_path / "x.exr", patches(COLORS), framesPerSecond=stated)
 
     pictures = made(path, proxy_seconds=1.0)
@@ -427,7 +442,7 @@ def test_an_absurd_frame_rate_is_shown_at_24_and_said(tmp_path, stated):
     assert alone.warnings == (), "a thumbnail has no rate"
 
 
-def test_an_absurd_frame_rate_of_a_dpx_is_shown_at_24_and_said(tmp_path):
+def test_an_absurd_frame_rate_of_a_dpx_is_shown_at_24_and_said(tmp_path: Path) -> None:
     path = write_dpx(tmp_path / "x.dpx", patches(COLORS), transfer=2, rate=1e8)
 
     pictures = made(path, proxy_seconds=1.0)
@@ -436,7 +451,7 @@ def test_an_absurd_frame_rate_of_a_dpx_is_shown_at_24_and_said(tmp_path):
     assert [warning for warning in pictures.warnings if "100000000.0 is not between" in warning]
 
 
-def test_the_result_is_reproducible_small_and_travels_between_processes(tmp_path):
+def test_the_result_is_reproducible_small_and_travels_between_processes(tmp_path: Path) -> None:
     path = write_rgb(tmp_path / "x.exr", patches(COLORS))
     first, second = made(path), made(path)
 
@@ -447,7 +462,7 @@ def test_the_result_is_reproducible_small_and_travels_between_processes(tmp_path
     assert len(first.provenance.ocio_config_hash) >= 32
 
 
-def test_the_file_rules_of_a_studio_config_come_before_the_default(tmp_path):
+def test_the_file_rules_of_a_studio_config_come_before_the_default(tmp_path: Path) -> None:
     config = Ocio.Config.CreateFromFile(BUILT_IN_CONFIG)
     rules = config.getFileRules()
     rules.insertRule(0, "plates", "ARRI LogC3 (EI800)", "*plate*", "exr")
@@ -461,7 +476,7 @@ def test_the_file_rules_of_a_studio_config_come_before_the_default(tmp_path):
     assert pictures.provenance.color_rule == "file rule of the OCIO config"
 
 
-def test_a_truncated_file_makes_nothing(tmp_path):
+def test_a_truncated_file_makes_nothing(tmp_path: Path) -> None:
     path = write_rgb(tmp_path / "x.exr", np.random.default_rng(1).random((200, 200, 3)))
     path.write_bytes(path.read_bytes()[:-200])
 
@@ -470,10 +485,15 @@ def test_a_truncated_file_makes_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(("highest", "bits"), [(1, 1), (255, 8), (40_000, 16), (2**32 - 1, 32)])
-def test_rgb_stored_as_integers_is_shown_by_the_bits_that_it_needs(tmp_path, highest, bits):
+def test_rgb_stored_as_integers_is_shown_by_the_bits_that_it_needs(tmp_path: Path, highest: int, bits: int) -> None:
     whole = 2**bits - 1
     columns = np.array([[0, highest // 2, highest]], np.uint32).repeat(8, axis=0).repeat(8, axis=1)
-    channels = {"R": columns, "G": columns, "B": columns, "A": np.ones(columns.shape, np.float16)}
+    channels: dict[str, np.ndarray] = {
+        "R": columns,
+        "G": columns,
+        "B": columns,
+        "A": np.ones(columns.shape, np.float16),
+    }
     path = write_exr(tmp_path / "x.exr", channels)
 
     pictures = made(path, still_view="un-tone-mapped")

@@ -1,8 +1,12 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import OpenEXR
 import pytest
 
-from exr_pipeline.pictures.shown import show
+from exr_pipeline.color.config import Medium
+from exr_pipeline.pictures.shown import ShownPicture, show
 from exr_pipeline.pictures.still import Size
 from exr_pipeline_tests.pictures.expected import COLORS, rec1886, srgb
 from exr_pipeline_tests.pictures.files import (
@@ -18,7 +22,15 @@ from exr_pipeline_tests.pictures.files import (
 BOX = Size(320, 200)
 
 
-def shown(path, *, medium="still", box=BOX, even_sides=False, with_alpha=False, **settings):
+def shown(
+    path: Path,
+    *,
+    medium: Medium = "still",
+    box: Size = BOX,
+    even_sides: bool = False,
+    with_alpha: bool = False,
+    **settings: object,
+) -> ShownPicture:
     chosen = picture_settings(still_view="un-tone-mapped", proxy_view="un-tone-mapped", **settings)
     return show(
         str(path), path.name, medium=medium, box=box, settings=chosen, even_sides=even_sides, with_alpha=with_alpha
@@ -26,7 +38,9 @@ def shown(path, *, medium="still", box=BOX, even_sides=False, with_alpha=False, 
 
 
 @pytest.mark.parametrize(("medium", "encoded"), [("still", srgb), ("video", rec1886)])
-def test_a_picture_is_encoded_for_its_medium_within_half_a_code_value(tmp_path, medium, encoded):
+def test_a_picture_is_encoded_for_its_medium_within_half_a_code_value(
+    tmp_path: Path, medium: Medium, encoded: Callable[[np.ndarray], np.ndarray]
+) -> None:
     path = write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="lin_rec709_scene")
 
     picture = shown(path, medium=medium)
@@ -36,7 +50,7 @@ def test_a_picture_is_encoded_for_its_medium_within_half_a_code_value(tmp_path, 
     assert picture.alpha is None
 
 
-def test_color_that_alpha_covers_in_part_is_divided_by_it_in_linear_light(tmp_path):
+def test_color_that_alpha_covers_in_part_is_divided_by_it_in_linear_light(tmp_path: Path) -> None:
     alpha = np.repeat(np.array([[0, 0.25, 1]], np.float32), 32, axis=1).repeat(32, axis=0)
     pixels = flat(96, 32, (0.5, 0.2, 0.1)) * alpha[:, :, np.newaxis]
     path = write_exr(tmp_path / "x.exr", {**rgb_channels(pixels), "A": alpha}, colorspace="lin_rec709_scene")
@@ -57,7 +71,7 @@ def test_color_that_alpha_covers_in_part_is_divided_by_it_in_linear_light(tmp_pa
     assert shown(write_rgb(tmp_path / "y.exr", pixels)).provenance.alpha_handling == "none"
 
 
-def test_a_picture_fits_its_box_with_even_sides_and_tells_size_aspect_and_time(tmp_path):
+def test_a_picture_fits_its_box_with_even_sides_and_tells_size_aspect_and_time(tmp_path: Path) -> None:
     path = write_rgb(
         tmp_path / "x.exr",
         flat(641, 403, (0.5, 0.5, 0.5)),

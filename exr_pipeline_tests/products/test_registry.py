@@ -24,7 +24,7 @@ from exr_pipeline_tests.pictures.files import flat, write_rgb
 
 def test_names_assets_and_columns_are_there_and_stand_once() -> None:
     names = [product.name for product in FILE_PRODUCTS]
-    assets = [product.asset for product in (*FILE_PRODUCTS, *SEQUENCE_PRODUCTS)]
+    assets = [product.asset for product in FILE_PRODUCTS] + [product.asset for product in SEQUENCE_PRODUCTS]
     assert len(set(names)) == len(names)
     assert len(set(assets)) == len(assets)
     for product in FILE_PRODUCTS:

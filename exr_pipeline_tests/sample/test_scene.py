@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -8,7 +11,7 @@ SMALL = Raster.full(160, 90)
 
 
 @pytest.mark.parametrize("world", [worlds.sunset, worlds.night, worlds.noon])
-def test_a_scene_has_sky_above_floor_below_and_spheres_between(world) -> None:
+def test_a_scene_has_sky_above_floor_below_and_spheres_between(world: Callable[..., Any]) -> None:
     layers = render(world(0.3), SMALL)
 
     assert (layers.object_id[0] == SKY).mean() > 0.8
@@ -64,8 +67,8 @@ def test_world_to_camera_puts_the_target_on_the_negative_z_axis() -> None:
 
     local = np.array([*camera.target, 1.0]) @ camera.world_to_camera()
 
-    distance = np.linalg.norm(np.subtract(camera.target, camera.position))
-    np.testing.assert_allclose(local, [0, 0, -distance, 1], atol=1e-5)
+    distance = float(np.linalg.norm(np.subtract(camera.target, camera.position)))
+    np.testing.assert_allclose(local, np.array([0, 0, -distance, 1]), atol=1e-5)
 
 
 def test_a_pixel_aspect_of_two_squeezes_the_picture_to_half_its_width() -> None:

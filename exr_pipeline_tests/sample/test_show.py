@@ -67,11 +67,19 @@ def test_headers_read_by_the_openexr_library_agree_with_the_expected_facts(show:
         for part, expected in zip(read_header(show, file.key), file.parts, strict=True):
             low, high = part["dataWindow"]
             _, shown = part["displayWindow"]
+            width, height, display_width, display_height, x, y = (
+                int(v) for v in (*(high - low + 1), *(shown + 1), *low)
+            )
             found.append(
                 ExpectedPart(
                     dict(zip((channel.name for channel in part["channels"]), expected.channels.values(), strict=True)),
                     part["compression"].name.removesuffix("_COMPRESSION").lower().replace("no", "none"),
-                    *(int(v) for v in (*(high - low + 1), *(shown + 1), *low)),
+                    width,
+                    height,
+                    display_width,
+                    display_height,
+                    x,
+                    y,
                     part.get("name", ""),
                     part["type"] == OpenEXR.tiledimage,
                     part["type"] == OpenEXR.deepscanline,
@@ -123,7 +131,9 @@ def test_consecutive_frames_show_motion(show: MadeShow) -> None:
         for earlier, later in pairwise(pictures):
             changed = np.abs(later - earlier).max(axis=-1) > 0.02
             assert 0.005 < changed.mean() < 0.9, sequence.prefix
-    dpx = [OpenImageIO.ImageInput.open(show.path(shots.PLATES.key(f))).read_image("float") for f in shots.PLATES.frames]
+    dpx: list[Any] = [
+        OpenImageIO.ImageInput.open(show.path(shots.PLATES.key(f))).read_image("float") for f in shots.PLATES.frames
+    ]
     assert all((np.abs(b - a) > 0.02).mean() > 0.005 for a, b in pairwise(dpx))
 
 
@@ -169,8 +179,9 @@ def test_cryptomatte_ids_are_those_of_the_manifest_and_coverage_sums_to_the_obje
 
 
 def test_the_mip_mapped_file_halves_down_to_one_pixel(show: MadeShow) -> None:
-    image = OpenImageIO.ImageInput.open(show.path("library/tiled/sunset_mip_levels.exr"))
-    sizes, means = [], []
+    image: Any = OpenImageIO.ImageInput.open(show.path("library/tiled/sunset_mip_levels.exr"))
+    sizes: list[tuple[int, int]] = []
+    means = []
     while image.seek_subimage(0, len(sizes)):
         sizes.append((image.spec().width, image.spec().height))
         means.append(image.read_image(0, len(sizes) - 1, 0, 3, "float").mean())

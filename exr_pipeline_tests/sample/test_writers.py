@@ -1,5 +1,7 @@
 import io
 from fractions import Fraction
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import OpenEXR
@@ -51,7 +53,7 @@ def test_the_arrays_of_a_part_can_be_written_twice() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (33, 70), (64, 32)])
-def test_mip_levels_of_odd_sizes_are_read_by_both_libraries(height: int, width: int, tmp_path) -> None:
+def test_mip_levels_of_odd_sizes_are_read_by_both_libraries(height: int, width: int, tmp_path: Path) -> None:
     channels = {"B": ramp(height, width), "Z": ramp(height, width).astype(np.float32)}
     path = tmp_path / "mip.exr"
     path.write_bytes(mip_mapped(halved(channels), 16, {"owner": "me"}))
@@ -60,7 +62,7 @@ def test_mip_levels_of_odd_sizes_are_read_by_both_libraries(height: int, width: 
     for name, pixels in channels.items():
         np.testing.assert_array_equal(file.channels()[name].pixels, pixels)
     levels = halved(channels)
-    image = OpenImageIO.ImageInput.open(str(path))
+    image: Any = OpenImageIO.ImageInput.open(str(path))
     for index, level in enumerate(levels):
         assert image.seek_subimage(0, index)
         np.testing.assert_array_equal(image.read_image(0, index, 0, 1, "half")[..., 0], level["B"])
@@ -82,12 +84,12 @@ def test_an_attribute_of_no_known_type_is_refused() -> None:
         subsampled({"Y": (ramp(2, 2), 1)}, {"odd": 1j})
 
 
-def test_dpx_pixels_come_back_exactly(tmp_path) -> None:
+def test_dpx_pixels_come_back_exactly(tmp_path: Path) -> None:
     codes = np.random.default_rng(7).integers(0, 1024, (9, 14, 3)).astype(np.uint32)
     path = tmp_path / "a.dpx"
     path.write_bytes(dpx_bytes(codes, name="a.dpx", time=(1, 2, 3, 4), rate=Fraction(25), position=3, length=9))
 
-    image = OpenImageIO.ImageInput.open(str(path))
+    image: Any = OpenImageIO.ImageInput.open(str(path))
 
     assert (image.read_image("uint16") >> 6 == codes).all()
     assert image.spec().get_string_attribute("dpx:TimeCode") == "01:02:03:04"

@@ -36,7 +36,7 @@ def made(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> tuple
 @pytest.mark.parametrize("view", ["un-tone-mapped", None])
 def test_each_frame_of_a_movie_is_shown_by_its_own_source_space(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, view: str | None
-):
+) -> None:
     folder = tmp_path / "f"
     folder.mkdir()
     for number, (attributes, values, *_) in enumerate(SOURCES, start=1001):
@@ -56,7 +56,7 @@ def assert_patches(frame: np.ndarray, expected: np.ndarray, what: str) -> None:
     assert error.max() <= 4, (what, error)
 
 
-def test_film_scans_in_dpx_are_shown_as_printing_density(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_film_scans_in_dpx_are_shown_as_printing_density(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     codes = np.array([[445, 445, 445], [95, 95, 95], [685, 685, 685], [600, 500, 400]])
     (tmp_path / "f").mkdir()
     for number in (1, 2):
@@ -71,7 +71,9 @@ def test_film_scans_in_dpx_are_shown_as_printing_density(tmp_path: Path, monkeyp
         assert_patches(frame, viewed("Linear Rec.709 (sRGB)", DISPLAY, light), "DPX")
 
 
-def test_png_frames_are_shown_as_light_of_srgb_and_given_no_view_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_png_frames_are_shown_as_light_of_srgb_and_given_no_view_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     codes = np.array([[128, 128, 128], [255, 255, 255], [30, 90, 200], [220, 120, 40]])
     (tmp_path / "f").mkdir()
     for number in (1, 2):

@@ -6,6 +6,7 @@ import sys
 from fractions import Fraction
 from itertools import cycle, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def joined(folder: Path, name: str, counts: tuple[int, ...] = (5, 4)) -> Path:
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_each_preset_makes_what_it_says(tmp_path: Path, name: str):
+def test_each_preset_makes_what_it_says(tmp_path: Path, name: str) -> None:
     path = joined(tmp_path, name)
     found = probed(path)
     codec, tag, pixel_format = EXPECTED[name]
@@ -74,16 +75,17 @@ def test_each_preset_makes_what_it_says(tmp_path: Path, name: str):
         assert np.abs(frames[:, 72, 128, 3].astype(int) - (265 - levels)).max() <= 3
 
 
-def test_every_joined_frame_has_its_exact_time(tmp_path: Path):
+def test_every_joined_frame_has_its_exact_time(tmp_path: Path) -> None:
     import av
 
+    container: Any
     with av.open(str(joined(tmp_path, "review", (3, 1, 5)))) as container:
         times = [frame.pts * frame.time_base for frame in container.decode(video=0)]
     assert times == [index / RATE for index in range(9)]
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_joining_copies_packets_and_every_group_of_frames_stands_alone(tmp_path: Path, name: str):
+def test_joining_copies_packets_and_every_group_of_frames_stands_alone(tmp_path: Path, name: str) -> None:
     # Longer than the presets' groups, so that there is more than one in a segment.
     counts = (60, 4)
     target = joined(tmp_path, name, counts)
@@ -103,6 +105,7 @@ def packets(path: Path) -> list[tuple[int, bool, bytes]]:
     """Of each packet, as stored: which frame it shows, whether it is a key frame, and its bytes."""
     import av
 
+    container: Any
     with av.open(str(path)) as container:
         stream = container.streams.video[0]
         return [
@@ -112,7 +115,7 @@ def packets(path: Path) -> list[tuple[int, bool, bytes]]:
         ]
 
 
-def test_saturated_colors_come_back_within_the_codecs_error(tmp_path: Path):
+def test_saturated_colors_come_back_within_the_codecs_error(tmp_path: Path) -> None:
     colors = np.array([[200, 30, 30], [30, 180, 30], [30, 30, 220], [200, 200, 20]], np.uint8)
     picture = np.repeat(np.repeat(colors[np.newaxis], SIZE.height, axis=0), SIZE.width // 4, axis=1)
     path = tmp_path / "a.mp4"
@@ -123,7 +126,7 @@ def test_saturated_colors_come_back_within_the_codecs_error(tmp_path: Path):
     assert np.abs(shown.astype(int) - colors).max() <= 4
 
 
-def test_a_size_or_option_that_the_encoder_refuses_is_a_wrong_preset(tmp_path: Path):
+def test_a_size_or_option_that_the_encoder_refuses_is_a_wrong_preset(tmp_path: Path) -> None:
     presets = load_presets()
     with pytest.raises(MisconfiguredError, match="dnxhd cannot encode 64x36"):
         MovieWriter(tmp_path / "a.mov", presets["dnxhr"], size=Size(64, 36), rate=RATE)
@@ -153,7 +156,7 @@ with MovieWriter(Path(sys.argv[1]), load_presets()["av1"], size=Size(256, 144), 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may make threads real-time ones")
-def test_an_encoder_that_asks_for_real_time_does_not_get_it(tmp_path: Path):
+def test_an_encoder_that_asks_for_real_time_does_not_get_it(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCHEDULING, str(tmp_path / "a.mp4")]
     begun, is_ordinary = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert int(begun) > 1

@@ -56,11 +56,12 @@ def played(page: Page, mp4: bytes, moment: float) -> tuple[dict[str, Any], np.nd
 
 def test_a_proxy_and_the_movie_of_a_sequence_play_in_a_browser_with_their_pixels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+) -> None:
     monkeypatch.setattr("exr_pipeline.workers.pool.WorkerPool", InlinePool)
     still = write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="ACEScg")
     proxy = render(str(still), "x.exr", thumbnail=False, proxy=True, settings=picture_settings(proxy_seconds=0.5)).proxy
     assert proxy is not None
+    assert isinstance(proxy.mp4, bytes)
     folder, target = write_frames(tmp_path / "f", range(24)), tmp_path / "movie.mp4"
     chosen = settings(tmp_path)
     storage = ObjectStorage(chosen)

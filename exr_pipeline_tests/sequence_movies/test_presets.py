@@ -11,7 +11,7 @@ from exr_pipeline.sequence_movies.presets import find_preset, load_presets
 GOOD = "{codec: libx264, container: mkv, pixel_format: yuv444p, size: 640x360, quality: {crf: 30}}"
 
 
-def test_the_program_brings_a_preset_for_each_codec():
+def test_the_program_brings_a_preset_for_each_codec() -> None:
     presets = load_presets()
     assert {preset.codec for preset in presets.values()} == {
         *("libx264", "libx265", "prores_ks", "dnxhd", "libvpx-vp9", "libsvtav1")
@@ -21,7 +21,7 @@ def test_the_program_brings_a_preset_for_each_codec():
     assert presets["prores"].size is None
 
 
-def test_a_user_adds_and_replaces_presets_by_a_file(tmp_path: Path):
+def test_a_user_adds_and_replaces_presets_by_a_file(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"tiny: {GOOD}\nreview: {GOOD}\n")
     presets = load_presets(path)
@@ -46,7 +46,7 @@ def test_a_user_adds_and_replaces_presets_by_a_file(tmp_path: Path):
         (f"tiny: {GOOD.replace('{codec', '{color: 1, codec')}", "field 'color'"),
     ],
 )
-def test_a_bad_preset_names_the_setting_the_preset_and_the_field(tmp_path: Path, text: str, problem: str):
+def test_a_bad_preset_names_the_setting_the_preset_and_the_field(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     with pytest.raises(MisconfiguredError, match=problem) as error:
@@ -55,7 +55,7 @@ def test_a_bad_preset_names_the_setting_the_preset_and_the_field(tmp_path: Path,
     assert str(path) in str(error.value)
 
 
-def test_a_file_that_is_not_there_and_an_unknown_preset_are_said(tmp_path: Path):
+def test_a_file_that_is_not_there_and_an_unknown_preset_are_said(tmp_path: Path) -> None:
     with pytest.raises(MisconfiguredError, match="No such file"):
         load_presets(tmp_path / "none.yaml")
     with pytest.raises(MisconfiguredError, match=r"no preset 'foo'.*review, h265"):

@@ -61,20 +61,19 @@ def left_over(target: Path) -> list[str]:
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, MovieResult, list[MovieProgress]]:
     """30 frames in three segments of two workers, at 24000/1001."""
     folder = tmp_path_factory.mktemp("whole")
-    attributes = {"framesPerSecond": Fraction(24000, 1001)}
-    write_frames(folder / "frames", range(30), **attributes)
+    write_frames(folder / "frames", range(30), framesPerSecond=Fraction(24000, 1001))
     told: list[MovieProgress] = []
     target = folder / "movie.mp4"
     return target, make(folder / "frames", target, on_progress=told.append), told
 
 
-def test_each_frame_is_in_its_place_across_segments(whole: tuple[Path, MovieResult, list[MovieProgress]]):
+def test_each_frame_is_in_its_place_across_segments(whole: tuple[Path, MovieResult, list[MovieProgress]]) -> None:
     path, result, _ = whole
     assert result.segments == 3
     assert [number_of(frame) for frame in decoded(path)] == list(range(30))
 
 
-def test_ffprobe_agrees_with_what_was_said(whole: tuple[Path, MovieResult, list[MovieProgress]]):
+def test_ffprobe_agrees_with_what_was_said(whole: tuple[Path, MovieResult, list[MovieProgress]]) -> None:
     path, result, _ = whole
     found = probed(path)
     assert (found["width"], found["height"]) == (WIDTH, HEIGHT) == tuple(result.size)
@@ -88,7 +87,7 @@ def test_ffprobe_agrees_with_what_was_said(whole: tuple[Path, MovieResult, list[
 
 
 @pytest.mark.parametrize("place", [0, 11, 12, 17, 24, 29])
-def test_seeking_finds_the_right_frame(whole: tuple[Path, MovieResult, list[MovieProgress]], place: int):
+def test_seeking_finds_the_right_frame(whole: tuple[Path, MovieResult, list[MovieProgress]], place: int) -> None:
     import av
 
     path, result, _ = whole
@@ -101,7 +100,7 @@ def test_seeking_finds_the_right_frame(whole: tuple[Path, MovieResult, list[Movi
     assert number_of(frame.to_ndarray(format="rgb24")) == place
 
 
-def test_progress_counts_up_to_all_frames(whole: tuple[Path, MovieResult, list[MovieProgress]]):
+def test_progress_counts_up_to_all_frames(whole: tuple[Path, MovieResult, list[MovieProgress]]) -> None:
     _, _, told = whole
     done = [progress.done for progress in told]
     assert done == sorted(set(done))
@@ -109,7 +108,7 @@ def test_progress_counts_up_to_all_frames(whole: tuple[Path, MovieResult, list[M
     assert told[-1].seconds_left == 0
 
 
-def test_nothing_but_the_movie_is_left(whole: tuple[Path, MovieResult, list[MovieProgress]]):
+def test_nothing_but_the_movie_is_left(whole: tuple[Path, MovieResult, list[MovieProgress]]) -> None:
     path, _, _ = whole
     assert sorted(entry.name for entry in path.parent.iterdir()) == ["frames", "movie.mp4", "state"]
     assert left_over(path) == []
@@ -130,7 +129,7 @@ def is_crossed(frame: np.ndarray) -> bool:
 
 
 @pytest.mark.usefixtures("inline")
-def test_missing_and_damaged_frames_are_held_with_a_mark(tmp_path: Path):
+def test_missing_and_damaged_frames_are_held_with_a_mark(tmp_path: Path) -> None:
     result = make(damaged(tmp_path / "f"), tmp_path / "a.mov", missing="hold", preset=load_presets()["prores"])
     frames = decoded(tmp_path / "a.mov")
     assert [is_crossed(frame) for frame in frames] == [False, False, False, True, True, False]
@@ -141,7 +140,7 @@ def test_missing_and_damaged_frames_are_held_with_a_mark(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("inline")
-def test_missing_and_damaged_frames_are_black_with_a_mark(tmp_path: Path):
+def test_missing_and_damaged_frames_are_black_with_a_mark(tmp_path: Path) -> None:
     make(damaged(tmp_path / "f"), tmp_path / "a.mov", missing="black", preset=load_presets()["prores"])
     frames = decoded(tmp_path / "a.mov")
     assert [is_crossed(frame) for frame in frames] == [False, False, False, True, True, False]
@@ -149,13 +148,13 @@ def test_missing_and_damaged_frames_are_black_with_a_mark(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_missing_frame_is_an_error_if_that_is_wanted(tmp_path: Path):
+def test_a_missing_frame_is_an_error_if_that_is_wanted(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"1 frames are missing: 1004"):
         make(damaged(tmp_path / "f"), tmp_path / "a.mp4", missing="error")
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_damaged_frame_is_an_error_that_names_its_file_if_that_is_wanted(tmp_path: Path):
+def test_a_damaged_frame_is_an_error_that_names_its_file_if_that_is_wanted(tmp_path: Path) -> None:
     folder = damaged(tmp_path / "f")
     write_frames(folder, [3])
     with pytest.raises(BadInputError, match="truncated") as error:
@@ -165,14 +164,14 @@ def test_a_damaged_frame_is_an_error_that_names_its_file_if_that_is_wanted(tmp_p
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_frame_is_held_over_the_join_of_two_segments(tmp_path: Path):
+def test_a_frame_is_held_over_the_join_of_two_segments(tmp_path: Path) -> None:
     write_frames(tmp_path / "f", [*range(12), 14, 15])
     make(tmp_path / "f", tmp_path / "a.mp4")
     assert [number_of(frame) for frame in decoded(tmp_path / "a.mp4")] == [*range(12), 11, 11, 14, 15]
 
 
 @pytest.mark.usefixtures("inline")
-def test_frames_before_the_first_good_one_are_black(tmp_path: Path):
+def test_frames_before_the_first_good_one_are_black(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", range(3))
     (folder / "shot.1001.exr").write_text("not an image")
     result = make(folder, tmp_path / "a.mp4")
@@ -183,7 +182,7 @@ def test_frames_before_the_first_good_one_are_black(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_sequence_without_a_good_frame_is_bad_input(tmp_path: Path):
+def test_a_sequence_without_a_good_frame_is_bad_input(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", range(2))
     for path in folder.iterdir():
         path.write_text("not an image")
@@ -192,7 +191,7 @@ def test_a_sequence_without_a_good_frame_is_bad_input(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("inline")
-def test_frames_that_differ_are_fitted_shown_and_told(tmp_path: Path):
+def test_frames_that_differ_are_fitted_shown_and_told(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", range(2))
     write_rgb(folder / "shot.1003.exr", numbered(2, WIDTH * 2, HEIGHT * 2))
     write_rgb(folder / "shot.1004.exr", np.full((HEIGHT, HEIGHT, 3), 0.5, np.float32))
@@ -223,7 +222,7 @@ def test_frames_that_differ_are_fitted_shown_and_told(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("inline")
-def test_the_time_code_of_the_frames_is_kept_with_its_dropped_numbers(tmp_path: Path):
+def test_the_time_code_of_the_frames_is_kept_with_its_dropped_numbers(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", range(3), framesPerSecond=Fraction(30000, 1001))
     for index, path in enumerate(sorted(folder.iterdir())):
         with_time_code(path, f"00:00:59;{27 + index}")
@@ -255,7 +254,7 @@ def test_the_time_code_of_the_frames_is_kept_with_its_dropped_numbers(tmp_path: 
 )
 def test_a_rate_or_time_code_that_is_not_kept_as_stated_is_said(
     tmp_path: Path, stated: Fraction, text: str, rate: Fraction, kept: str | None, rule: str, warning: str
-):
+) -> None:
     folder = write_frames(tmp_path / "f", range(2), framesPerSecond=stated)
     with_time_code(folder / "shot.1001.exr", text)
     result = make(folder, tmp_path / "a.mp4")
@@ -277,7 +276,7 @@ def with_time_code(path: Path, text: str) -> None:
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_rate_that_time_codes_do_not_know_has_none(tmp_path: Path):
+def test_a_rate_that_time_codes_do_not_know_has_none(tmp_path: Path) -> None:
     result = make(write_frames(tmp_path / "f", range(2)), tmp_path / "a.mp4", rate=Fraction(12))
     assert result.time_code is None
     assert (result.rate, result.rate_rule) == (Fraction(12), "chosen")
@@ -285,7 +284,7 @@ def test_a_rate_that_time_codes_do_not_know_has_none(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("inline")
-def test_burn_in_writes_at_the_bottom_only_where_asked(tmp_path: Path):
+def test_burn_in_writes_at_the_bottom_only_where_asked(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", range(2))
     prores = load_presets()["prores"]
     make(folder, tmp_path / "plain.mov", preset=prores)
@@ -296,7 +295,9 @@ def test_burn_in_writes_at_the_bottom_only_where_asked(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("inline")
-def test_each_frame_is_burnt_in_with_its_own_name_number_and_time_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_each_frame_is_burnt_in_with_its_own_name_number_and_time_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = write_frames(tmp_path / "f", range(14), framesPerSecond=Fraction(30000, 1001))
     with_time_code(folder / "shot.1001.exr", "00:00:59;20")
     (folder / "shot.1004.exr").unlink()
@@ -320,7 +321,7 @@ def test_each_frame_is_burnt_in_with_its_own_name_number_and_time_code(tmp_path:
 
 
 @pytest.mark.usefixtures("inline")
-def test_alpha_is_kept_where_the_codec_has_it_and_covers_what_is_drawn(tmp_path: Path):
+def test_alpha_is_kept_where_the_codec_has_it_and_covers_what_is_drawn(tmp_path: Path) -> None:
     folder = tmp_path / "f"
     folder.mkdir()
     for number in (1001, 1002, 1004):
@@ -340,7 +341,7 @@ def test_alpha_is_kept_where_the_codec_has_it_and_covers_what_is_drawn(tmp_path:
 
 
 @pytest.mark.usefixtures("inline")
-def test_the_size_is_bounded_by_the_box_and_has_even_sides(tmp_path: Path):
+def test_the_size_is_bounded_by_the_box_and_has_even_sides(tmp_path: Path) -> None:
     result = make(write_frames(tmp_path / "f", range(2)), tmp_path / "a.mp4", box=Size(33, 33))
     assert tuple(result.size) == (32, 18)
 
@@ -359,7 +360,7 @@ if __name__ == "__main__":
 """
 
 
-def test_a_killed_attempt_is_gone_on_with(tmp_path: Path):
+def test_a_killed_attempt_is_gone_on_with(tmp_path: Path) -> None:
     folder, target = write_frames(tmp_path / "f", range(30)), tmp_path / "a.mp4"
     ended = subprocess.run([sys.executable, "-c", KILLER, str(folder), str(target)], timeout=600, check=False)
     assert ended.returncode == -signal.SIGKILL
@@ -373,7 +374,7 @@ def test_a_killed_attempt_is_gone_on_with(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("inline")
-def test_a_changed_frame_is_not_taken_from_an_earlier_attempt(tmp_path: Path):
+def test_a_changed_frame_is_not_taken_from_an_earlier_attempt(tmp_path: Path) -> None:
     folder, target = write_frames(tmp_path / "f", range(14)), tmp_path / "a.mp4"
 
     def fail(progress: MovieProgress) -> None:
@@ -389,7 +390,7 @@ def test_a_changed_frame_is_not_taken_from_an_earlier_attempt(tmp_path: Path):
 
 
 @pytest.mark.usefixtures("inline")
-def test_two_processes_do_not_make_the_same_movie(tmp_path: Path):
+def test_two_processes_do_not_make_the_same_movie(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", range(2))
 
     def again(_: MovieProgress) -> None:
@@ -399,7 +400,7 @@ def test_two_processes_do_not_make_the_same_movie(tmp_path: Path):
         make(folder, tmp_path / "a.mp4", on_progress=again)
 
 
-def test_a_frame_that_takes_too_much_processor_time_is_marked_and_the_others_are_shown(tmp_path: Path):
+def test_a_frame_that_takes_too_much_processor_time_is_marked_and_the_others_are_shown(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", range(4))
     # Deep samples that are stored back to front: sorting them takes several times the limit.
     samples = [(0.1, 0.1, 0.1, 0.01, float(z)) for z in range(30, 0, -1)]
@@ -413,7 +414,7 @@ def test_a_frame_that_takes_too_much_processor_time_is_marked_and_the_others_are
 
 
 @pytest.mark.usefixtures("no_lasting_workers")
-def test_a_worker_that_is_killed_costs_no_frame(tmp_path: Path):
+def test_a_worker_that_is_killed_costs_no_frame(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", range(40))
     killed: list[int] = []
 
@@ -434,7 +435,7 @@ def test_a_worker_that_is_killed_costs_no_frame(tmp_path: Path):
 @pytest.mark.usefixtures("inline")
 def test_frames_in_a_bucket_are_fetched_and_removed(
     storage: ObjectStorage, bucket: Location, s3_settings: Any, tmp_path: Path
-):
+) -> None:
     for path in sorted(write_frames(tmp_path / "f", range(6)).iterdir()):
         storage.write(bucket.child(f"x/{path.name}"), path.read_bytes(), content_type="image/x-exr", tags={})
     chosen = s3_settings.model_copy(update={"state_dir": tmp_path / "state", "workers": 1})
@@ -460,7 +461,7 @@ if __name__ == "__main__":
 """
 
 
-def test_memory_does_not_grow_with_the_length(tmp_path: Path):
+def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
     peaks = []
     for count in (12, 120):
         folder = tmp_path / f"f{count}"
@@ -476,13 +477,13 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path):
     assert peaks[1][1] - peaks[0][1] < 20, peaks
 
 
-def test_a_sequence_of_two_distant_frames_is_no_movie(tmp_path: Path):
+def test_a_sequence_of_two_distant_frames_is_no_movie(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match=r"name a range, as in shot\.1001-900000####\.exr"):
         make(write_frames(tmp_path / "f", [0, 898999]), tmp_path / "a.mp4")
 
 
 @pytest.mark.usefixtures("inline")
-def test_sub_frames_follow_each_other(tmp_path: Path):
+def test_sub_frames_follow_each_other(tmp_path: Path) -> None:
     folder = tmp_path / "f"
     folder.mkdir()
     for place, name in enumerate(["1001", "1001.25", "1001.5", "1003"]):
@@ -492,6 +493,6 @@ def test_sub_frames_follow_each_other(tmp_path: Path):
 
 
 @pytest.mark.parametrize("rate", [Fraction(0), Fraction(1000), Fraction(1, 1000)])
-def test_a_rate_out_of_bounds_is_misconfigured(tmp_path: Path, rate: Fraction):
+def test_a_rate_out_of_bounds_is_misconfigured(tmp_path: Path, rate: Fraction) -> None:
     with pytest.raises(MisconfiguredError, match=r"frame rate: .* is not between 1/60 and 120"):
         make(write_frames(tmp_path / "f", range(2)), tmp_path / "a.mp4", rate=rate)

@@ -30,7 +30,7 @@ def made(make: Any, folder: Path, **options: Any) -> tuple[Sheet, np.ndarray]:
     return sheet, pixels
 
 
-def test_a_filmstrip_is_cut_into_its_frames_by_its_width(tmp_path: Path):
+def test_a_filmstrip_is_cut_into_its_frames_by_its_width(tmp_path: Path) -> None:
     sheet, pixels = made(sequence_filmstrip, write_frames(tmp_path / "f", range(100)), frames=10)
     assert (sheet.columns, sheet.rows, sheet.width) == (10, 1, 10 * sheet.frame_size.width)
     cells = np.split(pixels, 10, axis=1)
@@ -39,7 +39,7 @@ def test_a_filmstrip_is_cut_into_its_frames_by_its_width(tmp_path: Path):
 
 
 @pytest.mark.parametrize("make", [contact_sheet, sequence_filmstrip])
-def test_what_a_viewer_should_know_is_told_with_the_numbers_of_frames(tmp_path: Path, make: Any):
+def test_what_a_viewer_should_know_is_told_with_the_numbers_of_frames(tmp_path: Path, make: Any) -> None:
     folder = write_frames(tmp_path / "f", range(2), colorspace="made up")
     write_rgb(folder / "shot.1003.exr", np.full((18, 32, 3), np.nan, np.float32))
     sheet, _ = made(make, folder)
@@ -52,7 +52,7 @@ def test_what_a_viewer_should_know_is_told_with_the_numbers_of_frames(tmp_path: 
     ]
 
 
-def test_a_sheet_says_how_it_was_made(tmp_path: Path):
+def test_a_sheet_says_how_it_was_made(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", range(2))
     sheet, _ = made(contact_sheet, folder)
     strip, _ = made(sequence_filmstrip, folder)
@@ -64,12 +64,12 @@ def test_a_sheet_says_how_it_was_made(tmp_path: Path):
     assert {"OpenColorIO", "OpenImageIO", "simplejpeg"} <= set(sheet.provenance.library_versions)
 
 
-def test_a_filmstrip_of_few_frames_has_no_more(tmp_path: Path):
+def test_a_filmstrip_of_few_frames_has_no_more(tmp_path: Path) -> None:
     sheet, _ = made(sequence_filmstrip, write_frames(tmp_path / "f", range(3)))
     assert sheet.columns == 3
 
 
-def test_a_contact_sheet_is_a_grid_in_order_within_its_size(tmp_path: Path):
+def test_a_contact_sheet_is_a_grid_in_order_within_its_size(tmp_path: Path) -> None:
     sheet, pixels = made(contact_sheet, write_frames(tmp_path / "f", range(7)), size=Size(220, 200))
     assert (sheet.columns, sheet.rows) == (3, 3)
     assert sheet.width <= 220
@@ -85,7 +85,7 @@ def test_a_contact_sheet_is_a_grid_in_order_within_its_size(tmp_path: Path):
 
 
 @pytest.mark.parametrize("make", [contact_sheet, sequence_filmstrip])
-def test_missing_and_damaged_frames_are_crossed_out(tmp_path: Path, make: Any):
+def test_missing_and_damaged_frames_are_crossed_out(tmp_path: Path, make: Any) -> None:
     folder = write_frames(tmp_path / "f", [0, 2, 3])
     (folder / "shot.1003.exr").write_text("not an image")
     sheet, pixels = made(make, folder)
@@ -96,7 +96,7 @@ def test_missing_and_damaged_frames_are_crossed_out(tmp_path: Path, make: Any):
     assert red.max() > 100
 
 
-def test_a_sequence_without_a_good_frame_is_bad_input(tmp_path: Path):
+def test_a_sequence_without_a_good_frame_is_bad_input(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", range(2))
     for path in folder.iterdir():
         path.write_text("not an image")

@@ -157,7 +157,7 @@ class PostgresServer:
             self._process = None
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [self._binaries / program, "-D", self.folder / "data", *arguments]
+        command: list[str | Path] = [self._binaries / program, "-D", self.folder / "data", *arguments]
         subprocess.run(command, user=self._user, cwd=self.folder, check=True, capture_output=True)
 
 

@@ -31,7 +31,7 @@ def running_redis(folder: Path, password: str) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "redis.conf").write_text(f'requirepass "{password}"\n')
     options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    command = [redis_program(), folder / "redis.conf", *options]
+    command: list[str | Path] = [redis_program(), folder / "redis.conf", *options]
     with Service("redis", command, folder / "redis.log", folder=folder) as service:
         wait_until(lambda: answers(port) or not service.is_running, service.log_tail(), seconds=20)
         assert service.is_running, service.log_tail()

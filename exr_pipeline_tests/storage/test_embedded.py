@@ -24,8 +24,8 @@ def access(server: EmbeddedS3) -> ObjectStorage:
         Settings(
             _env_file=None,
             s3_endpoint=server.endpoint,
-            s3_access_key=server.access_key,  # type: ignore[arg-type]
-            s3_secret_key=server.secret_key,  # type: ignore[arg-type]
+            s3_access_key=server.access_key,
+            s3_secret_key=server.secret_key,
         )
     )
 

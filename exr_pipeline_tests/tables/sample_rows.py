@@ -80,7 +80,13 @@ class SampleFile:
         return row
 
     def part_rows(self) -> list[dict[str, Any]]:
-        row = {"part_index": 0, "width": 1920, "height": 1080, "display_width": 1920, "display_height": 1080}
+        row: dict[str, Any] = {
+            "part_index": 0,
+            "width": 1920,
+            "height": 1080,
+            "display_width": 1920,
+            "display_height": 1080,
+        }
         row |= {"color_space": self.color_space, "compression": "zip", "pixel_aspect_ratio": 1.0}
         return [self.ids | row] if self.header else []
 

@@ -10,6 +10,7 @@ import pytest
 
 from exr_pipeline.exr import Attribute, Header
 from exr_pipeline.inspection import Inspection, inspect_bytes, rows
+from exr_pipeline.tables.specs import TableName
 from exr_pipeline_tests.exr.headers import attributes
 from exr_pipeline_tests.inspection.files import inspected, inspected_header, source
 from exr_pipeline_tests.test_dpx import made_up
@@ -110,7 +111,8 @@ def test_undefined_fields_of_dpx_are_null_in_every_table(tables: StoreUnderTest)
     (part,) = tables.store.read("parts").to_pylist()
     assert [part[name] for name in ("render_software", "frame_rate", "time_code", "line_order")] == [None] * 4
     assert (part["width"], part["pixel_aspect_ratio"], part["color_space"]) == (4, 1.0, "printing density")
-    for name in ("files", "parts", "channels", "attributes"):
-        for column in tables.store.read(name).itercolumns():
+    names: tuple[TableName, ...] = ("files", "parts", "channels", "attributes")
+    for table in names:
+        for column in tables.store.read(table).itercolumns():
             if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
                 assert not any(number and abs(number) > 2e9 for number in column.to_pylist())

@@ -285,7 +285,7 @@ def test_read_gives_the_columns_and_files_asked_for(tables: StoreUnderTest) -> N
 
 
 def test_counts_by_state_can_be_asked_for_a_bucket_and_a_prefix(tables: StoreUnderTest) -> None:
-    bad = {"state": REJECTED, "reason": "no", "header": False}
+    bad: dict[str, Any] = {"state": REJECTED, "reason": "no", "header": False}
     files = [SampleFile(key="a/1"), SampleFile(key="a/2", **bad), SampleFile(key="b/1"), SampleFile(bucket="other")]
     tables.store.write(rows_of(*files), now=NOON)
     tables.store.write(rows_of(files[0].later(1)), now=LATER)

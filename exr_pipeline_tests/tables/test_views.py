@@ -85,7 +85,7 @@ def test_views_give_times_and_json_in_their_types(tables: StoreUnderTest) -> Non
         "proxy_outputs": {"library_versions": '{"av": "15"}', "generated_timestamp": NOON.isoformat()},
     }.items():
         changed = [row | values for row in written[table].to_pylist()]  # type: ignore[index]
-        written[table] = pa.Table.from_pylist(changed, schema=arrow_schema(table))  # type: ignore[index,arg-type]
+        written[table] = pa.Table.from_pylist(changed, schema=arrow_schema(table))  # type: ignore[index]
     tables.store.write(written, now=NOON)
     (row,) = tables.store.sql(
         """SELECT f.mtime, f.warnings[0]->>'$' AS warning, f.archived_at, p.data_window.min.x::INT AS x,

@@ -7,7 +7,7 @@ Belongs here: what a command may raise. Not here: how it is sent (`server`).
 class ApiError(Exception):
     """An error answer: HTTP status, S3-style code, message."""
 
-    def __init__(self, status, code, message):
+    def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
         self.status, self.code, self.message = status, code, message
 
@@ -16,17 +16,17 @@ class DropConnectionError(Exception):
     """Close the connection without (the rest of) an answer."""
 
 
-def bad(message, code="InvalidArgument"):
+def bad(message: str, code: str = "InvalidArgument") -> ApiError:
     return ApiError(400, code, message)
 
 
-def missing(what, code="NoSuchKey"):
+def missing(what: str, code: str = "NoSuchKey") -> ApiError:
     return ApiError(404, code, f"{what} does not exist")
 
 
-def conflict(message):
+def conflict(message: str) -> ApiError:
     return ApiError(409, "TabularConflict", message)
 
 
-def not_implemented(what):
+def not_implemented(what: str) -> ApiError:
     return ApiError(501, "NotImplemented", f"the emulator does not implement {what}")

@@ -36,7 +36,7 @@ _SCALARS = {
 _NOT_IN_VECTORS = {pa.string(), pa.binary(), pa.bool_()}
 
 
-def check_type(name, t, max_cell):
+def check_type(name: str, t: pa.DataType, max_cell: int) -> None:
     """Raise unless a table of this emulator can have a column of this type: scalars and vectors."""
     unsupported = bad(f"unsupported column type {t} of column {name}", "TabularUnsupportedColumnType")
     if t in _SCALARS or pa.types.is_timestamp(t) or pa.types.is_decimal128(t):
@@ -52,18 +52,18 @@ def check_type(name, t, max_cell):
     check_type(name, t.value_type, max_cell)
 
 
-def same_type(a, b):
+def same_type(a: pa.DataType, b: pa.DataType) -> bool:
     """Type equality, disregarding the names of list items."""
     if pa.types.is_fixed_size_list(a) and pa.types.is_fixed_size_list(b):
         return a.list_size == b.list_size and same_field(a.value_field, b.value_field)
     return a.equals(b)
 
 
-def same_field(a, b):
+def same_field(a: pa.Field, b: pa.Field) -> bool:
     return a.nullable == b.nullable and same_type(a.type, b.type)
 
 
-def check_cells(name, arr, max_cell):
+def check_cells(name: str, arr: pa.Array, max_cell: int) -> None:
     """Raise if a string or binary value in the column is larger than a cell may be."""
     if not (pa.types.is_string(arr.type) or pa.types.is_binary(arr.type)):
         return
@@ -75,7 +75,7 @@ def check_cells(name, arr, max_cell):
         )
 
 
-def row_ids_to_numpy(arr):
+def row_ids_to_numpy(arr: pa.Array) -> np.ndarray:
     if arr.null_count:
         raise bad("null row id")
     if not pa.types.is_integer(arr.type):

@@ -9,6 +9,9 @@ import re
 import threading
 import time
 import urllib.parse
+from collections.abc import Iterable
+from email.message import Message
+from typing import Any
 from xml.sax.saxutils import escape
 
 from exr_pipeline_tests.vast_emulator.answers import ApiError, DropConnectionError, not_implemented
@@ -22,7 +25,7 @@ ACCESS_KEY = "test"
 class Request:
     """A request: /bucket/schema/.../table?command&param=value."""
 
-    def __init__(self, method, target, headers, body):
+    def __init__(self, method: str, target: str, headers: Message, body: bytes) -> None:
         self.method, self.headers, self.body = method, headers, body
         self.header = headers.get
         path, _, query = target.partition("?")
@@ -40,28 +43,28 @@ class Request:
             self.command = "head_bucket"
 
     @property
-    def txid(self):
+    def txid(self) -> int:
         return int(self.header("tabular-txid") or 0)
 
 
 class Emulator:
     """What the HTTP handlers share: engine, API, faults, counters."""
 
-    def __init__(self, buckets):
+    def __init__(self, buckets: Iterable[str]) -> None:
         self.engine = Engine(buckets)
         self.api = Api(self.engine, MAX_CELL)
         self.lock = threading.Lock()
-        self.faults = []
+        self.faults: list[dict[str, Any]] = []
         self.reset()
 
-    def reset(self):
-        self.counts, self.answers = collections.Counter(), collections.Counter()
-        self.agents, self.tables = collections.Counter(), collections.Counter()
-        self.latest = collections.deque(maxlen=500)
+    def reset(self) -> None:
+        self.counts, self.answers = collections.Counter[str](), collections.Counter[str]()
+        self.agents, self.tables = collections.Counter[str](), collections.Counter[str]()
+        self.latest = collections.deque[dict[str, Any]](maxlen=500)
         self.engine.stats.clear()
         self.engine.max_open = len(self.engine.open)
 
-    def fault(self, req):
+    def fault(self, req: Request) -> dict[str, Any]:
         with self.lock:
             for rule in self.faults:
                 if not re.search(rule.get("match", ""), f"{req.command} {req.method} {req.pathname}"):
@@ -75,7 +78,7 @@ class Emulator:
                 return dict(rule)
         return {}
 
-    def authorize(self, req):
+    def authorize(self, req: Request) -> None:
         value = req.header("Authorization", "")
         found = re.search(r"AWS4-HMAC-SHA256 .*Credential=([^/,\s]+)/.*Signature=[0-9a-f]{64}", value)
         if not found:
@@ -83,9 +86,11 @@ class Emulator:
         if found.group(1) != ACCESS_KEY:
             raise ApiError(403, "InvalidAccessKeyId", "the access key is not known")
 
-    def serve(self, req):
+    def serve(self, req: Request) -> tuple[int, dict[str, str], bytes | list[bytes]]:
         """(status, headers, body) for an API request; the body is bytes or a list of bytes."""
-        began, status, rule = time.monotonic(), 500, {}
+        began = time.monotonic()
+        status: int | str = 500
+        rule: dict[str, Any] = {}
         try:
             rule = self.fault(req)
             if rule.get("delay"):
@@ -136,7 +141,7 @@ class Emulator:
 
     # admin
 
-    def admin(self, method, path, params, body):
+    def admin(self, method: str, path: str, params: dict[str, str], body: bytes) -> Any:
         command = {
             ("GET", "log"): self._log,
             ("POST", "log/reset"): self._reset_log,
@@ -152,7 +157,7 @@ class Emulator:
             raise ApiError(404, "NoSuchAdminCommand", f"{method} {path}")
         return command(params, json.loads(body or b"{}"))
 
-    def _log(self, params, data):
+    def _log(self, params: dict[str, str], data: Any) -> Any:
         with self.lock, self.engine.lock:
             return {
                 "commands": dict(self.counts),
@@ -168,22 +173,22 @@ class Emulator:
                 },
             }
 
-    def _reset_log(self, params, data):
+    def _reset_log(self, params: dict[str, str], data: Any) -> Any:
         with self.lock, self.engine.lock:
             self.reset()
         return {}
 
-    def _add_faults(self, params, data):
+    def _add_faults(self, params: dict[str, str], data: Any) -> Any:
         with self.lock:
             self.faults += data if isinstance(data, list) else [data]
             return list(self.faults)
 
-    def _clear_faults(self, params, data):
+    def _clear_faults(self, params: dict[str, str], data: Any) -> Any:
         with self.lock:
             self.faults.clear()
         return []
 
-    def _tables(self, params, data):
+    def _tables(self, params: dict[str, str], data: Any) -> Any:
         return [
             {
                 "bucket": t.bucket,
@@ -195,11 +200,11 @@ class Emulator:
             for t in self.engine.committed.tables.values()
         ]
 
-    def _forget(self, params, data):
+    def _forget(self, params: dict[str, str], data: Any) -> Any:
         self.engine.forget()
         return []
 
-    def _rows(self, params, data):
+    def _rows(self, params: dict[str, str], data: Any) -> Any:
         table = self.engine.committed.table(params["bucket"], params["schema"], params["table"])
         first = int(params.get("offset", 0))
         size = int(params.get("limit", len(table.ids)))

@@ -7,6 +7,8 @@ import collections
 import decimal
 import functools
 import struct
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +17,11 @@ import pyarrow.compute as pc
 from exr_pipeline_tests.vast_emulator.answers import bad, not_implemented
 from exr_pipeline_tests.vast_emulator.columns import ROW_ID
 from exr_pipeline_tests.vast_emulator.flatbuf import IR, fb_init, literal_names
+from exr_pipeline_tests.vast_emulator.storage import Table
+
+Leaf = tuple[str, tuple[int, ...]]  # a column, and the path of child numbers in it
+Node = tuple[Any, ...]  # a filter: its kind and arguments
+Column = Callable[[str], pa.ChunkedArray]
 
 NO_MORE_ROWS = (1 << 48) - 1
 ROW_GROUP = 1 << 16
@@ -25,12 +32,13 @@ IPC_EOS = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 class Query:
     """A parsed QueryData request: a flatbuffers Arrow compute IR relation with source, filter, projection."""
 
-    def __init__(self, body):
+    def __init__(self, body: bytes) -> None:
         relation = IR("Relation").Relation.GetRootAs(body)
         if relation.ImplType() != IR("RelationImpl").RelationImpl.Source:
             raise bad("the relation must be a Source")
         source = fb_init(IR("Source").Source, relation.Impl())
-        self.nodes = []  # depth first: (top-level column, path of child numbers, is it a leaf)
+        # Depth first: (top-level column, path of child numbers, is it a leaf).
+        self.nodes: list[tuple[str, tuple[int, ...], bool]] = []
         self.fields = {}
         for i in range(source.Schema().FieldsLength()):
             field = source.Schema().Fields(i)
@@ -39,18 +47,18 @@ class Query:
         self.projection = [self._leaf(source.Projection(i).Position()) for i in range(source.ProjectionLength())]
         self.filter = self._expression(source.Filter()) if source.Filter() is not None else ("and", [])
 
-    def _walk(self, field, name, path):
+    def _walk(self, field: Any, name: str, path: tuple[int, ...]) -> None:
         self.nodes.append((name, path, not field.ChildrenLength()))
         for i in range(field.ChildrenLength()):
             self._walk(field.Children(i), name, (*path, i))
 
-    def _leaf(self, position):
+    def _leaf(self, position: int) -> Leaf:
         name, path, leaf = self.nodes[position]
         if not leaf:
             raise bad(f"column {name} is projected at position {position}, which is not a leaf")
         return name, path
 
-    def _expression(self, expr):
+    def _expression(self, expr: Any) -> Node:
         impl = IR("ExpressionImpl").ExpressionImpl
         if expr.ImplType() != impl.Call:
             raise bad("a filter must be made of calls")
@@ -69,7 +77,7 @@ class Query:
             raise not_implemented(f"the filter function {name}")
         return name, column, self._literal(fb_init(IR("Literal").Literal, args[1].Impl()))
 
-    def _literal(self, literal):
+    def _literal(self, literal: Any) -> Any:
         name = literal_names()[literal.ImplType()]
         value = fb_init(getattr(IR(name), name), literal.Impl())
         if name == "ListLiteral":
@@ -81,7 +89,7 @@ class Query:
             return float(np.uint16(value.Value()).view(np.float16))
         return value.Value()  # strings come as bytes, dates and times as integers
 
-    def mask(self, node, column):
+    def mask(self, node: Node, column: Column) -> Any:
         """Evaluate a filter node over `column(name) -> ChunkedArray`; None stands for all rows."""
         kind = node[0]
         if kind == "and":
@@ -113,7 +121,7 @@ class Query:
         return getattr(pc, kind)(arr, to_scalar(node[2]))
 
 
-def comparable(col, path):
+def comparable(col: pa.ChunkedArray, path: tuple[int, ...]) -> tuple[Any, Callable[[Any], pa.Scalar]]:
     """The column (or its struct member) in a type that Arrow compares, and how literals become scalars of it."""
     arr = pc.struct_field(col, list(path)) if path else col
     t = arr.type
@@ -124,7 +132,7 @@ def comparable(col, path):
     return arr, functools.partial(literal_scalar, t)
 
 
-def literal_scalar(t, value):
+def literal_scalar(t: pa.DataType, value: Any) -> pa.Scalar:
     try:
         if pa.types.is_decimal(t):
             digits = tuple(map(int, str(abs(value))))
@@ -138,7 +146,7 @@ def literal_scalar(t, value):
         raise bad(f"literal {value!r} is not a {t}: {e}") from e
 
 
-def compare_vectors(kind, col, literal):
+def compare_vectors(kind: str, col: pa.ChunkedArray, literal: Any) -> pa.ChunkedArray:
     if kind in ("is_null", "is_valid"):
         return pc.is_null(col) if kind == "is_null" else pc.is_valid(col)
     compare = {
@@ -155,7 +163,9 @@ def compare_vectors(kind, col, literal):
     )
 
 
-def run_query(table, query, split, splits, row_groups, starts, limit):
+def run_query(
+    table: Table, query: Query, split: int, splits: int, row_groups: int, starts: dict[int, int], limit: int
+) -> Iterator[bytes]:
     """Yield the frames of a QueryData response.
 
     Rows are dealt to the sub-splits in stripes of `row_groups` row groups by row id. Each sub-split returns up to
@@ -164,7 +174,7 @@ def run_query(table, query, split, splits, row_groups, starts, limit):
     ids, names = table.ids, {name for name, _ in query.projection}
 
     @functools.cache
-    def column(name):
+    def column(name: str) -> pa.ChunkedArray:
         return pa.chunked_array([pa.array(ids, pa.uint64())]) if name == ROW_ID else table.column(name)
 
     row_bytes = sum(column(n).nbytes for n in names) / max(1, len(ids))
@@ -187,7 +197,15 @@ def run_query(table, query, split, splits, row_groups, starts, limit):
             yield from empty_batch_frames(head, len(rows))
 
 
-def _matching_rows(ids, query, column, first_and_step, row_groups, start, limit):
+def _matching_rows(
+    ids: np.ndarray,
+    query: Query,
+    column: Column,
+    first_and_step: tuple[int, int],
+    row_groups: int,
+    start: int,
+    limit: int,
+) -> tuple[np.ndarray, int]:
     """Positions of the matching rows in the stripes first, first + step, …, and the row id to go on from."""
     stripe = row_groups * ROW_GROUP
     stripes = int(ids[-1]) // stripe + 1 if len(ids) else 0
@@ -208,10 +226,10 @@ def _matching_rows(ids, query, column, first_and_step, row_groups, start, limit)
     return np.concatenate(found), NO_MORE_ROWS
 
 
-def _column_slice(column, first, count, name):
+def _column_slice(column: Column, first: int, count: int, name: str) -> pa.ChunkedArray:
     return column(name).slice(first, count)
 
 
-def empty_batch_frames(head, num_rows):
+def empty_batch_frames(head: bytes, num_rows: int) -> Iterator[bytes]:
     batch = pa.RecordBatch.from_arrays([pa.nulls(num_rows)], names=["x"]).select([])
     yield from (head, batch.schema.serialize(), head, batch.serialize(), head, IPC_EOS)

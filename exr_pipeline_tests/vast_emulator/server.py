@@ -33,7 +33,9 @@ import threading
 import time
 import traceback
 import urllib.parse
+from collections.abc import Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 from xml.sax.saxutils import escape
 
 from exr_pipeline_tests.vast_emulator.answers import ApiError, DropConnectionError
@@ -43,7 +45,7 @@ VERSION = "vast 5.5.0.0"
 TX_TIMEOUT_SECONDS = 600  # a transaction idle for so long is rolled back
 
 
-def to_json(value):
+def to_json(value: Any) -> str:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
     return value.isoformat() if hasattr(value, "isoformat") else str(value)
@@ -55,14 +57,15 @@ class Handler(BaseHTTPRequestHandler):
     wbufsize = 1 << 16
     emulator: Emulator
 
-    def version_string(self):
+    def version_string(self) -> str:
         return VERSION
 
-    def log_message(self, *args):
+    def log_message(self, *args: object) -> None:
         """Nothing: the log endpoint tells."""
 
-    def _handle(self):
+    def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        answer: bytes | list[bytes]
         try:
             if self.path.startswith("/__emulator__/"):
                 status, headers, answer = self._admin(body)
@@ -88,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(part)
         self.wfile.flush()
 
-    def _admin(self, body):
+    def _admin(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
         url = urllib.parse.urlsplit(self.path)
         params = dict(urllib.parse.parse_qsl(url.query))
         status = 200
@@ -107,12 +110,12 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 512
 
-    def handle_error(self, request, client_address):
+    def handle_error(self, request: Any, client_address: Any) -> None:
         if not isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             super().handle_error(request, client_address)
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> None:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--port", type=int, default=9090, help="0 picks a free one")
     p.add_argument("--bucket", action="append", help="a bucket that exists (repeatable; default: vastdb)")
@@ -120,7 +123,7 @@ def main(argv=None):
     Handler.emulator = Emulator(args.bucket or ["vastdb"])
     server = Server(("127.0.0.1", args.port), Handler)
 
-    def sweep():
+    def sweep() -> None:
         while True:
             time.sleep(1)
             Handler.emulator.engine.expire(TX_TIMEOUT_SECONDS)

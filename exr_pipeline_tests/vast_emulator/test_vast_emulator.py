@@ -1,6 +1,7 @@
 """The emulator through the real SDK."""
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -11,6 +12,7 @@ import requests
 import vastdb
 from vastdb import errors
 from vastdb.config import QueryConfig
+from vastdb.session import Session
 
 from exr_pipeline_tests.vast_emulator.running import RunningEmulator, running_emulator
 
@@ -18,13 +20,13 @@ COLUMNS = pa.schema([("w", pa.int64()), ("i", pa.int64()), ("s", pa.utf8())])
 
 
 @pytest.fixture(scope="module")
-def running():
+def running() -> Iterator[RunningEmulator]:
     with running_emulator() as emulator:
         yield emulator
 
 
 @pytest.fixture
-def emulator(running):
+def emulator(running: RunningEmulator) -> RunningEmulator:
     """The emulator as it was when started."""
     running.admin("expire", {"idle": 0})
     running.admin("fault", method="DELETE")
@@ -38,47 +40,47 @@ def emulator(running):
 
 
 @pytest.fixture
-def session(emulator: RunningEmulator):
+def session(emulator: RunningEmulator) -> Session:
     session = connect(emulator)
     with session.transaction() as tx:
         tx.bucket("vastdb").create_schema("s").create_table("t", COLUMNS)
     return session
 
 
-def connect(emulator: RunningEmulator, **options: Any):
+def connect(emulator: RunningEmulator, **options: Any) -> Session:
     return vastdb.connect(**{"endpoint": emulator.url, "access": "test", "secret": "test", **options})
 
 
-def table(tx, name="t"):
+def table(tx: vastdb.transaction.Transaction, name: str = "t") -> vastdb.table.Table:
     return tx.bucket("vastdb").schema("s").table(name)
 
 
-def batch(w, n, start=0):
+def batch(w: int, n: int, start: int = 0) -> pa.Table:
     numbers = range(start, start + n)
     return pa.table([[w] * n, list(numbers), [f"{w}-{i}" for i in numbers]], schema=COLUMNS)
 
 
-def row_ids(ids, **columns):
+def row_ids(ids: list[int], **columns: Any) -> pa.Table:
     return pa.table({"$row_id": pa.array(ids, pa.uint64()), **columns})
 
 
-def count(emulator):
+def count(emulator: RunningEmulator) -> int:
     return emulator.rows("t", "s")["count"]
 
 
-def test_only_the_known_access_key_is_let_in(emulator):
+def test_only_the_known_access_key_is_let_in(emulator: RunningEmulator) -> None:
     for access in ("other", ""):
         with pytest.raises(errors.Forbidden):
             connect(emulator, access=access)
     assert requests.get(emulator.url + "/?transaction", timeout=10).status_code == 403
 
 
-def test_what_it_cannot_do_is_refused_by_name(session):
+def test_what_it_cannot_do_is_refused_by_name(session: Session) -> None:
     with pytest.raises(errors.NotImplemented, match="import_data"), session.transaction() as tx:
         table(tx).import_files(["/vastdb/x.parquet"])
 
 
-def test_a_transaction_sees_its_snapshot_and_its_own_writes(emulator, session):
+def test_a_transaction_sees_its_snapshot_and_its_own_writes(emulator: RunningEmulator, session: Session) -> None:
     with session.transaction() as writer:
         table(writer).insert(batch(1, 5))
         assert table(writer).select().read_all().num_rows == 5
@@ -91,8 +93,8 @@ def test_a_transaction_sees_its_snapshot_and_its_own_writes(emulator, session):
     assert count(emulator) == 10
 
 
-def test_an_exception_rolls_everything_back(emulator, session):
-    def insert_and_fail():
+def test_an_exception_rolls_everything_back(emulator: RunningEmulator, session: Session) -> None:
+    def insert_and_fail() -> None:
         with session.transaction() as tx:
             table(tx).insert(batch(3, 5))
             raise ZeroDivisionError
@@ -103,7 +105,9 @@ def test_an_exception_rolls_everything_back(emulator, session):
     assert emulator.admin("log")["transactions"]["rolled_back"] == 1
 
 
-def test_two_writers_of_one_row_conflict_and_two_inserters_of_one_key_do_not(emulator, session):
+def test_two_writers_of_one_row_conflict_and_two_inserters_of_one_key_do_not(
+    emulator: RunningEmulator, session: Session
+) -> None:
     with session.transaction() as tx:
         table(tx).insert(batch(1, 10))
     with session.transaction() as first:
@@ -115,7 +119,7 @@ def test_two_writers_of_one_row_conflict_and_two_inserters_of_one_key_do_not(emu
     rows = {row["$row_id"]: row["s"] for row in emulator.rows("t", "s")["rows"]}
     assert (rows[3], rows[4]) == ("first", "third")
 
-    def change_what_changed_since_the_snapshot():
+    def change_what_changed_since_the_snapshot() -> None:
         with session.transaction() as old:
             with session.transaction() as tx:
                 table(tx).delete(row_ids([5]))
@@ -129,8 +133,8 @@ def test_two_writers_of_one_row_conflict_and_two_inserters_of_one_key_do_not(emu
     assert count(emulator) == 11
 
 
-def test_two_makers_of_one_table_conflict(session):
-    def make_twice():
+def test_two_makers_of_one_table_conflict(session: Session) -> None:
+    def make_twice() -> None:
         with session.transaction() as one, session.transaction() as two:
             for tx in (one, two):
                 tx.bucket("vastdb").schema("s").create_table("new", COLUMNS)
@@ -139,7 +143,7 @@ def test_two_makers_of_one_table_conflict(session):
         make_twice()
 
 
-def test_an_added_column_is_null_until_updated(session):
+def test_an_added_column_is_null_until_updated(session: Session) -> None:
     with session.transaction() as tx:
         table(tx).insert(batch(1, 3))
         table(tx).add_column(pa.schema([("extra", pa.float32())]))
@@ -149,7 +153,7 @@ def test_an_added_column_is_null_until_updated(session):
     assert found == [{"extra": 1.5, "$row_id": 1}]
 
 
-def test_large_inserts_and_paged_selects_keep_every_row(session):
+def test_large_inserts_and_paged_selects_keep_every_row(session: Session) -> None:
     n = 100_000
     columns = pa.schema([("a", pa.int64()), ("v", pa.list_(pa.field("item", pa.float32(), nullable=False), 8))])
     with session.transaction() as tx:
@@ -167,12 +171,12 @@ def test_large_inserts_and_paged_selects_keep_every_row(session):
         assert t.select(["a"], predicate=t["a"].isin([n - 1, n])).read_all()["a"].to_pylist() == [n - 1]
 
 
-def test_predicates_select_what_they_say(session):
+def test_predicates_select_what_they_say(session: Session) -> None:
     with session.transaction() as tx:
         t = table(tx)
         t.insert(pa.table([[1, 2, None, 4], [1, 2, 3, 4], ["a", "ÿb", "c%", None]], schema=COLUMNS))
 
-        def found(predicate):
+        def found(predicate: Any) -> list[int]:
             return t.select(["i"], predicate=predicate).read_all()["i"].to_pylist()
 
         assert found(t["w"].isin([1, 4])) == [1, 4]
@@ -184,7 +188,7 @@ def test_predicates_select_what_they_say(session):
         assert found((t["w"] < 2) | (t["w"] > 3)) == [1, 4]
 
 
-def test_wrong_values_are_refused(session):
+def test_wrong_values_are_refused(session: Session) -> None:
     cases = [
         ({"w": pa.array([1], pa.int32())}, errors.BadRequest),
         ({"nope": [1]}, errors.NotFound),
@@ -200,14 +204,14 @@ def test_wrong_values_are_refused(session):
         table(tx).update(row_ids([99], s=["x"]))
 
 
-def test_faults_happen_as_often_as_asked_for(emulator, session):
-    def insert():
+def test_faults_happen_as_often_as_asked_for(emulator: RunningEmulator, session: Session) -> None:
+    def insert() -> None:
         with session.transaction() as tx:
             table(tx).insert(batch(0, 1))
 
     emulator.fault(status=503, count=2, match="insert")
     insert()  # the SDK repeats SlowDown
-    faults = [
+    faults: list[tuple[dict[str, Any], type[Exception]]] = [
         ({"status": 503, "code": "ServiceUnavailable"}, errors.ServiceUnavailable),
         ({"status": 500}, errors.InternalServerError),
         ({"drop": "before"}, errors.ConnectionError),
@@ -238,7 +242,9 @@ def test_faults_happen_as_often_as_asked_for(emulator, session):
     assert log["tables"]["insert /vastdb/s/t"] > 0
 
 
-def test_a_transaction_that_nobody_ends_holds_its_rows_until_it_expires(emulator, session):
+def test_a_transaction_that_nobody_ends_holds_its_rows_until_it_expires(
+    emulator: RunningEmulator, session: Session
+) -> None:
     with session.transaction() as tx:
         table(tx).insert(batch(1, 3))
     abandoned = session.transaction().__enter__()
@@ -251,8 +257,8 @@ def test_a_transaction_that_nobody_ends_holds_its_rows_until_it_expires(emulator
     assert emulator.rows("t", "s")["rows"][0]["s"] == "x"
 
 
-def test_threads_can_share_a_session_and_a_transaction(emulator, session):
-    def insert(w):
+def test_threads_can_share_a_session_and_a_transaction(emulator: RunningEmulator, session: Session) -> None:
+    def insert(w: int) -> None:
         with session.transaction() as tx:
             table(tx).insert(batch(w, 10))
 
@@ -265,10 +271,10 @@ def test_threads_can_share_a_session_and_a_transaction(emulator, session):
     assert emulator.admin("log")["transactions"]["max_concurrent"] > 1
 
 
-def test_readers_see_whole_transactions_while_others_commit(emulator, session):
+def test_readers_see_whole_transactions_while_others_commit(emulator: RunningEmulator, session: Session) -> None:
     stop, seen = threading.Event(), []
 
-    def read():
+    def read() -> None:
         reading = connect(emulator)
         while not stop.is_set():
             with reading.transaction() as tx:

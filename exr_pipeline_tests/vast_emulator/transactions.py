@@ -7,41 +7,47 @@ import collections
 import contextlib
 import threading
 import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from exr_pipeline_tests.vast_emulator.answers import ApiError, conflict, missing
 from exr_pipeline_tests.vast_emulator.storage import Catalog
 
+Key = tuple[str | int, ...]  # what kind of thing is held, and which
+
 
 class Tx:
-    def __init__(self, txid, seq, base):
+    def __init__(self, txid: int, seq: int, base: Catalog) -> None:
         self.id, self.seq, self.base, self.cat = txid, seq, base, base
-        self.ops = []
-        self.keys = set()  # names, columns, ... this transaction holds against others
-        self.rows = collections.defaultdict(set)  # handle -> locked row ids
+        self.ops: list[tuple[Any, ...]] = []
+        self.keys: set[Key] = set()  # names, columns, ... this transaction holds against others
+        self.rows = collections.defaultdict[int, set[int]](set)  # handle -> locked row ids
         self.began = self.used = time.monotonic()
 
 
 class Engine:
     """Transactions over the catalog: snapshot isolation, first writer wins."""
 
-    def __init__(self, buckets):
+    def __init__(self, buckets: Iterable[str]) -> None:
         self.lock = threading.RLock()
         self.committed, self.seq = Catalog(), 0
         self.buckets = set(buckets)
-        self.open = {}  # txid -> Tx
+        self.open: dict[int, Tx] = {}  # txid -> Tx
         self.next_tx = int(time.time() * 1000) << 10
         self.next_id = 1  # handles and column ids
-        self.next_row = collections.defaultdict(int)
-        self.held, self.held_rows = {}, collections.defaultdict(dict)  # key -> txid, handle -> {row: txid}
-        self.changed, self.changed_rows = {}, collections.defaultdict(dict)  # the same -> commit number
-        self.stats = collections.Counter()
+        self.next_row = collections.defaultdict[int, int](int)
+        self.held: dict[Key, int] = {}  # key -> txid
+        self.held_rows = collections.defaultdict[int, dict[int, int]](dict)  # handle -> {row: txid}
+        self.changed: dict[Key, int] = {}  # key -> commit number
+        self.changed_rows = collections.defaultdict[int, dict[int, int]](dict)  # handle -> {row: commit number}
+        self.stats = collections.Counter[str]()
         self.max_open = 0
 
     # transactions
 
-    def begin(self):
+    def begin(self) -> Tx:
         with self.lock:
             self.next_tx += 1
             tx = self.open[self.next_tx] = Tx(self.next_tx, self.seq, self.committed)
@@ -49,7 +55,7 @@ class Engine:
             self.stats["begun"] += 1
             return tx
 
-    def get(self, txid):
+    def get(self, txid: int) -> Tx:
         with self.lock:
             tx = self.open.get(txid)
             if tx is None:
@@ -58,7 +64,7 @@ class Engine:
             return tx
 
     @contextlib.contextmanager
-    def transaction(self, txid):
+    def transaction(self, txid: int) -> Iterator[Tx]:
         """The open transaction, or, for txid 0, one that is committed at the end of the request."""
         if txid:
             yield self.get(txid)
@@ -71,7 +77,7 @@ class Engine:
             raise
         self.commit(tx.id)
 
-    def commit(self, txid):
+    def commit(self, txid: int) -> None:
         with self.lock:
             tx = self.get(txid)
             if tx.ops:
@@ -94,11 +100,11 @@ class Engine:
                         self.stats[f"rows_{op[0]}"] += len(op[2])
             self._close(tx, "committed")
 
-    def rollback(self, txid, reason="rolled_back"):
+    def rollback(self, txid: int, reason: str = "rolled_back") -> None:
         with self.lock:
             self._close(self.get(txid), reason)
 
-    def _close(self, tx, reason):
+    def _close(self, tx: Tx, reason: str) -> None:
         del self.open[tx.id]
         for key in tx.keys:
             self.held.pop(key, None)
@@ -110,7 +116,7 @@ class Engine:
             self.changed_rows.clear()
         self.stats[reason] += 1
 
-    def expire(self, idle):
+    def expire(self, idle: float) -> list[int]:
         with self.lock:
             now = time.monotonic()
             old = [tx.id for tx in self.open.values() if now - tx.used >= idle]
@@ -118,13 +124,13 @@ class Engine:
                 self.rollback(txid, "expired")
             return old
 
-    def forget(self):
+    def forget(self) -> None:
         """Roll back what is open and drop every schema and table."""
         with self.lock:
             self.expire(0)
             self.committed = Catalog()
 
-    def hold(self, tx, *keys):
+    def hold(self, tx: Tx, *keys: Key) -> None:
         """Reserve names or columns for this transaction; a conflict if another one has, or changed them."""
         with self.lock:
             self.get(tx.id)
@@ -136,7 +142,7 @@ class Engine:
                 self.held[key] = tx.id
                 tx.keys.add(key)
 
-    def hold_rows(self, tx, handle, ids):
+    def hold_rows(self, tx: Tx, handle: int, ids: np.ndarray) -> None:
         base = tx.base.tables.get(handle)
         if base is None:
             return
@@ -151,7 +157,7 @@ class Engine:
             held.update(dict.fromkeys(rows, tx.id))
             tx.rows[handle].update(rows)
 
-    def write(self, tx, *op):
+    def write(self, tx: Tx, *op: Any) -> None:
         with self.lock:
             self.get(tx.id)
             if tx.cat is tx.base:
@@ -159,12 +165,12 @@ class Engine:
             tx.cat.apply(*op)
             tx.ops.append(op)
 
-    def new_id(self):
+    def new_id(self) -> int:
         with self.lock:
             self.next_id += 1
             return self.next_id
 
-    def new_rows(self, handle, count):
+    def new_rows(self, handle: int, count: int) -> np.ndarray:
         with self.lock:
             first = self.next_row[handle]
             self.next_row[handle] += count

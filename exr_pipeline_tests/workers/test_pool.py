@@ -8,8 +8,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import CancelledError
 from pathlib import Path
+from signal import Signals
 
 import numpy as np
 import pytest
@@ -47,7 +49,7 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def wait_until(condition, seconds: float = 600) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "nothing happened"
@@ -61,7 +63,7 @@ def slow(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_deep_exr(path, [(0.1, 0.1, 0.1, 0.01, float(z)) for z in range(30, 0, -1)], size=256)
 
 
-def test_files_are_rendered_beside_a_bad_one(tmp_path):
+def test_files_are_rendered_beside_a_bad_one(tmp_path: Path) -> None:
     bad = tmp_path / "bad.exr"
     bad.write_bytes(b"no picture")
     good = [write_rgb(tmp_path / f"{index}.exr", flat(64, 32, (0.5, 0.5, 0.5))) for index in range(3)]
@@ -88,8 +90,8 @@ def busy_worker() -> int:
     "by", [signal.SIGKILL, *(pytest.param(by, marks=takes_long) for by in (signal.SIGTERM, signal.SIGSEGV))]
 )
 def test_a_file_whose_worker_is_killed_is_tried_once_more_by_itself_and_costs_its_neighbours_nothing(
-    tmp_path, slow, by
-):
+    tmp_path: Path, slow: Path, by: Signals
+) -> None:
     good = [write_rgb(tmp_path / f"{index}.exr", flat(64, 32, (0.5, 0.5, 0.5))) for index in range(4)]
 
     with PicturePool(picture_settings(workers=1)) as pool:
@@ -121,7 +123,9 @@ def end_by(number: int, tries: str) -> None:
         (signal.SIGABRT, WorkerEndedError, "its worker process died (killed by SIGABRT)"),
     ],
 )
-def test_only_a_crash_that_happens_again_in_a_fresh_process_is_evidence_against_a_file(tmp_path, by, kind, reason):
+def test_only_a_crash_that_happens_again_in_a_fresh_process_is_evidence_against_a_file(
+    tmp_path: Path, by: Signals, kind: type[Exception], reason: str
+) -> None:
     tries = tmp_path / "tries"
 
     with WorkerPool(workers=1, memory_mb=1024) as pool:
@@ -133,7 +137,7 @@ def test_only_a_crash_that_happens_again_in_a_fresh_process_is_evidence_against_
     assert len(set(tries.read_text().split())) == 2
 
 
-def test_calls_wait_while_one_is_tried_alone(tmp_path):
+def test_calls_wait_while_one_is_tried_alone(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
 
     with WorkerPool(workers=2, memory_mb=1024) as pool:
@@ -158,7 +162,7 @@ def die_then_watch(first: str, second: str) -> list[str]:
     return []
 
 
-def test_a_cancelled_call_that_waits_for_its_second_attempt_is_not_made_again(tmp_path):
+def test_a_cancelled_call_that_waits_for_its_second_attempt_is_not_made_again(tmp_path: Path) -> None:
     tries = tmp_path / "tries"
 
     with WorkerPool(workers=2, memory_mb=1024) as pool:
@@ -173,7 +177,7 @@ def test_a_cancelled_call_that_waits_for_its_second_attempt_is_not_made_again(tm
     assert len(tries.read_text().split()) == 1
 
 
-def test_workers_killed_while_idle_cost_nothing(tmp_path):
+def test_workers_killed_while_idle_cost_nothing(tmp_path: Path) -> None:
     good = write_rgb(tmp_path / "good.exr", flat(64, 32, (0.5, 0.5, 0.5)))
 
     with PicturePool(picture_settings(workers=2)) as pool:
@@ -190,7 +194,7 @@ def is_idle(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
 
 
-def test_a_file_that_takes_too_much_processor_time_is_given_up(tmp_path, slow):
+def test_a_file_that_takes_too_much_processor_time_is_given_up(tmp_path: Path, slow: Path) -> None:
     good = write_rgb(tmp_path / "good.exr", flat(64, 32, (0.5, 0.5, 0.5)))
 
     with PicturePool(picture_settings(workers=1, worker_timeout_seconds=2.0)) as pool:
@@ -210,7 +214,7 @@ def spin(seconds: float, begun: str) -> int:
     return os.getpid()
 
 
-def test_a_worker_that_was_stopped_for_longer_than_its_limit_goes_on_where_it_was(tmp_path):
+def test_a_worker_that_was_stopped_for_longer_than_its_limit_goes_on_where_it_was(tmp_path: Path) -> None:
     begun = tmp_path / "begun"
 
     with WorkerPool(workers=1, memory_mb=1024) as pool:
@@ -223,7 +227,7 @@ def test_a_worker_that_was_stopped_for_longer_than_its_limit_goes_on_where_it_wa
         assert future.result() == worker
 
 
-def test_a_worker_that_stands_still_is_ended_and_its_file_may_be_tried_later():
+def test_a_worker_that_stands_still_is_ended_and_its_file_may_be_tried_later() -> None:
     with WorkerPool(workers=1, memory_mb=1024) as pool:
         error = pool.call(time.sleep, "hung.exr", 0.1, 3600.0).exception()
 
@@ -242,7 +246,9 @@ def test_a_worker_that_stands_still_is_ended_and_its_file_may_be_tried_later():
         (TypeError("odd"), BadInputError),
     ],
 )
-def test_trouble_of_the_machine_in_a_worker_is_not_the_files_fault(error, kind):
+def test_trouble_of_the_machine_in_a_worker_is_not_the_files_fault(
+    error: OSError | ValueError | TypeError, kind: type[Exception]
+) -> None:
     with WorkerPool(workers=1, memory_mb=1024) as pool:
         assert type(pool.call(raise_it, "it.exr", 60.0, error).exception()) is kind
 
@@ -251,7 +257,7 @@ def raise_it(error: Exception) -> None:
     raise error
 
 
-def test_a_file_that_needs_too_much_memory_is_bad_input_and_the_next_one_is_not(tmp_path):
+def test_a_file_that_needs_too_much_memory_is_bad_input_and_the_next_one_is_not(tmp_path: Path) -> None:
     # What is no color is held whole, because its range decides how it is shown.
     big = write_exr(tmp_path / "big.exr", {"mask": np.zeros((9000, 12000), np.float16)})
     good = write_rgb(tmp_path / "good.exr", flat(64, 32, (0.5, 0.5, 0.5)))
@@ -288,14 +294,14 @@ def heaps_of_threads(path: str) -> int:
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="a C library without heaps per thread")
-def test_the_threads_of_a_worker_share_the_memory_that_they_free(tmp_path):
+def test_the_threads_of_a_worker_share_the_memory_that_they_free(tmp_path: Path) -> None:
     with PicturePool(picture_settings()) as pool:
         heaps = pool.call(heaps_of_threads, "heaps", 60.0, str(tmp_path / "heaps.xml")).result()
 
     assert 1 <= heaps <= 2
 
 
-def test_a_cancelled_file_is_not_waited_for(slow):
+def test_a_cancelled_file_is_not_waited_for(slow: Path) -> None:
     with PicturePool(picture_settings(workers=1)) as pool:
         future = pool.submit(str(slow), "slow.exr")
         assert future.cancel()
@@ -304,7 +310,7 @@ def test_a_cancelled_file_is_not_waited_for(slow):
         future.result()
 
 
-def test_a_bad_config_is_told_before_any_file(tmp_path):
+def test_a_bad_config_is_told_before_any_file(tmp_path: Path) -> None:
     with (
         pytest.raises(MisconfiguredError, match="OCIO_CONFIG_PATH"),
         PicturePool(picture_settings(ocio_config_path=str(tmp_path / "missing.ocio"))),
@@ -312,7 +318,7 @@ def test_a_bad_config_is_told_before_any_file(tmp_path):
         pass
 
 
-def test_workers_die_with_a_killed_parent_and_do_not_run_its_main_module_again(tmp_path):
+def test_workers_die_with_a_killed_parent_and_do_not_run_its_main_module_again(tmp_path: Path) -> None:
     good = write_rgb(tmp_path / "good.exr", flat(64, 32, (0.5, 0.5, 0.5)))
     script = tmp_path / "script.py"  # No `if __name__ == "__main__"`, and work that must not happen twice.
     script.write_text(
@@ -343,7 +349,7 @@ def environment_of_this_process(_: str) -> str:
 
 
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="no /proc")
-def test_workers_inherit_no_keys(monkeypatch):
+def test_workers_inherit_no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     secrets = {
         "S3_SECRET_KEY": "hush-1",
         "S3_ACCESS_KEY": "hush-2",
@@ -373,7 +379,9 @@ def test_workers_inherit_no_keys(monkeypatch):
     }
 
 
-def test_what_a_library_prints_to_standard_error_in_a_worker_is_logged_and_not_shown(caplog, capfd):
+def test_what_a_library_prints_to_standard_error_in_a_worker_is_logged_and_not_shown(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     caplog.set_level(logging.INFO, logger="exr_pipeline.workers.messages")
     said = b"TIFFReadDirectory: Warning, \x1b]0;caf\xe9\x07.\n" + b"again\n" * 500 + b"the last word"
 
@@ -387,7 +395,9 @@ def test_what_a_library_prints_to_standard_error_in_a_worker_is_logged_and_not_s
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_worker_that_crashes_leaves_its_last_words_in_the_log(caplog, capfd):
+def test_a_worker_that_crashes_leaves_its_last_words_in_the_log(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
     caplog.set_level(logging.INFO, logger="exr_pipeline.workers.messages")
 
     with WorkerPool(workers=1, memory_mb=2048) as pool, pytest.raises(WorkerEndedError, match="SIGABRT"):

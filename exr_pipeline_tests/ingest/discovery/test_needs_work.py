@@ -30,35 +30,35 @@ def needs(info: ObjectInfo, versions: dict[Location, FileVersion], retry_after: 
     return [candidate.need for candidate in needs_work([info], versions, now=NOW, retry_after=retry_after)]
 
 
-def test_a_file_in_no_table_is_new():
+def test_a_file_in_no_table_is_new() -> None:
     assert needs(listed(), {}) == ["new"]
 
 
 @pytest.mark.parametrize("state", ["ready", "rejected", "retryable"])
-def test_another_etag_is_a_change_whatever_the_state_and_even_with_the_same_or_an_older_date(state):
+def test_another_etag_is_a_change_whatever_the_state_and_even_with_the_same_or_an_older_date(state: str) -> None:
     assert needs(listed("two"), known(state)) == ["changed"]
     assert needs(listed("two", age=90 * MINUTE), known(state)) == ["changed"]
     if state != "rejected":
         assert needs(listed(), known(state, etag=None)) == ["changed"]
 
 
-def test_the_same_version_is_left_alone_once_it_is_ready_or_rejected():
+def test_the_same_version_is_left_alone_once_it_is_ready_or_rejected() -> None:
     assert needs(listed(), known("ready", last_inspected=NOW - timedelta(days=9))) == []
     assert needs(listed(), known("rejected", last_inspected=NOW - timedelta(days=9))) == []
 
 
-def test_bytes_that_were_rejected_are_looked_at_again_when_they_are_put_there_anew():
+def test_bytes_that_were_rejected_are_looked_at_again_when_they_are_put_there_anew() -> None:
     # A run that met the file while it was away has rejected the version that the tables knew.
     assert needs(listed(age=MINUTE), known("rejected")) == ["changed"]
     assert needs(listed(age=MINUTE), known("ready")) == []
 
 
-def test_a_retryable_version_is_due_after_the_pause_and_not_before():
+def test_a_retryable_version_is_due_after_the_pause_and_not_before() -> None:
     assert needs(listed(), known("retryable"), retry_after=2 * MINUTE) == []
     assert needs(listed(), known("retryable"), retry_after=MINUTE) == ["retry"]
 
 
-def test_a_version_that_stays_retryable_waits_as_long_as_it_has_failed_within_bounds():
+def test_a_version_that_stays_retryable_waits_as_long_as_it_has_failed_within_bounds() -> None:
     def failing_for(minutes: float, *, tried: float) -> dict[Location, FileVersion]:
         last = NOW - tried * MINUTE
         return known("retryable", last_inspected=last, retryable_since=last - minutes * MINUTE)
@@ -69,7 +69,7 @@ def test_a_version_that_stays_retryable_waits_as_long_as_it_has_failed_within_bo
         assert needs(listed("two"), failing_for(minutes, tried=0)) == ["changed"]
 
 
-def test_what_needs_work_comes_in_listed_order():
+def test_what_needs_work_comes_in_listed_order() -> None:
     infos = [listed(location=LOCATION.child(name)) for name in "cab"]
 
     found = needs_work(infos, {}, now=NOW, retry_after=MINUTE)
@@ -82,15 +82,15 @@ def settle(info: ObjectInfo, seen: dict[str, Sighting]) -> tuple[bool, dict[str,
     return bool(ready), waiting
 
 
-def test_a_file_older_than_the_settling_time_is_ready_at_first_sight():
+def test_a_file_older_than_the_settling_time_is_ready_at_first_sight() -> None:
     assert settle(listed(age=MINUTE), {}) == (True, {})
 
 
-def test_a_younger_file_waits_and_what_was_seen_of_it_is_remembered():
+def test_a_younger_file_waits_and_what_was_seen_of_it_is_remembered() -> None:
     assert settle(listed(age=MINUTE / 2), {}) == (False, {LOCATION.url: Sighting("one", NOW)})
 
 
-def test_a_file_of_a_store_whose_clock_is_ahead_is_ready_once_it_was_seen_unchanged_for_long_enough():
+def test_a_file_of_a_store_whose_clock_is_ahead_is_ready_once_it_was_seen_unchanged_for_long_enough() -> None:
     ahead = listed(age=-60 * MINUTE)
 
     assert settle(ahead, {LOCATION.url: Sighting("one", NOW - MINUTE)}) == (True, {})
@@ -98,13 +98,13 @@ def test_a_file_of_a_store_whose_clock_is_ahead_is_ready_once_it_was_seen_unchan
     assert settle(ahead, {LOCATION.url: half}) == (False, {LOCATION.url: half})
 
 
-def test_a_file_that_changed_since_it_was_seen_begins_to_wait_anew():
+def test_a_file_that_changed_since_it_was_seen_begins_to_wait_anew() -> None:
     seen = {LOCATION.url: Sighting("zero", NOW - 9 * MINUTE)}
 
     assert settle(listed(age=-60 * MINUTE), seen) == (False, {LOCATION.url: Sighting("one", NOW)})
 
 
-def test_chunks_keep_a_sequence_together_whatever_order_it_was_listed_in():
+def test_chunks_keep_a_sequence_together_whatever_order_it_was_listed_in() -> None:
     names = ["b/x.0002.exr", "a/y.0001.exr", "b/x.0001.exr", "a/x.0002.exr", "a/x.0001.exr"]
     candidates = [Candidate(listed(location=Location("s3", "renders", name)), "new") for name in names]
 
@@ -118,7 +118,7 @@ def test_chunks_keep_a_sequence_together_whatever_order_it_was_listed_in():
     assert in_chunks([], 2) == []
 
 
-def test_a_file_that_may_not_be_looked_up_is_tried_now_and_then_and_when_it_is_put_anew():
+def test_a_file_that_may_not_be_looked_up_is_tried_now_and_then_and_when_it_is_put_anew() -> None:
     forbidden = known("rejected", etag=None, last_inspected=NOW - 119 * MINUTE)
     assert needs(listed(age=200 * MINUTE), forbidden) == []
     assert needs(listed(age=118 * MINUTE), forbidden) == ["changed"]
@@ -126,16 +126,16 @@ def test_a_file_that_may_not_be_looked_up_is_tried_now_and_then_and_when_it_is_p
 
 
 @pytest.mark.parametrize("state", ["ready", "rejected", "retryable"])
-def test_a_file_that_was_taken_for_deleted_and_is_there_needs_work(state):
+def test_a_file_that_was_taken_for_deleted_and_is_there_needs_work(state: str) -> None:
     assert needs(listed(), known(state, deleted_at=NOW)) == ["changed"]
 
 
-def test_an_archived_file_is_left_alone_until_it_changes():
+def test_an_archived_file_is_left_alone_until_it_changes() -> None:
     assert needs(listed(), known("ready", archived_at=NOW)) == []
     assert needs(listed("two"), known("ready", archived_at=NOW)) == ["changed"]
 
 
-def test_an_archived_file_needs_work_only_once_it_has_changed():
+def test_an_archived_file_needs_work_only_once_it_has_changed() -> None:
     archived = {"archived_at": NOW - timedelta(days=9)}
     long_ago = {"last_inspected": NOW - timedelta(days=99), "mtime": NOW - timedelta(days=100)}
 

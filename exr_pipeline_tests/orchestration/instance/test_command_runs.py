@@ -70,7 +70,7 @@ def end(process: subprocess.Popen[str]) -> None:
 def test_every_launcher_knows_whether_the_command_of_a_run_is_still_there(
     kind: type[Any], command: subprocess.Popen[str]
 ) -> None:
-    launcher = kind.__new__(kind)  # Made as usual, some ask for a cluster.
+    launcher: Any = object.__new__(kind)  # Made as usual, some ask for a cluster.
     process = of(command)
     elsewhere = run_of(replace(process, host="another"))
     container = run_of(replace(process, namespace="pid:[1]"))
@@ -104,7 +104,7 @@ def test_a_run_that_repeats_the_one_of_a_command_is_none_of_it(command: subproce
 def test_ending_the_run_of_a_command_interrupts_the_command(
     kind: type[Any], command: subprocess.Popen[str], instance: dg.DagsterInstance
 ) -> None:
-    launcher = kind.__new__(kind)
+    launcher: Any = object.__new__(kind)
     launcher._instance_weakref = lambda: instance
     here, elsewhere = run_of(of(command)), run_of(replace(of(command), host="another"))
     for run in (here, elsewhere):

@@ -209,7 +209,7 @@ def test_a_materialization_is_what_dagster_makes_of_the_same_values() -> None:
         "text": "1", "number": 1, "yes": True, "float": 1.0, "list": [1, "a"], "null": None,
         "url": dg.MetadataValue.url("s3://a/b"), "time": dg.MetadataValue.timestamp(5.0),
     }  # fmt: skip
-    values = {"partition": "a.exr", "metadata": metadata, "tags": {DATA_VERSION_TAG: "1"}}
+    values: dict[str, Any] = {"partition": "a.exr", "metadata": metadata, "tags": {DATA_VERSION_TAG: "1"}}
 
     for key in ASSETS[:2]:
         made, theirs = materialization(key, **values), dg.AssetMaterialization(key, **values)

@@ -225,7 +225,7 @@ def started_run(instance: dg.DagsterInstance, pid: int | None, when: float) -> d
     instance.add_run(run)
     if pid is not None:
         event = dg.DagsterEvent(dg.DagsterEventType.RUN_START.value, "long_job", pid=pid)
-        entry = dg.EventLogEntry(
+        entry = dg.EventLogEntry(  # type: ignore[no-untyped-call]
             error_info=None,
             level=10,
             user_message="",

@@ -286,7 +286,8 @@ def test_the_browser_loads_and_runs_nothing_that_a_file_or_its_name_says(page: P
     with browser_page() as view:
         requested: list[str] = []
         view.on("request", lambda request: requested.append(request.url))
-        view.on("dialog", lambda dialog: (requested.append(dialog.message), dialog.dismiss()))
+        view.on("dialog", lambda dialog: requested.append(dialog.message))
+        view.on("dialog", lambda dialog: dialog.dismiss())
         shown = view.get_by_text("onerror")
         for address in (f"/assets/exr_header?view=partitions&partition={key}", "/failures"):
             view.goto(page.url + address, wait_until="domcontentloaded")

@@ -340,7 +340,7 @@ def test_an_instance_is_opened_by_every_way_to_say_where_the_database_is(postgre
 
 def test_other_processes_get_the_same_storage(postgres_instance: dg.DagsterInstance) -> None:
     # Dagster hands an instance to workers as text.
-    reference = InstanceRef.from_dict(postgres_instance.get_ref().to_dict())
+    reference = InstanceRef.from_dict(postgres_instance.get_ref().to_dict())  # type: ignore[no-untyped-call]
     with dg.DagsterInstance.from_ref(reference) as opened:
         assert isinstance(opened.event_log_storage, BatchingPostgresEventLogStorage)
         assert isinstance(opened.event_log_storage, BatchedEvents)

@@ -17,7 +17,7 @@ from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.instance.purge import purge
 from exr_pipeline.orchestration.maintenance import archive as archiving
 from exr_pipeline.orchestration.maintenance.archive import Archived, Unarchived, archive, scope_of, unarchive
-from exr_pipeline.orchestration.partitions import FILES, SEQUENCES
+from exr_pipeline.orchestration.partitions import FILES, SEQUENCES, remove_partitions
 from exr_pipeline.orchestration.sensors.files import tick
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
@@ -264,7 +264,6 @@ def test_a_file_that_a_run_or_an_unarchive_takes_up_meanwhile_keeps_its_partitio
     shelf: Shelf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shelf.put("show_a/x.1.exr", "show_a/x.2.exr", "show_a/x.3.exr")
-    remove = archiving.remove_partitions
 
     def meanwhile(instance: dg.DagsterInstance, name: str, keys: Any) -> None:
         if name == FILES:
@@ -272,7 +271,7 @@ def test_a_file_that_a_run_or_an_unarchive_takes_up_meanwhile_keeps_its_partitio
             version = shelf.pipeline.tables.current_versions([at("show_a/x.2.exr")])
             ids = {where: known.file_id for where, known in version.items()}
             shelf.pipeline.tables.mark(ids, "unarchived", now=datetime.now(UTC))
-        remove(instance, name, keys)
+        remove_partitions(instance, name, keys)
 
     monkeypatch.setattr(archiving, "remove_partitions", meanwhile)
 

@@ -68,7 +68,11 @@ class Watch:
         # Ahead of the store by more than the settling time: what is put is settled at once.
         self.now = datetime.now(UTC) + timedelta(hours=1)
         access = {"endpoint": server.endpoint, "access_key": server.access_key, "secret_key": server.secret_key}
-        values = {"sources": (root.url,), "settle_seconds": 60.0, **{f"s3_{name}": access[name] for name in access}}
+        values: dict[str, Any] = {
+            "sources": (root.url,),
+            "settle_seconds": 60.0,
+            **{f"s3_{name}": access[name] for name in access},
+        }
         self.pipeline = Pipeline(Settings(_env_file=None, **(values | changes)))
 
     def put(self, *names: str, data: bytes | None = None) -> None:

@@ -5,10 +5,12 @@ import os
 import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import dagster as dg
 import pytest
+from pydantic import SecretStr
 
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.ingest.discovery.cursor import Cursor, HotFolder
@@ -171,8 +173,8 @@ def test_an_unreachable_store_is_a_reason_to_look_again_from_the_same_place(
     closed = Settings(
         _env_file=None,
         s3_endpoint="http://127.0.0.1:1",
-        s3_access_key="a",  # type: ignore[arg-type]
-        s3_secret_key="b",  # type: ignore[arg-type]
+        s3_access_key=SecretStr("a"),
+        s3_secret_key=SecretStr("b"),
         sources=("s3://renders",),
         database=tmp_path / "tables.duckdb",
     )
@@ -255,7 +257,7 @@ def test_files_whose_media_cannot_be_stored_are_not_asked_for_and_the_tick_says_
         closed.tick()
 
     both = make_watch(sources=tuple((tmp_path / name).as_uri() for name in ("closed", "open")))
-    requested = both.tick()
+    requested: Any = both.tick()
 
     assert [key.rpartition("~open~")[2] for key in both.files_of(requested.run_requests[0])] == ["a.exr"]
     assert len(requested.run_requests) == 1

@@ -46,7 +46,8 @@ def by_ffmpeg(path: Path, pixels: np.ndarray, pixel_format: str) -> Path:
     context.time_base = Fraction(1, 24)
     frame = av.VideoFrame.from_ndarray(pixels, format=pixel_format)
     frame.pts = 0
-    (packet,) = [*context.encode(frame), *context.encode(None)]
+    packets: list[Any] = [*context.encode(frame), *context.encode(None)]
+    (packet,) = packets
     path.write_bytes(bytes(packet))
     return path
 
@@ -54,7 +55,9 @@ def by_ffmpeg(path: Path, pixels: np.ndarray, pixel_format: str) -> Path:
 @pytest.mark.parametrize(
     ("pixel_format", "width", "largest"), [("rgb24", 1998, 255), ("rgb24", 2001, 255), ("rgb48be", 1999, 65535)]
 )
-def test_lines_that_ffmpeg_pads_without_saying_so_are_not_sheared(tmp_path, pixel_format, width, largest):
+def test_lines_that_ffmpeg_pads_without_saying_so_are_not_sheared(
+    tmp_path: Path, pixel_format: str, width: int, largest: int
+) -> None:
     pixels = np.random.default_rng(1).integers(0, largest, (20, width, 3)).astype("u1" if largest == 255 else "u2")
 
     _, decoded = read(by_ffmpeg(tmp_path / "x.dpx", pixels, pixel_format))
@@ -63,7 +66,7 @@ def test_lines_that_ffmpeg_pads_without_saying_so_are_not_sheared(tmp_path, pixe
 
 
 @pytest.mark.parametrize("padding", [0, 2])
-def test_lines_that_are_not_padded_or_say_that_they_are_are_read_as_they_are(tmp_path, padding):
+def test_lines_that_are_not_padded_or_say_that_they_are_are_read_as_they_are(tmp_path: Path, padding: int) -> None:
     pixels = np.random.default_rng(1).integers(1, 255, (20, 1998 * 3), np.uint8)
     stored = np.pad(pixels, ((0, 0), (0, padding)))
     path = write(tmp_path / "x.dpx", 1998, [(50, stored)], padding=padding)
@@ -75,7 +78,7 @@ def test_lines_that_are_not_padded_or_say_that_they_are_are_read_as_they_are(tmp
     assert np.allclose(decoded.reshape(20, -1), pixels / 255, atol=1e-6)
 
 
-def test_three_elements_of_one_channel_are_a_picture_in_color(tmp_path):
+def test_three_elements_of_one_channel_are_a_picture_in_color(tmp_path: Path) -> None:
     red, green, blue = (np.full((8, 16), value, np.uint8) for value in (250, 20, 30))
 
     source, decoded = read(write(tmp_path / "x.dpx", 16, [(2, green), (1, red), (3, blue)]))
@@ -96,7 +99,9 @@ EXPECTED = [(1, 1, 1), (0, 0, 0), (1, 0, 0), (0, 0, 1)]
 @pytest.mark.parametrize("transfer", [BT709, BT601])
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize(("descriptor", "layout"), [(100, "bYrY"), (101, "bYArYA"), (102, "bYr"), (103, "bYrA")])
-def test_luma_and_chroma_become_the_colors_that_video_means(tmp_path, descriptor, layout, bits, transfer):
+def test_luma_and_chroma_become_the_colors_that_video_means(
+    tmp_path: Path, descriptor: int, layout: str, bits: int, transfer: int
+) -> None:
     wide = 2 if descriptor in (100, 101) else 1
     line = [
         {"Y": luma, "b": blue, "r": red, "A": 255}[sample] for luma, blue, red in COLORS[transfer] for sample in layout
@@ -110,7 +115,7 @@ def test_luma_and_chroma_become_the_colors_that_video_means(tmp_path, descriptor
     assert np.array_equal(decoded[:, ::wide], decoded[:, wide - 1 :: wide])
 
 
-def test_run_lengths_that_cannot_be_read_are_not_called_damage_alone(tmp_path):
+def test_run_lengths_that_cannot_be_read_are_not_called_damage_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "x.dpx", 16, [(50, np.zeros((8, 48), np.uint8))], encoding=1)
 
     with pytest.raises(BadInputError, match=r"^x\.dpx: damaged pixels, or a kind of run lengths"):

@@ -42,7 +42,9 @@ def written(path: Path, pixels: np.ndarray, type_name: str = "uint8", **attribut
     ("name", "type_name"),
     [("x.png", "uint8"), ("x.png", "uint16"), ("x.tif", "uint8"), ("x.tif", "uint16"), ("x.jpg", "uint8")],
 )
-def test_code_values_are_shown_as_they_are_and_not_given_a_view_twice(tmp_path, name, type_name):
+def test_code_values_are_shown_as_they_are_and_not_given_a_view_twice(
+    tmp_path: Path, name: str, type_name: str
+) -> None:
     attributes = {"CompressionQuality": 100, "jpeg__subsampling": "4:4:4"} if name.endswith("jpg") else {}
     pictures = made(written(tmp_path / name, patches(CODES / 255), type_name, **attributes))
 
@@ -53,7 +55,7 @@ def test_code_values_are_shown_as_they_are_and_not_given_a_view_twice(tmp_path, 
     assert (pictures.thumbnail.view, pictures.warnings) == ("sRGB - Display", ())
 
 
-def test_a_floating_point_tiff_is_linear_rec709_and_gets_a_view(tmp_path):
+def test_a_floating_point_tiff_is_linear_rec709_and_gets_a_view(tmp_path: Path) -> None:
     pictures = made(written(tmp_path / "x.tif", patches(COLORS), "float"))
 
     assert pictures.provenance.source_color_space == "Linear Rec.709 (sRGB)"
@@ -62,7 +64,7 @@ def test_a_floating_point_tiff_is_linear_rec709_and_gets_a_view(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.tif"])
-def test_straight_alpha_is_multiplied_in_linear_light_over_black(tmp_path, name):
+def test_straight_alpha_is_multiplied_in_linear_light_over_black(tmp_path: Path, name: str) -> None:
     alpha = np.repeat(np.array([0.0, 0.5, 1.0]), 32)[np.newaxis, :, np.newaxis].repeat(32, 0)
     color = patches(CODES[[3, 3, 3]] / 255)
     path = written(tmp_path / name, np.dstack([color, alpha]), "uint16")
@@ -78,7 +80,7 @@ def test_straight_alpha_is_multiplied_in_linear_light_over_black(tmp_path, name)
     assert np.abs(covered.rgb[16, [48, 80]].astype(int) - CODES[3]).max() <= 1
 
 
-def test_grey_and_palette_pictures_are_shown(tmp_path):
+def test_grey_and_palette_pictures_are_shown(tmp_path: Path) -> None:
     written(tmp_path / "grey.png", patches(CODES / 255)[:, :, :1])
     image = Image.fromarray(np.round(patches(CODES)).astype(np.uint8))
     image.quantize(8).save(tmp_path / "palette.png")
@@ -88,7 +90,7 @@ def test_grey_and_palette_pictures_are_shown(tmp_path):
     assert np.abs(patch_means(still(made(tmp_path / "palette.png")), len(CODES)) - CODES).max() <= 2
 
 
-def test_orientation_of_exif_turns_the_picture(tmp_path):
+def test_orientation_of_exif_turns_the_picture(tmp_path: Path) -> None:
     picture = np.zeros((32, 64, 3), np.uint8)
     picture[:16, :16] = 255
     exif = Image.Exif()
@@ -102,7 +104,7 @@ def test_orientation_of_exif_turns_the_picture(tmp_path):
     assert image[:, :12].max() < 16
 
 
-def test_an_icc_profile_decides_by_its_name_and_an_unknown_one_is_a_warning(tmp_path):
+def test_an_icc_profile_decides_by_its_name_and_an_unknown_one_is_a_warning(tmp_path: Path) -> None:
     image = Image.fromarray(np.round(patches(CODES)).astype(np.uint8))
     image.save(tmp_path / "srgb.png", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     other = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes().replace(b"s\0R\0G\0B", b"Z\0Q\0X\0Y")
@@ -116,7 +118,7 @@ def test_an_icc_profile_decides_by_its_name_and_an_unknown_one_is_a_warning(tmp_
     assert "is not known: ignored" in unknown.warnings[0]
 
 
-def test_display_p3_is_converted_to_the_display(tmp_path):
+def test_display_p3_is_converted_to_the_display(tmp_path: Path) -> None:
     path = written(tmp_path / "x.png", patches(CODES / 255), oiio__ColorSpace="srgb_p3d65_display")
 
     pictures = made(path)
@@ -128,7 +130,7 @@ def test_display_p3_is_converted_to_the_display(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x.png", "x.tif", "x.jpg"])
-def test_a_truncated_image_is_bad_input(tmp_path, name):
+def test_a_truncated_image_is_bad_input(tmp_path: Path, name: str) -> None:
     path = written(tmp_path / name, np.random.default_rng(1).random((128, 256, 3)))
     whole = path.read_bytes()
     made(path)
@@ -142,7 +144,9 @@ def test_a_truncated_image_is_bad_input(tmp_path, name):
 
 @pytest.mark.parametrize("compression", [1, 5, 8])  # none, LZW, deflated
 @pytest.mark.parametrize("height", [7, 100, 257])
-def test_a_tiff_of_64_bit_numbers_is_read_rightly_whatever_its_strips_are(tmp_path, compression, height):
+def test_a_tiff_of_64_bit_numbers_is_read_rightly_whatever_its_strips_are(
+    tmp_path: Path, compression: int, height: int
+) -> None:
     rows = [cv2.IMWRITE_TIFF_COMPRESSION, compression, cv2.IMWRITE_TIFF_ROWSPERSTRIP, 13]
     pixels = np.random.default_rng(1).uniform(0, 1, (height, 20, 3))
     assert cv2.imwrite(str(tmp_path / "x.tif"), pixels[:, :, ::-1], rows)
@@ -152,7 +156,7 @@ def test_a_tiff_of_64_bit_numbers_is_read_rightly_whatever_its_strips_are(tmp_pa
     assert np.allclose(np.concatenate([rows.pixels for rows in source.read(0)]), pixels, atol=1e-6)
 
 
-def test_an_image_above_the_limit_is_refused(tmp_path):
+def test_an_image_above_the_limit_is_refused(tmp_path: Path) -> None:
     path = written(tmp_path / "x.png", np.zeros((600, 700, 3)))
 
     with pytest.raises(BadInputError, match="exceeds the 1 MB limit"):

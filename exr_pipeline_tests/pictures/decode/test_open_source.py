@@ -48,7 +48,7 @@ def read(path: Path, *, wanted: tuple[int, int] = (4096, 4096), max_image_mb: in
     return Read(source, canvas)
 
 
-def test_overscan_is_cropped_and_what_is_missing_is_black(tmp_path):
+def test_overscan_is_cropped_and_what_is_missing_is_black(tmp_path: Path) -> None:
     overscan = write_rgb(
         tmp_path / "o.exr", RAMP, dataWindow=window(40, 30, -5, -4), displayWindow=window(30, 20, 0, 0)
     )
@@ -60,7 +60,7 @@ def test_overscan_is_cropped_and_what_is_missing_is_black(tmp_path):
     assert placed.sum() == RAMP.sum()
 
 
-def test_a_data_window_beside_the_display_window_is_black_with_a_warning(tmp_path):
+def test_a_data_window_beside_the_display_window_is_black_with_a_warning(tmp_path: Path) -> None:
     path = write_rgb(tmp_path / "x.exr", RAMP, dataWindow=window(40, 30, 100, 0), displayWindow=window(60, 40, 0, 0))
 
     decoded = read(path)
@@ -70,7 +70,7 @@ def test_a_data_window_beside_the_display_window_is_black_with_a_warning(tmp_pat
 
 
 @pytest.mark.parametrize("compression", ["NO", "RLE", "ZIPS", "ZIP", "PIZ", "PXR24", "B44", "DWAA", "DWAB"])
-def test_every_compression_is_read_over_several_blocks(tmp_path, compression):
+def test_every_compression_is_read_over_several_blocks(tmp_path: Path, compression: str) -> None:
     picture = flat(20, 300, (0.25, 0.5, 1.0))
     picture[100:] *= 0.5
     code = getattr(OpenEXR, f"{compression}_COMPRESSION")
@@ -79,7 +79,7 @@ def test_every_compression_is_read_over_several_blocks(tmp_path, compression):
     assert np.allclose(read(path).pixels, picture, atol=0.01)
 
 
-def test_only_the_wanted_part_is_read_in_display_order(tmp_path):
+def test_only_the_wanted_part_is_read_in_display_order(tmp_path: Path) -> None:
     parts = [
         OpenEXR.Part({"type": OpenEXR.scanlineimage}, {"Z": np.ones((30, 40), np.float32)}, "depth"),
         OpenEXR.Part({"type": OpenEXR.scanlineimage}, rgb_channels(RAMP), "beauty"),
@@ -93,14 +93,14 @@ def test_only_the_wanted_part_is_read_in_display_order(tmp_path):
     assert str(decoded.source.layer) == "beauty"
 
 
-def test_the_channels_of_a_named_layer_are_picked_among_many(tmp_path):
+def test_the_channels_of_a_named_layer_are_picked_among_many(tmp_path: Path) -> None:
     channels = {f"a.{name}": np.zeros((30, 40), np.float32) for name in "RGB"}
     channels |= rgb_channels(RAMP, "beauty.") | {"zz": np.full((30, 40), 9, np.float32)}
 
     assert np.array_equal(read(write_exr(tmp_path / "x.exr", channels)).pixels, RAMP)
 
 
-def test_nan_and_infinity_are_replaced_and_counted_per_pixel(tmp_path):
+def test_nan_and_infinity_are_replaced_and_counted_per_pixel(tmp_path: Path) -> None:
     picture = RAMP.copy()
     picture[3, 4] = np.nan
     picture[5, 6, 1] = np.inf
@@ -114,7 +114,7 @@ def test_nan_and_infinity_are_replaced_and_counted_per_pixel(tmp_path):
     assert decoded.pixels[7, 8].tolist() == [0, 0, 2]
 
 
-def test_invalid_pixels_outside_the_display_window_are_not_counted(tmp_path):
+def test_invalid_pixels_outside_the_display_window_are_not_counted(tmp_path: Path) -> None:
     picture = RAMP.copy()
     picture[0] = np.nan
     path = write_rgb(tmp_path / "x.exr", picture, dataWindow=window(40, 30), displayWindow=window(40, 29, 0, 1))
@@ -122,7 +122,7 @@ def test_invalid_pixels_outside_the_display_window_are_not_counted(tmp_path):
     assert read(path).source.nan_pixels == 0
 
 
-def test_the_mip_level_just_above_the_wanted_size_is_read(tmp_path):
+def test_the_mip_level_just_above_the_wanted_size_is_read(tmp_path: Path) -> None:
     path = write_mip_exr(tmp_path / "x.exr", [flat(128 >> n, max(64 >> n, 1), (n, n, n)) for n in range(8)])
 
     assert [read(path, wanted=size).pixels[0, 0, 0] for size in ((128, 64), (65, 33), (64, 32), (20, 10))] == [
@@ -132,24 +132,24 @@ def test_the_mip_level_just_above_the_wanted_size_is_read(tmp_path):
     assert read(path, wanted=(20, 10)).source.levels[0].width == 128
 
 
-def test_luminance_and_chroma_become_rgb(tmp_path):
+def test_luminance_and_chroma_become_rgb(tmp_path: Path) -> None:
     rgb = np.array([0.8, 0.4, 0.1])
     luminance = float(rgb @ (0.2126, 0.7152, 0.0722))
-    planes = (np.full((20, 32), luminance), *(np.full((10, 16), rgb[i] / luminance - 1) for i in (0, 2)))
+    red, blue = (np.full((10, 16), rgb[i] / luminance - 1) for i in (0, 2))
 
-    decoded = read(write_luminance_chroma_exr(tmp_path / "x.exr", *planes))
+    decoded = read(write_luminance_chroma_exr(tmp_path / "x.exr", np.full((20, 32), luminance), red, blue))
 
     assert decoded.source.layer.kind == "luminance-chroma"
     assert np.allclose(decoded.pixels, rgb, atol=1e-3)
 
 
-def test_chroma_is_linear_between_its_samples():
+def test_chroma_is_linear_between_its_samples() -> None:
     plane = np.array([[0, 2], [4, 6]], np.float32)
 
     assert upsampled(plane, (2, 2), (4, 4)).tolist() == [[0, 1, 2, 2], [2, 3, 4, 4], [4, 5, 6, 6], [4, 5, 6, 6]]
 
 
-def test_grey_has_no_chroma_whatever_the_primaries():
+def test_grey_has_no_chroma_whatever_the_primaries() -> None:
     plane = np.full((1, 1), 0.5, np.float32)
     primaries = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)
     rgb = rgb_from_luminance_chroma(plane, plane * 0, plane * 0, chromaticities=primaries)
@@ -157,7 +157,7 @@ def test_grey_has_no_chroma_whatever_the_primaries():
     assert np.allclose(rgb, 0.5)
 
 
-def test_deep_samples_are_composited_front_to_back_whatever_their_order(tmp_path):
+def test_deep_samples_are_composited_front_to_back_whatever_their_order(tmp_path: Path) -> None:
     near, far = (0.2, 0.0, 0.0, 0.5, 1.0), (0.0, 0.8, 0.0, 1.0, 2.0)
 
     decoded = read(write_deep_exr(tmp_path / "x.exr", [far, near]))
@@ -166,7 +166,7 @@ def test_deep_samples_are_composited_front_to_back_whatever_their_order(tmp_path
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_of_deep_samples_without_alpha_the_nearest_is_shown_and_a_warning_says_so(tmp_path, order):
+def test_of_deep_samples_without_alpha_the_nearest_is_shown_and_a_warning_says_so(tmp_path: Path, order: int) -> None:
     near, far = (0.2, 0.3, 0.4, 1.0), (0.0, 0.8, 0.0, 2.0)
 
     decoded = read(write_deep_exr(tmp_path / "x.exr", [near, far][::order], names="RGBZ"))
@@ -175,7 +175,7 @@ def test_of_deep_samples_without_alpha_the_nearest_is_shown_and_a_warning_says_s
     assert decoded.source.warnings == ["deep samples without alpha: of each pixel the nearest is shown"]
 
 
-def test_of_deep_samples_without_color_the_depth_of_the_nearest_is_shown(tmp_path):
+def test_of_deep_samples_without_color_the_depth_of_the_nearest_is_shown(tmp_path: Path) -> None:
     decoded = read(write_deep_exr(tmp_path / "x.exr", [(5.0,), (3.0,), (4.0,)], names="Z"))
 
     assert decoded.source.layer.kind == "depth"
@@ -183,7 +183,7 @@ def test_of_deep_samples_without_color_the_depth_of_the_nearest_is_shown(tmp_pat
 
 
 @pytest.mark.parametrize("order", [1, -1])
-def test_colored_alphas_cover_each_channel_by_its_own_whatever_the_order_of_samples(tmp_path, order):
+def test_colored_alphas_cover_each_channel_by_its_own_whatever_the_order_of_samples(tmp_path: Path, order: int) -> None:
     near, far = (0.4, 0.0, 0.0, 1.0, 0.0, 0.0, 5.0), (0.1, 0.2, 0.3, 0.5, 0.5, 0.5, 10.0)
     names = ["R", "G", "B", "AR", "AG", "AB", "Z"]
 
@@ -195,8 +195,8 @@ def test_colored_alphas_cover_each_channel_by_its_own_whatever_the_order_of_samp
 @pytest.mark.parametrize("order", [1, -1])
 @pytest.mark.parametrize(("names", "nearest"), [(("A", "Z"), 5.0), (("A", "Z", "id"), 7.0)])
 def test_depth_and_identifiers_of_deep_samples_are_those_of_the_nearest_however_it_covers(
-    tmp_path, order, names, nearest
-):
+    tmp_path: Path, order: int, names: tuple[str, ...], nearest: float
+) -> None:
     near, far = (0.5, 5.0, 7.0), (0.5, 10.0, 9.0)
     samples = [sample[: len(names)] for sample in (near, far)][::order]
 
@@ -209,7 +209,7 @@ def test_depth_and_identifiers_of_deep_samples_are_those_of_the_nearest_however_
     assert source.warnings == ["deep samples: of each pixel the nearest is shown"]
 
 
-def test_a_deep_layer_is_composited_by_its_own_alpha(tmp_path):
+def test_a_deep_layer_is_composited_by_its_own_alpha(tmp_path: Path) -> None:
     names = ["A", "Z", "fx.A", "fx.B", "fx.G", "fx.R"]
     near, far = (1.0, 1.0, 0.5, 0.0, 0.0, 0.25), (1.0, 2.0, 1.0, 0.0, 1.0, 0.0)
 
@@ -221,7 +221,9 @@ def test_a_deep_layer_is_composited_by_its_own_alpha(tmp_path):
 
 @pytest.mark.parametrize("window_name", ["dataWindow", "displayWindow"])
 @pytest.mark.parametrize("corner", [-1, -8])
-def test_a_window_of_no_size_is_bad_input_that_names_file_and_window(tmp_path, window_name, corner):
+def test_a_window_of_no_size_is_bad_input_that_names_file_and_window(
+    tmp_path: Path, window_name: str, corner: int
+) -> None:
     path = write_rgb(tmp_path / "shot.exr", RAMP)
     data = path.read_bytes()
     # A box ends with the largest x and y.
@@ -234,7 +236,7 @@ def test_a_window_of_no_size_is_bad_input_that_names_file_and_window(tmp_path, w
 
 @pytest.mark.parametrize("compression", ["ZIP", "PIZ", "RLE", "NO", "DWAA", "HTJ2K32"])
 @pytest.mark.parametrize("is_tiled", [False, True])
-def test_integers_are_read_as_they_are_beside_other_types(tmp_path, compression, is_tiled):
+def test_integers_are_read_as_they_are_beside_other_types(tmp_path: Path, compression: str, is_tiled: bool) -> None:
     numbers = np.arange(64 * 32, dtype=np.uint32).reshape(32, 64) * 8000
     half = np.full((32, 64), 0.5, np.float16)
     tiles = {"type": OpenEXR.tiledimage, "tiles": OpenEXR.TileDescription()} if is_tiled else {}
@@ -252,7 +254,7 @@ def test_integers_are_read_as_they_are_beside_other_types(tmp_path, compression,
     assert (pixels[:, :, 1] == 0.5).all()
 
 
-def test_luminance_and_chroma_are_read_whatever_else_the_header_says(tmp_path):
+def test_luminance_and_chroma_are_read_whatever_else_the_header_says(tmp_path: Path) -> None:
     planes = (np.full((20, 32), 0.5), np.zeros((10, 16)), np.zeros((10, 16)))
     odd = {
         "owner": ("string", b"Andr\xe9"),
@@ -266,7 +268,7 @@ def test_luminance_and_chroma_are_read_whatever_else_the_header_says(tmp_path):
     assert np.allclose(decoded.pixels, 0.5, atol=1e-3)
 
 
-def test_luminance_and_chroma_in_mip_levels_are_those_of_the_full_size(tmp_path):
+def test_luminance_and_chroma_in_mip_levels_are_those_of_the_full_size(tmp_path: Path) -> None:
     levels = halved({"Y": np.full((64, 64), 0.5), "RY": np.zeros((64, 64)), "BY": np.zeros((64, 64))})
     levels[0]["Y"][:, 32:] = 0.25
     path = tmp_path / "x.exr"
@@ -280,14 +282,14 @@ def test_luminance_and_chroma_in_mip_levels_are_those_of_the_full_size(tmp_path)
     assert np.allclose(decoded.pixels[:, 40:], 0.25)
 
 
-def test_a_frame_rate_is_read_from_a_number_too(tmp_path):
+def test_a_frame_rate_is_read_from_a_number_too(tmp_path: Path) -> None:
     assert read(write_rgb(tmp_path / "x.exr", RAMP, framesPerSecond=23.976)).source.shown_rate == (
         Fraction(24000, 1001),
         "",
     )
 
 
-def test_orientation_pixel_aspect_and_rate_come_from_the_header(tmp_path):
+def test_orientation_pixel_aspect_and_rate_come_from_the_header(tmp_path: Path) -> None:
     path = write_rgb(
         tmp_path / "x.exr",
         RAMP,
@@ -305,7 +307,7 @@ def test_orientation_pixel_aspect_and_rate_come_from_the_header(tmp_path):
     )
 
 
-def test_dpx_code_values_are_read_as_they_are(tmp_path):
+def test_dpx_code_values_are_read_as_they_are(tmp_path: Path) -> None:
     picture = flat(16, 8, (0.25, 0.5, 0.75))
 
     decoded = read(write_dpx(tmp_path / "x.dpx", picture, transfer=3, orientation=2, rate=23.976))
@@ -316,7 +318,7 @@ def test_dpx_code_values_are_read_as_they_are(tmp_path):
 
 @pytest.mark.parametrize("keep", [0.02, 0.3, 0.9, 0.999])
 @pytest.mark.parametrize("kind", ["exr", "tiled", "chroma", "dpx"])
-def test_a_truncated_file_is_bad_input(tmp_path, kind, keep):
+def test_a_truncated_file_is_bad_input(tmp_path: Path, kind: str, keep: float) -> None:
     path = tmp_path / "shot 1,#.exr"
     noise = np.random.default_rng(1).random((128, 256, 3), np.float32)
     if kind == "exr":
@@ -339,7 +341,7 @@ def test_a_truncated_file_is_bad_input(tmp_path, kind, keep):
 
 
 @pytest.mark.parametrize("kind", ["exr", "chroma"])
-def test_damaged_pixels_are_bad_input(tmp_path, kind):
+def test_damaged_pixels_are_bad_input(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "x.exr"
     noise = np.random.default_rng(1).random((128, 256), np.float32)
     if kind == "chroma":
@@ -364,7 +366,7 @@ def test_damaged_pixels_are_bad_input(tmp_path, kind):
         (b"SDPX", "the data end inside the header"),
     ],
 )
-def test_what_is_no_picture_says_so(tmp_path, content, reason):
+def test_what_is_no_picture_says_so(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "x.exr"
     path.write_bytes(content)
 
@@ -372,12 +374,12 @@ def test_what_is_no_picture_says_so(tmp_path, content, reason):
         read(path)
 
 
-def test_a_missing_file_is_bad_input(tmp_path):
+def test_a_missing_file_is_bad_input(tmp_path: Path) -> None:
     with pytest.raises(BadInputError, match="cannot be read: No such file"):
         read(tmp_path / "x.exr")
 
 
-def test_an_image_above_the_limit_is_refused_before_it_is_read(tmp_path):
+def test_an_image_above_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = write_rgb(tmp_path / "x.exr", flat(600, 600, (1, 1, 1)))
     display = write_rgb(tmp_path / "y.exr", RAMP, dataWindow=window(40, 30), displayWindow=window(900_000, 100_000))
 

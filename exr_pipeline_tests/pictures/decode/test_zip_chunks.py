@@ -2,13 +2,14 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import OpenEXR
 import pytest
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.exr import HeaderError, NeedMoreBytes, chunk_count, parse_header
+from exr_pipeline.exr import Header, HeaderError, NeedMoreBytes, chunk_count, parse_header
 from exr_pipeline.pictures.decode import zip_chunks
 from exr_pipeline.pictures.decode.open_source import open_source
 from exr_pipeline.sample.writers import ExrPart, exr_bytes
@@ -34,7 +35,7 @@ def written(path: Path, *parts: ExrPart) -> Path:
     return path
 
 
-def header_of(path: Path):
+def header_of(path: Path) -> Header:
     return parse_header(path.read_bytes(), name=path.name)
 
 
@@ -230,7 +231,7 @@ def test_what_the_library_reads_of_an_unusual_chunk_is_read_from_there_on(
     inflated = zip_chunks._inflated
     calls = []
 
-    def unusual(stored, *args):
+    def unusual(stored: list[bytes], *args: Any) -> np.ndarray:
         calls.append(len(stored))
         if len(calls) == 2:
             raise zip_chunks.UnusualChunkError("as if")

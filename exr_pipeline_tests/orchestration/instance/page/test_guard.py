@@ -12,6 +12,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from exr_pipeline.orchestration.instance.page.guard import Guard, is_loopback
 from exr_pipeline_tests.orchestration.instance.page.serving import Served, serving
@@ -79,7 +80,7 @@ def test_what_a_page_of_another_address_sends_is_refused(local: Served, origin: 
     assert local.ask(GRAPHQL, method="POST", headers={"Origin": origin}).status == 403
     with (
         pytest.raises(InvalidStatus, match="403"),
-        connect(f"ws://127.0.0.1:{local.port}{GRAPHQL}", origin=origin, proxy=None),  # type: ignore[arg-type]
+        connect(f"ws://127.0.0.1:{local.port}{GRAPHQL}", origin=Origin(origin), proxy=None),
     ):
         pass
 
@@ -101,7 +102,7 @@ def test_what_the_page_itself_sends_is_answered(local: Served, host: str, origin
 
 def test_the_connection_over_which_the_page_is_kept_up_to_date_is_answered(local: Served) -> None:
     address = f"127.0.0.1:{local.port}"
-    with connect(f"ws://{address}{GRAPHQL}", origin=f"http://{address}", proxy=None) as socket:  # type: ignore[arg-type]
+    with connect(f"ws://{address}{GRAPHQL}", origin=Origin(f"http://{address}"), proxy=None) as socket:
         assert socket.recv(30) == "answered"
 
 
