@@ -59,7 +59,7 @@ $(VENV)/.uv: requirements/installer.txt
 	@$(PIP) -r requirements/installer.txt
 	@touch $@
 
-$(VENV)/.runtime: requirements/runtime.txt pyproject.toml $(VENV)/.uv
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml exr_pipeline/__init__.py $(VENV)/.uv
 	@echo "Installing what exr-pipeline needs (about 1.5 GB on disk)"
 	@$(call INSTALL,requirements/runtime.txt)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
