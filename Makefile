@@ -12,7 +12,7 @@ INSTALL = ($(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test ui lint bench lock advisories clean
+.PHONY: help install demo test ui lint docs bench lock advisories clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -36,6 +36,9 @@ lint: $(VENV)/.dev ## Check style, layering and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+docs: $(VENV)/.dev ## Build the documentation site in site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 bench: $(VENV)/.dev ## Run the benchmarks and print their ratios
 	@$(BIN)/python -m bench
 
@@ -43,14 +46,14 @@ lock: $(VENV)/.dev ## Compile the pinned requirements anew
 	@$(BIN)/uv pip compile requirements/installer.in $(LOCK) -o requirements/installer.txt
 	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra vast $(LOCK) -o requirements/runtime.txt
 	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra vast --extra celery --extra ecs --extra k8s -c requirements/runtime.txt $(LOCK) -o requirements/distributed.txt
-	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --all-extras --group dev -c requirements/runtime.txt $(LOCK) -o requirements/dev.txt
+	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --all-extras --group dev --group docs -c requirements/runtime.txt $(LOCK) -o requirements/dev.txt
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras
 
 advisories: $(VENV)/.dev ## Renew the list of known vulnerabilities from DATABASE, a clone of the PyPA advisory database
 	@$(BIN)/python -m exr_pipeline_tests.advisories $(DATABASE)
 
 clean: ## Remove everything that the other targets made
-	rm -rf $(VENV) .state .logs_queue logs .tmp_dagster_home_* .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
+	rm -rf $(VENV) .state .logs_queue logs .tmp_dagster_home_* .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.uv: requirements/installer.txt
@@ -59,7 +62,7 @@ $(VENV)/.uv: requirements/installer.txt
 	@$(PIP) -r requirements/installer.txt
 	@touch $@
 
-$(VENV)/.runtime: requirements/runtime.txt pyproject.toml $(VENV)/.uv
+$(VENV)/.runtime: requirements/runtime.txt pyproject.toml exr_pipeline/__init__.py $(VENV)/.uv
 	@echo "Installing what exr-pipeline needs (about 1.5 GB on disk)"
 	@$(call INSTALL,requirements/runtime.txt)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .

@@ -200,6 +200,6 @@ def test_components_are_those_that_the_project_depends_on() -> None:
     named = text.replace("pyav", "av")
     extras = project["project"]["optional-dependencies"].values()
     needed = [*project["project"]["dependencies"], *(name for extra in extras for name in extra)]
-    for requirement in [*needed, *project["dependency-groups"]["dev"]]:
+    for requirement in [*needed, *project["dependency-groups"]["dev"], *project["dependency-groups"]["docs"]]:
         name = re.split(r"[<>=\[]", requirement)[0]
         assert re.search(rf"\b{re.escape(name)}\b", named), name
