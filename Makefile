@@ -50,8 +50,9 @@ bench: $(VENV)/.dev ## Run the benchmarks and print their ratios
 
 lock: $(VENV)/.dev ## Compile the pinned requirements; UPGRADE=1 moves them up to the newest that the ranges allow
 	@$(BIN)/uv pip compile requirements/installer.in $(LOCK) -o requirements/installer.txt
-	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra vast $(LOCK) -o requirements/runtime.txt
-	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra vast --extra celery --extra ecs --extra k8s -c requirements/runtime.txt $(LOCK) -o requirements/distributed.txt
+	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra demo --extra pandas --extra vast $(LOCK) -o requirements/runtime.txt
+	@$(BIN)/uv pip compile pyproject.toml -c requirements/runtime.txt $(LOCK) -o requirements/base.txt
+	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra demo --extra pandas --extra vast --extra celery --extra ecs --extra k8s -c requirements/runtime.txt $(LOCK) -o requirements/distributed.txt
 	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --all-extras --group dev -c requirements/runtime.txt $(LOCK) -o requirements/dev.txt
 LOCK = --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras $(if $(UPGRADE),--upgrade)
 

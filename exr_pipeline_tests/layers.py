@@ -25,16 +25,17 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     for package, allowed in {
         "untrusted_text": set(),
         "errors": {"untrusted_text"},
+        "extras": _BASE,
         "settings": set(),
         "exr": _BASE,
         "frame_rates": {"exr"},
         "dpx": {"exr", "frame_rates"},
         "storage": _BASE | {"settings"},
-        "tables": _NAMES,
+        "tables": _NAMES | {"extras"},
         "inspection": _BASE | {"dpx", "exr", "frame_rates", "storage", "tables"},
         "sequences": _NAMES | {"inspection"},
         "color": _BASE | {"dpx", "exr", "inspection"},
-        "workers": _BASE | {"storage"},
+        "workers": _BASE | {"extras", "storage"},
         "pictures": _BASE | {"color", "dpx", "exr", "frame_rates", "inspection", "settings", "workers"},
         "sequence_movies": _NAMES | {"color", "frame_rates", "pictures", "sequences", "workers"},
         "footage": _BASE
@@ -44,7 +45,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         | {"color", "exr", "footage", "inspection", "pictures", "sequence_movies", "sequences", "tables"}
         | {"workers"},
         "orchestration": _NAMES
-        | {"ingest", "inspection", "pictures", "pipeline", "sequence_movies", "sequences", "tables"},
+        | {"extras", "ingest", "inspection", "pictures", "pipeline", "sequence_movies", "sequences", "tables"},
         "definitions": {"orchestration", "settings"},
         "sample": {"exr"},
     }.items()
