@@ -4,6 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NEWEST := .venv-newest
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 # uv takes seconds where pip takes a minute; where it can't reach an index that pip is configured for, pip does it.
 INSTALL = ($(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --only-binary :all: -r $(1) || $(PIP) -r $(1))
@@ -12,7 +13,7 @@ INSTALL = ($(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test ui lint docs bench lock advisories clean
+.PHONY: help install demo test newest ui lint docs bench lock advisories clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -28,6 +29,14 @@ TEST_PROCESSES ?= $(shell nproc 2>/dev/null | awk '{ print $$1 + 2 }')
 test: $(VENV)/.dev ## Run the whole test suite
 	@$(BIN)/python -m pytest -n $(or $(TEST_PROCESSES),4) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
+newest: $(VENV)/.uv ## Run the test suite against the newest versions that the ranges allow, in an environment of its own
+	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(NEWEST)
+	@$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python --refresh --only-binary :all: -r pyproject.toml --all-extras --group dev -r requirements/build.in
+	@$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python --no-deps --no-build-isolation --no-index --editable .
+	@echo "Newer here than in requirements/dev.txt:"
+	@$(BIN)/uv pip install --python $(NEWEST)/bin/python --dry-run --no-deps -r requirements/dev.txt 2>&1 | sed -n 's/^ - /  newest  /p; s/^ + /  locked  /p'
+	@$(NEWEST)/bin/python -m pytest -n $(or $(TEST_PROCESSES),4) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
 ui: $(VENV)/.runtime ## Dagster's page with the sensor running on the demonstration's store
 	@$(BIN)/exr-pipeline ui
 
@@ -42,18 +51,19 @@ docs: $(VENV)/.dev ## Build the documentation site in site/; a broken link is an
 bench: $(VENV)/.dev ## Run the benchmarks and print their ratios
 	@$(BIN)/python -m bench
 
-lock: $(VENV)/.dev ## Compile the pinned requirements anew
+lock: $(VENV)/.dev ## Compile the pinned requirements; UPGRADE=1 moves them up to the newest that the ranges allow
 	@$(BIN)/uv pip compile requirements/installer.in $(LOCK) -o requirements/installer.txt
-	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra vast $(LOCK) -o requirements/runtime.txt
-	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra vast --extra celery --extra ecs --extra k8s -c requirements/runtime.txt $(LOCK) -o requirements/distributed.txt
+	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra demo --extra pandas --extra vast $(LOCK) -o requirements/runtime.txt
+	@$(BIN)/uv pip compile pyproject.toml -c requirements/runtime.txt $(LOCK) -o requirements/base.txt
+	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra demo --extra pandas --extra vast --extra celery --extra ecs --extra k8s -c requirements/runtime.txt $(LOCK) -o requirements/distributed.txt
 	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --all-extras --group dev --group docs -c requirements/runtime.txt $(LOCK) -o requirements/dev.txt
-LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras
+LOCK = --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras $(if $(UPGRADE),--upgrade)
 
 advisories: $(VENV)/.dev ## Renew the list of known vulnerabilities from DATABASE, a clone of the PyPA advisory database
 	@$(BIN)/python -m exr_pipeline_tests.advisories $(DATABASE)
 
 clean: ## Remove everything that the other targets made
-	rm -rf $(VENV) .state .logs_queue logs .tmp_dagster_home_* .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage site
+	rm -rf $(VENV) $(NEWEST) .state .logs_queue logs .tmp_dagster_home_* .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage site
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.uv: requirements/installer.txt

@@ -25,17 +25,18 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     for package, allowed in {
         "untrusted_text": set(),
         "errors": {"untrusted_text"},
+        "extras": _BASE,
         "settings": set(),
         "retries": {"errors"},
         "exr": _BASE,
         "frame_rates": {"exr"},
         "dpx": {"exr", "frame_rates"},
         "storage": _BASE | {"settings"},
-        "tables": _NAMES,
+        "tables": _NAMES | {"extras"},
         "inspection": _BASE | {"dpx", "exr", "frame_rates", "storage", "tables"},
         "sequences": _NAMES | {"inspection"},
         "color": _BASE | {"dpx", "exr", "inspection"},
-        "workers": _BASE | {"storage"},
+        "workers": _BASE | {"extras", "storage"},
         "pictures": _BASE | {"color", "dpx", "exr", "frame_rates", "inspection", "settings", "workers"},
         "sequence_movies": _NAMES | {"color", "frame_rates", "pictures", "sequences", "workers"},
         "footage": _BASE
@@ -59,6 +60,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         | {"tables", "workers"},
         "orchestration": _NAMES
         | {
+            "extras",
             "ingest",
             "inspection",
             "pictures",

@@ -14,6 +14,7 @@ from exr_pipeline import __version__
 from exr_pipeline.cli.commands import CommandGroup
 from exr_pipeline.cli.console import INTERRUPTED, fail
 from exr_pipeline.errors import ExrPipelineError
+from exr_pipeline.extras import explain
 from exr_pipeline.storage.private_files import new_files_private
 
 _READER_GONE: Final = 128 + 13
@@ -74,6 +75,11 @@ def _status() -> int:
             raise
         except (ExrPipelineError, OSError) as error:
             fail(str(error))
+        except ModuleNotFoundError as error:
+            missing = explain(error)
+            if missing is None:
+                raise
+            fail(str(missing))
         except typer.TyperException as error:
             fail(f"{error.format_message()} (what there is: exr-pipeline --help)", status=2)
         if status == INTERRUPTED:

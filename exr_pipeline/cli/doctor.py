@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, stdout, table
 from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError, RetryableError
+from exr_pipeline.extras import is_installed
 from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location, SourceRule
 from exr_pipeline.storage.outputs import OutputPlace
 
@@ -53,10 +54,16 @@ def _checks(settings: Settings) -> Iterator[Check]:
     if settings.output_root:
         yield "output root", lambda: _output_root(settings)
     yield "tables", lambda: _tables(settings)
-    yield "color", lambda: _color(settings)
-    yield "sequences", lambda: _sequences(settings)
-    yield "picture workers", lambda: _workers(settings)
-    yield "Dagster", _dagster
+    if is_installed("pictures"):
+        yield "color", lambda: _color(settings)
+        yield "sequences", lambda: _sequences(settings)
+        yield "picture workers", lambda: _workers(settings)
+    else:
+        yield "pictures", lambda: "not installed: pip install 'exr-pipeline[pictures]'"
+    if is_installed("dagster"):
+        yield "Dagster", _dagster
+    else:
+        yield "Dagster", lambda: "not installed: pip install 'exr-pipeline[dagster]'"
 
 
 def _settings() -> str:

@@ -79,7 +79,7 @@ def _read(key: str, settings: Settings) -> tuple[Sequence[float], int]:
     import asyncio
 
     from exr_pipeline.ingest.read_header import HeaderReader
-    from exr_pipeline.inspection import EMBEDDING_VERSION, Inspection, metadata_embeddings
+    from exr_pipeline.inspection import EMBEDDING_VERSION, Inspection, vectors
     from exr_pipeline.storage.objects import ObjectStorage
 
     if "://" not in key and not Path(key).exists():
@@ -89,4 +89,4 @@ def _read(key: str, settings: Settings) -> tuple[Sequence[float], int]:
         reader = HeaderReader(ObjectStorage(settings))
         return await reader.inspect(*await reader.start(existing(key)))
 
-    return metadata_embeddings([asyncio.run(inspect())])[0].tolist(), EMBEDDING_VERSION
+    return vectors(asyncio.run(inspect())).metadata_embedding.tolist(), EMBEDDING_VERSION

@@ -23,6 +23,7 @@ from rich.markup import escape
 from exr_pipeline.cli.console import load_settings, stdout, warn
 from exr_pipeline.cli.demo import SHOW, embedded_store
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,6 +52,7 @@ def ui(
 
     Watches EXR_PIPELINE_SOURCES; without it, the demonstration's embedded store.
     """
+    require("ui")
     from exr_pipeline.orchestration.instance.page.guard import is_loopback
 
     settings = load_settings()

@@ -1,7 +1,7 @@
 """What is known about a file from its header: facts, identifiers, vectors, and their forms as JSON and as rows."""
 
 from exr_pipeline.inspection.color_space import StatedColorSpace, stated_color_space, stated_dpx_color_space
-from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, channel_fingerprints, metadata_embeddings
+from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, Vectors, vectors
 from exr_pipeline.inspection.identity import asset_id, file_id, frame_number, split_frame, split_frame_text
 from exr_pipeline.inspection.inspect import inspect_bytes
 from exr_pipeline.inspection.json import attributes_json, inspection_json, json_text, rejection_json
@@ -17,15 +17,14 @@ __all__ = [
     "SourceFile",
     "StatedColorSpace",
     "UnseenFile",
+    "Vectors",
     "asset_id",
     "attributes_json",
-    "channel_fingerprints",
     "file_id",
     "frame_number",
     "inspect_bytes",
     "inspection_json",
     "json_text",
-    "metadata_embeddings",
     "rejection_json",
     "rows",
     "split_frame",
@@ -33,4 +32,5 @@ __all__ = [
     "stated_color_space",
     "stated_dpx_color_space",
     "unread_rows",
+    "vectors",
 ]

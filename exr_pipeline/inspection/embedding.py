@@ -19,9 +19,11 @@ from __future__ import annotations
 
 import math
 import zlib
+from array import array
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from operator import mul
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exr_pipeline.exr import encode_text
 from exr_pipeline.exr.values import COMPRESSIONS
@@ -30,9 +32,6 @@ from exr_pipeline.tables.specs import CHANNEL_FINGERPRINT_DIMENSIONS, METADATA_E
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy as np
-    from numpy.typing import NDArray
 
     from exr_pipeline.exr import Attribute
     from exr_pipeline.inspection.model import Inspection, PartFacts
@@ -171,38 +170,35 @@ class _Writer:
         turn = math.pi / 2 * min(max((value - low) / (high - low), 0.0), 1.0)
         self.row[start], self.row[start + 1] = math.cos(turn), math.sin(turn)
 
-    def skip(self) -> None:
-        self._next()
+    def numbers(self, values: Sequence[float]) -> None:
+        block, start = self._next()
+        self.row[start : start + block.size] = values
 
 
-def _unit_rows(rows: list[list[float]], blocks: Sequence[Block]) -> NDArray[np.float64]:
-    """Each block scaled to the square root of its weight; each row to length 1."""
-    import numpy as np
-
-    values = np.array(rows, np.float64).reshape(len(rows), sum(block.size for block in blocks))
-    starts = np.cumsum([0] + [block.size for block in blocks[:-1]])
-    lengths = np.sqrt(np.add.reduceat(values**2, starts, axis=1))
-    lengths[lengths == 0] = 1
-    scales = np.sqrt([block.weight for block in blocks]) / lengths
-    return values * np.repeat(scales, [block.size for block in blocks], axis=1)
-
-
-def channel_fingerprints(inspections: Sequence[Inspection]) -> NDArray[np.float32]:
-    """Channel layouts, shape (files, 128), float32, each of length 1; see `FINGERPRINT_BLOCKS`."""
-    import numpy as np
-
-    return _unit_rows([_layout(inspection) for inspection in inspections], FINGERPRINT_BLOCKS).astype(np.float32)
+def _unit_row(row: list[float], blocks: Sequence[Block]) -> list[float]:
+    """Each block scaled to the square root of its weight; the row to length 1."""
+    start = 0
+    for block in blocks:
+        end = start + block.size
+        values = row[start:end]
+        scale = math.sqrt(block.weight) / (math.sqrt(sum(map(mul, values, values))) or 1.0)
+        row[start:end] = [value * scale for value in values]
+        start = end
+    return row
 
 
-def metadata_embeddings(inspections: Sequence[Inspection]) -> NDArray[np.float32]:
-    """Metadata of files, shape (files, 384), float32, each of length 1; see `METADATA_BLOCKS`."""
-    import numpy as np
+class Vectors(NamedTuple):
+    """Both vectors of a file, each of length 1: `array` of type `f` with 128 and 384 numbers."""
 
-    values = np.array([_metadata(inspection) for inspection in inspections], np.float64)
-    values = values.reshape(len(inspections), METADATA_EMBEDDING_DIMENSIONS)
-    layouts = _unit_rows([_layout(inspection) for inspection in inspections], FINGERPRINT_BLOCKS)
-    values[:, :CHANNEL_FINGERPRINT_DIMENSIONS] = layouts
-    return _unit_rows(values.tolist(), METADATA_BLOCKS).astype(np.float32)
+    channel_fingerprint: array[float]
+    metadata_embedding: array[float]
+
+
+def vectors(inspection: Inspection) -> Vectors:
+    """A file's channel layout (`FINGERPRINT_BLOCKS`) and its metadata (`METADATA_BLOCKS`) as vectors."""
+    layout = _unit_row(_layout(inspection), FINGERPRINT_BLOCKS)
+    metadata = _unit_row(_metadata(inspection, layout), METADATA_BLOCKS)
+    return Vectors(array("f", layout), array("f", metadata))
 
 
 def _layout(inspection: Inspection) -> list[float]:
@@ -234,10 +230,10 @@ def _layout(inspection: Inspection) -> list[float]:
     return writer.row
 
 
-def _metadata(inspection: Inspection) -> list[float]:
+def _metadata(inspection: Inspection, layout: Sequence[float]) -> list[float]:
     parts = inspection.parts
     writer = _Writer(METADATA_BLOCKS)
-    writer.skip()
+    writer.numbers(layout)
     writer.words(_place(inspection.source.location.key))
     others = [attribute for part in parts for attribute in part.attributes if attribute.name not in _DESCRIBED]
     writer.words([f"{attribute.name}\0{attribute.type}" for attribute in others])

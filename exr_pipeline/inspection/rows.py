@@ -9,18 +9,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.exr import CODE_NAMES, Rational
-from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, channel_fingerprints, metadata_embeddings
+from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, vectors
 from exr_pipeline.inspection.identity import iso_time
 from exr_pipeline.inspection.json import json_text, json_value, part_facts, printable
 from exr_pipeline.tables.specs import READY, arrow_schema
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Sequence
     from datetime import datetime
 
-    import numpy as np
     import pyarrow as pa
-    from numpy.typing import NDArray
 
     from exr_pipeline.exr import Attribute
     from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile, UnseenFile
@@ -55,7 +54,8 @@ def rows(
     parts: list[Row] = []
     channels: list[Row] = []
     attributes: list[Row] = []
-    channel_counts: list[int] = []
+    embeddings: list[array[float]] = []
+    fingerprints: list[array[float]] = []
     shared: _SharedValues = {}
     for index, inspection in enumerate(inspections):
         state = states[index] if states is not None else FileState(READY)
@@ -66,12 +66,13 @@ def rows(
             parts.append(_part_row(inspection, part, source))
             channels += _channel_rows(part, source)
             attributes += _attribute_rows(part, source, shared)
-        channel_counts.append(len(channels) - before)
-    fingerprints = channel_fingerprints(inspections).repeat(channel_counts, axis=0)
+        made = vectors(inspection)
+        embeddings.append(made.metadata_embedding)
+        fingerprints += [made.channel_fingerprint] * (len(channels) - before)
     return {
-        "files": _table("files", files, vectors=("metadata_embedding", metadata_embeddings(inspections))),
+        "files": _table("files", files, vector=("metadata_embedding", embeddings)),
         "parts": _table("parts", parts),
-        "channels": _table("channels", channels, vectors=("channel_fingerprint", fingerprints)),
+        "channels": _table("channels", channels, vector=("channel_fingerprint", fingerprints)),
         "attributes": _table("attributes", attributes),
     }
 
@@ -89,15 +90,16 @@ def unread_rows(
     }
 
 
-def _table(name: TableName, rows: list[Row], *, vectors: tuple[str, NDArray[np.float32]] | None = None) -> pa.Table:
-    """A table of the schema's columns; those that the rows don't have are null, `vectors` is one column by itself."""
+def _table(name: TableName, rows: list[Row], *, vector: tuple[str, Sequence[array[float]]] | None = None) -> pa.Table:
+    """A table of the schema's columns; those that the rows don't have are null. `vector` is one column by itself."""
     import pyarrow as pa
 
     schema = arrow_schema(name)
     arrays = []
     for field in schema:
-        if vectors is not None and field.name == vectors[0]:
-            flat = pa.array(vectors[1].ravel(), pa.float32())
+        if vector is not None and field.name == vector[0]:
+            numbers = len(rows) * field.type.list_size
+            flat = pa.Array.from_buffers(pa.float32(), numbers, [None, pa.py_buffer(b"".join(vector[1]))])
             arrays.append(pa.FixedSizeListArray.from_arrays(flat, type=field.type))
         else:
             arrays.append(pa.array([row.get(field.name) for row in rows], field.type))

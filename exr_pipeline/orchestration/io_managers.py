@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from exr_pipeline.extras import require
 from exr_pipeline.orchestration.partition_inputs import ROWS_OF, belonging_to
 from exr_pipeline.orchestration.partitions import locations_of
 from exr_pipeline.storage.outputs import OutputPlace, media_tags
@@ -64,10 +65,12 @@ def frame_of(rows: pa.Table, wanted: Any) -> Any:
     if library == "pyarrow":
         return rows
     if library == "polars":
+        require("polars")
         import polars as pl
 
         frame = pl.DataFrame(rows)
         return frame.lazy() if wanted is pl.LazyFrame else frame
+    require("pandas")
     return rows.to_pandas()
 
 

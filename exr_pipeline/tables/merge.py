@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import numpy as np
-
 from exr_pipeline.tables.conform import conform
 from exr_pipeline.tables.specs import RETRYABLE, TABLES, MergeRule, TableName, arrow_schema, tables_of
 from exr_pipeline.tables.store import FileVersion
@@ -19,7 +17,6 @@ from exr_pipeline.tables.store import FileVersion
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    import numpy.typing as npt
     import pyarrow as pa
 
     from exr_pipeline.storage.locations import Location
@@ -202,19 +199,19 @@ class _Merge:
             rule = self._spec.rule_of(column.name)
             choice = new
             if rule != "incoming":
-                keep = np.fromiter((v in kept[rule] for v in versions), bool, len(versions))
+                keep = [v in kept[rule] for v in versions]
                 if rule == "coalesce":
-                    valid = self.both.column(column.name).is_valid().to_numpy()
-                    keep &= ~valid[new]
-                choice = np.where(keep, old, new)
-            columns.append(self.both.column(column.name).take(pa.array(choice)))
+                    valid = self.both.column(column.name).is_valid().to_pylist()
+                    keep = [kept_one and not valid[index] for kept_one, index in zip(keep, new, strict=True)]
+                choice = [o if kept_one else n for kept_one, o, n in zip(keep, old, new, strict=True)]
+            columns.append(self.both.column(column.name).take(pa.array(choice, pa.int64())))
         return pa.table(columns, schema=self.both.schema).combine_chunks()
 
     @staticmethod
     def _indices(
         versions: Sequence[VersionId], first: Mapping[VersionId, int], second: Mapping[VersionId, int]
-    ) -> npt.NDArray[np.int64]:
-        return np.fromiter((first[v] if v in first else second[v] for v in versions), np.int64, len(versions))
+    ) -> list[int]:
+        return [first[v] if v in first else second[v] for v in versions]
 
 
 class _FilesMerge(_Merge):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
-from exr_pipeline.errors import BadInputError, MisconfiguredError
+from exr_pipeline.errors import BadInputError
+from exr_pipeline.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -131,12 +132,7 @@ def open_table_store(settings: Settings) -> TableStore:
 
         return DuckDBStore(settings.database_path)
 
-    from importlib.util import find_spec
-
-    if find_spec("vastdb") is None:
-        raise MisconfiguredError(
-            "VAST_DB_BUCKET", "the VAST DataBase client is not installed", "pip install 'exr-pipeline[vast]'"
-        )
+    require("vast")
     from exr_pipeline.tables.stores.vast import VastStore
     from exr_pipeline.tables.stores.vast_session import VastConnection
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar
 
 from exr_pipeline.errors import BadInputError, ExrPipelineError, RetryableError
+from exr_pipeline.extras import require
 from exr_pipeline.storage.deadlines import AwakeClock
 from exr_pipeline.storage.machine_errors import machine_trouble
 from exr_pipeline.workers.messages import print_to, worker_messages
@@ -104,6 +105,8 @@ class WorkerPool:
     Each may use `memory_mb` MiB of address space. Leaving waits for submitted work, or drops it if an exception is on
     its way. Workers also end when this process dies, however it dies. Those that fetch from storage themselves
     (`reads_storage`) inherit credentials, the others none.
+
+    Raises `MisconfiguredError` without the extra `pictures`: no worker has anything to decode with.
     """
 
     def __init__(self, *, workers: int, memory_mb: int, reads_storage: bool = False) -> None:
@@ -123,6 +126,7 @@ class WorkerPool:
         self._watcher = threading.Thread(target=self._watch, name="watch workers", daemon=True)
 
     def __enter__(self) -> Self:
+        require("pictures")
         self._add_pool()
         self._watcher.start()
         return self

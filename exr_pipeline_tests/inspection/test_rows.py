@@ -14,14 +14,13 @@ from exr_pipeline.inspection import (
     EMBEDDING_VERSION,
     FileState,
     Inspection,
-    channel_fingerprints,
-    metadata_embeddings,
     rows,
     unread_rows,
 )
 from exr_pipeline.tables.specs import arrow_schema, tables_of
 from exr_pipeline_tests.exr.headers import any_attribute, attributes
 from exr_pipeline_tests.inspection.files import inspected, inspected_header, source
+from exr_pipeline_tests.inspection.matrices import channel_fingerprints, metadata_embeddings
 
 NOW = datetime(2026, 5, 1, 8, 0, 0, tzinfo=UTC)
 

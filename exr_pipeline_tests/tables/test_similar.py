@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from exr_pipeline.inspection import EMBEDDING_VERSION, metadata_embeddings, rows, unread_rows
+from exr_pipeline.inspection import EMBEDDING_VERSION, rows, unread_rows
 from exr_pipeline.inspection.rows import FileState
 from exr_pipeline.tables import BadQueryError
 from exr_pipeline.tables.similar import similar_files, stored_embedding
 from exr_pipeline_tests.inspection.files import inspected, source
+from exr_pipeline_tests.inspection.matrices import metadata_embeddings
 
 if TYPE_CHECKING:
     from exr_pipeline_tests.tables.conftest import StoreUnderTest
