@@ -46,8 +46,8 @@ def needs_work(
     A version is recognised by its entity tag: an upload within the same second or with an older date is still seen.
     A rejected version is final until it is put there anew, be it with the same bytes: it may have been away meanwhile.
     A retryable one is due `retry_after` its last inspection, one that may not be looked up 24 times that. A file
-    that was taken for deleted and is there again needs work, be it the same version: its media may be gone. An archived
-    file needs work once it has changed.
+    that was taken for deleted and is there again needs work, be it the same version: its media may be gone. Any other
+    archived file needs work once it has changed.
     """
     found: list[Candidate] = []
     for info in listed:

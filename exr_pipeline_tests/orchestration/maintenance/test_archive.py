@@ -165,6 +165,19 @@ def test_the_sensor_leaves_an_archived_file_alone_until_it_changes_and_then_it_i
     assert workshop.instance.get_dynamic_partitions(FILES) == [changed.partition_key]
 
 
+def test_an_archived_file_that_was_deleted_and_returns_unchanged_keeps_its_new_partition(shelf: Shelf) -> None:
+    key = "show_a/shot/x.1.exr"
+    file = SampleFile(key=key, mtime=LONG_AGO)
+    shelf.put(key)
+    shelf.archive()
+    assert shelf.live() == []
+    shelf.pipeline.tables.mark({at(key): file.file_id}, "deleted", now=LONG_AGO + timedelta(days=1))
+    shelf.put(key, seen_at=LONG_AGO + timedelta(days=2))
+
+    assert shelf.archive(older_than=timedelta(days=200)) == Archived(recent=1)
+    assert (shelf.live(), shelf.marked()) == ([key], [])
+
+
 def test_only_what_is_meant_is_archived_and_doing_it_again_changes_nothing(shelf: Shelf) -> None:
     shelf.put("show_a/shot/x.1.exr", "show_b/shot/x.1.exr", "show_b/other/x.1.exr")
     shelf.put("show_b/shot/again.1.exr", state="retryable", header=False)
