@@ -83,7 +83,7 @@ def select_partitions(
     conditions = (selection.partitions, selection.url_prefix, selection.states, selection.where)
     if not (selection.all or any(conditions)):
         raise MisconfiguredError(
-            SELECTION_JOB, "no files are named", "give partitions, url_prefix, states or where, or set `all: true`"
+            "url_prefix", "no files are named", "give partitions, url_prefix, states or where, or set `all: true`"
         )
     all_keys = instance.get_dynamic_partitions(FILES)
     known = set(all_keys)

@@ -236,7 +236,7 @@ def archive_files(context: dg.OpExecutionContext, config: Archive) -> None:
     pipeline: Pipeline = context.resources.pipeline
     tidy_console(context, pipeline.settings)
     with stated_failure():
-        require_criterion(config.url_prefix, config.show, config.older_than_days is not None)
+        require_criterion("url_prefix", config.url_prefix, config.show, config.older_than_days is not None)
         scope = scope_of(config.url_prefix, config.show, pipeline)
     report = archive(
         context.instance,
@@ -258,7 +258,7 @@ def unarchive_files(context: dg.OpExecutionContext, config: Files) -> None:
     pipeline: Pipeline = context.resources.pipeline
     tidy_console(context, pipeline.settings)
     with stated_failure():
-        require_criterion(config.url_prefix, config.show)
+        require_criterion("url_prefix", config.url_prefix, config.show)
         scope = scope_of(config.url_prefix, config.show, pipeline)
     _report(context, asdict(unarchive(context.instance, pipeline, scope, on_progress=logged(context))))
 
