@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from exr_pipeline.inspection import Inspection
     from exr_pipeline.pictures import RenderedPictures
     from exr_pipeline.storage.locations import Location, OutputLocations
-    from exr_pipeline.tables.specs import TableName
+    from exr_pipeline.tables.specs import State, TableName
     from exr_pipeline.tables.store import FileVersion
 
 GENERATOR: Final = "exr_pipeline"
@@ -46,7 +46,7 @@ class FileProducts:
     """
 
     location: Location
-    state: str = RETRYABLE
+    state: State = RETRYABLE
     reason: str | None = None
     source: SourceFile | None = None
     inspection: Inspection | None = None

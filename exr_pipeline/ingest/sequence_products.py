@@ -21,7 +21,7 @@ from exr_pipeline.ingest.products import media_tags
 from exr_pipeline.sequences.find import resolve_sequence
 from exr_pipeline.storage.locations import Location, output_location
 from exr_pipeline.storage.spool import spool_folder
-from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE
+from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -67,7 +67,7 @@ class SequenceProducts:
     """
 
     location: Location
-    state: str = RETRYABLE
+    state: State = RETRYABLE
     reason: str | None = None
     sequence: Sequence | None = None
     pixels: PixelFindings = PixelFindings()

@@ -41,7 +41,7 @@ from exr_pipeline.tables.queries import (
     table_statements,
     view_statements,
 )
-from exr_pipeline.tables.specs import TABLES, TableName, arrow_schema
+from exr_pipeline.tables.specs import TABLES, State, TableName, arrow_schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -161,7 +161,7 @@ class DuckDBStore:
             ).fetchall()
         return newest_by_folder(changed)
 
-    def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
+    def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[State, int]:
         """See `TableStore`."""
         with self._with_tables(read_only=True) as connection:
             return dict(
