@@ -55,8 +55,8 @@ class Shelf:
     def archive(self, scope: Scope = ALL, **options: Any) -> Archived:
         return archive(self.instance, self.pipeline, scope, **options)
 
-    def unarchive(self, scope: Scope = ALL) -> Unarchived:
-        return unarchive(self.instance, self.pipeline, scope)
+    def unarchive(self, scope: Scope = ALL, **options: Any) -> Unarchived:
+        return unarchive(self.instance, self.pipeline, scope, **options)
 
     def scope(self, url_prefix: str = "", show: str = "") -> Scope:
         return scope_of(url_prefix, show, self.pipeline)
@@ -203,16 +203,15 @@ def test_what_a_killed_archive_left_is_done_by_the_next_one(
     shelf.put(*names)
     shelf.put("show_b/x.1.exr")
     scope = shelf.scope(show="show_a")
-    monkeypatch.setattr(archiving, "BATCH", 3)
     with monkeypatch.context() as patch:
         kill_after_two(patch, shelf.pipeline.tables if last == "mark" else archiving, last)
         with pytest.raises(KeyboardInterrupt):
-            shelf.archive(scope)
+            shelf.archive(scope, batch_size=3)
     live, marked = set(shelf.live()), set(shelf.marked())
     assert marked
     assert {*names, "show_b/x.1.exr"} - live <= marked, "no partition goes before its mark"
 
-    shelf.archive(scope)
+    shelf.archive(scope, batch_size=3)
 
     assert shelf.marked() == names
     assert shelf.live() == ["show_b/x.1.exr"]
@@ -226,14 +225,13 @@ def test_what_a_killed_unarchive_left_is_done_by_the_next_one(
     shelf.put(*names)
     shelf.put_sequence("show_a/x.#.exr")
     assert shelf.archive().sequences_removed == 1
-    monkeypatch.setattr(archiving, "BATCH", 3)
     with monkeypatch.context() as patch:
         kill_after_two(patch, shelf.pipeline.tables if last == "mark" else archiving, last)
         with pytest.raises(KeyboardInterrupt):
-            shelf.unarchive()
+            shelf.unarchive(batch_size=3)
     assert set(names) - set(shelf.live()) <= set(shelf.marked()), "no mark goes before the partition is there"
 
-    shelf.unarchive()
+    shelf.unarchive(batch_size=3)
 
     assert shelf.marked() == []
     assert shelf.live() == names
