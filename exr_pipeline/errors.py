@@ -40,7 +40,11 @@ class StateUnknownError(ExrPipelineError):
 
 
 class MisconfiguredError(ExrPipelineError):
-    """A setting is missing or wrong. The message names the setting and says how to fix it."""
+    """A setting is missing or wrong. The message names the setting and says how to fix it.
+
+    `setting` is a name that a user can look up: a variable, an option or argument of the command, a field of a job's
+    run config.
+    """
 
     def __init__(self, setting: str, problem: str, fix: str) -> None:
         super().__init__(f"{setting}: {problem}. Fix: {fix}")

@@ -271,6 +271,10 @@ Origin = Literal["environment", ".env", "default"]
 # No other program has variables of these names.
 _OURS: Final = ("EXR_PIPELINE_", "VAST_DB_")
 _OF_THE_TESTS: Final = "EXR_PIPELINE_TEST_"
+# Read by Dagster, as the `dagster.yaml` of the configurations in `deploy` tells it.
+_OF_DEPLOYMENTS: Final = frozenset(
+    {"EXR_PIPELINE_POSTGRES_URL", "EXR_PIPELINE_REDIS_URL", "EXR_PIPELINE_REDIS_PASSWORD_FILE"}
+)
 
 
 def origins() -> dict[str, Origin]:
@@ -288,7 +292,7 @@ def unknown_variables() -> dict[str, str | None]:
 
     Each with the name of the setting that it resembles, or None.
     """
-    known = {name for field in Settings.model_fields for name in _names(field)}
+    known = {name for field in Settings.model_fields for name in _names(field)} | _OF_DEPLOYMENTS
     ours = {name for values in _variables().values() for name in values if name.startswith(_OURS)}
     unknown = sorted(name for name in ours - known if not name.startswith(_OF_THE_TESTS))
     # What all names have in common says nothing about which one is meant.

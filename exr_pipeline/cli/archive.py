@@ -56,7 +56,7 @@ def archive(
     from exr_pipeline.orchestration.maintenance.archive import scope_of
     from exr_pipeline.pipeline import Pipeline
 
-    require_criterion(prefix, show, older_than is not None)
+    require_criterion("PREFIX", prefix, show, older_than is not None)
     pipeline = Pipeline(load_settings())
     scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline)
     with instance_for_work() as instance:
@@ -87,7 +87,7 @@ def unarchive(prefix: Prefix = "", *, show: Show = "") -> None:
     from exr_pipeline.orchestration.maintenance.archive import unarchive as bring_back
     from exr_pipeline.pipeline import Pipeline
 
-    require_criterion(prefix, show)
+    require_criterion("PREFIX", prefix, show)
     pipeline = Pipeline(load_settings())
     scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline)
     with instance_for_work() as instance, progress_line() as line:

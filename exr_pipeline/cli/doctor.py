@@ -84,7 +84,7 @@ def _sequences(settings: Settings) -> str:
 
     find_sequences([], udim=settings.udim_hint)
     presets = load_presets(settings.movie_presets)
-    preset = find_preset(settings.movie_preset, presets, setting="EXR_PIPELINE_MOVIE_PRESET")
+    preset = find_preset(settings.movie_preset, presets)
     return f"movies by preset {preset.name} of {len(presets)}"
 
 

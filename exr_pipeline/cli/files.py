@@ -134,7 +134,10 @@ def thumbnail(
     target: Output,
     *,
     size: Annotated[
-        int | None, typer.Option(min=_SMALLEST, max=_LARGEST, help="Longest side in pixels; 256 if not given.")
+        int | None,
+        typer.Option(
+            min=_SMALLEST, max=_LARGEST, help="Longest side in pixels, instead of EXR_PIPELINE_THUMBNAIL_SIZE."
+        ),
     ] = None,
     view: View = "",
     display: Display = "",
@@ -143,7 +146,7 @@ def thumbnail(
     layer: Layer = "",
     exact: Exact = None,
 ) -> None:
-    """Render the thumbnail of a file: a still within 256x256, through the display's view.
+    """Render the thumbnail of a file: a small still, through the display's view.
 
     It is a JPEG, PNG or WebP, as the extension of OUT says.
 
@@ -171,7 +174,10 @@ def proxy(
     source: Input,
     target: Output,
     *,
-    size: Annotated[str, typer.Option(help="Longest side in pixels, or WIDTHxHEIGHT to fit into.")] = "",
+    size: Annotated[
+        str,
+        typer.Option(help="Longest side in pixels or WIDTHxHEIGHT, instead of EXR_PIPELINE_PROXY_WIDTH and _HEIGHT."),
+    ] = "",
     view: View = "",
     display: Display = "",
     look: Look = "",
@@ -179,7 +185,7 @@ def proxy(
     layer: Layer = "",
     exact: Exact = None,
 ) -> None:
-    """Render the proxy of a file: an H.264 MP4 within 1920x1080, in Rec.709.
+    """Render the proxy of a file: an H.264 MP4 in Rec.709.
 
     Of a movie it is all of it with its sound, of a sound AAC alone.
 

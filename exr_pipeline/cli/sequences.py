@@ -86,7 +86,8 @@ def movie(
     from exr_pipeline.storage.outputs import media_tags
 
     settings = load_settings()
-    chosen = find_preset(preset or settings.movie_preset, load_presets(settings.movie_presets))
+    presets = load_presets(settings.movie_presets)
+    chosen = find_preset(preset, presets, setting="--preset") if preset else find_preset(settings.movie_preset, presets)
     if not target.lower().endswith(chosen.extension):
         raise MisconfiguredError(
             "OUT", f"{quoted(target)} does not end in {chosen.extension}, which preset {chosen.name} makes", "rename it"

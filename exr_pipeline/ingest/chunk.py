@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from exr_pipeline.storage.locations import Location
     from exr_pipeline.storage.object_info import See
     from exr_pipeline.storage.objects import ObjectStorage
-    from exr_pipeline.tables.specs import TableName
+    from exr_pipeline.tables.specs import State, TableName
     from exr_pipeline.tables.store import FileVersion, Mark
 
 log = logging.getLogger(__name__)
@@ -93,7 +93,7 @@ class Progress:
         """Files that have ended, one way or another."""
         return self.ready + self.rejected + self.retryable
 
-    def count(self, state: str) -> None:
+    def count(self, state: State) -> None:
         """Count one file that ended in a state."""
         setattr(self, state, getattr(self, state) + 1)
 

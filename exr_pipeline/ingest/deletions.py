@@ -106,7 +106,7 @@ def sources_to_reconcile(settings: Settings, urls: Sequence[str] = ()) -> list[L
 
     Raises `MisconfiguredError` for a wrong URL or if there is none at all.
     """
-    setting = "URL" if urls else "EXR_PIPELINE_SOURCES"
+    setting = "SOURCE_URL" if urls else "EXR_PIPELINE_SOURCES"
     if not (urls or settings.sources):
         raise MisconfiguredError(setting, "there are no sources to compare with the tables", "set it, or name a URL")
     folders = {Location.from_url(url, setting=setting).as_folder() for url in urls or settings.sources}
@@ -225,7 +225,7 @@ class _Comparison:
         configured = {Location.from_url(url).as_folder() for url in self._settings.sources}
         if not (self._report.listed or self._count("known") or self._source in configured):
             raise MisconfiguredError(
-                "URL", f"no file is below {self._source.url}, and none in the tables", "correct it"
+                "SOURCE_URL", f"no file is below {self._source.url}, and none in the tables", "correct it"
             )
 
     def settle_files(self) -> None:

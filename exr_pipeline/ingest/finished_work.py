@@ -43,11 +43,11 @@ class Scope:
         return below and (self.in_show is None or self.in_show(location))
 
 
-def require_criterion(*criteria: object) -> None:
-    """Raises `MisconfiguredError` if none of the criteria is given: nobody means every file by saying nothing."""
+def require_criterion(setting: str, *criteria: object) -> None:
+    """Raises `MisconfiguredError`, naming `setting`, if there are no criteria: who says nothing means no file."""
     if not any(criteria):
         raise MisconfiguredError(
-            "archive",
+            setting,
             "no files are named",
             "give a URL prefix, a show, or an age (to archive); s3://bucket/ is a prefix",
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.specs import READY, RETRYABLE
+from exr_pipeline.tables.specs import READY, RETRYABLE, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,7 +23,7 @@ class FileOutcome:
     """What a file ended as. `thumbnail` and `proxy` say where they are; None if there is none."""
 
     location: Location
-    state: str
+    state: State
     reason: str | None = None
     thumbnail: Location | None = None
     proxy: Location | None = None

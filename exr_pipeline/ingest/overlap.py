@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from exr_pipeline import __version__
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.merge import CLOCKS_DIFFER_BY, instant
-from exr_pipeline.tables.specs import READY, REJECTED
+from exr_pipeline.tables.specs import READY, REJECTED, State
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -33,7 +33,7 @@ class FinishedFile:
     """A file that needs no more work, as the tables have it: its row of `files`, and its outputs if they are wanted."""
 
     location: Location
-    state: str
+    state: State
     reason: str | None
     etag: str | None
     row: Mapping[str, Any] = field(repr=False)

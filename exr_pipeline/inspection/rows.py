@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.exr import Attribute
     from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile, UnseenFile
-    from exr_pipeline.tables.specs import TableName
+    from exr_pipeline.tables.specs import State, TableName
 
 # The frames of a sequence share their long values (manifests, previews), which then are made and kept once per batch.
 _SHARED_BYTES: Final = 4096
@@ -38,7 +38,7 @@ _SharedValues = dict[tuple[str, bytes], Row]
 class FileState:
     """What a file ended as: ready, rejected or retryable, and why if it is not ready."""
 
-    state: str
+    state: State
     reason: str | None = None
 
 

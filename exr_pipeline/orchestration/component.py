@@ -40,7 +40,7 @@ def _settings(overrides: Mapping[str, Any]) -> Settings:
     for name in overrides:
         if name in _SECRETS:
             raise MisconfiguredError(
-                name.upper(), "a secret is in a component's attributes", "set it in the environment"
+                Settings.variable(name), "a secret is in a component's attributes", "set it in the environment"
             )
         if name not in Settings.model_fields:
             raise MisconfiguredError(name, "no such setting", "use a name of docs/settings.md, in lower case")

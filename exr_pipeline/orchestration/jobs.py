@@ -4,7 +4,7 @@ Belongs here: job definitions and what they can select. Not here: the step's bod
 """
 
 from collections.abc import Collection, Sequence
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import dagster as dg
 from pydantic import Field, field_validator
@@ -20,12 +20,13 @@ from exr_pipeline.orchestration.steps.files import ingest_step
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.selection import files_where
+from exr_pipeline.tables.specs import State
 
 INGEST_JOB: Final = "ingest"
 SELECTION_JOB: Final = "ingest_selection"
 RETRY_JOB: Final = "retry_failed_files"
 
-STATES: Final = ("ready", "rejected", "retryable", "unfinished", "failed")
+STATES: Final = (*get_args(State), "unfinished", "failed")
 FAILED_STATES: Final = ["rejected", "retryable", "unfinished", "failed"]
 Criterion = Literal["url_prefix", "where", "all"]
 ASSET_NAMES: Final = [key.path[-1] for key in FILE_ASSETS]
@@ -83,7 +84,7 @@ def select_partitions(
     conditions = (selection.partitions, selection.url_prefix, selection.states, selection.where)
     if not (selection.all or any(conditions)):
         raise MisconfiguredError(
-            SELECTION_JOB, "no files are named", "give partitions, url_prefix, states or where, or set `all: true`"
+            "url_prefix", "no files are named", "give partitions, url_prefix, states or where, or set `all: true`"
         )
     all_keys = instance.get_dynamic_partitions(FILES)
     known = set(all_keys)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from exr_pipeline.inspection import Inspection, SourceFile, UnseenFile
     from exr_pipeline.pictures import RenderedPictures
     from exr_pipeline.storage.locations import Location
+    from exr_pipeline.tables.specs import State
 
 
 @dataclass(slots=True)
@@ -31,7 +32,7 @@ class FileResult:
     """
 
     location: Location
-    state: str = RETRYABLE
+    state: State = RETRYABLE
     reason: str | None = None
     source: SourceFile | UnseenFile | None = None
     inspection: Inspection | None = None

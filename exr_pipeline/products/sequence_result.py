@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from exr_pipeline.storage.locations import Location
     from exr_pipeline.storage.objects import ObjectStorage
     from exr_pipeline.storage.outputs import OutputPlace
+    from exr_pipeline.tables.specs import State
     from exr_pipeline.workers.pool import WorkerPool
 
 
@@ -81,7 +82,7 @@ class SequenceResult:
     """
 
     location: Location
-    state: str = RETRYABLE
+    state: State = RETRYABLE
     reason: str | None = None
     sequence: Sequence | None = None
     pixels: PixelFindings = PixelFindings()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import numpy as np
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.sequence_movies.presets import PRESETS_SETTING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -80,14 +81,16 @@ class MovieWriter:
             self.container.close()
             unknown = ", ".join(context.options)
             raise MisconfiguredError(
-                f"preset {preset.name}", f"{preset.codec} has no option {unknown}", "correct the preset's options"
+                PRESETS_SETTING,
+                f"preset {preset.name!r}: {preset.codec} has no option {unknown}",
+                "correct the preset's options",
             )
 
     def _refused(self, error: Exception) -> MisconfiguredError:
         return MisconfiguredError(
-            f"preset {self._preset.name}",
-            f"{self._preset.codec} cannot encode {self._size.width}x{self._size.height} pixels at {self._rate} frames "
-            f"per second with these options ({error})",
+            PRESETS_SETTING,
+            f"preset {self._preset.name!r}: {self._preset.codec} cannot encode {self._size.width}x{self._size.height} "
+            f"pixels at {self._rate} frames per second with these options ({error})",
             "choose another size or preset",
         )
 

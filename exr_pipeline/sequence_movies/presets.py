@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 DEFAULT_PRESET: Final = "review"
-_SETTING: Final = "EXR_PIPELINE_MOVIE_PRESETS"
+PRESETS_SETTING: Final = "EXR_PIPELINE_MOVIE_PRESETS"
 _CONTENT_TYPES: Final = {
     "mp4": "video/mp4",
     "mov": "video/quicktime",
@@ -104,12 +104,14 @@ def load_presets(more: Path | None = None) -> dict[str, MoviePreset]:
             text = more.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise MisconfiguredError(_SETTING, f"{more}: {reason}", "name a YAML file of presets") from None
+            raise MisconfiguredError(PRESETS_SETTING, f"{more}: {reason}", "name a YAML file of presets") from None
         presets |= _parsed(text, str(more))
     return presets
 
 
-def find_preset(name: str, presets: Mapping[str, MoviePreset], *, setting: str = "preset") -> MoviePreset:
+def find_preset(
+    name: str, presets: Mapping[str, MoviePreset], *, setting: str = "EXR_PIPELINE_MOVIE_PRESET"
+) -> MoviePreset:
     """The preset of this name. Raises `MisconfiguredError` that lists what there is, and names where to change it."""
     if name not in presets:
         raise MisconfiguredError(setting, f"there is no preset {name!r}", f"choose one of {', '.join(presets)}")
@@ -123,12 +125,12 @@ def _parsed(text: str, where: str) -> dict[str, MoviePreset]:
         content: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise MisconfiguredError(_SETTING, f"{where} is not YAML: {reason}", "correct it") from None
+        raise MisconfiguredError(PRESETS_SETTING, f"{where} is not YAML: {reason}", "correct it") from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(fields, dict) for fields in content.values()):
         raise MisconfiguredError(
-            _SETTING, f"{where} is no mapping of names to presets", "write it like sequence_movies/presets.yaml"
+            PRESETS_SETTING, f"{where} is no mapping of names to presets", "write it like sequence_movies/presets.yaml"
         )
     return {str(name): _preset(str(name), fields, where) for name, fields in content.items()}
 
@@ -140,7 +142,7 @@ def _preset(name: str, fields: dict[str, Any], where: str) -> MoviePreset:
         first = error.errors(include_url=False, include_input=False)[0]
         field = ".".join(map(str, first["loc"]))
         raise MisconfiguredError(
-            _SETTING, f"{where}: preset {name!r}, field {field!r}: {first['msg']}", "correct the field"
+            PRESETS_SETTING, f"{where}: preset {name!r}, field {field!r}: {first['msg']}", "correct the field"
         ) from None
     _check_codec(preset, where)
     return preset
@@ -153,12 +155,14 @@ def _check_codec(preset: MoviePreset, where: str) -> None:
         codec = av.Codec(preset.codec, "w")
     except ValueError:  # PyAV's error for unknown codecs is one.
         raise MisconfiguredError(
-            _SETTING, f"{where}: preset {preset.name!r}: there is no encoder {preset.codec!r}", "name one of FFmpeg's"
+            PRESETS_SETTING,
+            f"{where}: preset {preset.name!r}: there is no encoder {preset.codec!r}",
+            "name one of FFmpeg's",
         ) from None
     formats = [format_.name for format_ in codec.video_formats or ()]
     if preset.pixel_format not in formats:
         raise MisconfiguredError(
-            _SETTING,
+            PRESETS_SETTING,
             f"{where}: preset {preset.name!r}: {preset.codec} takes no pixel format {preset.pixel_format!r}",
             f"choose one of {', '.join(formats) or 'those of a video encoder'}",
         )

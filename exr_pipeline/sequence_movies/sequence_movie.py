@@ -140,7 +140,7 @@ def make_movie(
     started = time.monotonic()
     if rate is not None and not SLOWEST <= rate <= FASTEST:
         raise MisconfiguredError(
-            "frame rate",
+            "--fps",
             f"{rate} is not between {SLOWEST} and {FASTEST}",
             "write frames per second, as 24 or 24000/1001",
         )

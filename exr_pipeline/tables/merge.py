@@ -296,8 +296,6 @@ class _FilesMerge(_Merge):
                 del met_at[0]
             computed["seen_at"].append(max(met_at, key=instant, default=None))
             lasting = s is not None and version not in self.other_bytes
-            stays = lasting and is_current and was is None
-            computed["archived_at"].append(archived[s] if stays and s is not None else None)
             found = lasting and s is not None and deleted[s]
             again = inspected and seen[self.incoming_at[version]]
             # A run that met the file before it went, and comes late, does not bring it back.
@@ -306,6 +304,9 @@ class _FilesMerge(_Merge):
             before_now = (states[s], failing[s], last[s]) if lasting and s is not None else (None, None, None)
             state = states[self.incoming_at[version]] if inspected else states[s] if s is not None else None
             computed["retryable_since"].append(retryable_since(state, *before_now, clock=self._clock))
+            # A file that comes back gets a partition and media again, so it is no longer retired.
+            stays = lasting and is_current and was is None and not is_back
+            computed["archived_at"].append(archived[s] if stays and s is not None else None)
         kept: dict[MergeRule, set[VersionId]] = {"coalesce": self._met, "header": self._keeps_header}
         return self.gather(versions, kept, computed)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 from exr_pipeline.tables.selection import FILES_WITH_FIRST_PART
-from exr_pipeline.tables.specs import METADATA_EMBEDDING_DIMENSIONS
+from exr_pipeline.tables.specs import METADATA_EMBEDDING_DIMENSIONS, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ class StoredEmbedding(NamedTuple):
 
     vector: Sequence[float] | None
     version: int | None
-    state: str
+    state: State
     reason: str | None
 
 

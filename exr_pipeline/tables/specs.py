@@ -20,7 +20,8 @@ TableName = Literal["files", "parts", "channels", "attributes", "proxy_outputs",
 METADATA_EMBEDDING_DIMENSIONS: Final = 384
 CHANNEL_FINGERPRINT_DIMENSIONS: Final = 128
 
-# What a file ends as (files.state).
+# What a file or a sequence ends as (files.state, sequence_outputs.state).
+State = Literal["ready", "rejected", "retryable"]
 READY: Final = "ready"
 REJECTED: Final = "rejected"
 RETRYABLE: Final = "retryable"

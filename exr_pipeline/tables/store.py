@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location
-    from exr_pipeline.tables.specs import TableName
+    from exr_pipeline.tables.specs import State, TableName
 
 
 class BadQueryError(BadInputError):
@@ -32,7 +32,7 @@ class FileVersion(NamedTuple):
     file_id: str
     etag: str | None
     mtime: datetime
-    state: str
+    state: State
     last_inspected: datetime
     reason: str | None = None
     header_hash: str | None = None
@@ -112,7 +112,7 @@ class TableStore(Protocol):
         Moments are ISO 8601 in UTC, as the tables have them; an empty one means all.
         """
 
-    def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
+    def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[State, int]:
         """How many files that are not deleted are in each state, of one bucket and below one prefix if given."""
 
     def sql(self, query: str, parameters: Mapping[str, object] | None = None) -> pa.Table:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from exr_pipeline.settings import Settings
 from exr_pipeline_tests.cli.conftest import Cli, bare_environment
+from exr_pipeline_tests.docs.generated import REPOSITORY
 
 
 def shown(cli: Cli, *arguments: str) -> dict[str, tuple[object, str]]:
@@ -96,6 +98,17 @@ def test_dagster_processes_name_it_too(home: Path) -> None:
     command = [sys.executable, "-c", "import exr_pipeline.definitions"]
     said = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True, check=True)
     assert "EXR_PIPELINE_SORCES is not a setting; did you mean EXR_PIPELINE_SOURCES?" in said.stderr
+
+
+def test_variables_that_the_shipped_deployments_set_are_not_called_wrong(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [path.read_text("utf-8") for path in (REPOSITORY / "deploy").rglob("*") if path.is_file()]
+    names = {name for text in texts for name in re.findall(r"\b(?:EXR_PIPELINE|VAST_DB)_[A-Z0-9_]+", text)}
+    assert {"EXR_PIPELINE_POSTGRES_URL", "EXR_PIPELINE_REDIS_URL", "EXR_PIPELINE_SOURCES"} <= names
+    for name in names - {Settings.variable(field) for field in Settings.model_fields}:
+        monkeypatch.setenv(name, "x")
+    assert cli("settings", "--json").err == ""
 
 
 @pytest.mark.parametrize("name", ["EXR_PIPELINE_S3_REGION", "s3_region", "EXR_PIPELINE_TEST_BENCH", "S3_BUCKET"])

@@ -51,15 +51,15 @@ class OneFileStore:
         conformed = conform_all(rows)
         if files := touched_files(conformed):
             with self._locked() as stored:
-                before = [_of_files(stored, name, files) for name in ("files", "proxy_outputs")]
-                self._apply(stored, plan_write(conformed, *before, now))
+                before = {name: _of_files(stored, name, files) for name in ("files", "proxy_outputs")}
+                self._apply(stored, plan_write(conformed, before["files"], before["proxy_outputs"], now))
 
     def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
         """See `TableStore`."""
         meant = {FileKey(location.bucket, location.path): file_id for location, file_id in versions.items()}
         with self._locked() as stored:
-            before = [_of_files(stored, name, meant) for name in ("files", "proxy_outputs")]
-            plan, marked = plan_mark(meant, mark, *before, now)
+            before = {name: _of_files(stored, name, meant) for name in ("files", "proxy_outputs")}
+            plan, marked = plan_mark(meant, mark, before["files"], before["proxy_outputs"], now)
             self._apply(stored, plan)
         return {location for location in versions if FileKey(location.bucket, location.path) in marked}
 

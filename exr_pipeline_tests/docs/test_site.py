@@ -23,7 +23,7 @@ Build = Callable[..., "subprocess.CompletedProcess[str]"]
 
 def build(config: Path, target: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Build a site as `make docs` does."""
-    command = [
+    command: list[str | Path] = [
         sys.executable,
         "-m",
         "mkdocs",

@@ -96,9 +96,9 @@ def test_a_scope_is_a_prefix_a_show_or_both(tables: TableStore) -> None:
 
 
 def test_saying_nothing_does_not_mean_all_files() -> None:
-    with pytest.raises(MisconfiguredError, match="no files are named"):
-        require_criterion("", "", None)
-    require_criterion("", "show")
+    with pytest.raises(MisconfiguredError, match=r"^url_prefix: no files are named"):
+        require_criterion("url_prefix", "", "", None)
+    require_criterion("url_prefix", "", "show")
 
 
 def test_versions_come_in_batches_with_names_as_they_are(tables: TableStore) -> None:

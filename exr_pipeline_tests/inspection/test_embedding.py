@@ -42,7 +42,7 @@ def variety() -> list[Inspection]:
     ]
 
 
-def test_vectors_are_kept_as_32_bit_numbers():
+def test_vectors_are_kept_as_32_bit_numbers() -> None:
     assert {vector.typecode for inspection in variety() for vector in vectors_of(inspection)} == {"f"}
 
 

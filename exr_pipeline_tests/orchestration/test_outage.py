@@ -9,6 +9,7 @@ from dagster_postgres.utils import DagsterPostgresException, retry_pg_connection
 from exr_pipeline.orchestration.assets.specs import FILE_ASSETS
 from exr_pipeline.orchestration.instance import event_storage
 from exr_pipeline.orchestration.instance.event_storage import is_outage
+from exr_pipeline.tables.specs import State
 from exr_pipeline_tests.orchestration.conftest import Workshop
 from exr_pipeline_tests.renders import render
 from exr_pipeline_tests.services.processes import free_port
@@ -24,7 +25,7 @@ def test_a_run_stores_the_events_of_its_rows_once_the_database_is_back(
     workshop: Workshop, no_pauses: None, monkeypatch: pytest.MonkeyPatch, nobody_there: db.Engine
 ) -> None:
     keys = workshop.put({"shot/a.0001.exr": render(), "shot/a.0002.exr": render(0.5)})
-    in_tables: list[dict[str, int]] = []
+    in_tables: list[dict[State, int]] = []
 
     def away_once(*arguments: Any) -> None:
         if not in_tables:

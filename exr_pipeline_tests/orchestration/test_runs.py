@@ -208,7 +208,7 @@ def test_a_selection_that_names_nothing_or_fits_nothing_is_refused_in_one_senten
         assert failure.error.cause is None
         return str(failure.user_failure_data.description)
 
-    assert refusal(assets=["exr_header"]).startswith("ingest_selection: no files are named. Fix: ")
+    assert refusal(assets=["exr_header"]).startswith("url_prefix: no files are named. Fix: ")
     assert refusal(partitions=["nowhere~a.exr"]) == "nowhere~a.exr: no such partition"
     nowhere = f"{workshop.bucket.url}shto_010/"
     for job in ("ingest_selection", "retry_failed_files"):

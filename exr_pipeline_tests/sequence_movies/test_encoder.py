@@ -128,10 +128,12 @@ def test_saturated_colors_come_back_within_the_codecs_error(tmp_path: Path) -> N
 
 def test_a_size_or_option_that_the_encoder_refuses_is_a_wrong_preset(tmp_path: Path) -> None:
     presets = load_presets()
-    with pytest.raises(MisconfiguredError, match="dnxhd cannot encode 64x36"):
+    with pytest.raises(MisconfiguredError, match=r"^EXR_PIPELINE_MOVIE_PRESETS: .*'dnxhr': dnxhd cannot encode 64x36"):
         MovieWriter(tmp_path / "a.mov", presets["dnxhr"], size=Size(64, 36), rate=RATE)
     wrong = presets["review"].model_copy(update={"options": {"crff": "3"}})
-    with pytest.raises(MisconfiguredError, match="libx264 has no option crff"):
+    with pytest.raises(
+        MisconfiguredError, match=r"^EXR_PIPELINE_MOVIE_PRESETS: .*'review': libx264 has no option crff"
+    ):
         MovieWriter(tmp_path / "a.mp4", wrong, size=SIZE, rate=RATE)
 
 

@@ -494,5 +494,5 @@ def test_sub_frames_follow_each_other(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("rate", [Fraction(0), Fraction(1000), Fraction(1, 1000)])
 def test_a_rate_out_of_bounds_is_misconfigured(tmp_path: Path, rate: Fraction) -> None:
-    with pytest.raises(MisconfiguredError, match=r"frame rate: .* is not between 1/60 and 120"):
+    with pytest.raises(MisconfiguredError, match=r"^--fps: .* is not between 1/60 and 120"):
         make(write_frames(tmp_path / "f", range(2)), tmp_path / "a.mp4", rate=rate)

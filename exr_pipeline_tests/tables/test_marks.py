@@ -98,6 +98,24 @@ def test_a_deleted_file_is_back_once_it_was_met_after_that(tables: StoreUnderTes
     assert tables.store.read("proxy_outputs").num_rows == 1
 
 
+def test_an_archived_file_that_was_deleted_and_returns_unchanged_is_no_longer_archived(tables: StoreUnderTest) -> None:
+    file, stays = SampleFile(seen_at=NOON), SampleFile(key="stays.exr", seen_at=NOON)
+    tables.store.write(rows_of(file, stays), now=NOON)
+    marked(tables, "archived", file, stays)
+    marked(tables, "deleted", file)
+    # A run that read it before it went, and comes late, brings nothing back.
+    tables.store.write(rows_of(file, outputs=False), now=STILL_LATER)
+    assert (version(tables, file).archived_at, version(tables, file).deleted_at) == (LATER, LATER)
+
+    returned = [replace(each, seen_at=STILL_LATER) for each in (file, stays)]
+    tables.store.write(rows_of(*returned, outputs=False), now=STILL_LATER)
+    found = version(tables, file)
+    assert (found.file_id, found.archived_at, found.deleted_at) == (file.file_id, None, None)
+    assert version(tables, stays).archived_at == LATER, "what was never gone stays archived"
+    assert marked(tables, "archived", file, now=STILL_LATER) == {file.key}
+    assert version(tables, file).archived_at == STILL_LATER
+
+
 def test_a_file_that_a_clock_ahead_called_deleted_is_back_once_it_was_met(tables: StoreUnderTest) -> None:
     file = SampleFile(seen_at=NOON)
     tables.store.write(rows_of(file), now=NOON)

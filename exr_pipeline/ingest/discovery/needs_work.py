@@ -45,7 +45,7 @@ def needs_work(
     A rejected version is final until it is put there anew, be it with the same bytes: it may have been away meanwhile.
     A retryable one is due after the growing waits of `exr_pipeline.retries`, of which `retry_after` is the first, and
     so is one that may not be looked up, after a long one. A file that was taken for deleted and is there again needs
-    work, be it the same version: its media may be gone. An archived file needs work once it has changed.
+    work, whether or not it changed: its media may be gone. Any other archived file needs work once it has changed.
     """
     found: list[Candidate] = []
     for info in listed:

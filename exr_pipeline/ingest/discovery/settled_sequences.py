@@ -51,7 +51,15 @@ def frames_hash(sequence: Sequence) -> str:
     return digest.hexdigest()[:32]
 
 
-def settled_folders(tables: TableStore, mark: Watermark, *, now: datetime, quiet: timedelta, limit: int) -> list[str]:
+def settled_folders(
+    tables: TableStore,
+    mark: Watermark,
+    *,
+    now: datetime,
+    quiet: timedelta,
+    limit: int,
+    most_remembered: int = FOLDERS_REMEMBERED,
+) -> list[str]:
     """URLs of at most about `limit` folders that have changed and then been quiet, oldest change first.
 
     Moves the watermark on: a folder comes once per change, but none is missed. What is in `again` comes first.
@@ -66,14 +74,14 @@ def settled_folders(tables: TableStore, mark: Watermark, *, now: datetime, quiet
     # Up to here no row appears any more, so that what was visited need not be remembered.
     settled = (now - quiet - LOOK_BACK).astimezone(UTC).isoformat()
     remembered = sum(moment > settled for moment in mark.seen.values())
-    chosen = due[: max(FOLDERS_REMEMBERED - remembered, 0) + sum(moment <= settled for moment, _ in due)][:limit]
+    chosen = due[: max(most_remembered - remembered, 0) + sum(moment <= settled for moment, _ in due)][:limit]
     # Those of the same moment as the last one would be passed over.
     chosen += [one for one in due[len(chosen) :] if chosen and one[0] == chosen[-1][0]]
     reached = chosen[-1][0] if chosen and len(chosen) < len(due) else horizon
     mark.since = max(mark.since, min(reached, settled))
     mark.seen |= {url: moment for moment, url in chosen}
     latest = sorted(((moment, url) for url, moment in mark.seen.items() if moment > mark.since), reverse=True)
-    mark.seen = {url: moment for moment, url in latest[:FOLDERS_REMEMBERED]}
+    mark.seen = {url: moment for moment, url in latest[:most_remembered]}
     return list(dict.fromkeys([*again, *(url for _, url in chosen)]))
 
 

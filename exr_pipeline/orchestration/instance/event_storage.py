@@ -70,6 +70,8 @@ _PAGE_BYTES: Final = 16_384
 class BatchedEvents(SqlEventLogStorage):
     """What the event logs that write asset events in batches share, whatever their database."""
 
+    events_per_write: int = EVENTS_PER_WRITE
+
     # Dagster asks the database for these two at every event. What is there does not go away.
 
     def has_table(self, table_name: str) -> bool:
@@ -112,13 +114,13 @@ class BatchedEvents(SqlEventLogStorage):
         super().store_event(event)
 
     def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
-        """Store events of one run: asset events of any kinds `EVENTS_PER_WRITE` at a time, others as Dagster does."""
+        """Store events of one run: asset events of any kinds `events_per_write` at a time, others as Dagster does."""
         if not self._are_batchable(events):
             super().store_event_batch(events)
             return
         each = list(_each_event(events))
-        for start in range(0, len(each), EVENTS_PER_WRITE):
-            self._store_asset_events(each[start : start + EVENTS_PER_WRITE])
+        for start in range(0, len(each), self.events_per_write):
+            self._store_asset_events(each[start : start + self.events_per_write])
 
     @abstractmethod
     def _store_asset_events(self, events: Sequence[EventLogEntry]) -> None:

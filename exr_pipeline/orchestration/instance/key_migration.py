@@ -75,7 +75,7 @@ def migrate_for_a_while(instance: dg.DagsterInstance) -> str | None:
     return None
 
 
-def migration(instance: dg.DagsterInstance) -> Iterator[str]:
+def migration(instance: dg.DagsterInstance, *, rows_at_once: int = ROWS_AT_ONCE) -> Iterator[str]:
     """`migrate_keys` in steps of some thousand rows, each of which says what it has done."""
     events, runs = instance.event_log_storage, instance.run_storage
     if is_migrated(instance):
@@ -88,7 +88,7 @@ def migration(instance: dg.DagsterInstance) -> Iterator[str]:
             if place < state["place"]:
                 continue
             start = state["after"] if place == state["place"] else 0
-            for last, read in _rewritten(connect, table, columns, start):
+            for last, read in _rewritten(connect, table, columns, start, rows_at_once):
                 runs.set_cursor_values({_STATE: json.dumps({"place": place, "after": last})})
                 yield f"{read} rows of {table.name}"
         forget_statuses(instance)
@@ -165,7 +165,9 @@ def _connect_to_run(events: SqliteEventLogStorage, run_id: str) -> _Connect:
     ).begin()
 
 
-def _rewritten(connect: _Connect, table: db.Table, columns: list[str], after: int) -> Iterator[tuple[int, int]]:
+def _rewritten(
+    connect: _Connect, table: db.Table, columns: list[str], after: int, at_once: int
+) -> Iterator[tuple[int, int]]:
     """Rewrite a table from the row after this id on; yields after each part the last id and how many rows were read."""
     chosen = [table.c[name] for name in columns]
     update = (
@@ -175,7 +177,7 @@ def _rewritten(connect: _Connect, table: db.Table, columns: list[str], after: in
     )
     read = 0
     while True:
-        query = db.select(table.c.id, *chosen).where(table.c.id > after).order_by(table.c.id).limit(ROWS_AT_ONCE)
+        query = db.select(table.c.id, *chosen).where(table.c.id > after).order_by(table.c.id).limit(at_once)
         if table is SqlEventLogStorageTable:
             query = query.where(table.c.partition.is_not(None))
         with _transaction(connect) as connection:

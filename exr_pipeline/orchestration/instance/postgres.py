@@ -51,8 +51,15 @@ class BatchingPostgresEventLogStorage(BatchedEvents, PostgresEventLogStorage):
     Stock Dagster batches only materializations of one asset, and writes each planned event by itself.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(
+        self,
+        *args: Any,
+        lock_wait_seconds: int = _LOCK_WAIT_SECONDS,
+        idle_seconds: int = _IDLE_SECONDS,
+        **options: Any,
+    ) -> None:
         super().__init__(*args, **options)
+        self._lock_wait_seconds, self._idle_seconds = lock_wait_seconds, idle_seconds
         # Dagster reads it at each event; without it the framework never forms a batch.
         os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", str(EVENTS_PER_WRITE))
         # Dagster connects anew for each statement, which takes longer than most of them.
@@ -97,7 +104,7 @@ class BatchingPostgresEventLogStorage(BatchedEvents, PostgresEventLogStorage):
         with self.index_transaction() as connection:
             # Dagster remembers up to which id it has counted an asset's partitions. Were two writers to commit in
             # another order than that of their ids, what came late would never be counted.
-            limits = {"wait": f"{_LOCK_WAIT_SECONDS}s", "idle": f"{_IDLE_SECONDS}s"}
+            limits = {"wait": f"{self._lock_wait_seconds}s", "idle": f"{self._idle_seconds}s"}
             connection.execute(_LOCK_WRITERS, {"lock": _WRITERS_LOCK, **limits})
             if self._remembered("lz4", lambda: bool(connection.execute(_HAS_LZ4).scalar())):
                 connection.execute(_USE_LZ4)

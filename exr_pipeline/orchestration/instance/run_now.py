@@ -23,7 +23,7 @@ from exr_pipeline.ingest.outcome import FileOutcome, outcomes
 from exr_pipeline.orchestration.instance.home import repository_origin
 from exr_pipeline.storage.locations import Location, SourceRule
 from exr_pipeline.storage.outputs import OutputPlace
-from exr_pipeline.tables.specs import REJECTED, RETRYABLE
+from exr_pipeline.tables.specs import REJECTED, RETRYABLE, State
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -79,7 +79,7 @@ class IngestReport:
         return len(self.outcomes)
 
     @property
-    def states(self) -> dict[str, int]:
+    def states(self) -> dict[State, int]:
         """How many of the files ended in which state."""
         return dict(Counter(outcome.state for outcome in self.outcomes))
 

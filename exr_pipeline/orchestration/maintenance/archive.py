@@ -93,6 +93,7 @@ def archive(
     older_than: timedelta | None = None,
     dry_run: bool = False,
     on_progress: OnProgress = lambda *_: None,
+    batch_size: int = BATCH,
 ) -> Archived:
     """Mark the finished files of a scope as archived, and remove the partitions of all its files that bear the mark.
 
@@ -103,7 +104,7 @@ def archive(
     with to_archive(pipeline.tables, scope, older_than=older_than, now=datetime.now(UTC)) as found:
         report.archived_before, report.recent, report.unfinished = found.archived, found.recent, found.unfinished
         done = 0
-        for batch in found.batches(BATCH):
+        for batch in found.batches(batch_size):
             busy = _files_in_runs(instance, pipeline.settings)
             free = {location: file_id for location, file_id in batch.items() if location.partition_key not in busy}
             report.in_runs += len(batch) - len(free)
@@ -114,13 +115,18 @@ def archive(
             done += len(batch)
             on_progress("marking", done, found.chosen)
     if not dry_run:
-        report.partitions_removed = _remove_files(instance, pipeline, scope, on_progress)
+        report.partitions_removed = _remove_files(instance, pipeline, scope, on_progress, batch_size)
         report.sequences_removed = _remove_sequences(instance, pipeline, scope)
     return report
 
 
 def unarchive(
-    instance: dg.DagsterInstance, pipeline: Pipeline, scope: Scope, *, on_progress: OnProgress = lambda *_: None
+    instance: dg.DagsterInstance,
+    pipeline: Pipeline,
+    scope: Scope,
+    *,
+    on_progress: OnProgress = lambda *_: None,
+    batch_size: int = BATCH,
 ) -> Unarchived:
     """Bring back the partitions of archived files of a scope, with the statuses that they had, and take off the mark.
 
@@ -134,7 +140,7 @@ def unarchive(
         new = sorted(sequences - set(instance.get_existing_dynamic_partitions(SEQUENCES, sorted(sequences))))
         restore_partitions(instance, SEQUENCES, new)
         report.sequences_restored = len(new)
-        for batch in found.batches(BATCH):
+        for batch in found.batches(batch_size):
             keys = [location.partition_key for location in batch]
             restore_partitions(instance, FILES, keys)
             report.unarchived += len(pipeline.tables.mark(batch, "unarchived", now=datetime.now(UTC)))
@@ -145,9 +151,11 @@ def unarchive(
     return report
 
 
-def _remove_files(instance: dg.DagsterInstance, pipeline: Pipeline, scope: Scope, on_progress: OnProgress) -> int:
+def _remove_files(
+    instance: dg.DagsterInstance, pipeline: Pipeline, scope: Scope, on_progress: OnProgress, batch_size: int
+) -> int:
     removed = seen = 0
-    for page in _pages(instance, FILES):
+    for page in _pages(instance, FILES, batch_size):
         locations = [location for location in locations_of(page) if scope.holds(location)]
         # Runs before tables: one that ends in between has its rows there by then.
         busy = _files_in_runs(instance, pipeline.settings)
@@ -178,10 +186,10 @@ def _remove_sequences(instance: dg.DagsterInstance, pipeline: Pipeline, scope: S
     return len(keys)
 
 
-def _pages(instance: dg.DagsterInstance, name: str) -> Iterator[Sequence[str]]:
+def _pages(instance: dg.DagsterInstance, name: str, size: int) -> Iterator[Sequence[str]]:
     cursor: str | None = None
     while True:
-        page = instance.get_paginated_dynamic_partitions(name, limit=BATCH, ascending=True, cursor=cursor)
+        page = instance.get_paginated_dynamic_partitions(name, limit=size, ascending=True, cursor=cursor)
         yield page.results
         if not page.has_more:
             return
@@ -236,7 +244,7 @@ def archive_files(context: dg.OpExecutionContext, config: Archive) -> None:
     pipeline: Pipeline = context.resources.pipeline
     tidy_console(context, pipeline.settings)
     with stated_failure():
-        require_criterion(config.url_prefix, config.show, config.older_than_days is not None)
+        require_criterion("url_prefix", config.url_prefix, config.show, config.older_than_days is not None)
         scope = scope_of(config.url_prefix, config.show, pipeline)
     report = archive(
         context.instance,
@@ -258,7 +266,7 @@ def unarchive_files(context: dg.OpExecutionContext, config: Files) -> None:
     pipeline: Pipeline = context.resources.pipeline
     tidy_console(context, pipeline.settings)
     with stated_failure():
-        require_criterion(config.url_prefix, config.show)
+        require_criterion("url_prefix", config.url_prefix, config.show)
         scope = scope_of(config.url_prefix, config.show, pipeline)
     _report(context, asdict(unarchive(context.instance, pipeline, scope, on_progress=logged(context))))
 

@@ -6,16 +6,16 @@ Belongs here: these tags, and what they tell of a failed run. Not here: the stat
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE
+from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import dagster as dg
 
-_STATES = (READY, REJECTED, RETRYABLE)
+_STATES = get_args(State)
 
 
 def tag_unfinished(instance: dg.DagsterInstance, run: dg.DagsterRun, total: int) -> None:
@@ -24,13 +24,13 @@ def tag_unfinished(instance: dg.DagsterInstance, run: dg.DagsterRun, total: int)
         _tag(instance, run, {RETRYABLE: total})
 
 
-def tag_outcome(instance: dg.DagsterInstance, run: dg.DagsterRun, failed: Iterable[str], total: int) -> None:
+def tag_outcome(instance: dg.DagsterInstance, run: dg.DagsterRun, failed: Iterable[State], total: int) -> None:
     """Tag a run with how many of its `total` files ended in each state; `failed` are the states of those not ready."""
     counts = Counter(failed)
     _tag(instance, run, {**counts, READY: total - counts.total()})
 
 
-def _tag(instance: dg.DagsterInstance, run: dg.DagsterRun, counts: Mapping[str, int]) -> None:
+def _tag(instance: dg.DagsterInstance, run: dg.DagsterRun, counts: Mapping[State, int]) -> None:
     instance.add_run_tags(run.run_id, {state: str(counts.get(state, 0)) for state in _STATES})
 
 

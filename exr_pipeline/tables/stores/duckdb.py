@@ -6,6 +6,7 @@ Belongs here: the file's lock, transactions, DuckDB's SQL. Not here: the rules o
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import re
@@ -40,7 +41,7 @@ from exr_pipeline.tables.queries import (
     table_statements,
     view_statements,
 )
-from exr_pipeline.tables.specs import TABLES, TableName, arrow_schema
+from exr_pipeline.tables.specs import TABLES, State, TableName, arrow_schema
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -56,6 +57,9 @@ if TYPE_CHECKING:
 # How long an operation waits for the file while others have it.
 LOCK_WAIT_SECONDS: Final = 60.0
 ROWS_PER_BATCH: Final = 10_000
+
+# Enough for every new database: DuckDB looks at the first bytes of a file before it asks for the lock.
+_AT_ONCE: Final = 64 << 20
 
 _SETTING: Final = "EXR_PIPELINE_DATABASE"
 
@@ -88,10 +92,9 @@ class DuckDBStore:
         signature = hashlib.sha256("".join(statements).encode()).hexdigest()
         if not self._exists() and self._make_file(statements, signature):
             return
-        if self._exists():
-            with self._open(read_only=True) as connection:
-                if _has_signature(connection, signature):
-                    return
+        with self._open(read_only=True) as connection:
+            if _has_signature(connection, signature):
+                return
         with self._open(read_only=False) as connection:
             if not _has_signature(connection, signature):
                 _create_tables(connection, statements, signature)
@@ -159,7 +162,7 @@ class DuckDBStore:
             ).fetchall()
         return newest_by_folder(changed)
 
-    def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
+    def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[State, int]:
         """See `TableStore`."""
         with self._with_tables(read_only=True) as connection:
             return dict(
@@ -193,10 +196,11 @@ class DuckDBStore:
             shutil.copyfile(self._path, target)
 
     def _exists(self) -> bool:
+        """Whether there is a database; an empty file is none yet, but the beginning of one."""
         log = self._path.with_name(f"{self._path.name}.wal")
         # In this order: a log is only ever begun beside its database.
         has_log = log.exists()
-        exists = self._path.exists()
+        exists = self._path.exists() and self._path.stat().st_size > 0
         if has_log and not exists:
             raise MisconfiguredError(
                 _SETTING, f"{log} is there, but not its database", "put the database back, or delete the log too"
@@ -204,10 +208,7 @@ class DuckDBStore:
         return exists
 
     def _make_file(self, statements: Sequence[str], signature: str) -> bool:
-        """Put a database in place whole, since other processes open what they find.
-
-        False if one is there, or it can't be done so: without links in the file system, for example.
-        """
+        """Put a database in place whole, for others open what they find. False if another process has done so."""
         import duckdb
 
         try:
@@ -218,19 +219,54 @@ class DuckDBStore:
             raise
         try:
             with TemporaryDirectory(prefix=f".{self._path.name}.", dir=self._path.parent) as folder:
-                new = f"{folder}/new.duckdb"
+                new = Path(folder) / "new.duckdb"
                 with duckdb.connect(_utf8(new)) as connection:
                     _create_tables(connection, statements, signature)
                     # Closing does so too, but says nothing if it fails: the tables stay in the log.
                     connection.execute("CHECKPOINT")
-                if Path(f"{new}.wal").exists():
-                    raise RetryableError(f"{self._path}: DuckDB left a log beside a new database")
-                # Unlike renaming, it does nothing if another process has made one meanwhile.
-                os.link(new, self._path)
-        except (duckdb.OperationalError, duckdb.FatalException, OSError) as error:
-            if typed := self._of_disk(error):
-                raise typed from error
-            return False
+                if new.with_name("new.duckdb.wal").exists():
+                    raise RetryableError(f"{self._path}: DuckDB left a log next to a new database")
+                try:
+                    # Unlike renaming, it does nothing if another process has made one meanwhile.
+                    os.link(new, self._path)
+                except OSError:
+                    # One is there, if only an empty file, or the file system has no links.
+                    return self._fill_if_empty(new)
+        except (duckdb.OperationalError, duckdb.FatalException) as error:
+            reason = str(error).splitlines()[0]
+            raise self._of_disk(error) or RetryableError(f"{self._path} could not be made: {reason}") from error
+        except OSError as error:
+            raise self._of_disk(error) or MisconfiguredError(
+                _SETTING, f"{self._path} cannot be made: {error.strerror}", "name a file where files may be written"
+            ) from error
+        return True
+
+    def _fill_if_empty(self, new: Path) -> bool:
+        """Copy a new database to its place under DuckDB's own lock, so that nobody opens the beginning of it.
+
+        DuckDB itself creates a file before it locks it. Whoever locks the empty file in between keeps it from going on,
+        and no DuckDB opens an empty file.
+        """
+        deadline = time.monotonic() + self._lock_wait_seconds
+        with self._alone_in_process(), self._path.open("ab") as file, new.open("rb") as source:
+            for _ in _pauses_until(deadline):
+                try:
+                    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if self._path.stat().st_size:
+                        return False
+            else:
+                raise RetryableError(f"{self._path}: another process makes it; waited {self._lock_wait_seconds:g} s")
+            if self._path.stat().st_size:
+                return False
+            try:
+                shutil.copyfileobj(source, file, _AT_ONCE)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                os.ftruncate(file.fileno(), 0)
+                raise
         return True
 
     @contextmanager
@@ -255,27 +291,34 @@ class DuckDBStore:
         import duckdb
 
         deadline = time.monotonic() + self._lock_wait_seconds
+        with self._alone_in_process():
+            try:
+                connection = self._connect(deadline, read_only=read_only, locked=locked)
+                try:
+                    yield connection
+                finally:
+                    connection.close()
+            except (duckdb.OperationalError, duckdb.FatalException) as error:
+                # Closing the connection has rolled back.
+                reason = str(error).splitlines()[0]
+                raise self._of_disk(error) or RetryableError(f"{self._path}: the database failed: {reason}") from error
+
+    @contextmanager
+    def _alone_in_process(self) -> Iterator[None]:
+        """Keep the process's other threads from the file: the first of them to close it would end the lock of all."""
         lock = _in_process.setdefault((os.getpid(), str(self._path)), threading.Lock())
         if not lock.acquire(timeout=self._lock_wait_seconds):
             raise RetryableError(f"{self._path}: another thread of this process has the database")
         try:
-            connection = self._connect(deadline, read_only=read_only, locked=locked)
-            try:
-                yield connection
-            finally:
-                connection.close()
-        except (duckdb.OperationalError, duckdb.FatalException) as error:
-            # Closing the connection has rolled back.
-            reason = str(error).splitlines()[0]
-            raise self._of_disk(error) or RetryableError(f"{self._path}: the database failed: {reason}") from error
+            yield
         finally:
             lock.release()
 
     def _connect(self, deadline: float, *, read_only: bool, locked: bool) -> duckdb.DuckDBPyConnection:
         import duckdb
 
-        pause = 0.005
-        while True:
+        reason, cause = "", None
+        for _ in _pauses_until(deadline):
             try:
                 return duckdb.connect(_utf8(self._path), read_only=read_only, config=LOCKED if locked else {})
             except duckdb.ConnectionException as error:
@@ -283,10 +326,7 @@ class DuckDBStore:
                 reason, cause = f"this process ({os.getpid()}) has the database open by itself", error
             except duckdb.IOException as error:
                 reason, cause = self._lock_holder(error), error
-            if time.monotonic() + pause > deadline:
-                raise RetryableError(f"{self._path}: {reason}; waited {self._lock_wait_seconds:g} s") from cause
-            time.sleep(pause)
-            pause = min(pause * 1.4, 0.25)
+        raise RetryableError(f"{self._path}: {reason}; waited {self._lock_wait_seconds:g} s") from cause
 
     def _lock_holder(self, error: duckdb.IOException) -> str:
         """Who holds the lock, or a typed error if that is not what the error is about."""
@@ -312,6 +352,17 @@ class DuckDBStore:
                 "name a file where files may be written (EXR_PIPELINE_STATE_DIR is where it is by default)",
             )
         return None
+
+
+def _pauses_until(deadline: float) -> Iterator[None]:
+    """Turns of trying something, with growing pauses between them, the last one before the deadline."""
+    pause = 0.005
+    while True:
+        yield
+        if time.monotonic() + pause > deadline:
+            return
+        time.sleep(pause)
+        pause = min(pause * 1.4, 0.25)
 
 
 def _system_error(error: duckdb.Error | OSError) -> int | None:

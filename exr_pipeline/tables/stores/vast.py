@@ -30,7 +30,7 @@ from exr_pipeline.tables.merge import (
     versions_by_location,
 )
 from exr_pipeline.tables.queries import in_memory, needed_columns, one_select, run_select
-from exr_pipeline.tables.specs import TABLES, TableName, arrow_schema, tables_of
+from exr_pipeline.tables.specs import TABLES, State, TableName, arrow_schema, tables_of
 from exr_pipeline.tables.stores.vast_long_values import (
     cut,
     pieces_schema,
@@ -209,7 +209,7 @@ class VastStore:
                     changed += zip(batch.column("uri").to_pylist(), batch.column(column).to_pylist(), strict=True)
         return newest_by_folder(changed)
 
-    def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[str, int]:
+    def counts_by_state(self, bucket: str | None = None, prefix: str = "") -> dict[State, int]:
         """See `TableStore`."""
         self._tables()
         with self._connection.transaction() as transaction:

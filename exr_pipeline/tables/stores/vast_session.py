@@ -42,6 +42,7 @@ class VastConnection:
     bucket: str
     schema: str
     read_timeout_seconds: float = READ_TIMEOUT_SECONDS
+    sdk_seconds: float = SDK_SECONDS
     _sessions: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -117,7 +118,7 @@ class VastConnection:
                 secret=self.secret_key.get_secret_value(),
                 timeout=(CONNECT_TIMEOUT_SECONDS, self.read_timeout_seconds),
                 backoff_config=BackoffConfig(
-                    max_tries=SDK_TRIES, max_time=SDK_SECONDS, max_value=SDK_LONGEST_PAUSE_SECONDS
+                    max_tries=SDK_TRIES, max_time=self.sdk_seconds, max_value=SDK_LONGEST_PAUSE_SECONDS
                 ),
                 config=SessionConfig(data_endpoints=[self.endpoint]),
             )

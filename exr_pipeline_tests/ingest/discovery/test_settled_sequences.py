@@ -7,7 +7,6 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from exr_pipeline.ingest.discovery import settled_sequences
 from exr_pipeline.ingest.discovery.settled_sequences import (
     LOOK_BACK,
     Watermark,
@@ -40,8 +39,8 @@ def put(tables: TableStore, key: str, when: datetime = NOON, **changes: Any) -> 
     tables.write(rows_of(SampleFile(key=key, **changes)), now=when)
 
 
-def due(tables: TableStore, mark: Watermark, when: datetime, limit: int = 50) -> list[str]:
-    return settled_folders(tables, mark, now=when, quiet=QUIET, limit=limit)
+def due(tables: TableStore, mark: Watermark, when: datetime, limit: int = 50, **options: int) -> list[str]:
+    return settled_folders(tables, mark, now=when, quiet=QUIET, limit=limit, **options)
 
 
 def test_a_folder_is_due_once_it_has_been_quiet_and_once_per_change(tables: TableStore) -> None:
@@ -90,30 +89,24 @@ def test_what_the_watermark_remembers_is_bounded_by_time(tables: TableStore) -> 
 
 
 @pytest.mark.parametrize("behind", [timedelta(0), LOOK_BACK])
-def test_a_burst_of_more_folders_than_are_remembered_is_visited_whole(
-    tables: TableStore, monkeypatch: pytest.MonkeyPatch, behind: timedelta
-) -> None:
-    monkeypatch.setattr(settled_sequences, "FOLDERS_REMEMBERED", 10)
+def test_a_burst_of_more_folders_than_are_remembered_is_visited_whole(tables: TableStore, behind: timedelta) -> None:
     for number in range(30):
         put(tables, f"shot_{number}/a.0001.exr", at(number * 8))
     mark, seen = Watermark(), []
     for tick in range(40):
-        seen += due(tables, mark, at(270 + tick * 10) + behind, limit=4)
+        seen += due(tables, mark, at(270 + tick * 10) + behind, limit=4, most_remembered=10)
         assert len(mark.seen) <= 10
 
     assert sorted(seen) == sorted(f"s3://renders/shot_{number}/" for number in range(30))
 
 
-def test_more_folders_of_one_moment_than_are_remembered_do_not_keep_later_ones_away(
-    tables: TableStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(settled_sequences, "FOLDERS_REMEMBERED", 5)
+def test_more_folders_of_one_moment_than_are_remembered_do_not_keep_later_ones_away(tables: TableStore) -> None:
     tables.write(rows_of(*(SampleFile(key=f"shot_{number}/a.0001.exr") for number in range(12))), now=NOON)
     put(tables, "later/a.0001.exr", at(60))
     put(tables, "latest/a.0001.exr", at(120))
     mark, seen = Watermark(), []
     for tick in range(60):
-        seen += due(tables, mark, at(200 + tick * 10), limit=4)
+        seen += due(tables, mark, at(200 + tick * 10), limit=4, most_remembered=5)
         assert len(mark.seen) <= 5
 
     assert set(seen[:12]) == {f"s3://renders/shot_{number}/" for number in range(12)}

@@ -17,7 +17,7 @@ from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._serdes import serialize_value
 
-from exr_pipeline.orchestration.instance import event_storage, event_texts
+from exr_pipeline.orchestration.instance import event_texts
 from exr_pipeline.orchestration.instance.event_storage import (
     BatchedEvents,
     BatchingSqliteEventLogStorage,
@@ -396,20 +396,22 @@ def test_scattered_files_of_a_job_show_as_under_way_and_then_as_failed_or_made(i
 
 
 def test_all_materializations_of_a_large_run_are_found_in_order(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # More than a batch of Dagster, each more than a transaction, and more than two pages of the run's log.
     keys = named("large", 1100)
     monkeypatch.setenv("DAGSTER_EVENT_BATCH_SIZE", "1000")
-    monkeypatch.setattr(event_storage, "EVENTS_PER_WRITE", 700)
 
     def two_assets(context: Any, partition_keys: Sequence[str]) -> None:
         events = [dg.AssetMaterialization(asset, partition=key) for asset in ASSETS[:2] for key in partition_keys]
         log_asset_events(context, events)
 
-    run_id = run_selection(instance, keys, two_assets).run_id
-
-    found = materializations_of_run(instance, run_id)
+    with instance_at(tmp_path) as instance:
+        storage = instance.event_log_storage
+        assert isinstance(storage, BatchingSqliteEventLogStorage)
+        storage.events_per_write = 700
+        run_id = run_selection(instance, keys, two_assets).run_id
+        found = materializations_of_run(instance, run_id)
     assert [(event.asset_key, event.partition) for event in found] == [
         (asset, key) for asset in ASSETS[:2] for key in keys
     ]

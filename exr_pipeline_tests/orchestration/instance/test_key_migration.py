@@ -137,11 +137,10 @@ def test_a_migration_that_is_killed_anywhere_goes_on_and_is_done_once(
     instance = shop.instance
     locations = an_earlier_version_worked(shop, monkeypatch)
     before = everything(instance, locations)
-    monkeypatch.setattr("exr_pipeline.orchestration.instance.key_migration.ROWS_AT_ONCE", 3)
     calls = 0
     while not is_migrated(instance):
         calls += 1
-        for step, _ in enumerate(migration(instance), 1):
+        for step, _ in enumerate(migration(instance, rows_at_once=3), 1):
             if step == calls:
                 break
     assert calls > 3

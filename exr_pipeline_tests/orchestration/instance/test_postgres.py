@@ -231,15 +231,22 @@ def test_writers_commit_in_the_order_of_their_ids(
     assert ended == ["first", "later", "later"]
 
 
+def impatient_storage(instance: dg.DagsterInstance, **waits: int) -> BatchingPostgresEventLogStorage:
+    """The event log of an instance once more, with other waits."""
+    storage = instance.event_log_storage
+    assert isinstance(storage, BatchingPostgresEventLogStorage)
+    another = BatchingPostgresEventLogStorage(storage.postgres_url, should_autocreate_tables=False, **waits)
+    another.register_instance(instance)
+    return another
+
+
 @pytest.mark.parametrize(("owner", "name"), [(postgres, "_copied"), (BatchedEvents, "_store_about_assets")])
 def test_a_writer_that_stands_still_is_ended_and_the_others_go_on(
     postgres_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
 ) -> None:
-    storage = postgres_instance.event_log_storage
-    assert isinstance(storage, BatchingPostgresEventLogStorage)
+    storage = impatient_storage(postgres_instance, idle_seconds=1)
     run_id = run_over(postgres_instance, named("still", 2)).run_id
     events = asset_events(postgres_instance, run_id)
-    monkeypatch.setattr(postgres, "_IDLE_SECONDS", 1)
     has_lock, goes_on = threading.Event(), threading.Event()
     whole = getattr(owner, name)
 
@@ -263,13 +270,9 @@ def test_a_writer_that_stands_still_is_ended_and_the_others_go_on(
     assert is_outage(error), repr(error)
 
 
-def test_a_lock_that_is_never_let_go_is_an_outage(
-    postgres_instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    storage = postgres_instance.event_log_storage
-    assert isinstance(storage, BatchingPostgresEventLogStorage)
+def test_a_lock_that_is_never_let_go_is_an_outage(postgres_instance: dg.DagsterInstance) -> None:
+    storage = impatient_storage(postgres_instance, lock_wait_seconds=1)
     events = asset_events(postgres_instance, run_over(postgres_instance, named("held", 1)).run_id)
-    monkeypatch.setattr(postgres, "_LOCK_WAIT_SECONDS", 1)
     with sqlalchemy.create_engine(storage.postgres_url).begin() as other:
         other.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(postgres._WRITERS_LOCK)))
         with pytest.raises(sqlalchemy.exc.OperationalError) as late:

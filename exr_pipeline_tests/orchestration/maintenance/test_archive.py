@@ -55,8 +55,8 @@ class Shelf:
     def archive(self, scope: Scope = ALL, **options: Any) -> Archived:
         return archive(self.instance, self.pipeline, scope, **options)
 
-    def unarchive(self, scope: Scope = ALL) -> Unarchived:
-        return unarchive(self.instance, self.pipeline, scope)
+    def unarchive(self, scope: Scope = ALL, **options: Any) -> Unarchived:
+        return unarchive(self.instance, self.pipeline, scope, **options)
 
     def scope(self, url_prefix: str = "", show: str = "") -> Scope:
         return scope_of(url_prefix, show, self.pipeline)
@@ -165,6 +165,19 @@ def test_the_sensor_leaves_an_archived_file_alone_until_it_changes_and_then_it_i
     assert workshop.instance.get_dynamic_partitions(FILES) == [changed.partition_key]
 
 
+def test_an_archived_file_that_was_deleted_and_returns_unchanged_keeps_its_new_partition(shelf: Shelf) -> None:
+    key = "show_a/shot/x.1.exr"
+    file = SampleFile(key=key, mtime=LONG_AGO)
+    shelf.put(key)
+    shelf.archive()
+    assert shelf.live() == []
+    shelf.pipeline.tables.mark({at(key): file.file_id}, "deleted", now=LONG_AGO + timedelta(days=1))
+    shelf.put(key, seen_at=LONG_AGO + timedelta(days=2))
+
+    assert shelf.archive(older_than=timedelta(days=200)) == Archived(recent=1)
+    assert (shelf.live(), shelf.marked()) == ([key], [])
+
+
 def test_only_what_is_meant_is_archived_and_doing_it_again_changes_nothing(shelf: Shelf) -> None:
     shelf.put("show_a/shot/x.1.exr", "show_b/shot/x.1.exr", "show_b/other/x.1.exr")
     shelf.put("show_b/shot/again.1.exr", state="retryable", header=False)
@@ -190,16 +203,15 @@ def test_what_a_killed_archive_left_is_done_by_the_next_one(
     shelf.put(*names)
     shelf.put("show_b/x.1.exr")
     scope = shelf.scope(show="show_a")
-    monkeypatch.setattr(archiving, "BATCH", 3)
     with monkeypatch.context() as patch:
         kill_after_two(patch, shelf.pipeline.tables if last == "mark" else archiving, last)
         with pytest.raises(KeyboardInterrupt):
-            shelf.archive(scope)
+            shelf.archive(scope, batch_size=3)
     live, marked = set(shelf.live()), set(shelf.marked())
     assert marked
     assert {*names, "show_b/x.1.exr"} - live <= marked, "no partition goes before its mark"
 
-    shelf.archive(scope)
+    shelf.archive(scope, batch_size=3)
 
     assert shelf.marked() == names
     assert shelf.live() == ["show_b/x.1.exr"]
@@ -213,14 +225,13 @@ def test_what_a_killed_unarchive_left_is_done_by_the_next_one(
     shelf.put(*names)
     shelf.put_sequence("show_a/x.#.exr")
     assert shelf.archive().sequences_removed == 1
-    monkeypatch.setattr(archiving, "BATCH", 3)
     with monkeypatch.context() as patch:
         kill_after_two(patch, shelf.pipeline.tables if last == "mark" else archiving, last)
         with pytest.raises(KeyboardInterrupt):
-            shelf.unarchive()
+            shelf.unarchive(batch_size=3)
     assert set(names) - set(shelf.live()) <= set(shelf.marked()), "no mark goes before the partition is there"
 
-    shelf.unarchive()
+    shelf.unarchive(batch_size=3)
 
     assert shelf.marked() == []
     assert shelf.live() == names

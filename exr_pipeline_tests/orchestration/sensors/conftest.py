@@ -23,6 +23,7 @@ from exr_pipeline.products.file_result import FileResult
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
+from exr_pipeline.tables.specs import State
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -145,7 +146,7 @@ class Watch:
             )
         return run.run_id
 
-    def inspect(self, *names: str, state: str = "ready") -> None:
+    def inspect(self, *names: str, state: State = "ready") -> None:
         """Rows as a run would leave them for the present versions."""
         batch = []
         for name in names:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import cast
 from uuid import uuid4
 
 import dagster as dg
@@ -15,6 +16,7 @@ from exr_pipeline.products.file_result import FileResult
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
+from exr_pipeline.tables.specs import State
 from exr_pipeline_tests.orchestration.sensors.conftest import (
     RANGE_END,
     RANGE_START,
@@ -175,7 +177,7 @@ def test_a_file_without_a_row_is_asked_for_again_some_time_after_its_run_failed(
 
 @pytest.mark.parametrize("state", ["ready", "retryable"])
 def test_a_run_that_died_over_a_known_file_is_not_repeated_at_every_tick_either(
-    make_watch: MakeWatch, state: str
+    make_watch: MakeWatch, state: State
 ) -> None:
     watch = make_watch(retry_after_seconds=300)
     watch.put("a.exr")
@@ -337,7 +339,7 @@ def test_whatever_happens_every_version_is_asked_for_and_none_twice_at_a_time(
     def end_all(state: str) -> None:
         for run_id, files in under_way.items():
             if state != "died":
-                watch.inspect(*files, state=state)
+                watch.inspect(*files, state=cast("State", state))
             run = watch.instance.get_run_by_id(run_id)
             assert run is not None
             watch.instance.delete_run(run_id)

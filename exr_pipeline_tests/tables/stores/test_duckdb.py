@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import multiprocessing
 import os
 import re
@@ -123,6 +124,55 @@ def test_a_file_system_without_links_gets_its_database_too(path: Path, monkeypat
     monkeypatch.setattr(os, "link", link)
     DuckDBStore(path).write(rows_of(SampleFile()), now=NOON)
     assert DuckDBStore(path).counts_by_state() == {"ready": 1}
+
+
+def write_as_others_do(folder: Path, barrier: Any, times: int) -> None:
+    for turn in range(times):
+        barrier.wait()
+        DuckDBStore(folder / str(turn) / "tables.duckdb").write(rows_of(SampleFile()), now=NOON)
+
+
+def test_processes_that_make_the_same_new_database_where_there_are_no_links_wait_for_each_other(
+    tmp_path: Path, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    barrier = multiprocessing.get_context("fork").Barrier(4)
+    writers = [start(write_as_others_do, tmp_path, barrier, 4) for _ in range(4)]
+    for writer in writers:
+        writer.join()
+        assert writer.exitcode == 0
+    for turn in range(4):
+        (row,) = DuckDBStore(tmp_path / str(turn) / "tables.duckdb").read("files").to_pylist()
+        assert row["inspection_count"] == 4
+
+
+def begin_a_file(path: Path, held: Any, let_go: Any) -> None:
+    with path.open("ab") as file:
+        fcntl.lockf(file, fcntl.LOCK_EX)
+        held.set()
+        let_go.wait(60)
+
+
+def test_the_beginning_of_a_database_is_waited_for_and_finished_if_its_process_is_gone(
+    path: Path, start: Start
+) -> None:
+    path.parent.mkdir()
+    context = multiprocessing.get_context("fork")
+    held, let_go = context.Event(), context.Event()
+    holder = start(begin_a_file, path, held, let_go)
+    assert held.wait(60)
+    assert DuckDBStore(path).counts_by_state() == {}, "who only reads finds no rows yet"
+    with pytest.raises(RetryableError, match=r"another process makes it; waited 0\.3 s"):
+        DuckDBStore(path, lock_wait_seconds=0.3).write(rows_of(SampleFile()), now=NOON)
+    let_go.set()
+    holder.join()
+    assert path.stat().st_size == 0
+    DuckDBStore(path).write(rows_of(SampleFile()), now=NOON)
+    assert DuckDBStore(path).counts_by_state() == {"ready": 1}
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 @contextmanager

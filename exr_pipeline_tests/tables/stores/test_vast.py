@@ -194,9 +194,9 @@ def free_port() -> int:
         return port
 
 
-def test_no_server_at_all_is_retryable(vast: StoreUnderTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("exr_pipeline.tables.stores.vast_session.SDK_SECONDS", 0.5)
-    store = open_table_store(settings_of(vast, vast_db_endpoint=f"http://127.0.0.1:{free_port()}"))
+def test_no_server_at_all_is_retryable(vast: StoreUnderTest) -> None:
+    settings = settings_of(vast, vast_db_endpoint=f"http://127.0.0.1:{free_port()}")
+    store = VastStore(replace(VastConnection.from_settings(settings), sdk_seconds=0.5))
     with pytest.raises(RetryableError, match="cannot be reached"):
         store.counts_by_state()
 

@@ -1,0 +1,67 @@
+"""Pauses, sizes and counts are arguments: tests do not patch the constants of the code."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+# What is left of them, as (file, constant). It only gets shorter.
+REMAINING = {
+    ("cli/test_doctor.py", "SDK_TRIES"),
+    ("cli/test_doctor.py", "_RETRIES"),
+    ("ingest/chunk/conftest.py", "_RETRIES"),
+    ("ingest/chunk/test_chunk.py", "HEADER_BYTES_PER_WRITE"),
+    ("ingest/chunk/test_chunk.py", "SECONDS_BETWEEN_WRITES"),
+    ("ingest/chunk/test_troubles.py", "SECONDS_BETWEEN_WRITES"),
+    ("ingest/test_deletions.py", "_RETRIES"),
+    ("orchestration/instance/test_key_migration.py", "SECONDS_PER_TICK"),
+    ("orchestration/sensors/conftest.py", "HOT_FOLDERS"),
+    ("orchestration/sensors/test_listing.py", "_RETRIES"),
+    ("orchestration/conftest.py", "POLICY"),
+    ("orchestration/test_runs.py", "POLICY"),
+    ("orchestration/test_runs.py", "_RETRIES"),
+    ("orchestration/test_sequences.py", "_RETRIES"),
+    ("storage/test_objects.py", "_REQUEST_SECONDS"),
+    ("storage/test_objects.py", "_RETRIES"),
+    ("storage/test_objects.py", "_STALL_SECONDS"),
+}
+
+
+def patched_constants(tree: ast.AST) -> Iterator[str]:
+    """The names in capitals that `setattr` of `monkeypatch`, or of one of its contexts, gives another value."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr="setattr"),
+                args=[ast.Constant(value=str(target)), _] | [_, ast.Constant(value=str(target)), _],
+            ):
+                name = target.rpartition(".")[2]
+                if name.isupper():
+                    yield name
+
+
+def test_no_test_patches_a_constant() -> None:
+    found = {
+        (str(path.relative_to(TESTS)), name)
+        for path in sorted(TESTS.rglob("*.py"))
+        for name in patched_constants(ast.parse(path.read_text("utf-8")))
+    }
+    assert found - REMAINING == set(), "make it an argument, with the constant as its default"
+    assert REMAINING - found == set(), "take it off the list"
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ('monkeypatch.setattr("exr_pipeline.ingest.chunk.ATTEMPTS", 1)', ["ATTEMPTS"]),
+        ('monkeypatch.setattr(chunk, "_PAUSE", 0)', ["_PAUSE"]),
+        ('with monkeypatch.context() as patch:\n    patch.setattr(chunk, "PAUSE", 0)', ["PAUSE"]),
+        ('monkeypatch.setattr(os, "link", link)', []),
+        ('monkeypatch.setattr("exr_pipeline.workers.pool.WorkerPool", InlinePool)', []),
+    ],
+)
+def test_a_patched_constant_is_noticed(code: str, names: list[str]) -> None:
+    assert list(patched_constants(ast.parse(code))) == names
