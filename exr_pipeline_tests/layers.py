@@ -16,7 +16,7 @@ PACKAGE: Final = ROOT / "exr_pipeline"
 DOCUMENT: Final = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- drawing: python -m exr_pipeline_tests.layers -->\n", "<!-- end of drawing -->"
 
-_BASE: Final = {"errors", "untrusted_text"}
+_BASE: Final = {"errors", "formats", "untrusted_text"}
 _NAMES: Final = _BASE | {"settings", "storage"}
 
 # Not an order from bottom to top: what two packages need not know of each other is an edge that is not here.
@@ -25,15 +25,16 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     for package, allowed in {
         "untrusted_text": set(),
         "errors": {"untrusted_text"},
-        "settings": set(),
-        "exr": _BASE,
+        "formats": set(),
+        "settings": {"formats"},
+        "exr": {"errors", "untrusted_text"},
         "frame_rates": {"exr"},
         "dpx": {"exr", "frame_rates"},
         "storage": _BASE | {"settings"},
         "tables": _NAMES,
         "inspection": _BASE | {"dpx", "exr", "frame_rates", "storage", "tables"},
         "sequences": _NAMES | {"inspection"},
-        "color": _BASE | {"dpx", "exr", "inspection"},
+        "color": _BASE | {"exr", "inspection"},
         "workers": _BASE | {"storage"},
         "pictures": _BASE | {"color", "dpx", "exr", "frame_rates", "inspection", "settings", "workers"},
         "sequence_movies": _NAMES | {"color", "frame_rates", "pictures", "sequences", "workers"},

@@ -27,11 +27,12 @@ from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.footage.probe import probe
 from exr_pipeline.footage.render import render_media
 from exr_pipeline.footage.stills import inspect_still
+from exr_pipeline.formats import category_of, plays
 from exr_pipeline.inspection import SourceFile
 from exr_pipeline.pictures import PicturePool, PictureSettings
 from exr_pipeline.sample.writers import REC709, ExrPart, exr_bytes, exr_time_code, rgb_channels
 from exr_pipeline.settings import Settings
-from exr_pipeline.storage.locations import Location, source_kind
+from exr_pipeline.storage.locations import Location
 from exr_pipeline_tests.footage.made import movie
 from exr_pipeline_tests.pictures.files import write_deep_exr, write_dpx, write_luminance_chroma_exr, write_mip_exr
 from fuzz.mutations import mutated, overwritten
@@ -143,15 +144,15 @@ def mutations(files: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[
 def examine(pool: PicturePool, path: Path, settings: PictureSettings, data: bytes) -> str:
     """How a file of these bytes at `path` is taken: `accepted`, or the reason of its rejection."""
     path.write_bytes(data)
-    timeout, kind = settings.worker_timeout_seconds, source_kind(path.name)
+    timeout = settings.worker_timeout_seconds
     try:
-        if kind in {"movie", "audio"}:
+        if plays(path.name):
             media = pool.call(probe, path.name, timeout, str(path), path.name).result()
             target = str(path.with_suffix(".proxy"))
             kwargs = {"thumbnail": True, "proxy_path": target, "settings": settings}
             pool.call(render_media, path.name, timeout, str(path), path.name, media, **kwargs).result()
         else:
-            if kind == "image":
+            if category_of(path.name) == "still":
                 pool.call(inspect_still, path.name, timeout, str(path), _source(path, data)).result()
             pool.submit(str(path), path.name).result()
     except BadInputError as error:

@@ -1,6 +1,6 @@
 """One movie, sound or still from its bytes to what is known and made of it, all of it in worker processes.
 
-Belongs here: which worker calls a file of these kinds takes. Not here: EXR and DPX, fetching, rows (`chunk`).
+Belongs here: which worker calls a file of these kinds takes. Not here: renders, fetching, rows (`chunk`).
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-from exr_pipeline.storage.locations import source_kind
+from exr_pipeline.formats import category_of, format_of_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,7 +26,7 @@ _LONGEST_SECONDS: Final = 24 * 3600.0
 
 def is_media(location: Location) -> bool:
     """Whether a file is a movie, sound or still by its name: one that only a worker process may open."""
-    return source_kind(location.name) in {"movie", "audio", "image"}
+    return category_of(location.name) in {"movie", "sound", "still"}
 
 
 def needs_workers(locations: Iterable[Location], wanted: Wanted) -> bool:
@@ -41,31 +41,33 @@ async def make_media(
 
     Raises `BadInputError` if the file is at fault.
     """
-    from exr_pipeline.footage.probe import probe
-    from exr_pipeline.footage.render import render_media
-    from exr_pipeline.footage.stills import inspect_still
     from exr_pipeline.pictures import PictureSettings
 
-    name = products.location.url
+    name, format_ = products.location.url, format_of_name(products.location.name)
     assert products.source is not None
-    if source_kind(products.location.name) == "image":
+    assert format_ is not None
+    read_header = format_.header.load()
+    if format_.category == "still":
         products.inspection = await asyncio.wrap_future(
-            pool.call(inspect_still, name, settings.worker_timeout_seconds, str(path), products.source)
+            pool.call(read_header, name, settings.worker_timeout_seconds, str(path), products.source)
         )
         if wanted.pictures:
             products.pictures = await asyncio.wrap_future(
                 pool.submit(str(path), name, thumbnail=wanted.thumbnail, proxy=wanted.proxy)
             )
         return
-    products.media = await asyncio.wrap_future(pool.call(probe, name, settings.worker_timeout_seconds, str(path), name))
+    media: MediaProbe = await asyncio.wrap_future(
+        pool.call(read_header, name, settings.worker_timeout_seconds, str(path), name)
+    )
+    products.media = media
     if wanted.pictures:
         work = pool.call(
-            render_media,
+            format_.picture.load(),
             name,
-            render_timeout(products.media, settings),
+            render_timeout(media, settings),
             str(path),
             name,
-            products.media,
+            media,
             thumbnail=wanted.thumbnail,
             proxy_path=str(proxy_path) if wanted.proxy else None,
             settings=PictureSettings.from_settings(settings),

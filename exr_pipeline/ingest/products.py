@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from exr_pipeline import __version__
 from exr_pipeline.footage.rows import media_rows
+from exr_pipeline.formats import category_of
 from exr_pipeline.inspection import FileState, SourceFile, rows, unread_rows
-from exr_pipeline.storage.locations import source_kind
 from exr_pipeline.tables.specs import RETRYABLE, arrow_schema
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ async def delete_media(media: MediaWriter, source: Location, outputs: OutputLoca
     """Remove the media of a version that was replaced by one that can't be read: they would show what is gone."""
     await media.delete_async(outputs.thumbnail)
     await media.delete_async(outputs.proxy)
-    if source_kind(source.name) == "movie":
+    if category_of(source.name) == "movie":
         await media.delete_async(outputs.filmstrip)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.inspection.identity import asset_id, file_id, frame_number, iso_time, normalized_path
 
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from exr_pipeline.inspection.color_space import StatedColorSpace
     from exr_pipeline.storage.locations import Location
 
-Format = Literal["exr", "dpx", "tiff", "png", "jpeg"]
+# Of the hash of a header's structure. Raised if the same header would now have another one.
+HEADER_HASH_VERSION: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Inspection:
     """A file whose header was read and makes sense. `warnings` don't keep it from being used."""
 
     source: SourceFile
-    format: Format
+    format: str
     parts: tuple[PartFacts, ...]
     views: tuple[str, ...]
     header_hash: str

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
 
+from exr_pipeline.formats import PICTURE_FORMATS
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -118,8 +120,8 @@ _SPECS: Final = (
             Column(
                 "format",
                 "string",
-                "exr, dpx, tiff, png or jpeg, or the container of a movie or sound, such as mp4, mov, mxf, "
-                "wav; null if the file could not be read",
+                f"{', '.join(PICTURE_FORMATS)}, or the container of a movie or sound, such as mp4, mov, mxf, wav; "
+                "null if the file could not be read",
                 "header",
             ),
             Column("state", "string", "ready, rejected or retryable", "incoming"),

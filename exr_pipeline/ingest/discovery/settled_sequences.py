@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
+from exr_pipeline.formats import FRAME_FORMATS
 from exr_pipeline.ingest.doubtful import DOUBTFUL
 from exr_pipeline.sequences.find import find_sequences
 from exr_pipeline.storage.locations import Location
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 # How late a row may appear in the tables with the time that it says: clocks differ, and a write may wait for others.
 LOOK_BACK: Final = timedelta(minutes=5)
 FOLDERS_REMEMBERED: Final = 2000
-
-_FORMATS: Final = frozenset({"exr", "dpx", "tiff", "png", "jpeg"})
 
 
 @dataclass
@@ -80,7 +79,7 @@ def sequences_in(tables: TableStore, folder: Location, *, udim: str) -> list[Seq
         if "/" not in row["file_path"][len(folder.path) :]
         and row["state"] != RETRYABLE
         and row["deleted_at"] is None
-        and (row["format"] is None or row["format"] in _FORMATS)
+        and (row["format"] is None or row["format"] in FRAME_FORMATS)
     ]
     return find_sequences(frames, udim=udim)
 
