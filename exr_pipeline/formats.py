@@ -97,6 +97,17 @@ FORMATS: Final[tuple[FileFormat, ...]] = (
         can_be_frame=True,
     ),
     FileFormat(
+        "cineon",
+        "Cineon",
+        kind="cineon",
+        category="render",
+        extensions=(".cin",),
+        header=Reader("exr_pipeline.inspection.headers.cineon:inspect_cineon"),
+        picture=Reader("exr_pipeline.pictures.decode.cineon:open_cineon"),
+        magics=(b"\x80\x2a\x5f\xd7", b"\xd7\x5f\x2a\x80"),
+        can_be_frame=True,
+    ),
+    FileFormat(
         "tiff",
         "TIFF",
         kind="image",

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
+from exr_pipeline.cineon import MAGICS as CINEON_MAGICS
 from exr_pipeline.dpx import MAGICS as DPX_MAGICS
 from exr_pipeline.exr import MAGIC
 from exr_pipeline.formats import FORMATS, KINDS, FileFormat, described_kinds, format_of_bytes, format_of_name, labels
@@ -52,14 +53,14 @@ def test_no_two_rows_could_be_mistaken_for_each_other() -> None:
 
 def test_first_bytes_are_those_that_the_parsers_of_headers_want() -> None:
     of = {row.name: set(row.magics) for row in FORMATS}
-    assert (of["exr"], of["dpx"]) == ({MAGIC}, set(DPX_MAGICS))
+    assert (of["exr"], of["dpx"], of["cineon"]) == ({MAGIC}, set(DPX_MAGICS), set(CINEON_MAGICS))
 
 
 def test_kinds_and_formats_are_named_as_sentences_need_them() -> None:
-    assert labels("render") == "OpenEXR or DPX"
+    assert labels("render") == "OpenEXR, DPX or Cineon"
     assert labels("still", word="nor") == "TIFF, PNG nor JPEG"
     assert labels("movie") == "movie"
-    assert described_kinds() == "exr, dpx, image (TIFF, PNG, JPEG), movie, audio"
+    assert described_kinds() == "exr, dpx, cineon, image (TIFF, PNG, JPEG), movie, audio"
 
 
 def test_importing_the_registry_loads_nothing_else_of_ours_and_nothing_of_others() -> None:
@@ -166,7 +167,7 @@ def test_one_row_and_its_readers_are_all_that_a_new_kind_of_file_needs(copy: Pat
         **dict.fromkeys(frames, ("ready", "farbfeld")),
     }
     assert files["broken.ff"]["reason"].startswith("farbfeld of 64x36 pixels in 100 bytes")
-    assert files["other.ff"]["reason"].startswith("neither OpenEXR, DPX nor farbfeld")
+    assert files["other.ff"]["reason"].startswith("neither OpenEXR, DPX, Cineon nor farbfeld")
     thumbnail = simplejpeg.decode_jpeg((shot / ".proxies" / "paint.1001.ff_thumb.jpg").read_bytes())
     assert np.abs(thumbnail.reshape(-1, 3).mean(axis=0) - (200, 90, 30)).max() < 3
 
@@ -176,6 +177,6 @@ def test_one_row_and_its_readers_are_all_that_a_new_kind_of_file_needs(copy: Pat
     assert answer["view"] == [{"sequence_path": sequence["sequence_path"]}]
 
     documents = "\n".join(answer["documents"])
-    assert "`exr,dpx,farbfeld,image,movie,audio`" in documents
-    assert "OpenEXR, DPX or farbfeld files." in documents
-    assert "exr, dpx, farbfeld, tiff" in documents
+    assert "`exr,dpx,cineon,farbfeld,image,movie,audio`" in documents
+    assert "OpenEXR, DPX, Cineon or farbfeld files." in documents
+    assert "exr, dpx, cineon, farbfeld, tiff" in documents

@@ -33,6 +33,7 @@ from exr_pipeline.pictures import PicturePool, PictureSettings
 from exr_pipeline.sample.writers import REC709, ExrPart, exr_bytes, exr_time_code, rgb_channels
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
+from exr_pipeline_tests.cineon_files import cineon_bytes
 from exr_pipeline_tests.footage.made import movie
 from exr_pipeline_tests.pictures.files import write_deep_exr, write_dpx, write_luminance_chroma_exr, write_mip_exr
 from fuzz.mutations import mutated, overwritten
@@ -124,6 +125,7 @@ def _renders(folder: Path) -> dict[str, bytes]:
     write_deep_exr(folder / "deep.exr", [(0.5, 0.2, 0.1, 0.5, 1.0), (0.1, 0.2, 0.3, 1.0, 2.0)])
     write_luminance_chroma_exr(folder / "yc.exr", rgb[:, :, 0], rgb[::2, ::2, 1], rgb[::2, ::2, 2])
     write_dpx(folder / "a.dpx", rgb, transfer=3, orientation=2, rate=24.0)
+    files["a.cin"] = cineon_bytes(rgb[:, :63] * 1023)
     return files | {name: (folder / name).read_bytes() for name in ("mip.exr", "deep.exr", "yc.exr", "a.dpx")}
 
 

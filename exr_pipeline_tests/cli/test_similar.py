@@ -101,4 +101,4 @@ def test_before_any_ingest_there_is_nothing_to_compare_with(cli: Cli, home: Path
     assert json.loads(said.out) == []
     assert said.err.startswith("Warning: there is no database ")
     (home / "b.exr").write_text("this is a text")
-    assert "neither OpenEXR nor DPX" in cli("similar", "b.exr").error
+    assert "neither OpenEXR, DPX nor Cineon" in cli("similar", "b.exr").error
