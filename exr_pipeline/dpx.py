@@ -165,7 +165,7 @@ _TYPES: Final = {"s": "string", "f": "float"}
 
 
 @dataclass(frozen=True, slots=True)
-class DpxField:
+class HeaderField:
     """One field: its name, `string`, `int` or `float`, and its value; None where the file leaves it undefined."""
 
     name: str
@@ -177,7 +177,7 @@ class DpxField:
 class DpxElement:
     """One image element: its fields by name, as stored."""
 
-    fields: tuple[DpxField, ...]
+    fields: tuple[HeaderField, ...]
 
     @cached_property
     def _values(self) -> dict[str, Any]:
@@ -239,7 +239,7 @@ class DpxHeader:
     """The headers of a DPX file: every field by name, and its image elements."""
 
     byte_order: Literal["big", "little"]
-    fields: tuple[DpxField, ...]
+    fields: tuple[HeaderField, ...]
     elements: tuple[DpxElement, ...]
 
     @cached_property
@@ -319,26 +319,31 @@ def parse_dpx_header(data: bytes, *, name: str = "<bytes>", file_size: int | Non
     if len(data) < GENERIC_BYTES:
         raise NeedMoreBytes(name, len(data), GENERIC_BYTES)
     prefix = ">" if order == "big" else "<"
-    fields = _read(data, prefix, _FIELDS, 0)
+    fields = read_fields(data, prefix, _FIELDS, 0)
     values = {field.name: field.value for field in fields}
     industry = values["industry_header_size"]
     ends = [offset for offset in (values["data_offset"], file_size) if offset]
     if industry != 0 and all(end >= HEADER_BYTES for end in ends):
         if len(data) < HEADER_BYTES:
             raise NeedMoreBytes(name, len(data), HEADER_BYTES)
-        fields += _read(data, prefix, _FILM_FIELDS, 0)
+        fields += read_fields(data, prefix, _FILM_FIELDS, 0)
     count = values["element_count"]
     if count is None or not 1 <= count <= 8:
         raise HeaderError(name, f"DPX with {count if count is not None else 'undefined'} image elements", 770)
     starts = [_ELEMENT_OFFSET + index * _ELEMENT_BYTES for index in range(count)]
-    elements = tuple(DpxElement(tuple(_read(data, prefix, _ELEMENT_FIELDS, start))) for start in starts)
+    elements = tuple(DpxElement(tuple(read_fields(data, prefix, _ELEMENT_FIELDS, start))) for start in starts)
     header = DpxHeader(order, tuple(fields), elements)
     _check(header, name, file_size)
     return header
 
 
-def _read(data: bytes, prefix: str, fields: tuple[tuple[str, int, str], ...], start: int) -> list[DpxField]:
-    result: list[DpxField] = []
+def read_fields(data: bytes, prefix: str, fields: tuple[tuple[str, int, str], ...], start: int) -> list[HeaderField]:
+    """Fields of a fixed layout (name, offset from `start`, `struct` format), undefined ones as None.
+
+    Undefined are integers of the largest code (of the least, if signed), floats that are not finite or absurd, and
+    empty text: in DPX and in Cineon, its predecessor.
+    """
+    result: list[HeaderField] = []
     for name, offset, layout in fields:
         (raw,) = struct.unpack_from(prefix + layout, data, start + offset)
         value: Any = raw
@@ -347,9 +352,9 @@ def _read(data: bytes, prefix: str, fields: tuple[tuple[str, int, str], ...], st
             value = _text(raw)
         elif kind == "f":
             value = raw if abs(raw) < _LEAST_UNDEFINED else None
-        elif raw == (1 << 8 * struct.calcsize(layout)) - 1:
+        elif raw == (-(1 << 31) if kind == "i" else (1 << 8 * struct.calcsize(layout)) - 1):
             value = None
-        result.append(DpxField(name, _TYPES.get(kind, "int"), value))
+        result.append(HeaderField(name, _TYPES.get(kind, "int"), value))
     return result
 
 

@@ -11,11 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
 
-# What a file is taken to be by its name; `storage.locations` knows the names.
-SourceKind = Literal["exr", "dpx", "image", "movie", "audio"]
+from exr_pipeline.formats import KINDS, described_kinds
+
+
+def _known_kind(value: str) -> str:
+    if value not in KINDS:
+        raise ValueError(f"{value!r} is not a kind of file: use {', '.join(KINDS)}")
+    return value
 
 
 class Settings(BaseSettings):
@@ -82,9 +87,9 @@ class Settings(BaseSettings):
         description="Links in local sources: `follow` them wherever they lead, or only those that stay `inside` the "
         "source's folder.",
     )
-    source_kinds: Annotated[tuple[SourceKind, ...], NoDecode] = Field(
-        ("exr", "dpx", "image", "movie", "audio"),
-        description="Comma-separated kinds of files to ingest: exr, dpx, image (TIFF, PNG, JPEG), movie, audio.",
+    source_kinds: Annotated[tuple[Annotated[str, AfterValidator(_known_kind)], ...], NoDecode] = Field(
+        KINDS,
+        description=f"Comma-separated kinds of files to ingest: {described_kinds()}.",
     )
     output_root: str | None = Field(
         None,

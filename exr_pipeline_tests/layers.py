@@ -16,7 +16,7 @@ PACKAGE: Final = ROOT / "exr_pipeline"
 DOCUMENT: Final = ROOT / "docs" / "architecture.md"
 BEGIN, END = "<!-- drawing: python -m exr_pipeline_tests.layers -->\n", "<!-- end of drawing -->"
 
-_BASE: Final = {"errors", "untrusted_text"}
+_BASE: Final = {"errors", "formats", "untrusted_text"}
 _NAMES: Final = _BASE | {"settings", "storage"}
 
 # Not an order from bottom to top: what two packages need not know of each other is an edge that is not here.
@@ -25,19 +25,21 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     for package, allowed in {
         "untrusted_text": set(),
         "errors": {"untrusted_text"},
-        "extras": _BASE,
-        "settings": set(),
+        "extras": {"errors", "untrusted_text"},
         "retries": {"errors"},
-        "exr": _BASE,
+        "formats": set(),
+        "settings": {"formats"},
+        "exr": {"errors", "untrusted_text"},
         "frame_rates": {"exr"},
         "dpx": {"exr", "frame_rates"},
+        "cineon": {"dpx", "exr", "frame_rates"},
         "storage": _BASE | {"settings"},
         "tables": _NAMES | {"extras"},
-        "inspection": _BASE | {"dpx", "exr", "frame_rates", "storage", "tables"},
+        "inspection": _BASE | {"cineon", "dpx", "exr", "frame_rates", "storage", "tables"},
         "sequences": _NAMES | {"inspection"},
-        "color": _BASE | {"dpx", "exr", "inspection"},
+        "color": _BASE | {"exr", "inspection"},
         "workers": _BASE | {"extras", "storage"},
-        "pictures": _BASE | {"color", "dpx", "exr", "frame_rates", "inspection", "settings", "workers"},
+        "pictures": _BASE | {"cineon", "color", "dpx", "exr", "frame_rates", "inspection", "settings", "workers"},
         "sequence_movies": _NAMES | {"color", "frame_rates", "pictures", "sequences", "workers"},
         "footage": _BASE
         | {"color", "exr", "frame_rates", "inspection", "pictures", "sequence_movies", "storage", "tables"},

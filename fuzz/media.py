@@ -27,11 +27,13 @@ from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.footage.probe import probe
 from exr_pipeline.footage.render import render_media
 from exr_pipeline.footage.stills import inspect_still
+from exr_pipeline.formats import category_of, plays
 from exr_pipeline.inspection import SourceFile
 from exr_pipeline.pictures import PicturePool, PictureSettings
 from exr_pipeline.sample.writers import REC709, ExrPart, exr_bytes, exr_time_code, rgb_channels
 from exr_pipeline.settings import Settings
-from exr_pipeline.storage.locations import Location, source_kind
+from exr_pipeline.storage.locations import Location
+from exr_pipeline_tests.cineon_files import cineon_bytes
 from exr_pipeline_tests.footage.made import movie
 from exr_pipeline_tests.pictures.files import write_deep_exr, write_dpx, write_luminance_chroma_exr, write_mip_exr
 from fuzz.mutations import mutated, overwritten
@@ -123,6 +125,7 @@ def _renders(folder: Path) -> dict[str, bytes]:
     write_deep_exr(folder / "deep.exr", [(0.5, 0.2, 0.1, 0.5, 1.0), (0.1, 0.2, 0.3, 1.0, 2.0)])
     write_luminance_chroma_exr(folder / "yc.exr", rgb[:, :, 0], rgb[::2, ::2, 1], rgb[::2, ::2, 2])
     write_dpx(folder / "a.dpx", rgb, transfer=3, orientation=2, rate=24.0)
+    files["a.cin"] = cineon_bytes(rgb[:, :63] * 1023)
     return files | {name: (folder / name).read_bytes() for name in ("mip.exr", "deep.exr", "yc.exr", "a.dpx")}
 
 
@@ -143,9 +146,9 @@ def mutations(files: dict[str, bytes], count: int, seed: int) -> Iterator[tuple[
 def examine(pool: PicturePool, path: Path, settings: PictureSettings, data: bytes) -> str:
     """How a file of these bytes at `path` is taken: `accepted`, or the reason of its rejection."""
     path.write_bytes(data)
-    timeout, kind = settings.worker_timeout_seconds, source_kind(path.name)
+    timeout = settings.worker_timeout_seconds
     try:
-        if kind in {"movie", "audio"}:
+        if plays(path.name):
             media = pool.call(probe, path.name, timeout, str(path), path.name).result()
             target = str(path.with_suffix(".proxy"))
             whole = pool.call(
@@ -161,7 +164,7 @@ def examine(pool: PicturePool, path: Path, settings: PictureSettings, data: byte
             )
             whole.result()
         else:
-            if kind == "image":
+            if category_of(path.name) == "still":
                 pool.call(inspect_still, path.name, timeout, str(path), _source(path, data)).result()
             pool.submit(str(path), path.name).result()
     except BadInputError as error:

@@ -10,6 +10,7 @@ import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from exr_pipeline.cineon import parse_cineon_header
 from exr_pipeline.dpx import parse_dpx_header
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import HeaderError, NeedMoreBytes, parse_header, validate, validate_chunk_offsets
@@ -35,6 +36,7 @@ def examine(data: bytes) -> str:
     """
     _check_exr(data)
     _check_dpx(data)
+    _check_cineon(data)
     location = Location("s3", "show", _NAME)
     source = SourceFile(location, len(data), _MTIME)
     try:
@@ -74,6 +76,18 @@ def _check_dpx(data: bytes) -> None:
     assert header.pixel_aspect_ratio is None or header.pixel_aspect_ratio > 0
 
 
+def _check_cineon(data: bytes) -> None:
+    try:
+        header = parse_cineon_header(data, name=_NAME, file_size=len(data))
+    except HeaderError as error:
+        _check_error(error, data, _NAME)
+        return
+    assert header.width > 0
+    assert header.height > 0
+    assert len(set(header.components)) == len(header.elements)
+    assert header.frame_rate is None or header.frame_rate > 0
+
+
 def _check_error(error: HeaderError, data: bytes, name: str) -> None:
     assert error.name == name, "the error names another file"
     assert str(error).startswith(name)
@@ -89,7 +103,7 @@ def _check_rejection(error: BadInputError, data: bytes, name: str) -> None:
         _check_error(error, data, name)
     else:
         # What is another kind of file has no place where it is wrong.
-        assert error.reason.startswith(("the file is empty", "neither EXR nor DPX", "the extension is"))
+        assert error.reason.startswith(("the file is empty", "neither ", "the extension is"))
 
 
 def calls(work: Callable[[], Any]) -> int:

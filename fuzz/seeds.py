@@ -32,6 +32,7 @@ from exr_pipeline.exr import (
     chunk_count,
     uncompressed_bytes,
 )
+from exr_pipeline_tests.cineon_files import cineon_bytes
 
 WINDOW: Final = Box2i(0, 0, 15, 15)
 
@@ -164,6 +165,8 @@ def seeds() -> dict[str, bytes]:
     files = {f"{name}.exr": file_of(header) for name, header in headers().items()}
     files["big.dpx"] = dpx_file()
     files["little.dpx"] = dpx_file("<", bits=16, elements=2)
+    files["big.cin"] = cineon_bytes([[[95, 445, 685]] * 4] * 2)
+    files["little.cin"] = cineon_bytes([[[445]] * 4] * 2, "<", bits=16, film=False)
     return files
 
 

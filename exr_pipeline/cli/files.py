@@ -28,9 +28,9 @@ from exr_pipeline.cli.picture_options import (
     still_format,
 )
 from exr_pipeline.cli.places import existing, place
-from exr_pipeline.cli.probe import media_proxy, media_thumbnail, moves_or_sounds
+from exr_pipeline.cli.probe import media_proxy, media_thumbnail
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
-from exr_pipeline.storage.locations import source_kind
+from exr_pipeline.formats import category_of, labels, plays
 from exr_pipeline.storage.spool import spool_folder
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ Input = Annotated[str, typer.Argument(metavar="IN", help="A picture, movie or so
 
 
 def inspect(
-    files: Annotated[list[str], typer.Argument(metavar="FILE|URL...", help="OpenEXR or DPX files.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE|URL...", help=f"{labels('render')} files.")],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file and line.")] = False,
 ) -> None:
@@ -160,7 +160,7 @@ def thumbnail(
     chosen = replace(chosen, thumbnail_format=file_format)
     if size is not None:
         chosen = replace(chosen, thumbnail_size=size)
-    if moves_or_sounds(source):
+    if plays(source):
         media_thumbnail(source, target, settings, chosen)
         return
     pictures = _render(source, settings, chosen, thumbnail=True)
@@ -191,7 +191,7 @@ def proxy(
 
     What is not said here is as the picture rules and other settings have it (docs/color.md).
     """
-    if source_kind(source) == "audio":
+    if category_of(source) == "sound":
         check_name(target, (".m4a", ".mp4"), "the proxy of a sound is AAC in an MP4")
     else:
         check_name(target, (".mp4",), "a proxy is an MP4")
@@ -200,7 +200,7 @@ def proxy(
     if size:
         box = _box(size)
         chosen = replace(chosen, proxy_width=box[0], proxy_height=box[1])
-    if moves_or_sounds(source):
+    if plays(source):
         media_proxy(source, target, settings, chosen)
         return
     pictures = _render(source, settings, chosen, thumbnail=False)

@@ -18,7 +18,7 @@ from rich.markup import escape
 from exr_pipeline.cli.console import load_settings, stdout, table, tell, warn
 from exr_pipeline.cli.places import existing, place
 from exr_pipeline.errors import BadInputError, RetryableError
-from exr_pipeline.storage.locations import source_kind
+from exr_pipeline.formats import format_of_name, labels
 from exr_pipeline.storage.spool import spool_folder
 
 if TYPE_CHECKING:
@@ -32,19 +32,16 @@ if TYPE_CHECKING:
 _STREAM_COLUMNS = ("stream", "type", "codec", "picture or sound", "rate", "length", "color")
 
 
-def moves_or_sounds(source: str) -> bool:
-    """Whether a path or URL names a movie or a sound."""
-    return source_kind(source) in {"movie", "audio"}
-
-
 def probe(
-    files: Annotated[list[str], typer.Argument(metavar="FILE|URL...", help="Movies, sounds, TIFF, PNG or JPEG files.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE|URL...", help=f"Movies, sounds, {labels('still')} files.")
+    ],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file and line.")] = False,
 ) -> None:
     """Read what movies, sounds and stills say of themselves: streams, codecs, sizes, rates, color, time code.
 
-    OpenEXR and DPX files are read by `exr-pipeline inspect`.
+    Renders are read by `exr-pipeline inspect`.
     """
     from exr_pipeline.storage.objects import ObjectStorage
     from exr_pipeline.workers.pool import WorkerPool
@@ -80,16 +77,14 @@ def _fetched(file: str, storage: ObjectStorage) -> Iterator[tuple[ObjectInfo, Pa
 def _print(file: str, info: ObjectInfo, path: Path, pool: WorkerPool, timeout: float, *, as_json: bool) -> None:
     from exr_pipeline.cli.files import show_inspection
     from exr_pipeline.footage.probe import probe as probed
-    from exr_pipeline.footage.stills import inspect_still
     from exr_pipeline.ingest.read_header import source_file
     from exr_pipeline.inspection import inspection_json
 
-    name = info.location.url
-    kind = source_kind(info.location.name)
-    if kind in {"exr", "dpx"}:
+    name, format_ = info.location.url, format_of_name(info.location.name)
+    if format_ is not None and format_.category == "render":
         raise BadInputError(file, f"a render: exr-pipeline inspect {file}")
-    if kind == "image":
-        still = pool.call(inspect_still, name, timeout, str(path), source_file(info)).result()
+    if format_ is not None and format_.category == "still":
+        still = pool.call(format_.header.load(), name, timeout, str(path), source_file(info)).result()
         if as_json:
             _write_line(inspection_json(still))
         else:

@@ -17,6 +17,7 @@ from exr_pipeline.cli.console import load_settings, show, stdout
 from exr_pipeline.cli.places import existing, url_prefix
 from exr_pipeline.cli.tables import tables_to_read
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.formats import labels
 from exr_pipeline.storage.locations import Location
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def similar(
         str,
         typer.Argument(
             metavar="KEY|FILE",
-            help="A file of the tables (a URL, path or partition key), or any other OpenEXR or DPX file.",
+            help=f"A file of the tables (a URL, path or partition key), or any other {labels('render')} file.",
         ),
     ],
     *,

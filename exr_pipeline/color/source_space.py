@@ -13,15 +13,15 @@ import numpy as np
 from exr_pipeline.color.chromaticities import EBU, REC709, SMPTE_C, XYZ, to_ap0
 from exr_pipeline.color.config import LINEAR_REC709
 from exr_pipeline.color.picture_rules import SETTING as RULES_SETTING
-from exr_pipeline.inspection.color_space import color_space_statements, stated_dpx_color_space
+from exr_pipeline.inspection.color_space import color_space_statements
 from exr_pipeline.untrusted_text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exr_pipeline.color.config import ColorConfig, Curve
-    from exr_pipeline.dpx import DpxHeader
     from exr_pipeline.exr import Part
+    from exr_pipeline.inspection.color_space import StatedColorSpace
 
 # Spellings that programs write and configs do not know. Values: names to try in the config.
 _SPELLINGS: Final[dict[str, tuple[str, ...]]] = {
@@ -97,8 +97,22 @@ class ImageTags:
     color_space: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class CodeValues:
+    """What the code values of a film scan or video frame (DPX, Cineon) are, by the names of SMPTE 268M.
+
+    `stated` is what the file says of its transfer, None if nothing definite; then `conventional` is what files of this
+    format are. The primaries are those that `colorimetric` names, else those of the transfer.
+    """
+
+    stated: StatedColorSpace | None
+    conventional: StatedColorSpace
+    bit_depth: int
+    colorimetric: str | None = None
+
+
 class StatingFile(Protocol):
-    """An opened picture file, as far as it says what its pixels mean; one of `part`, `dpx` and `tags` is there."""
+    """An opened picture file, as far as it says what its pixels mean; one of `part`, `codes` and `tags` is there."""
 
     @property
     def name(self) -> str:
@@ -116,8 +130,8 @@ class StatingFile(Protocol):
         ...
 
     @property
-    def dpx(self) -> DpxHeader | None:
-        """The header of a DPX."""
+    def codes(self) -> CodeValues | None:
+        """What the code values of a DPX or Cineon file are."""
         ...
 
     @property
@@ -158,8 +172,9 @@ def find_source_space(
         found = SourceSpace(config.user_facing(space), space, forced_rule(forced))
     elif source.part is not None:
         found = _stated_by_part(config, source, default or global_default, warnings)
-    elif source.dpx is not None:
-        found = _stated_by_dpx(config, source.dpx, warnings)
+    elif source.codes is not None and source.codes.stated is not None:
+        stated = source.codes.stated
+        found = _of_codes(config, source.codes, stated.name, f"{stated.rule} ({stated.name})", warnings)
     elif source.tags is not None:
         found = _stated_by_image(config, source.tags, warnings)
     if found is None and (by_path := config.by_file_rule(source.name)) is not None:
@@ -167,8 +182,9 @@ def find_source_space(
     if found is None and default:
         space = config.require(default, RULES_SETTING)
         found = SourceSpace(config.user_facing(space), space, rule_default_rule(default))
-    if found is None and source.dpx is not None:
-        found = _first(config, _DPX_VIDEO, "default (DPX: Rec.709 video)", is_display_referred=True)
+    if found is None and source.codes is not None:
+        conventional = source.codes.conventional
+        found = _of_codes(config, source.codes, conventional.name, conventional.rule, warnings)
     if found is None and source.tags is not None:
         found = _of_image(config, source.tags)
     if found is None:
@@ -247,23 +263,20 @@ def _linear(
     return SourceSpace(label, ap0, rule, matrix)
 
 
-def _stated_by_dpx(config: ColorConfig, dpx: DpxHeader, warnings: list[str]) -> SourceSpace | None:
+def _of_codes(
+    config: ColorConfig, codes: CodeValues, transfer: str, rule: str, warnings: list[str]
+) -> SourceSpace | None:
     """The curve by the transfer characteristic, the primaries by the colorimetric specification, else the transfer."""
-    stated = stated_dpx_color_space(dpx)
-    if stated is None:
-        return None
-    rule = f"{stated.rule} ({stated.name})"
-    is_log = stated.name in _DPX_LOG
-    if stated.name == "ADX":
-        return _first(config, ("ADX16" if dpx.elements[0].bit_depth == 16 else "ADX10",), rule)
+    is_log = transfer in _DPX_LOG
+    if transfer == "ADX":
+        return _first(config, ("ADX16" if codes.bit_depth == 16 else "ADX10",), rule)
     if is_log and (own := _first(config, _CINEON, rule)) is not None:
         return own
-    colorimetric = dpx.elements[0].colorimetric
-    standard = colorimetric if colorimetric in _DPX_PRIMARIES else stated.name
-    if standard != stated.name:
+    standard = codes.colorimetric if codes.colorimetric in _DPX_PRIMARIES else transfer
+    if standard != transfer:
         rule += f", dpx:colorimetric ({standard})"
     primaries = _DPX_PRIMARIES.get(standard, REC709)
-    curve: Curve | None = "cineon" if is_log else None if stated.name == "linear" else "rec1886"
+    curve: Curve | None = "cineon" if is_log else None if transfer == "linear" else "rec1886"
     if primaries != REC709:
         kind = {"cineon": _CINEON_NAME, "rec1886": "Rec.1886", None: "linear"}[curve]
         found = _linear(config, primaries, f"{kind}, primaries of {standard}", rule, warnings)

@@ -1,16 +1,18 @@
 """Opening a movie or sound that nobody vouches for.
 
-Belongs here: which containers are let in, decoding past damage, and errors as ours. Not here: what is read of them.
+Belongs here: letting in no containers but those of `exr_pipeline.formats`, decoding past damage, and errors as ours.
+Not here: what is read of them.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.footage.channels import own_order
+from exr_pipeline.formats import FORMATS
 from exr_pipeline.storage.machine_errors import machine_trouble
 
 if TYPE_CHECKING:
@@ -19,13 +21,6 @@ if TYPE_CHECKING:
     from av.container import InputContainer
 
     from exr_pipeline.footage.alpha import Decoder
-
-# Containers by the name of their demuxer. Playlists and lists of files are not among them: those name other files and
-# addresses, which would be read too.
-_CONTAINERS: Final = (
-    *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mxf", "mxf_opatom", "mpeg", "mpegts"),
-    *("asf", "flv", "ogg", "wav", "w64", "flac", "mp3", "aac", "aiff", "caf", "gxf"),
-)
 
 
 @contextmanager
@@ -39,7 +34,8 @@ def opened(path: str, name: str, *, layouts: dict[int, str] | None = None) -> It
 
     if not Path(path).is_file():
         raise BadInputError(name, "not a regular file")
-    options = {"format_whitelist": ",".join(_CONTAINERS), "protocol_whitelist": "file"}
+    containers = ",".join(container for row in FORMATS for container in row.containers)
+    options = {"format_whitelist": containers, "protocol_whitelist": "file"}
     try:
         with av.open(path, options=options, metadata_errors="replace") as container:
             taken = _take_listed_layouts(container)

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import Attribute, Box2i, Channel, TileDescription
+from exr_pipeline.formats import LONGEST_MAGIC, format_of_bytes, labels
 from exr_pipeline.inspection import Inspection, PartFacts, StatedColorSpace
-from exr_pipeline.pictures.decode.image import LONGEST_MAGIC, image_format
 
 if TYPE_CHECKING:
     from exr_pipeline.inspection import SourceFile
-    from exr_pipeline.pictures.decode.image import ImageFormat
 
 HASH_VERSION: Final = 1
 # Pages beyond this are not listed.
@@ -37,13 +36,14 @@ def inspect_still(path: str, source: SourceFile) -> Inspection:
         start = file.read(LONGEST_MAGIC)
     if not start:
         raise BadInputError(name, "the file is empty")
-    format_ = image_format(start)
-    if format_ is None:
-        raise BadInputError(name, f"neither TIFF, PNG nor JPEG: it begins with {start.hex(' ')}")
+    found = format_of_bytes(start)
+    if found is None or found.category != "still":
+        raise BadInputError(name, f"neither {labels('still', word='nor')}: it begins with {start.hex(' ')}")
+    format_ = found.name
     reader = Oiio.ImageInput.open(path)
     if reader is None or reader.format_name() != format_:
         problem = Oiio.geterror() or "it cannot be opened"
-        raise BadInputError(name, f"damaged {format_.upper()} header: {' '.join(problem.replace(path, '').split())}")
+        raise BadInputError(name, f"damaged {found.label} header: {' '.join(problem.replace(path, '').split())}")
     parts: list[PartFacts] = []
     while len(parts) < MOST_PARTS and reader.seek_subimage(len(parts), 0):
         parts.append(_part(len(parts), reader.spec(), format_))
@@ -53,7 +53,7 @@ def inspect_still(path: str, source: SourceFile) -> Inspection:
     return Inspection(source, format_, tuple(parts), (), hashlib.sha256(text.encode()).hexdigest(), ())
 
 
-def _part(index: int, spec: Any, format_: ImageFormat) -> PartFacts:
+def _part(index: int, spec: Any, format_: str) -> PartFacts:
     data = Box2i(spec.x, spec.y, spec.x + spec.width - 1, spec.y + spec.height - 1)
     display = Box2i(spec.full_x, spec.full_y, spec.full_x + spec.full_width - 1, spec.full_y + spec.full_height - 1)
     space = spec.get_string_attribute("oiio:ColorSpace")

@@ -1,6 +1,6 @@
 """What workers make of files: of pictures, and of movies, sounds and stills all that is known of them.
 
-Belongs here: which worker calls a file takes. Not here: headers of EXR and DPX, fetching, rows (`chunk`).
+Belongs here: which worker calls a file takes. Not here: headers of renders, fetching, rows (`chunk`).
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from exr_pipeline.formats import category_of, format_of_name
 from exr_pipeline.inspection import SourceFile
 from exr_pipeline.products.proxy import PROXY
 from exr_pipeline.products.registry import most_needed
 from exr_pipeline.products.thumbnail import THUMBNAIL
-from exr_pipeline.storage.locations import source_kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -30,7 +30,7 @@ _LONGEST_SECONDS: Final = 24 * 3600.0
 
 def is_media(location: Location) -> bool:
     """Whether a file is a movie, sound or still by its name: one that only a worker process may open."""
-    return source_kind(location.name) in {"movie", "audio", "image"}
+    return category_of(location.name) in {"movie", "sound", "still"}
 
 
 def needs_workers(locations: Iterable[Location], products: Collection[FileProduct]) -> bool:
@@ -50,30 +50,32 @@ async def make_media(
 
     Raises `BadInputError` if the file is at fault.
     """
-    from exr_pipeline.footage.probe import probe
-    from exr_pipeline.footage.render import render_media
-    from exr_pipeline.footage.stills import inspect_still
     from exr_pipeline.pictures import PictureSettings
 
-    name = result.location.url
+    name, format_ = result.location.url, format_of_name(result.location.name)
     with_pictures = most_needed(products) == "picture"
     assert isinstance(result.source, SourceFile)
-    if source_kind(result.location.name) == "image":
+    assert format_ is not None
+    read_header = format_.header.load()
+    if format_.category == "still":
         result.inspection = await asyncio.wrap_future(
-            pool.call(inspect_still, name, settings.worker_timeout_seconds, str(path), result.source)
+            pool.call(read_header, name, settings.worker_timeout_seconds, str(path), result.source)
         )
         if with_pictures:
             result.pictures = await render_in(pool, path, name, products)
         return
-    result.media = await asyncio.wrap_future(pool.call(probe, name, settings.worker_timeout_seconds, str(path), name))
+    media: MediaProbe = await asyncio.wrap_future(
+        pool.call(read_header, name, settings.worker_timeout_seconds, str(path), name)
+    )
+    result.media = media
     if with_pictures:
         work = pool.call(
-            render_media,
+            format_.picture.load(),
             name,
-            render_timeout(result.media, settings),
+            render_timeout(media, settings),
             str(path),
             name,
-            result.media,
+            media,
             thumbnail=THUMBNAIL in products,
             proxy_path=str(proxy_path) if PROXY in products else None,
             settings=PictureSettings.from_settings(settings),

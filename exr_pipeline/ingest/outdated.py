@@ -10,8 +10,8 @@ import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
+from exr_pipeline.formats import format_of_name, plays
 from exr_pipeline.products.registry import FILE_PRODUCTS, products_named
-from exr_pipeline.storage.locations import source_kind
 from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline.tables.specs import READY
 
@@ -105,7 +105,7 @@ def outdated_sequences(
         if row["movie_preset"] not in {None, settings.movie_preset}:
             return True
         first = sequence.frames[0].location
-        facts = PictureFacts(first.url, source_kind(first.name) == "exr")
+        facts = PictureFacts(first.url, (found := format_of_name(first.name)) is not None and found.name == "exr")
         return any(expectation.differences(_record(row | {"proxy_view": row["movie_view"]}), facts))
 
     return [sequence for sequence in sequences if is_outdated(sequence)]
@@ -123,8 +123,8 @@ class _Judge:
         self._settings, self._files = settings, files
         self._outputs = OutputPlace.from_settings(settings)
         self._expectation = Expectation(PictureSettings.from_settings(settings))
-        pictures = [location for location in ready if source_kind(location.name) not in {"movie", "audio"}]
-        media = [location for location in ready if source_kind(location.name) in {"movie", "audio"}]
+        pictures = [location for location in ready if not plays(location.name)]
+        media = [location for location in ready if plays(location.name)]
         self._parts = _rows(tables, "parts", _PART_COLUMNS, pictures)
         self._streams = _rows(tables, "media_streams", _STREAM_COLUMNS, media)
         self._headers = _headers(tables, pictures, files, self._parts)
@@ -138,7 +138,7 @@ class _Judge:
             elif (row["output_bucket"], row[f"{kind}_s3_key"]) != (target.bucket, target.path):
                 yield f"place of the {kind}: {row[f'{kind}_s3_key']}, would be {target.path}"
         record = _record({name: value for name, value in row.items() if _is_about(name, kinds)})
-        if source_kind(location.name) in {"movie", "audio"}:
+        if plays(location.name):
             yield from self._of_media(location, record)
         elif any(row.get(f"{kind}_s3_key") for kind in kinds):
             yield from self._expectation.differences(record, self._facts(location))

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from exr_pipeline import __version__
 from exr_pipeline.footage.rows import media_rows
+from exr_pipeline.formats import category_of
 from exr_pipeline.inspection import NEVER_SEEN, FileState, UnseenFile, rows, unread_rows
 from exr_pipeline.products.registry import FILE_PRODUCTS
-from exr_pipeline.storage.locations import source_kind
 from exr_pipeline.storage.outputs import media_tags
 from exr_pipeline.tables.specs import arrow_schema
 
@@ -61,10 +61,10 @@ async def delete_objects(media: MediaWriter, outputs: OutputPlace, source: Locat
 
 
 def _objects(source: Location) -> Iterator[OutputObject]:
-    kind = source_kind(source.name)
+    category = category_of(source.name)
     for product in FILE_PRODUCTS:
         for thing in product.objects:
-            if not thing.only_of or thing.only_of == kind:
+            if not thing.only_of or thing.only_of == category:
                 yield thing
 
 

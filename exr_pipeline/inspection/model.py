@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.inspection.identity import asset_id, file_id, frame_number, iso_time, normalized_path
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 # Stands for the modification time of a file that could not even be looked up. Any real version supersedes it.
 NEVER_SEEN: Final = datetime.fromtimestamp(0, UTC)
 
-Format = Literal["exr", "dpx", "tiff", "png", "jpeg"]
+# Of the hash of a header's structure. Raised if the same header would now have another one.
+HEADER_HASH_VERSION: Final = 2
 
 
 class _Version:
@@ -124,7 +125,7 @@ class Inspection:
     """A file whose header was read and makes sense. `warnings` don't keep it from being used."""
 
     source: SourceFile
-    format: Format
+    format: str
     parts: tuple[PartFacts, ...]
     views: tuple[str, ...]
     header_hash: str

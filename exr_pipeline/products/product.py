@@ -65,7 +65,8 @@ class OutputObject:
 
     `name` is its tag and that of its columns (`<name>_s3_key`, `<name>_size_bytes`), `ending` ends its key.
     `content` gives the bytes, or a local file, and the media type; None if there is nothing to store. `part` is what a
-    link names after the asset's partition, empty for the main object. `only_of` limits it to one kind of source.
+    link names after the asset's partition, empty for the main object. `only_of` limits it to one category of sources,
+    such as `movie`.
     """
 
     name: str

@@ -12,9 +12,10 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError
+from exr_pipeline.formats import format_of_name
 from exr_pipeline.inspection.identity import split_frame_text
 from exr_pipeline.sequences.model import Frame, Sequence
-from exr_pipeline.storage.locations import Location, is_source, source_kind
+from exr_pipeline.storage.locations import Location, is_source
 from exr_pipeline.storage.object_info import ObjectInfo
 
 if TYPE_CHECKING:
@@ -22,14 +23,11 @@ if TYPE_CHECKING:
 
     from fileseq.filesequence import FileSequence
 
-    from exr_pipeline.settings import SourceKind
     from exr_pipeline.storage.objects import ObjectStorage
 
 # A folder or a word of the name that says: these numbers are tiles of a texture.
 UDIM_HINT: Final = r"(?i)(?:^|[/._-])(?:udims?|tex|textures?)(?:[/._-]|$)"
 _UDIM_TILES: Final = range(1001, 2000)
-
-_STILLS: Final[tuple[SourceKind, ...]] = ("exr", "dpx", "image")
 
 # What stands for the frame number: of Nuke, of shells, of C, of Houdini, of Mari.
 _TOKEN: Final = re.compile(r"#+|@+|%\d*d|\$F\d*|<UDIM>|%\(UDIM\)d", re.ASCII)
@@ -78,7 +76,7 @@ def find_sequences(
     unseparated: dict[tuple[Location, str, str], list[_Member]] = defaultdict(list)
     for file in files:
         location, etag = (file.location, file.etag) if isinstance(file, ObjectInfo) else (file, "")
-        if source_kind(location.key) not in _STILLS:
+        if not _can_be_frame(location):
             continue
         name = location.name
         stem, text = split_frame_text(name)
@@ -98,6 +96,11 @@ def find_sequences(
                 if len(frames) >= wanted and not (tiles and _are_tiles(sequence, tiles)):
                     found.append(sequence)
     return sorted(found, key=lambda sequence: sequence.location)
+
+
+def _can_be_frame(location: Location) -> bool:
+    found = format_of_name(location.key)
+    return found is not None and found.can_be_frame
 
 
 def _unseparated(stem: str) -> str:
@@ -190,7 +193,9 @@ def _objects(folder: Location, storage: ObjectStorage) -> Iterator[ObjectInfo]:
     if path is not None and not path.is_dir():
         return iter(())
     return (
-        info for info in storage.iter_objects(folder) if is_source(info.location.key, below=folder.key, kinds=_STILLS)
+        info
+        for info in storage.iter_objects(folder)
+        if is_source(info.location.key, below=folder.key) and _can_be_frame(info.location)
     )
 
 

@@ -1,7 +1,8 @@
 """Where an object is: URLs and partition keys, and which are sources. Pure functions of text.
 
 Belongs here: naming. Not here: reading or writing objects (`storage.objects`), how a partition key is spelled
-(`storage.partition_keys`), where what is made of a file goes (`storage.outputs`).
+(`storage.partition_keys`), where what is made of a file goes (`storage.outputs`), which extensions there are
+(`exr_pipeline.formats`).
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING, Final, Literal, Self, cast
 from urllib.parse import quote, unquote
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.formats import KINDS, RENDER_KINDS, format_of_name
 from exr_pipeline.storage.partition_keys import address_of, key_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from exr_pipeline.settings import SourceKind
     from exr_pipeline.storage.outputs import OutputPlace
 
 _LOG = logging.getLogger(__name__)
@@ -26,20 +27,6 @@ Scheme = Literal["s3", "gs", "az", "file"]
 SCHEMES: Final[tuple[Scheme, ...]] = ("s3", "gs", "az", "file")
 
 OUTPUT_FOLDER: Final = ".proxies"
-EXTENSIONS: Final[dict[SourceKind, tuple[str, ...]]] = {
-    "exr": (".exr",),
-    "dpx": (".dpx",),
-    "image": (".tif", ".tiff", ".png", ".jpg", ".jpeg"),
-    "movie": (
-        *(".mp4", ".m4v", ".mov", ".qt", ".mkv", ".webm", ".avi", ".mxf", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts"),
-        *(".wmv", ".flv", ".ogv", ".3gp"),
-    ),
-    "audio": (
-        *(".wav", ".flac", ".mp3", ".m4a", ".aac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".w64", ".wma", ".caf"),
-    ),
-}
-KINDS: Final[tuple[SourceKind, ...]] = tuple(EXTENSIONS)
-_KIND_OF: Final = {extension: kind for kind, extensions in EXTENSIONS.items() for extension in extensions}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -131,13 +118,7 @@ class Location:
         return type(self)(self.scheme, self.bucket, prefix + relative_key)
 
 
-def source_kind(name: str) -> SourceKind | None:
-    """What a file is taken to be by the extension of its name or key, in either case; None for anything else."""
-    dot = name.rfind(".")
-    return _KIND_OF.get(name[dot:].lower()) if dot >= 0 else None
-
-
-def is_source(key: str, *, below: str = "", kinds: Collection[SourceKind] = KINDS) -> bool:
+def is_source(key: str, *, below: str = "", kinds: Collection[str] = KINDS) -> bool:
     """Whether a key names a file that is ingested: of one of these kinds by its extension, and not hidden.
 
     Files and folders whose name begins with a dot are hidden, `.proxies/` among them. The folders of `below`, a prefix
@@ -145,18 +126,19 @@ def is_source(key: str, *, below: str = "", kinds: Collection[SourceKind] = KIND
     """
     if below and key.startswith(below):
         key = key[len(below) :]
-    return source_kind(key) in kinds and not (key.startswith(".") or "/." in key)
+    found = format_of_name(key)
+    return found is not None and found.kind in kinds and not (key.startswith(".") or "/." in key)
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRule:
     """Which files of the sources are ingested: those of some kinds, and nothing that was itself made from a source."""
 
-    kinds: frozenset[SourceKind]
+    kinds: frozenset[str]
     made: tuple[Location, ...]
 
     @classmethod
-    def of(cls, kinds: Collection[SourceKind], outputs: OutputPlace | None = None) -> Self:
+    def of(cls, kinds: Collection[str], outputs: OutputPlace | None = None) -> Self:
         """The rule for these kinds where media go to a place, whose root, if it has one, may lie inside a source.
 
         Raises `MisconfiguredError` if media would lie among files of which they could not be told.
@@ -166,11 +148,12 @@ class SourceRule:
         folders = {Location.from_url(url, setting="EXR_PIPELINE_SOURCES").as_folder() for url in outputs.sources}
         roots = {root.as_folder() for folder in folders if (root := outputs.root_of(folder)) is not None}
         among = sorted(folder.url for folder in folders if any(root.holds(folder) for root in roots))
-        if among and not frozenset(kinds) <= {"exr", "dpx"}:
+        if among and not frozenset(kinds) <= frozenset(RENDER_KINDS):
             raise MisconfiguredError(
                 "EXR_PIPELINE_OUTPUT_ROOT",
                 f"{outputs.root!r} holds {among[0]}, so that the media made would be taken for sources",
-                "name a folder inside the source or beside it, or set EXR_PIPELINE_SOURCE_KINDS=exr,dpx",
+                "name a folder inside the source or beside it, or set "
+                f"EXR_PIPELINE_SOURCE_KINDS={','.join(RENDER_KINDS)}",
             )
         inside = {root for root in roots if any(folder.holds(root) for folder in folders)}
         return cls(frozenset(kinds), () if among else tuple(sorted(inside)))

@@ -12,7 +12,8 @@ from urllib.parse import quote
 
 from exr_pipeline import __version__
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location, source_kind
+from exr_pipeline.formats import format_of_name
+from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location
 
 if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
@@ -84,7 +85,7 @@ class OutputPlace:
 def _base(name: str) -> str:
     """The name that outputs begin with: the stem where no other source can have the same one, else all of it."""
     stem = name.removesuffix(".exr")
-    return name if not stem or source_kind(stem) is not None else stem
+    return name if not stem or format_of_name(stem) is not None else stem
 
 
 def _check_root(root: str, folders: set[Location]) -> None:

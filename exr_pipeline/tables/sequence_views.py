@@ -5,12 +5,12 @@ Belongs here: the query. Not here: the rules themselves, or what is asked about 
 
 from typing import Final
 
-from exr_pipeline.storage.locations import EXTENSIONS
+from exr_pipeline.formats import FRAME_EXTENSIONS
 
-_STILLS: Final = "|".join(extension[1:] for kind in ("exr", "dpx", "image") for extension in EXTENSIONS[kind])
+_EXTENSIONS: Final = "|".join(extension[1:] for extension in FRAME_EXTENSIONS)
 
 # Folder and name before the number, the number, and the extension: `inspection.identity.split_frame_text`.
-_NAME: Final = rf"^((?s:.*/)?(?:|[^/]*?[._]))(-?\d{{4,6}}\.\d{{1,3}}|-?\d+)(\.(?i:{_STILLS}))$"
+_NAME: Final = rf"^((?s:.*/)?(?:|[^/]*?[._]))(-?\d{{4,6}}\.\d{{1,3}}|-?\d+)(\.(?i:{_EXTENSIONS}))$"
 
 # A number with leading zeros opens a padding of its own width, as does the shortest number; others belong to the
 # widest padding that is no wider than they are. Negative numbers whose sign took the place of a digit, -001 before

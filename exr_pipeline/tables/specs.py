@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
 
+from exr_pipeline.formats import PICTURE_FORMATS
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -119,8 +121,8 @@ _SPECS: Final = (
             Column(
                 "format",
                 "string",
-                "exr, dpx, tiff, png or jpeg, or the container of a movie or sound, such as mp4, mov, mxf, "
-                "wav; null if the file could not be read",
+                f"{', '.join(PICTURE_FORMATS)}, or the container of a movie or sound, such as mp4, mov, mxf, wav; "
+                "null if the file could not be read",
                 "header",
             ),
             Column("state", "string", "ready, rejected or retryable", "incoming"),
@@ -193,7 +195,8 @@ _SPECS: Final = (
             Column(
                 "frame_rate",
                 "string",
-                "framesPerSecond as a fraction, such as 24000/1001; of DPX, frame_rate, else film_frame_rate",
+                "framesPerSecond as a fraction, such as 24000/1001; of DPX and Cineon, frame_rate, else "
+                "film_frame_rate",
             ),
             Column("time_code", "string", "timeCode as hh:mm:ss:ff; of DPX, time_code"),
             _BUCKET,
@@ -209,7 +212,7 @@ _SPECS: Final = (
             Column("channel_name", "string", "Full name of the channel"),
             Column("layer_name", "string", "Part of the name before the last dot; empty if there is none"),
             Column("component_name", "string", "Part of the name after the last dot"),
-            Column("channel_type", "string", "HALF, FLOAT or UINT; for DPX the sample format"),
+            Column("channel_type", "string", "HALF, FLOAT or UINT; for DPX and Cineon the sample format"),
             Column("x_sampling", "int32", "Horizontal subsampling"),
             Column("y_sampling", "int32", "Vertical subsampling"),
             Column("channel_fingerprint", f"vector[{CHANNEL_FINGERPRINT_DIMENSIONS}]", "Channel layout of the file"),

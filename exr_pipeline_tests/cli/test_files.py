@@ -72,7 +72,7 @@ def test_inspect_prints_one_json_object_per_file_and_line_in_the_order_asked_for
 def test_a_bad_file_among_good_ones_is_told_and_the_others_are_inspected(cli: Cli, shot: Path) -> None:
     said = cli("inspect", "--json", "shot/beauty.1001.exr", "shot/notes.1004.exr", "shot/beauty.1002.exr")
     assert said.status == 1
-    assert said.error.endswith("notes.1004.exr: neither EXR nor DPX: it begins with 74 68 69 73")
+    assert said.error.endswith("notes.1004.exr: neither OpenEXR, DPX nor Cineon: it begins with 74 68 69 73")
     good, bad, other = (json.loads(line) for line in said.out.splitlines())
     assert list(bad) == SECTIONS
     assert len(bad["errors"]) == 1

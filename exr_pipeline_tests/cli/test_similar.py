@@ -69,7 +69,10 @@ def test_where_leaves_out_files_by_their_columns_and_those_of_their_first_part(i
     ("arguments", "problem"),
     [
         (["nosuch.exr"], "nosuch.exr: no such file in the tables, and none to read"),
-        (["renders/shot_010/notes.1004.exr"], "its header could not be read (rejected: neither EXR nor DPX"),
+        (
+            ["renders/shot_010/notes.1004.exr"],
+            "its header could not be read (rejected: neither OpenEXR",
+        ),
         ([KNOWN, "--where", "nosuch = 1"], '"nosuch" not found'),
         ([KNOWN, "--where", "frame_number ="], "syntax error"),
         ([KNOWN, "--where", "true); DROP TABLE files; SELECT (1"], "only one SELECT"),
@@ -98,4 +101,4 @@ def test_before_any_ingest_there_is_nothing_to_compare_with(cli: Cli, home: Path
     assert json.loads(said.out) == []
     assert said.err.startswith("Warning: there is no database ")
     (home / "b.exr").write_text("this is a text")
-    assert "neither EXR nor DPX" in cli("similar", "b.exr").error
+    assert "neither OpenEXR, DPX nor Cineon" in cli("similar", "b.exr").error

@@ -16,7 +16,7 @@ from exr_pipeline.tables.specs import TABLES
 from exr_pipeline.tables.views import VIEWS
 from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, Ingested, small_exr
 
-REASON = "neither EXR nor DPX: it begins with 74 68 69 73"
+REASON = "neither OpenEXR, DPX nor Cineon: it begins with 74 68 69 73"
 
 
 def test_sql_prints_a_table(in_ingested: Cli) -> None:

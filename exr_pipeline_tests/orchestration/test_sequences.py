@@ -33,10 +33,12 @@ from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectInfo, ObjectStorage
+from exr_pipeline_tests.cineon_files import cineon_bytes
 from exr_pipeline_tests.ingest.relay import Relay
 from exr_pipeline_tests.orchestration.conftest import RANGE_END, RANGE_START, Workshop
-from exr_pipeline_tests.pictures.files import flat, write_rgb
+from exr_pipeline_tests.pictures.files import flat, patches, write_dpx, write_rgb
 from exr_pipeline_tests.renders import with_bad_pixels
+from exr_pipeline_tests.sequence_movies.frames import decoded
 from exr_pipeline_tests.services.processes import free_port
 
 
@@ -205,6 +207,56 @@ def test_a_settled_sequence_becomes_a_movie_a_sheet_and_a_strip_and_again_when_a
     shots.obey(changed)
     assert shots.rows()["a.####.exr"]["frames_hash"] != row["frames_hash"]
     assert len(shots.materializations("sequence_mp4")[key]) == 2
+
+
+def test_cineon_frames_become_files_with_pictures_and_a_movie_as_dpx_frames_of_the_same_codes_do(
+    shots: Shots, tmp_path: Path
+) -> None:
+    files: dict[str, bytes] = {}
+    for number, code in enumerate((300, 445, 600, 685), 1001):
+        codes = patches(np.array([[code, 445, 300], [600, code, 500], [95, 300, code]]))
+        files[f"scans/roll.{number}.cin"] = cineon_bytes(codes, "<" if number % 2 else ">")
+        files[f"scans/roll.{number}.dpx"] = write_dpx(tmp_path / "x.dpx", codes / 1023, transfer=1).read_bytes()
+    files["scans/cut.0001.cin"] = cineon_bytes(np.zeros((36, 66, 3)))[:4000]
+
+    keys = shots.put(files)
+    assert not shots.run_range(keys).success
+    rows = {row["file_path"]: row for row in shots.pipeline.tables.read("files").to_pylist()}
+    assert {(row["state"], row["format"]) for path, row in rows.items() if "roll" in path} == {
+        ("ready", "cineon"),
+        ("ready", "dpx"),
+    }
+    assert rows["scans/cut.0001.cin"]["reason"].startswith("truncated: 4000 bytes")
+    parts = {row["file_path"]: row for row in shots.pipeline.tables.read("parts").to_pylist()}
+    part = parts["scans/roll.1001.cin"]
+    assert (part["display_width"], part["display_height"], part["frame_rate"]) == (96, 32, "24/1")
+    names = [
+        row["attr_name"] for row in shots.pipeline.tables.read("attributes").to_pylist() if ".cin" in row["file_path"]
+    ]
+    assert {"label", "film_prefix", "element2.high_quantity"} <= set(names)
+
+    assert all(run.success for run in shots.obey(shots.tick()))
+    sequences = shots.rows()
+    assert {name: (row["state"], row["frame_count"], row["color_rule"]) for name, row in sequences.items()} == {
+        "roll.####.cin": ("ready", 4, "default (Cineon: printing density)"),
+        "roll.####.dpx": ("ready", 4, "dpx:transfer (printing density)"),
+    }
+
+    def stored(name: str) -> bytes:
+        return shots.pipeline.storage.read(shots.bucket.child(f"scans/.proxies/{name}"))[1]
+
+    for name in ("1001.{}_thumb.jpg", "1004.{}_thumb.jpg"):
+        of_cineon, of_dpx = (simplejpeg.decode_jpeg(stored(f"roll.{name.format(kind)}")) for kind in ("cin", "dpx"))
+        assert np.abs(of_cineon.astype(int) - of_dpx).max() <= 1
+    movies = [_frames(stored(f"roll.@@@@.{kind}_sequence.mp4"), tmp_path) for kind in ("cin", "dpx")]
+    assert [len(frames) for frames in movies] == [4, 4]
+    assert np.abs(np.stack(movies[0]).astype(int) - np.stack(movies[1])).max() <= 1
+    assert len({frame.tobytes() for frame in movies[0]}) == 4
+
+
+def _frames(data: bytes, folder: Path) -> list[np.ndarray]:
+    (folder / "a.mp4").write_bytes(data)
+    return decoded(folder / "a.mp4")
 
 
 def test_a_sequence_that_cannot_be_made_fails_alone_with_its_reason(shots: Shots, frames: list[bytes]) -> None:

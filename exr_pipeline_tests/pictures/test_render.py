@@ -22,6 +22,7 @@ from exr_pipeline.color.config import BUILT_IN_CONFIG
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.pictures import RenderedPictures
 from exr_pipeline.pictures.render import render
+from exr_pipeline_tests.cineon_files import write_cineon
 from exr_pipeline_tests.pictures.expected import COLORS, SOURCES, logc3, rec1886, rgb_of, srgb, viewed
 from exr_pipeline_tests.pictures.files import (
     flat,
@@ -135,6 +136,18 @@ def test_a_logarithmic_dpx_is_printing_density(tmp_path: Path, transfer: int, na
     assert_patches(
         pictures, viewed(space, "sRGB - Display", linear), viewed(space, "Rec.1886 Rec.709 - Display", linear)
     )
+
+
+def test_a_cineon_file_is_shown_as_a_dpx_of_printing_density_with_the_same_codes(tmp_path: Path) -> None:
+    cineon = made(write_cineon(tmp_path / "x.cin", patches(CODES), rate=25.0))
+    dpx = made(write_dpx(tmp_path / "x.dpx", patches(CODES / 1023), transfer=1, rate=25.0))
+
+    assert cineon.provenance.source_color_space == "Cineon (printing density)"
+    assert cineon.provenance.color_rule == "default (Cineon: printing density)"
+    assert cineon.proxy.rate == 25
+    assert cineon.warnings == ()
+    assert cineon.thumbnail.data == dpx.thumbnail.data
+    assert cineon.proxy.mp4 == dpx.proxy.mp4
 
 
 def test_a_dpx_of_adx_is_adx_by_its_bits(tmp_path: Path) -> None:

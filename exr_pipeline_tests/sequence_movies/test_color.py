@@ -14,6 +14,7 @@ import pytest
 from exr_pipeline.sequence_movies.presets import load_presets
 from exr_pipeline.sequence_movies.sequence_movie import MovieResult, make_movie
 from exr_pipeline.storage.objects import ObjectStorage
+from exr_pipeline_tests.cineon_files import write_cineon
 from exr_pipeline_tests.pictures.expected import SOURCES, rec1886, rgb_of, viewed
 from exr_pipeline_tests.pictures.files import patch_means, patches, write_dpx, write_rgb
 from exr_pipeline_tests.sequence_movies.frames import InlinePool, sequence_in, settings
@@ -56,11 +57,17 @@ def assert_patches(frame: np.ndarray, expected: np.ndarray, what: str) -> None:
     assert error.max() <= 4, (what, error)
 
 
-def test_film_scans_in_dpx_are_shown_as_printing_density(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("format_", ["DPX", "Cineon"])
+def test_film_scans_are_shown_as_printing_density(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
     codes = np.array([[445, 445, 445], [95, 95, 95], [685, 685, 685], [600, 500, 400]])
     (tmp_path / "f").mkdir()
     for number in (1, 2):
-        write_dpx(tmp_path / f"f/scan.{number}.dpx", patches(codes / 1023), transfer=1)
+        if format_ == "DPX":
+            write_dpx(tmp_path / f"f/scan.{number}.dpx", patches(codes / 1023), transfer=1)
+        else:
+            write_cineon(tmp_path / f"f/scan.{number}.cin", patches(codes))
 
     _, frames = made(tmp_path / "f", monkeypatch)
 
@@ -68,7 +75,7 @@ def test_film_scans_in_dpx_are_shown_as_printing_density(tmp_path: Path, monkeyp
     light = (10 ** ((codes - 685) * 0.002 / 0.6) - black) / (1 - black)
     assert len(frames) == 2
     for frame in frames:
-        assert_patches(frame, viewed("Linear Rec.709 (sRGB)", DISPLAY, light), "DPX")
+        assert_patches(frame, viewed("Linear Rec.709 (sRGB)", DISPLAY, light), format_)
 
 
 def test_png_frames_are_shown_as_light_of_srgb_and_given_no_view_again(

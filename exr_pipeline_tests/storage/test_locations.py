@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.formats import KINDS, format_of_name
 from exr_pipeline.storage.locations import (
-    KINDS,
     Location,
     SourceRule,
     is_source,
-    source_kind,
 )
 from exr_pipeline.storage.outputs import OutputPlace
 
@@ -157,7 +156,8 @@ def test_a_root_that_mixes_media_with_sources_is_refused_unless_they_can_be_told
 
 def test_only_the_kinds_asked_for_are_sources() -> None:
     keys = {"x.exr": "exr", "x.DPX": "dpx", "x.tiff": "image", "x.mxf": "movie", "x.aif": "audio", "x.txt": None}
-    assert {key: source_kind(f"a.b/{key}") for key in keys} == keys
+    found = {key: format_of_name(f"a.b/{key}") for key in keys}
+    assert {key: one.kind if one else None for key, one in found.items()} == keys
     assert [key for key in keys if is_source(key, kinds=["dpx", "audio"])] == ["x.DPX", "x.aif"]
 
 

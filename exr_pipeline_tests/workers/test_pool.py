@@ -73,7 +73,7 @@ def test_files_are_rendered_beside_a_bad_one(tmp_path: Path) -> None:
 
     outcomes = [future.exception() for future in futures]
     assert [type(outcome) for outcome in outcomes] == [type(None), BadInputError, type(None), type(None)]
-    assert str(outcomes[1]) == "bad.exr: neither an OpenEXR, DPX, TIFF, PNG nor JPEG file"
+    assert str(outcomes[1]) == "bad.exr: neither an OpenEXR, DPX, Cineon, TIFF, PNG nor JPEG file"
     assert futures[0].result().thumbnail.width == 64
     assert not children_of(os.getpid())
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from exr_pipeline.formats import FRAME_FORMATS
 from exr_pipeline.ingest.doubtful import DOUBTFUL
 from exr_pipeline.retries import POLICY
 from exr_pipeline.sequences.find import find_sequences
@@ -27,7 +28,6 @@ FOLDERS_REMEMBERED: Final = 2000
 
 # What tells when a retryable sequence is due again.
 _WHEN: Final = ("state", "generated_timestamp", "retryable_since")
-_FORMATS: Final = frozenset({"exr", "dpx", "tiff", "png", "jpeg"})
 
 
 @dataclass
@@ -95,7 +95,7 @@ def sequences_in(tables: TableStore, folder: Location, *, udim: str) -> list[Seq
         if "/" not in row["file_path"][len(folder.path) :]
         and row["state"] != RETRYABLE
         and row["deleted_at"] is None
-        and (row["format"] is None or row["format"] in _FORMATS)
+        and (row["format"] is None or row["format"] in FRAME_FORMATS)
     ]
     return find_sequences(frames, udim=udim)
 

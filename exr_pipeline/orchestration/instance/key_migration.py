@@ -23,10 +23,11 @@ from dagster._core.storage.runs.schema import BackfillTagsTable, BulkActionsTabl
 from dagster._core.storage.runs.sql_run_storage import SqlRunStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 
+from exr_pipeline.formats import format_of_name
 from exr_pipeline.orchestration.instance.event_storage import KEYS_PER_WRITE
 from exr_pipeline.orchestration.instance.home import open_instance
 from exr_pipeline.orchestration.partitions import FILES, SEQUENCES, forget_statuses
-from exr_pipeline.storage.locations import Location, source_kind
+from exr_pipeline.storage.locations import Location
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def _todays(key: str) -> str:
     if not _KEY.fullmatch(key):
         return key
     location = Location.from_partition_key(key)
-    return key if source_kind(location.name) is None else location.partition_key
+    return key if format_of_name(location.name) is None else location.partition_key
 
 
 def _todays_text(text: str) -> str:

@@ -14,9 +14,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from exr_pipeline.dpx import LINE_PADDING_OFFSET
+from exr_pipeline.color.source_space import CodeValues
+from exr_pipeline.dpx import LINE_PADDING_OFFSET, parse_dpx_header
 from exr_pipeline.exr import Box2i
-from exr_pipeline.pictures.decode.source import Rows, Source, check_size, failure, oiio, opened, valid_aspect
+from exr_pipeline.inspection.color_space import StatedColorSpace, stated_dpx_color_space
+from exr_pipeline.pictures.decode.source import (
+    SCAN_ORDERS,
+    Rows,
+    Source,
+    check_size,
+    failure,
+    oiio,
+    opened,
+    valid_aspect,
+)
 from exr_pipeline.pictures.layers import ShownLayer
 from exr_pipeline.pictures.still import Size
 
@@ -26,17 +37,20 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exr_pipeline.dpx import DpxHeader
+    from exr_pipeline.pictures.decode.source import PictureFile
 
-# SMPTE 268M scan order to the orientation of TIFF and EXIF.
-_ORIENTATIONS: Final = (1, 2, 4, 3, 5, 6, 8, 7)
+# What it is if it does not say so.
+_VIDEO: Final = StatedColorSpace("ITU-R BT.709", "default (DPX: Rec.709 video)")
 # Red's and blue's share of luma.
 _REC709: Final = (0.2126, 0.0722)
 _REC601: Final = (0.299, 0.114)
 _STANDARD_DEFINITION: Final = frozenset({"ITU-R BT.601 625", "ITU-R BT.601 525", "NTSC composite", "PAL composite"})
 
 
-def open_dpx(path: str, name: str, header: DpxHeader, *, max_image_mb: int) -> Source:
+def open_dpx(file: PictureFile) -> Source:
     """The picture of a DPX file: R, G and B, of one element or of three, or one channel as luminance."""
+    path, name, max_image_mb = file.path, file.name, file.max_image_mb
+    header = parse_dpx_header(file.start, name=name, file_size=file.size_bytes)
     first = header.elements[0]
     is_chroma = {"Cb", "Cr", "Y"} <= set(first.components)
     planes = [element.descriptor for element in header.elements]
@@ -78,11 +92,16 @@ def open_dpx(path: str, name: str, header: DpxHeader, *, max_image_mb: int) -> S
         read,
         (Size(width, height),),
         pixel_aspect=valid_aspect(header.pixel_aspect_ratio),
-        orientation=_ORIENTATIONS[header.orientation or 0],
+        orientation=SCAN_ORDERS[header.orientation or 0],
         shown_rate=header.shown_rate,
         time_code=None if header.time_code is None else header.time_code.to_text(),
-        dpx=header,
+        codes=_codes(header),
     )
+
+
+def _codes(header: DpxHeader) -> CodeValues:
+    first = header.elements[0]
+    return CodeValues(stated_dpx_color_space(header), _VIDEO, first.bit_depth, first.colorimetric)
 
 
 def _element(reader: Any, path: str, name: str, header: DpxHeader, index: int, channels: int) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
 """Pixels of EXR files: only the channels, part and level that are shown.
 
-Belongs here: reading them through OpenImageIO and OpenEXR. Not here: headers (`exr_pipeline.exr`) or what to show
-(`pictures.layers`).
+Belongs here: judging the header, and reading pixels through OpenImageIO and OpenEXR. Not here: parsing headers
+(`exr_pipeline.exr`) or what to show (`pictures.layers`).
 Alpha is read only if asked for: color in EXR is premultiplied, so it already is the picture over black.
 """
 
@@ -9,15 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import io
+import mmap
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
 from exr_pipeline.color.chromaticities import REC709, rgb_to_xyz
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.exr import Part, chunk_count, levels
+from exr_pipeline.exr import (
+    NeedMoreBytes,
+    Part,
+    chunk_count,
+    levels,
+    parse_header,
+    refuse,
+    validate,
+    validate_chunk_offsets,
+)
 from exr_pipeline.frame_rates import shown_rate_of
 from exr_pipeline.pictures.data_pictures import FARTHEST
 from exr_pipeline.pictures.decode import zip_chunks
@@ -44,6 +54,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from exr_pipeline.exr import Header
+    from exr_pipeline.pictures.decode.source import PictureFile
     from exr_pipeline.pictures.layers import ShownLayer
 
 # Of the header's attributes, those without which the library does not read pixels.
@@ -59,10 +70,15 @@ _INTEGER_BITS: Final = (1, 8, 16, 32)
 _MIP_MAP: Final = 1  # Of the tile description's level modes.
 
 
-def open_exr(path: str, name: str, header: Header, *, max_image_mb: int, with_alpha: bool, layer: str) -> Source:
-    """The picture of an EXR file whose header is sound; of `layer`, or of what `choose_layer` finds best if empty."""
-    shown = choose_layer(header, name=name, wanted=layer)
-    has_alpha = with_alpha and bool(shown.alpha)
+def open_exr(file: PictureFile) -> Source:
+    """The picture of an EXR file: of the layer asked for, or of what `choose_layer` finds best if none is.
+
+    Raises `BadInputError` for a header that is damaged or makes no sense.
+    """
+    path, name, max_image_mb = file.path, file.name, file.max_image_mb
+    header = _read_header(path, name, file.start, file.size_bytes)
+    shown = choose_layer(header, name=name, wanted=file.layer)
+    has_alpha = file.with_alpha and bool(shown.alpha)
     read = replace(shown, channels=(*shown.channels, shown.alpha)) if has_alpha else shown
     part = header.parts[shown.part_index]
     data, display = part.data_window, part.display_window
@@ -110,6 +126,24 @@ def open_exr(path: str, name: str, header: Header, *, max_image_mb: int, with_al
     code = part.typed("timeCode", "timecode", None)
     source.time_code = None if code is None else code.to_text()
     return source
+
+
+def _read_header(path: str, name: str, start: bytes, size: int) -> Header:
+    while True:
+        try:
+            header = parse_header(start, name=name)
+            break
+        except NeedMoreBytes as more:
+            if len(start) >= size:
+                raise
+            with Path(path).open("rb") as file:
+                start = file.read(max(more.needed, 2 * len(start)))
+    findings = validate(header, file_size=size)
+    if not any(finding.severity == "error" for finding in findings):
+        with Path(path).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            findings = validate_chunk_offsets(header, cast("bytes", data), file_size=size)
+    refuse(header, findings, name=name)
+    return header
 
 
 def _from_0_to_1(stored: Callable[[], Iterator[Rows]], integers: list[int], source: Source) -> Iterator[Rows]:

@@ -5,13 +5,14 @@ Belongs here: reading them through OpenImageIO. Not here: which colors their num
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 from exr_pipeline.color.source_space import ImageTags
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.exr import Box2i
+from exr_pipeline.formats import format_of_bytes
 from exr_pipeline.pictures.decode.source import (
     BLOCK_LINES,
     Rows,
@@ -29,32 +30,22 @@ from exr_pipeline.pictures.still import Size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ImageFormat = Literal["tiff", "png", "jpeg"]
-# By their first bytes: TIFF in both orders, and with 64-bit offsets.
-_MAGICS: Final[dict[bytes, ImageFormat]] = {
-    b"II*\0": "tiff",
-    b"MM\0*": "tiff",
-    b"II+\0": "tiff",
-    b"MM\0+": "tiff",
-    b"\x89PNG\r\n\x1a\n": "png",
-    b"\xff\xd8\xff": "jpeg",
-}
-LONGEST_MAGIC: Final = max(map(len, _MAGICS))
+    from exr_pipeline.pictures.decode.source import PictureFile
+
 _FLOATS: Final = ("float", "half", "double")
 _JPEG_END: Final = b"\xff\xd9"
 _JPEG_TAIL: Final = 1 << 16
 
 
-def image_format(start: bytes) -> ImageFormat | None:
-    """Which of these formats a file that begins so (`LONGEST_MAGIC` bytes) is in; None for any other."""
-    return next((name for magic, name in _MAGICS.items() if start.startswith(magic)), None)
-
-
-def open_image(path: str, name: str, format_name: str, *, max_image_mb: int, with_alpha: bool) -> Source:
+def open_image(file: PictureFile) -> Source:
     """The picture of a TIFF (its first page), PNG or JPEG: R, G and B, or one channel as luminance.
 
     Straight alpha is always read, because color must be multiplied by it; alpha of premultiplied TIFFs if asked for.
     """
+    path, name, max_image_mb = file.path, file.name, file.max_image_mb
+    found = format_of_bytes(file.start)
+    assert found is not None
+    format_name = found.name
     hints = oiio().ImageSpec()
     hints.attribute("oiio:UnassociatedAlpha", 1)
     reader = opened(path, name, format_name, hints)
@@ -71,7 +62,7 @@ def open_image(path: str, name: str, format_name: str, *, max_image_mb: int, wit
     straight = bool(spec.get_int_attribute("oiio:UnassociatedAlpha", 0)) and spec.alpha_channel >= 0
     colors = [index for index in range(spec.nchannels) if index not in {spec.alpha_channel, spec.z_channel}]
     colors = colors[: 3 if len(colors) >= 3 else 1]
-    picks = [*colors, spec.alpha_channel] if spec.alpha_channel >= 0 and (straight or with_alpha) else colors
+    picks = [*colors, spec.alpha_channel] if spec.alpha_channel >= 0 and (straight or file.with_alpha) else colors
     names = tuple(spec.channelnames[index] for index in colors)
     return Source(
         name,

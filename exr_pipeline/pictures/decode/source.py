@@ -19,14 +19,15 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from exr_pipeline.color.source_space import ImageTags
-    from exr_pipeline.dpx import DpxHeader
+    from exr_pipeline.color.source_space import CodeValues, ImageTags
     from exr_pipeline.exr import Box2i, Part
     from exr_pipeline.frame_rates import ShownRate
     from exr_pipeline.pictures.layers import ShownLayer
 
 # What infinity becomes: the largest half, so that it stays the brightest of the picture.
 BRIGHTEST: Final = 65504.0
+# Scan order of DPX and Cineon to the orientation of TIFF and EXIF.
+SCAN_ORDERS: Final = (1, 2, 4, 3, 5, 6, 8, 7)
 # Lines read at once: a multiple of the lines in any chunk but DWAB's, few enough to stay in the processor's cache.
 BLOCK_LINES: Final = 32
 
@@ -37,6 +38,22 @@ class Rows(NamedTuple):
     y: int
     x: int
     pixels: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """A local file that a reader opens: `name` in errors, its first bytes and size, and what is asked of the picture.
+
+    Images of more than `max_image_mb` MiB are refused. `layer` names what is shown of an EXR (see `choose_layer`).
+    """
+
+    path: str
+    name: str
+    start: bytes
+    size_bytes: int
+    max_image_mb: int
+    with_alpha: bool = False
+    layer: str = ""
 
 
 @dataclass(slots=True)
@@ -62,7 +79,7 @@ class Source:
     time_code: str | None = None
     part: Part | None = None
     first_part: Part | None = None
-    dpx: DpxHeader | None = None
+    codes: CodeValues | None = None
     tags: ImageTags | None = None
     nan_pixels: int = 0
     inf_pixels: int = 0

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.pictures.decode.image import open_image
+from exr_pipeline.pictures.decode.open_source import open_source
 from exr_pipeline_tests.pictures.expected import COLORS, P3_TO_REC709, rec1886, srgb, viewed
 from exr_pipeline_tests.pictures.files import patch_means, patches
 from exr_pipeline_tests.pictures.test_render import first_frame, made, still
@@ -151,7 +151,7 @@ def test_a_tiff_of_64_bit_numbers_is_read_rightly_whatever_its_strips_are(
     pixels = np.random.default_rng(1).uniform(0, 1, (height, 20, 3))
     assert cv2.imwrite(str(tmp_path / "x.tif"), pixels[:, :, ::-1], rows)
 
-    source = open_image(str(tmp_path / "x.tif"), "x.tif", "tiff", max_image_mb=1, with_alpha=False)
+    source = open_source(str(tmp_path / "x.tif"), "x.tif", max_image_mb=1)
 
     assert np.allclose(np.concatenate([rows.pixels for rows in source.read(0)]), pixels, atol=1e-6)
 

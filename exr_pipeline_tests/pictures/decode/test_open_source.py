@@ -361,7 +361,7 @@ def test_damaged_pixels_are_bad_input(tmp_path: Path, kind: str) -> None:
     ("content", "reason"),
     [
         (b"", "empty file"),
-        (b"GIF89a and so on", "neither an OpenEXR, DPX, TIFF, PNG nor JPEG file"),
+        (b"GIF89a and so on", "neither an OpenEXR, DPX, Cineon, TIFF, PNG nor JPEG file"),
         (b"\x76\x2f\x31\x01\x02\0\0\0", "the data end inside the header"),
         (b"SDPX", "the data end inside the header"),
     ],

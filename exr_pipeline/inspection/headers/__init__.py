@@ -1,0 +1,1 @@
+"""From the first bytes of a file to its inspection, one module per format."""
