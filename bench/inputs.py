@@ -19,7 +19,7 @@ import numpy as np
 from bench.predecessor import PictureChain
 from exr_pipeline.sample import library, shots, worlds
 from exr_pipeline.sample.facts import ShowFile
-from exr_pipeline.sample.scene import Layers, Raster, render
+from exr_pipeline.sample.scene import Layers, Raster, render_layers
 from exr_pipeline.sample.writers import ExrPart, exr_bytes, rgb_channels
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def show_kinds() -> Iterator[tuple[ShowFile, bytes]]:
 
 @dataclass(frozen=True)
 class RenderSize:
-    """A resolution to render, and by how much its pixels are repeated to make a larger one."""
+    """A resolution to render_layers, and by how much its pixels are repeated to make a larger one."""
 
     name: str
     width: int
@@ -65,7 +65,7 @@ class Renders:
 
     def __init__(self, size: RenderSize) -> None:
         now, before = shots.moment(worlds.sunset, shots.FIRST, shots.FIRST)
-        layers = render(now, Raster.full(size.width, size.height), before=before)
+        layers = render_layers(now, Raster.full(size.width, size.height), before=before)
         random = np.random.default_rng(1001)
         self._groups = {
             name: {channel: _grainy(pixels, size.repeat, random) for channel, pixels in group.items()}

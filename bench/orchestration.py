@@ -301,11 +301,13 @@ class Sample:
     def made(cls, folder: Path) -> Sample:
         """Write and render one."""
         from exr_pipeline.pictures import PictureSettings
-        from exr_pipeline.pictures.render import render
+        from exr_pipeline.pictures.render import render_picture
 
         path = Renders(TINY).write("ZIP", folder / "sample.exr")
         settings = PictureSettings.from_settings(settings_for(folder))
-        return cls(path.read_bytes(), render(str(path), path.name, thumbnail=True, proxy=True, settings=settings))
+        return cls(
+            path.read_bytes(), render_picture(str(path), path.name, thumbnail=True, proxy=True, settings=settings)
+        )
 
 
 _STORED = {"thumbnail": "thumb.jpg", "proxy": "proxy.mp4"}
@@ -348,9 +350,9 @@ class _NoWork:
         on_progress: Callable[[Any], None],
         **_more: Any,
     ) -> None:
-        from exr_pipeline.ingest.chunk import Progress
+        from exr_pipeline.ingest.chunk import ChunkProgress
 
-        progress = Progress(len(locations))
+        progress = ChunkProgress(len(locations))
         by_location = {products.location: products for products in _made}
         made = [by_location[location] for location in locations]
         for products in made:

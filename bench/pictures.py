@@ -41,9 +41,9 @@ class Ours(Work):
 
     def run(self, path: str) -> None:
         """Decode, color, thumbnail, proxy, preview."""
-        from exr_pipeline.pictures.render import render
+        from exr_pipeline.pictures.render import render_picture
 
-        self.made = render(path, Path(path).name, thumbnail=True, proxy=True, settings=self.settings)
+        self.made = render_picture(path, Path(path).name, thumbnail=True, proxy=True, settings=self.settings)
 
     def check(self, path: str) -> list[str]:
         """The sizes of what was made."""

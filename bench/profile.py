@@ -69,9 +69,9 @@ class Stages(Work):
         self._render()
 
     def _render(self) -> None:
-        from exr_pipeline.pictures.render import render
+        from exr_pipeline.pictures.render import render_picture
 
-        render(self.path, self.path, thumbnail=True, proxy=True, settings=self.settings)
+        render_picture(self.path, self.path, thumbnail=True, proxy=True, settings=self.settings)
 
     def run(self) -> None:
         """Render."""

@@ -69,7 +69,7 @@ class FileFormat:
 
 _OF_STILL: Final = Reader("exr_pipeline.footage.stills:inspect_still")
 _IMAGE: Final = Reader("exr_pipeline.pictures.decode.image:open_image")
-_PROBE: Final = Reader("exr_pipeline.footage.probe:probe")
+_PROBE: Final = Reader("exr_pipeline.footage.probe:probe_media")
 _MEDIA: Final = Reader("exr_pipeline.footage.render:render_media")
 
 FORMATS: Final[tuple[FileFormat, ...]] = (

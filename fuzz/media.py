@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from exr_pipeline.errors import BadInputError, RetryableError
-from exr_pipeline.footage.probe import probe
+from exr_pipeline.footage.probe import probe_media
 from exr_pipeline.footage.render import render_media
 from exr_pipeline.footage.stills import inspect_still
 from exr_pipeline.formats import category_of, plays
@@ -149,7 +149,7 @@ def examine(pool: PicturePool, path: Path, settings: PictureSettings, data: byte
     timeout = settings.worker_timeout_seconds
     try:
         if plays(path.name):
-            media = pool.call(probe, path.name, timeout, str(path), path.name).result()
+            media = pool.call(probe_media, path.name, timeout, str(path), path.name).result()
             target = str(path.with_suffix(".proxy"))
             whole = pool.call(
                 render_media,

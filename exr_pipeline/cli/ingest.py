@@ -28,7 +28,7 @@ from exr_pipeline.untrusted_text import visible_line
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from exr_pipeline.ingest.chunk import Progress as ChunkProgress
+    from exr_pipeline.ingest.chunk import ChunkProgress
     from exr_pipeline.orchestration.instance.run_now import IngestListener, IngestReport
     from exr_pipeline.sequence_movies.sequence_movie import MovieProgress
     from exr_pipeline.settings import Settings

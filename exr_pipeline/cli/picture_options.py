@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
 
 Output = Annotated[str, typer.Argument(metavar="OUT", help="Where to write it: a path or a URL.")]
-View = Annotated[
+ViewOption = Annotated[
     str, typer.Option(help="View of the display, or `un-tone-mapped`; the display's default one if not given.")
 ]
 Display = Annotated[str, typer.Option(help="Display of the OCIO config to make it for.")]
-Look = Annotated[str, typer.Option(help="Look of the OCIO config, or several with commas between them.")]
+LookOption = Annotated[str, typer.Option(help="Look of the OCIO config, or several with commas between them.")]
 SourceSpace = Annotated[str, typer.Option(help="Color space of what is read, whatever it says.")]
 Layer = Annotated[str, typer.Option(help="Layer, part, view or channel to show.")]
 Exact = Annotated[
@@ -60,11 +60,10 @@ def picture_settings(
     Raises `MisconfiguredError`, naming the option, for names that the OCIO config lacks.
     """
     from exr_pipeline.color.config import load_config
-    from exr_pipeline.color.picture_rules import Look as PictureLook
-    from exr_pipeline.color.picture_rules import PictureRule
+    from exr_pipeline.color.picture_rules import PictureRule, ViewChoice
     from exr_pipeline.pictures import PictureSettings
 
-    seen = PictureLook(display=display, view=view, look=look)
+    seen = ViewChoice(display=display, view=view, look=look)
     wish = PictureRule(still=seen, video=seen, source_space=source_space, layer=layer, exact=exact)
     pictures = PictureSettings.from_settings(settings).wishing(wish)
     # A bad choice is one error here rather than one per frame in the workers.

@@ -76,7 +76,7 @@ def _fetched(file: str, storage: ObjectStorage) -> Iterator[tuple[ObjectInfo, Pa
 
 def _print(file: str, info: ObjectInfo, path: Path, pool: WorkerPool, timeout: float, *, as_json: bool) -> None:
     from exr_pipeline.cli.files import show_inspection
-    from exr_pipeline.footage.probe import probe as probed
+    from exr_pipeline.footage.probe import probe_media
     from exr_pipeline.ingest.read_header import source_file
     from exr_pipeline.inspection import inspection_json
 
@@ -90,7 +90,7 @@ def _print(file: str, info: ObjectInfo, path: Path, pool: WorkerPool, timeout: f
         else:
             show_inspection(still)
         return
-    media = pool.call(probed, name, timeout, str(path), name).result()
+    media = pool.call(probe_media, name, timeout, str(path), name).result()
     if as_json:
         _write_line({"file": {"path": info.location.key, "uri": name, "size_bytes": info.size}, **media.to_json()})
     else:
@@ -149,7 +149,7 @@ def _provenance(pictures: RenderedPictures) -> str:
 @contextmanager
 def _rendered(source: str, settings: Settings, chosen: PictureSettings, *, proxy: bool) -> Iterator[RenderedPictures]:
     """The pictures of a movie or sound, whose proxy is a file for as long as the block runs."""
-    from exr_pipeline.footage.probe import probe as probed
+    from exr_pipeline.footage.probe import probe_media
     from exr_pipeline.footage.render import render_media
     from exr_pipeline.ingest.media_files import render_timeout
     from exr_pipeline.storage.objects import ObjectStorage
@@ -162,7 +162,7 @@ def _rendered(source: str, settings: Settings, chosen: PictureSettings, *, proxy
         name = info.location.url
         target = str(folder / "proxy.mp4") if proxy else None
         with WorkerPool(workers=1, memory_mb=chosen.worker_memory_mb) as pool:
-            media = pool.call(probed, name, chosen.worker_timeout_seconds, str(path), name).result()
+            media = pool.call(probe_media, name, chosen.worker_timeout_seconds, str(path), name).result()
             pictures = pool.call(
                 render_media,
                 name,

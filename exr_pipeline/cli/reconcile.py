@@ -19,7 +19,7 @@ from exr_pipeline.cli.console import load_settings, progress_line, stdout, table
 from exr_pipeline.cli.places import place
 
 if TYPE_CHECKING:
-    from exr_pipeline.ingest.deletions import Found, SourceReport
+    from exr_pipeline.ingest.deletions import SourceReport, Tally
 
 _NAMES_SHOWN: Final = 20
 
@@ -69,7 +69,7 @@ def _print(report: SourceReport) -> None:
     from exr_pipeline.orchestration.maintenance.reconcile import FINDINGS, titles
 
     called = titles(report)
-    found: list[tuple[str, Found]] = [(called[name], getattr(report, name)) for name in FINDINGS]
+    found: list[tuple[str, Tally]] = [(called[name], getattr(report, name)) for name in FINDINGS]
     rows: list[tuple[str, int, str, str]] = [
         (title, each.count, decimal(each.bytes) if each.bytes else "", escape(each.first[0]))
         for title, each in found

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from exr_pipeline.color.picture_rules import Look, PictureRule
+    from exr_pipeline.color.picture_rules import PictureRule, ViewChoice
 
 _LOG = logging.getLogger(__name__)
 
@@ -455,7 +455,7 @@ class ColorConfig:
         raise MisconfiguredError(self._setting, f"the display {display!r} has no color space", "repair the config")
 
     def find_view(
-        self, medium: Medium, look: Look, *, setting: str | None = None, where: str = ""
+        self, medium: Medium, look: ViewChoice, *, setting: str | None = None, where: str = ""
     ) -> tuple[View, str | None]:
         """The view for a medium by what was chosen, and a warning if the config lacks the medium's own display.
 
@@ -574,7 +574,7 @@ def _check_rules(config: ColorConfig, settings: ColorSettings) -> None:
 
 
 def _check_views(config: ColorConfig, rule: PictureRule, where: str) -> None:
-    media: tuple[tuple[Medium, Look], ...] = (("still", rule.still), ("video", rule.video))
+    media: tuple[tuple[Medium, ViewChoice], ...] = (("still", rule.still), ("video", rule.video))
     for medium, look in media:
         view, _ = config.find_view(medium, look, setting=RULES_SETTING, where=where)
         try:

@@ -19,7 +19,7 @@ UN_TONE_MAPPED: Final = "un-tone-mapped"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ViewChoice:
     """What pictures of one medium are seen through; empty means not chosen here.
 
     `view` is a name or `un-tone-mapped`, `look` one look of the OCIO config or several. A `lut` takes the place of the
@@ -32,11 +32,11 @@ class Look:
     lut: str = ""
     lut_space: str = ""
 
-    def over(self, other: Look) -> Look:
+    def over(self, other: ViewChoice) -> ViewChoice:
         """This where it chooses, else the other. A view chosen here also takes the place of the other's LUT."""
         if self.view:
             other = replace(other, lut="", lut_space="")
-        return Look(*(getattr(self, field.name) or getattr(other, field.name) for field in fields(Look)))
+        return ViewChoice(*(getattr(self, field.name) or getattr(other, field.name) for field in fields(ViewChoice)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +47,8 @@ class PictureRule:
     """
 
     prefix: str = ""
-    still: Look = Look()
-    video: Look = Look()
+    still: ViewChoice = ViewChoice()
+    video: ViewChoice = ViewChoice()
     source_space: str = ""
     default_space: str = ""
     layer: str = ""
@@ -92,7 +92,7 @@ def described(path: str, index: int, prefix: str) -> str:
     return f"{path}, rule {index} ({prefix or 'every file'})"
 
 
-_TEXTS: Final = tuple(field.name for field in fields(Look))
+_TEXTS: Final = tuple(field.name for field in fields(ViewChoice))
 _RULE_KEYS: Final = frozenset({*(field.name for field in fields(PictureRule)), *_TEXTS})
 
 
@@ -117,8 +117,8 @@ class _Reader:
             texts["prefix"] = f"file://{texts['prefix']}"
         return PictureRule(**texts, still=looks["still"], video=looks["video"], exact=exact)
 
-    def _look(self, entry: Mapping[str, Any]) -> Look:
-        look = Look(**{key: self._text(entry, key) for key in _TEXTS})
+    def _look(self, entry: Mapping[str, Any]) -> ViewChoice:
+        look = ViewChoice(**{key: self._text(entry, key) for key in _TEXTS})
         if look.lut and look.view:
             raise self._wrong("names both a view and a LUT", "remove one: a LUT takes the place of the view")
         if look.lut_space and not look.lut:

@@ -26,7 +26,7 @@ _FIELD_ORDERS: Final = {1: "progressive", 2: "tt", 3: "bb", 4: "tb", 5: "bt"}
 _SHORT_NAMES: Final = {"mpegts": "ts", "asf": "wmv", "mpeg": "mpg"}
 
 
-def probe(path: str, name: str) -> MediaProbe:
+def probe_media(path: str, name: str) -> MediaProbe:
     """The streams of a movie or sound in the local file `path`; `name` is the file's name as the user knows it.
 
     Raises `BadInputError` if it is none, is damaged so that nothing can be decoded, or is truncated.

@@ -74,7 +74,7 @@ class RowStore(Protocol):
 
 
 @dataclass(slots=True)
-class Progress:
+class ChunkProgress:
     """How far a chunk is. `earlier` files of the same run were finished by an earlier attempt, and are not in `total`.
 
     `trouble` says why nothing goes on at the moment.
@@ -126,7 +126,7 @@ class _Queue:
         locations: Sequence[Location],
         group: int,
         others: _OtherRuns,
-        progress: Progress,
+        progress: ChunkProgress,
         overtaken: Collection[Location],
     ) -> None:
         self._groups = (locations[start : start + group] for start in range(0, len(locations), group))
@@ -191,11 +191,11 @@ class ChunkIngest:
         wanted: Sequence[FileProduct],
         *,
         on_written: Callable[[Sequence[FileResult]], None],
-        on_progress: Callable[[Progress], None] = lambda _: None,
+        on_progress: Callable[[ChunkProgress], None] = lambda _: None,
         finished_elsewhere: Callable[[Sequence[Location]], Sequence[FinishedFile]] = lambda _: (),
         on_finished_elsewhere: Callable[[Sequence[FinishedFile]], None] = lambda _: None,
         finished_earlier: int = 0,
-    ) -> Progress:
+    ) -> ChunkProgress:
         """Make the `wanted` products of files. Each ends as ready, rejected or retryable, and is then reported.
 
         Headers are read whatever is wanted: they decide the file's state.
@@ -210,7 +210,7 @@ class ChunkIngest:
         tables can't be written, `MisconfiguredError` if a setting is wrong: then files not yet reported have not ended.
         """
         others = _OtherRuns(finished_elsewhere, on_finished_elsewhere)
-        progress = Progress(len(locations), finished_earlier)
+        progress = ChunkProgress(len(locations), finished_earlier)
         return asyncio.run(self._run(locations, wanted, others, progress, on_written, on_progress))
 
     async def _run(
@@ -218,10 +218,10 @@ class ChunkIngest:
         locations: Sequence[Location],
         wanted: Sequence[FileProduct],
         others: _OtherRuns,
-        progress: Progress,
+        progress: ChunkProgress,
         on_written: Callable[[Sequence[FileResult]], None],
-        on_progress: Callable[[Progress], None],
-    ) -> Progress:
+        on_progress: Callable[[ChunkProgress], None],
+    ) -> ChunkProgress:
         # Each takes disk space of its own size while workers are at it.
         self._media_at_once = asyncio.Semaphore(self._settings.workers + 1)
         self._patience = Patience(self._retries, _READ)
@@ -245,10 +245,10 @@ class ChunkIngest:
         wanted: Sequence[FileProduct],
         others: _OtherRuns,
         spool: Path,
-        progress: Progress,
+        progress: ChunkProgress,
         last: bool,
         on_written: Callable[[Sequence[FileResult]], None],
-        on_progress: Callable[[Progress], None],
+        on_progress: Callable[[ChunkProgress], None],
     ) -> list[Location]:
         """One attempt at each location; returns those to be tried again (none on the last attempt)."""
         again: list[Location] = []

@@ -46,7 +46,7 @@ _R = TypeVar("_R")
 
 
 @dataclass
-class Found:
+class Tally:
     """Files of one kind: how many, their bytes together, and the names of the first of them, `NAMED` at most."""
 
     count: int = 0
@@ -76,15 +76,15 @@ class SourceReport:
     dry_run: bool
     listed: int = 0
     known: int = 0
-    deleted: Found = field(default_factory=Found)
-    unconfirmed: Found = field(default_factory=Found)
-    stale: Found = field(default_factory=Found)
-    returned: Found = field(default_factory=Found)
-    unknown: Found = field(default_factory=Found)
-    changed: Found = field(default_factory=Found)
-    media: Found = field(default_factory=Found)
-    kept_media: Found = field(default_factory=Found)
-    media_elsewhere: Found = field(default_factory=Found)
+    deleted: Tally = field(default_factory=Tally)
+    unconfirmed: Tally = field(default_factory=Tally)
+    stale: Tally = field(default_factory=Tally)
+    returned: Tally = field(default_factory=Tally)
+    unknown: Tally = field(default_factory=Tally)
+    changed: Tally = field(default_factory=Tally)
+    media: Tally = field(default_factory=Tally)
+    kept_media: Tally = field(default_factory=Tally)
+    media_elsewhere: Tally = field(default_factory=Tally)
     partitions: int = 0
     error: str | None = None
 

@@ -61,7 +61,7 @@ def require_files(tables: TableStore, scope: Scope) -> None:
 
 
 @dataclass
-class Found:
+class ArchivePlan:
     """What a look at the tables found: how many files are chosen, and how many others are left and why."""
 
     chosen: int = 0
@@ -93,7 +93,9 @@ class Found:
 
 
 @contextmanager
-def to_archive(tables: TableStore, scope: Scope, *, older_than: timedelta | None, now: datetime) -> Iterator[Found]:
+def to_archive(
+    tables: TableStore, scope: Scope, *, older_than: timedelta | None, now: datetime
+) -> Iterator[ArchivePlan]:
     """The files of a scope whose work is finished and that nothing has touched since an age: to be archived.
 
     Finished: the current version is ready or rejected. Touched: modified in its store, or inspected, whichever is
@@ -115,7 +117,7 @@ def to_archive(tables: TableStore, scope: Scope, *, older_than: timedelta | None
 
 
 @contextmanager
-def to_unarchive(tables: TableStore, scope: Scope) -> Iterator[Found]:
+def to_unarchive(tables: TableStore, scope: Scope) -> Iterator[ArchivePlan]:
     """The archived files of a scope that are still in their store."""
     with _opened() as found:
         for uri, file_id, _, _, _, archived_at, deleted_at in _rows(tables, scope):
@@ -125,10 +127,10 @@ def to_unarchive(tables: TableStore, scope: Scope) -> Iterator[Found]:
 
 
 @contextmanager
-def _opened() -> Iterator[Found]:
+def _opened() -> Iterator[ArchivePlan]:
     # The tables may be locked as long as they are read, and hold any number of files: those chosen wait on disk.
     with tempfile.TemporaryFile("w+", encoding="utf-8", newline="\n") as spool:
-        yield Found(_spool=spool)
+        yield ArchivePlan(_spool=spool)
 
 
 def _rows(

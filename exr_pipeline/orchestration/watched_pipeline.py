@@ -12,7 +12,7 @@ from exr_pipeline.pipeline import Pipeline
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from exr_pipeline.ingest.chunk import Progress
+    from exr_pipeline.ingest.chunk import ChunkProgress
     from exr_pipeline.sequence_movies.sequence_movie import MovieProgress
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location
@@ -25,7 +25,7 @@ class WatchedPipeline(Pipeline):
         self,
         settings: Settings,
         *,
-        on_progress: Callable[[str, Progress], None] | None = None,
+        on_progress: Callable[[str, ChunkProgress], None] | None = None,
         on_movie_progress: Callable[[Location, MovieProgress], None] | None = None,
     ) -> None:
         super().__init__(settings)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from exr_pipeline.color.config import ColorConfig
-    from exr_pipeline.color.picture_rules import Look, PictureRule
+    from exr_pipeline.color.picture_rules import PictureRule, ViewChoice
     from exr_pipeline.exr import Header
     from exr_pipeline.pictures.picture_settings import PictureSettings
     from exr_pipeline.pictures.provenance import Provenance
@@ -115,7 +115,7 @@ class Expectation:
         if was and was != now:
             yield _changed("source space by", was, now)
 
-    def _of_view(self, medium: str, look: Look, was: str | None, record: PictureRecord) -> Iterator[str]:
+    def _of_view(self, medium: str, look: ViewChoice, was: str | None, record: PictureRecord) -> Iterator[str]:
         if not was or self._config.is_data(record.provenance.source_color_space):
             return
         view, _ = self._config.find_view("still" if medium == "thumbnail" else "video", look)

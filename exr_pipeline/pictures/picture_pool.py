@@ -40,7 +40,7 @@ class PicturePool(WorkerPool):
         proxy: bool = True,
         others: Mapping[str, Callable[[Picture], Any]] | None = None,
     ) -> Future[RenderedPictures]:
-        """Render a local file as `render` does, in some worker; see there for the arguments, and `call`."""
+        """Render a local file as `render_picture` does, in some worker; see there for the arguments, and `call`."""
         timeout = self._settings.worker_timeout_seconds
         return self.call(_render, name, timeout, path, name, thumbnail, proxy, dict(others or {}), self._settings)
 
@@ -53,6 +53,6 @@ def _render(
     others: Mapping[str, Callable[[Picture], Any]],
     settings: PictureSettings,
 ) -> RenderedPictures:
-    from exr_pipeline.pictures.render import render
+    from exr_pipeline.pictures.render import render_picture
 
-    return render(path, name, thumbnail=thumbnail, proxy=proxy, others=others, settings=settings)
+    return render_picture(path, name, thumbnail=thumbnail, proxy=proxy, others=others, settings=settings)

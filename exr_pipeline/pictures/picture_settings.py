@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Literal
 
-from exr_pipeline.color.picture_rules import UN_TONE_MAPPED, Look, PictureRule, first_match, read_rules
+from exr_pipeline.color.picture_rules import UN_TONE_MAPPED, PictureRule, ViewChoice, first_match, read_rules
 
 if TYPE_CHECKING:
     from exr_pipeline.pictures.still import StillFormat
@@ -69,5 +69,5 @@ class PictureSettings:
         return replace(rule, still=looks["still"], video=looks["video"])
 
 
-def _look(view: str) -> Look:
-    return Look(view=UN_TONE_MAPPED) if view == UN_TONE_MAPPED else Look()
+def _look(view: str) -> ViewChoice:
+    return ViewChoice(view=UN_TONE_MAPPED) if view == UN_TONE_MAPPED else ViewChoice()

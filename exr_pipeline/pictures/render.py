@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _NONE: Final[Mapping[str, Callable[[Picture], Any]]] = MappingProxyType({})
 
 
-def render(
+def render_picture(
     path: str,
     name: str,
     *,

@@ -14,7 +14,7 @@ import numpy as np
 from exr_pipeline.sample import worlds
 from exr_pipeline.sample.facts import ExpectedPart, ShowFile, Trouble
 from exr_pipeline.sample.raw_exr import halved, mip_mapped, subsampled
-from exr_pipeline.sample.scene import FIRST_SPHERE, Layers, Raster, World, render
+from exr_pipeline.sample.scene import FIRST_SPHERE, Layers, Raster, World, render_layers
 from exr_pipeline.sample.shots import RATE, Made, Section, beauty_channels, exr, render_metadata
 from exr_pipeline.sample.writers import AP0, COMPRESSIONS, REC709, ExrPart, rgb_channels
 
@@ -61,7 +61,7 @@ def sections() -> tuple[Section, ...]:
 
 
 def _picture(raster: Raster | None = None, world: World | None = None) -> Layers:
-    return render(world or worlds.sunset(_SECONDS), raster or Raster.full(*_SIZE))
+    return render_layers(world or worlds.sunset(_SECONDS), raster or Raster.full(*_SIZE))
 
 
 def _metadata() -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _deep() -> Made:
     world, raster = worlds.sunset(_SECONDS), Raster.full(160, 90)
     floor = 1
     objects = (floor, *range(FIRST_SPHERE, FIRST_SPHERE + len(world.spheres)))
-    layers = [render(world, raster, visible=(index,)) for index in objects]
+    layers = [render_layers(world, raster, visible=(index,)) for index in objects]
     depth = np.stack([layer.z for layer in layers], axis=-1)
     alpha = np.stack([layer.alpha for layer in layers], axis=-1)
     color = np.stack([layer.rgb for layer in layers], axis=-1)

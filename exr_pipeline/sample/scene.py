@@ -189,7 +189,7 @@ class _Samples:
         return self.diffuse + self.specular + self.glow
 
 
-def render(
+def render_layers(
     world: World, raster: Raster, *, before: World | None = None, visible: tuple[int, ...] | None = None
 ) -> Layers:
     """The picture of a world; edges are sampled four times.

@@ -18,7 +18,7 @@ import numpy as np
 
 from exr_pipeline.sample import cryptomatte, worlds
 from exr_pipeline.sample.facts import ExpectedPart, ShowFile, ShowSequence, Trouble, described
-from exr_pipeline.sample.scene import Layers, Raster, World, render
+from exr_pipeline.sample.scene import Layers, Raster, World, render_layers
 from exr_pipeline.sample.writers import (
     AP1,
     REC709,
@@ -162,7 +162,7 @@ def _in_order(make: Callable[[int], list[Made]], frames: Iterable[int]) -> Itera
 
 def _sunset_frame(frame: int) -> list[Made]:
     now, before = moment(worlds.sunset, frame, FIRST)
-    layers = render(now, Raster.full(*_SUNSET_SIZE), before=before)
+    layers = render_layers(now, Raster.full(*_SUNSET_SIZE), before=before)
     names = now.object_names
     metadata = render_metadata(now, "shot_010", frame, FIRST)
     beauty = ExrPart(
@@ -197,7 +197,7 @@ def _sunset_frame(frame: int) -> list[Made]:
 
 def _night_frame(frame: int) -> list[Made]:
     now, before = moment(worlds.night, frame, FIRST)
-    layers = render(now, Raster.full(*_SIZE), before=before)
+    layers = render_layers(now, Raster.full(*_SIZE), before=before)
     metadata = {**render_metadata(now, "shot_020", frame, FIRST), "chromaticities": REC709}
     made = []
     if frame in NIGHT.frames:
@@ -246,7 +246,7 @@ def _night_beauty(layers: Layers, metadata: dict[str, Any], frame: int) -> Made:
 
 def _plate_frame(frame: int) -> list[Made]:
     now = worlds.night(float((frame - PLATE_FIRST) / RATE), empty=True)
-    layers = render(now, Raster.full(*_SIZE))
+    layers = render_layers(now, Raster.full(*_SIZE))
     key = PLATES.key(frame)
     data = dpx_bytes(
         cineon_codes(layers.rgb * np.float32(1.6)),
@@ -262,7 +262,7 @@ def _plate_frame(frame: int) -> list[Made]:
 
 def _camera_frame(frame: int) -> list[Made]:
     now, _ = moment(worlds.noon, frame, FIRST)
-    layers = render(now, Raster.full(*_SIZE))
+    layers = render_layers(now, Raster.full(*_SIZE))
     attributes = {
         "framesPerSecond": RATE,
         "timeCode": exr_time_code(10 * _HOUR + frame - FIRST),

@@ -108,7 +108,7 @@ class SegmentReport:
         self.warnings.setdefault(text, []).append(number)
 
 
-class Progress(NamedTuple):
+class SegmentProgress(NamedTuple):
     """How far a worker is: frames encoded, the place of the frame it is decoding (None while it fetches), its process.
 
     Places count the frames of `before` first. The process id is 0 while none has begun.
@@ -146,16 +146,16 @@ class ProgressFile:
         os.pwrite(self._file, _PROGRESS.pack(self._done, self._decoding, os.getpid()), 0)
 
     @staticmethod
-    def read(path: Path) -> Progress:
+    def read(path: Path) -> SegmentProgress:
         """What the file says; nothing done if there is none yet."""
         try:
             data = path.read_bytes()
         except FileNotFoundError:
             data = b""
         if len(data) != _PROGRESS.size:
-            return Progress(0, None)
+            return SegmentProgress(0, None)
         done, decoding, worker = _PROGRESS.unpack(data)
-        return Progress(done, decoding if decoding >= 0 else None, worker)
+        return SegmentProgress(done, decoding if decoding >= 0 else None, worker)
 
 
 _opened: list[tuple[Settings, ObjectStorage]] = []

@@ -28,11 +28,11 @@ from exr_pipeline.sequence_movies.encoder import join
 from exr_pipeline.sequence_movies.planned import PlannedFrame, planned_frames
 from exr_pipeline.sequence_movies.segments import (
     MissingPolicy,
-    Progress,
     ProgressFile,
     Reading,
     Reference,
     Segment,
+    SegmentProgress,
     SegmentReport,
     encode_segment,
     in_words,
@@ -69,7 +69,7 @@ _BEFORE: Final = 8
 _LOOK_SECONDS: Final = 0.05
 _UNEXPLAINED: Final = 3
 _KEPT_SECONDS: Final = 7 * 86400.0
-_UNSEEN: Final = Progress(0, None)
+_UNSEEN: Final = SegmentProgress(0, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class MovieProgress:
     seconds_left: float | None
 
 
-OnProgress = Callable[[MovieProgress], None]
+OnMovieProgress = Callable[[MovieProgress], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def make_movie(
     box: Size | None = None,
     work: Path | None = None,
     pool: WorkerPool | None = None,
-    on_progress: OnProgress | None = None,
+    on_progress: OnMovieProgress | None = None,
 ) -> MovieResult:
     """Encode all frames of a sequence, in order, into the local file `out`, which is put in place when it is whole.
 
@@ -232,7 +232,7 @@ class _Job:
     report: SegmentReport | None = None
     segment: Segment | None = None
     future: Future[SegmentReport] | None = None
-    seen: Progress = _UNSEEN
+    seen: SegmentProgress = _UNSEEN
     seen_at: float = 0.0
     reason: str = ""
     stood_still: int = 0
@@ -251,7 +251,7 @@ class _Making:
         burn_in: tuple[BurnInField, ...],
         folder: Path,
         pool: WorkerPool,
-        on_progress: OnProgress | None,
+        on_progress: OnMovieProgress | None,
     ) -> None:
         self._sequence = sequence
         self._reading = reading

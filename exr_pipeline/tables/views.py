@@ -14,7 +14,7 @@ _VIEW_TYPES: Final = {"timestamp": "TIMESTAMPTZ", "json": "JSON"}
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class ViewSpec:
     """A view: its name, the question that it answers, and its query.
 
     One with `parameters` is called like a function: `SELECT * FROM files_as_of('2026-04-02')`.
@@ -61,7 +61,7 @@ def _between(begin: str, *ends: str) -> str:
     return f"TRY_CAST({begin} AS TIMESTAMPTZ) <= moment::TIMESTAMPTZ{''.join(over)}"
 
 
-def _as_of(table: TableName) -> View:
+def _as_of(table: TableName) -> ViewSpec:
     spec = TABLES[table]
     if spec.lasts:
         condition = _between(*(f"t.{moment}" for moment in spec.lasts))
@@ -70,7 +70,7 @@ def _as_of(table: TableName) -> View:
     else:
         query = _of_files(table, "files_as_of(moment)")
         meaning = f"The rows of `{table}` of the versions that were current at a moment"
-    return View(f"{table}_as_of", meaning, query, ("moment",))
+    return ViewSpec(f"{table}_as_of", meaning, query, ("moment",))
 
 
 def _grouped(columns: str) -> str:
@@ -130,12 +130,12 @@ def _stated_order() -> str:
 
 
 VIEWS: Final = (
-    View(
+    ViewSpec(
         "latest_files",
         "The current version of each file that is in its store, as far as is known",
         f"SELECT {_typed('files', 't')} FROM files t WHERE superseded_at IS NULL AND deleted_at IS NULL",  # noqa: S608
     ),
-    View(
+    ViewSpec(
         "deleted_files",
         "The files that are gone from their store, and whether pictures of them are kept",
         """
@@ -147,30 +147,30 @@ VIEWS: Final = (
         WHERE f.superseded_at IS NULL AND f.deleted_at IS NOT NULL
         ORDER BY f.bucket, f.file_path""",
     ),
-    View(
+    ViewSpec(
         "latest_parts",
         "The parts of the current version of each file, with the file's size and URL",
         _of_files("parts", "latest_files", more=", f.uri, f.size_bytes, f.frame_number, f.format, f.state"),
     ),
     *(
-        View(
+        ViewSpec(
             f"latest_{table}",
             f"The rows of `{table}` of the current version of each file, with the file's URL",
             _of_files(table, "latest_files", more=", f.uri"),
         )
         for table in ("channels", "attributes", "media_streams")
     ),
-    View(
+    ViewSpec(
         "latest_proxy_outputs",
         "Thumbnail and proxy of the current version of each file",
         f"SELECT {_typed('proxy_outputs', 't')} FROM proxy_outputs t WHERE superseded_at IS NULL",  # noqa: S608
     ),
-    View(
+    ViewSpec(
         "latest_sequence_outputs",
         "Movie, contact sheet and filmstrip of each sequence; join `sequences` by `bucket` and `sequence_path`",
         f"SELECT {_typed('sequence_outputs', 't')} FROM sequence_outputs t",  # noqa: S608
     ),
-    View(
+    ViewSpec(
         "movies",
         "The current movies and sounds: length, and the first video and the first audio stream",
         """
@@ -184,14 +184,14 @@ VIEWS: Final = (
         GROUP BY ALL
         ORDER BY f.bucket, f.file_path""",
     ),
-    View("files_by_color_space", "How many files are in which color space", _grouped("color_space")),
-    View("files_by_compression", "How many files use which compression", _grouped("compression")),
-    View(
+    ViewSpec("files_by_color_space", "How many files are in which color space", _grouped("color_space")),
+    ViewSpec("files_by_compression", "How many files use which compression", _grouped("compression")),
+    ViewSpec(
         "files_by_resolution",
         "How many files have which display window, data window and pixel aspect ratio",
         _grouped("display_width, display_height, width, height, pixel_aspect_ratio"),
     ),
-    View(
+    ViewSpec(
         "failed_files",
         "The current files that are rejected or to be retried, and why",
         """
@@ -199,7 +199,7 @@ VIEWS: Final = (
         FROM latest_files WHERE state <> 'ready'
         ORDER BY bucket, file_path""",
     ),
-    View(
+    ViewSpec(
         "files_without_pictures",
         "The ready files that lack a thumbnail or a proxy",
         """
@@ -210,7 +210,7 @@ VIEWS: Final = (
         WHERE f.state = 'ready' AND (o.thumbnail_s3_key IS NULL OR o.proxy_s3_key IS NULL)
         ORDER BY f.bucket, f.file_path""",
     ),
-    View(
+    ViewSpec(
         "sequence_frames",
         "The current files that are frames: their sequence as in `sequence_outputs`, and the next frame of it",
         f"""
@@ -219,7 +219,7 @@ VIEWS: Final = (
         FROM ({FRAMES_OF_SEQUENCES})
         WINDOW frames AS (PARTITION BY bucket, sequence_path ORDER BY frame_number)""",  # noqa: S608
     ),
-    View(
+    ViewSpec(
         "sequences",
         "The sequences, as in `sequence_outputs`: first and last frame, frames that are there, missing, and not ready",
         """
@@ -231,7 +231,7 @@ VIEWS: Final = (
         GROUP BY bucket, sequence_path
         ORDER BY bucket, sequence_path""",
     ),
-    View(
+    ViewSpec(
         "sequence_gaps",
         "The runs of missing frames in each sequence",
         """
@@ -241,12 +241,12 @@ VIEWS: Final = (
         WHERE next_frame > frame_number::BIGINT + 1
         ORDER BY bucket, sequence_path, first_missing""",
     ),
-    View(
+    ViewSpec(
         "cameras",
         f"The cameras that parts of the current files name: {_stated_order()}; each also with Nuke's `exr/` before it",
         _cameras(),
     ),
-    View(
+    ViewSpec(
         "cryptomatte_layers",
         "The Cryptomatte layers of the current files by their attributes `cryptomatte/<layer_id>/…` (also after Nuke's "
         "`exr/`): `name`, `hash`, `conversion`, whether the header has a `manifest`, and the `manif_file` beside",
@@ -268,7 +268,7 @@ VIEWS: Final = (
         GROUP BY ALL
         ORDER BY bucket, file_path, part_index, layer_id""",
     ),
-    View(
+    ViewSpec(
         "file_views",
         "The views of the current files: `view` of each part, then those that `multiView` lists; `part_index` is the "
         "first part of the view, or the part with the list",

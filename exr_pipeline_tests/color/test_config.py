@@ -8,7 +8,7 @@ import PyOpenColorIO as Ocio
 import pytest
 
 from exr_pipeline.color.config import BUILT_IN_CONFIG, LUT_NODES, MAX_P99_ERROR, Medium, View, load_config
-from exr_pipeline.color.picture_rules import Look
+from exr_pipeline.color.picture_rules import ViewChoice
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline_tests.pictures.files import picture_settings
 
@@ -38,7 +38,7 @@ def render_like(height: int, width: int) -> np.ndarray:
 @pytest.mark.parametrize(("medium", "display"), [("still", "sRGB - Display"), ("video", "Rec.1886 Rec.709 - Display")])
 def test_the_baked_view_stays_within_its_documented_error_on_render_like_pictures(medium: Medium, display: str) -> None:
     config = load_config(picture_settings())
-    view, warning = config.find_view(medium, Look())
+    view, warning = config.find_view(medium, ViewChoice())
     transform = config.display_transform(view)
     picture = render_like(540, 960)
     assert picture.shape[0] * picture.shape[1] > LUT_NODES**3
@@ -73,7 +73,7 @@ def test_a_view_that_its_lut_cannot_follow_is_not_baked(tmp_path: Path) -> None:
         "Version 1\nFrom 0 1\nLength 4096\nComponents 1\n{\n" + "\n".join(map(str, steps)) + "\n}\n"
     )
     config = load_config(picture_settings())
-    view, _ = config.find_view("still", Look(lut=str(tmp_path / "steps.spi1d"), lut_space="scene_linear"))
+    view, _ = config.find_view("still", ViewChoice(lut=str(tmp_path / "steps.spi1d"), lut_space="scene_linear"))
     transform = config.display_transform(view)
     picture = np.random.default_rng(3).uniform(0.01, 0.99, (600, 600, 3)).astype(np.float32)
 
@@ -96,7 +96,7 @@ def test_black_stays_black_and_small_pictures_are_exact() -> None:
 
 def test_the_colorimetric_view_is_the_plain_formula_and_never_baked() -> None:
     config = load_config(picture_settings())
-    view, _ = config.find_view("still", Look(view="un-tone-mapped"))
+    view, _ = config.find_view("still", ViewChoice(view="un-tone-mapped"))
     linear = np.linspace(0, 1, 600 * 600, dtype=np.float32).reshape(600, 600, 1).repeat(3, axis=2)
     srgb = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
 
@@ -132,7 +132,7 @@ def test_a_studio_config_without_the_usual_displays_uses_its_default_with_a_warn
     config.setActiveDisplays("Wall")
     path.write_text(config.serialize())
 
-    found, warning = load_config(picture_settings(ocio=str(path))).find_view("video", Look())
+    found, warning = load_config(picture_settings(ocio=str(path))).find_view("video", ViewChoice())
 
     assert found == View("Wall", "Film")
     assert warning == "the OCIO config has no display for videos; used 'Wall'"

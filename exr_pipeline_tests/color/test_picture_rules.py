@@ -7,7 +7,7 @@ import PyOpenColorIO as Ocio
 import pytest
 
 from exr_pipeline.color.config import BUILT_IN_CONFIG, Medium, load_config
-from exr_pipeline.color.picture_rules import Look, PictureRule
+from exr_pipeline.color.picture_rules import PictureRule, ViewChoice
 from exr_pipeline.errors import BadInputError, MisconfiguredError
 from exr_pipeline.pictures import PicturePool, PictureSettings
 from exr_pipeline.pictures.shown import ShownPicture, show
@@ -134,7 +134,7 @@ def test_exact_turns_the_baked_lut_off(tmp_path: Path) -> None:
 
     exact, baked = of("rules: [{exact: true}]"), of("rules: [{exact: false}]")
     transform = load_config(picture_settings()).display_transform(
-        load_config(picture_settings()).find_view("still", Look())[0]
+        load_config(picture_settings()).find_view("still", ViewChoice())[0]
     )
 
     assert np.array_equal(exact, transform.apply_exactly(colors))

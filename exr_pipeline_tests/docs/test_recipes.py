@@ -174,10 +174,10 @@ def test_a_spelling_of_a_color_space_that_is_added_is_understood(
     script = (
         "import sys\n"
         "from exr_pipeline.pictures.picture_settings import PictureSettings\n"
-        "from exr_pipeline.pictures.render import render\n"
+        "from exr_pipeline.pictures.render import render_picture\n"
         "from exr_pipeline.settings import Settings\n"
         "settings = PictureSettings.from_settings(Settings(_env_file=None))\n"
-        "made = render(sys.argv[1], sys.argv[1], thumbnail=True, proxy=False, settings=settings)\n"
+        "made = render_picture(sys.argv[1], sys.argv[1], thumbnail=True, proxy=False, settings=settings)\n"
         "print(made.source_color_space, made.color_rule, sep=' by ')\n"
     )
     assert "by default" in recipe.run("-c", script, str(file))

@@ -12,9 +12,9 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from exr_pipeline.footage.alpha import Alpha, OverBlack
-from exr_pipeline.footage.probe import probe
+from exr_pipeline.footage.probe import probe_media
 from exr_pipeline.footage.render import render_media
-from exr_pipeline.pictures.render import render
+from exr_pipeline.pictures.render import render_picture
 from exr_pipeline_tests.footage.made import decoded
 from exr_pipeline_tests.pictures.files import picture_settings
 
@@ -63,7 +63,7 @@ def shown(path: Path) -> tuple[Any, list[NDArray[np.uint8]]]:
     made = render_media(
         str(path),
         path.name,
-        probe(str(path), path.name),
+        probe_media(str(path), path.name),
         thumbnail=True,
         proxy_path=str(target),
         settings=picture_settings(),
@@ -77,7 +77,7 @@ def shown(path: Path) -> tuple[Any, list[NDArray[np.uint8]]]:
 @pytest.mark.parametrize("name", _CODECS)
 def test_every_codec_with_alpha_is_shown_over_black_as_a_still_is(tmp_path: Path, name: str) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), cv2.cvtColor(red(128), cv2.COLOR_RGBA2BGRA))
-    still = render(str(tmp_path / "a.png"), "a.png", thumbnail=True, proxy=False, settings=picture_settings())
+    still = render_picture(str(tmp_path / "a.png"), "a.png", thumbnail=True, proxy=False, settings=picture_settings())
     assert still.thumbnail is not None
     expected = simplejpeg.decode_jpeg(still.thumbnail.data)[24, 32].astype(int)
     made, places = shown(movie_of(tmp_path / name, *_CODECS[name], red(128)))

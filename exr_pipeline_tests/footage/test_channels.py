@@ -13,7 +13,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from exr_pipeline.footage.channels import stereo_weights
-from exr_pipeline.footage.probe import probe
+from exr_pipeline.footage.probe import probe_media
 from exr_pipeline.footage.render import render_media
 from exr_pipeline_tests.pictures.files import picture_settings
 
@@ -51,7 +51,7 @@ def encoded(path: Path, samples: NDArray[np.float32], codec: str, layout: str, *
 def heard(path: Path) -> tuple[Any, Any, list[float]]:
     """The probe, the pictures, and how loud the proxy is in each of its channels."""
     target = path.with_name("proxy.mp4")
-    media = probe(str(path), path.name)
+    media = probe_media(str(path), path.name)
     made = render_media(
         str(path), path.name, media, thumbnail=True, proxy_path=str(target), settings=picture_settings()
     )

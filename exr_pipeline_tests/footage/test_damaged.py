@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.footage.probe import probe
+from exr_pipeline.footage.probe import probe_media
 from exr_pipeline.pictures import PicturePool
 from exr_pipeline_tests.footage.made import movie
 from exr_pipeline_tests.pictures.files import picture_settings
@@ -44,13 +44,13 @@ def test_a_stream_of_an_unknown_codec_is_bad_input(
     assert tag in data
     path.write_bytes(data.replace(tag, b"zzzz"))
     with pytest.raises(BadInputError, match=r"the codec of stream 0 is not known|neither pictures nor sound"):
-        probe(str(path), name)
+        probe_media(str(path), name)
 
 
 def test_streams_that_come_up_only_while_reading_are_read(tmp_path: Path) -> None:
     # An FLV has no list of streams: the sound is the first that is seen.
     path = movie(tmp_path / "a.flv", video="flv", frames=24, rate=Fraction(24))
-    assert {stream.type: stream.frame_count for stream in probe(str(path), "a.flv").streams} == {
+    assert {stream.type: stream.frame_count for stream in probe_media(str(path), "a.flv").streams} == {
         "audio": None,
         "video": 24,
     }

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.footage.probe import probe
+from exr_pipeline.footage.probe import probe_media
 from exr_pipeline_tests.footage.made import BT709, ffprobe, movie, sound
 
 MOVIES: dict[str, dict[str, Any]] = {
@@ -49,7 +49,7 @@ def test_a_probe_agrees_with_ffprobe_on_every_stream(tmp_path: Path, name: str) 
     path = tmp_path / name
     movie(path, **MOVIES[name]) if name in MOVIES else sound(path, SOUNDS[name])
     expected = ffprobe(path, "-count_packets")
-    found = probe(str(path), name)
+    found = probe_media(str(path), name)
     assert found.format == name.partition(".")[2].replace("aif", "aiff")
     assert found.container_format == expected["format"]["format_name"]
     assert found.duration_seconds == pytest.approx(float(expected["format"]["duration"]), abs=0.05)
@@ -74,7 +74,7 @@ def test_a_probe_agrees_with_ffprobe_on_every_stream(tmp_path: Path, name: str) 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 def test_a_picture_that_is_to_be_turned_says_so(tmp_path: Path, rotation: int) -> None:
     path = movie(tmp_path / "a.mp4", rotation=rotation, audio=None, aspect=Fraction(2, 1))
-    stream = probe(str(path), "a.mp4").streams[0]
+    stream = probe_media(str(path), "a.mp4").streams[0]
     data = ffprobe(path)["streams"][0]
     assert ((stream.rotation or 0) - int(data["side_data_list"][0]["rotation"])) % 360 == 0
     assert stream.sample_aspect_ratio == data["sample_aspect_ratio"].replace(":", "/") == "2/1"
@@ -82,16 +82,16 @@ def test_a_picture_that_is_to_be_turned_says_so(tmp_path: Path, rotation: int) -
 
 def test_a_time_code_is_that_of_the_streams_or_of_the_container(tmp_path: Path) -> None:
     drop = movie(tmp_path / "a.mov", rate=Fraction(30000, 1001), time_code="01:00:00;02", frames=2)
-    assert probe(str(drop), "a.mov").time_code == "01:00:00;02"
+    assert probe_media(str(drop), "a.mov").time_code == "01:00:00;02"
     mxf = movie(tmp_path / "a.mxf", **MOVIES["a.mxf"], time_code="10:00:00:00", frames=2)
-    assert probe(str(mxf), "a.mxf").time_code == "10:00:00:00"
-    assert probe(str(sound(tmp_path / "a.wav")), "a.wav").time_code is None
+    assert probe_media(str(mxf), "a.mxf").time_code == "10:00:00:00"
+    assert probe_media(str(sound(tmp_path / "a.wav")), "a.wav").time_code is None
 
 
 def test_the_json_is_the_same_each_time_and_holds_all_tags(tmp_path: Path) -> None:
     path = str(movie(tmp_path / "a.mp4", time_code="01:00:00:00", frames=2))
-    made = json.loads(json.dumps(probe(path, "a.mp4").to_json()))
-    assert made == json.loads(json.dumps(probe(path, "a.mp4").to_json()))
+    made = json.loads(json.dumps(probe_media(path, "a.mp4").to_json()))
+    assert made == json.loads(json.dumps(probe_media(path, "a.mp4").to_json()))
     assert (made["schema_version"], made["format"], made["streams"][0]["codec"]) == (1, "mp4", "h264")
     assert made["streams"][1]["tags"]["language"] == "eng"
     assert made["tags"]["major_brand"] == "isom"
@@ -100,7 +100,7 @@ def test_the_json_is_the_same_each_time_and_holds_all_tags(tmp_path: Path) -> No
 def test_movies_made_alike_share_a_structure_hash(tmp_path: Path) -> None:
     short, long = (movie(tmp_path / f"{n}.mp4", frames=n) for n in (2, 9))
     other = movie(tmp_path / "other.mp4", frames=2, size=(96, 96))
-    hashes = [probe(str(path), path.name).structure_hash for path in (short, long, other)]
+    hashes = [probe_media(str(path), path.name).structure_hash for path in (short, long, other)]
     assert hashes[0] == hashes[1] != hashes[2]
 
 
@@ -126,7 +126,7 @@ def test_what_is_no_movie_or_sound_is_bad_input_with_its_name(tmp_path: Path, na
     path = tmp_path / name
     path.write_bytes(damaged(tmp_path)[name])
     with pytest.raises(BadInputError) as caught:
-        probe(str(path), f"s3://show/{name}")
+        probe_media(str(path), f"s3://show/{name}")
     assert caught.value.name == f"s3://show/{name}"
     assert "\n" not in caught.value.reason
 
@@ -143,7 +143,7 @@ def test_a_movie_with_its_index_in_front_says_how_much_of_it_is_missing(tmp_path
                 packet.stream = stream
                 target.mux(packet)
     data = path.read_bytes()
-    assert probe(str(path), "a.mp4").streams[0].frame_count == 48
+    assert probe_media(str(path), "a.mp4").streams[0].frame_count == 48
     path.write_bytes(data[:-200])
     with pytest.raises(BadInputError, match=r"truncated: \d+ of 48 samples"):
-        probe(str(path), "a.mp4")
+        probe_media(str(path), "a.mp4")

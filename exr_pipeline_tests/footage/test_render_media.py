@@ -11,7 +11,7 @@ import pytest
 import simplejpeg
 
 from exr_pipeline.errors import BadInputError
-from exr_pipeline.footage.probe import probe
+from exr_pipeline.footage.probe import probe_media
 from exr_pipeline.footage.render import render_media
 from exr_pipeline.footage.transcode import kept_time_code, longest_proxy
 from exr_pipeline.footage.waveform import Peaks, drawn
@@ -23,7 +23,7 @@ from exr_pipeline_tests.pictures.files import picture_settings
 def rendered(path: Path, *, thumbnail: bool = True, **settings: Any) -> Any:
     """The pictures of a file, and the path of its proxy."""
     target = path.with_name(f"{path.name}.proxy.mp4")
-    media = probe(str(path), path.name)
+    media = probe_media(str(path), path.name)
     made = render_media(
         str(path),
         path.name,
@@ -236,12 +236,12 @@ def test_a_movie_of_which_nothing_can_be_decoded_is_bad_input(tmp_path: Path) ->
 
 _MEASURE = """
 import json, resource, sys
-from exr_pipeline.footage.probe import probe
+from exr_pipeline.footage.probe import probe_media
 from exr_pipeline.footage.render import render_media
 from exr_pipeline_tests.pictures.files import picture_settings
 path = sys.argv[1]
 options = {"thumbnail": True, "proxy_path": path + ".mp4", "settings": picture_settings()}
-made = render_media(path, path, probe(path, path), **options)
+made = render_media(path, path, probe_media(path, path), **options)
 print(json.dumps([made.proxy.duration, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss]))
 """
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.ingest.deletions import BATCH, NAMED, Found, Listener, SourceReport, reconcile, sources_to_reconcile
+from exr_pipeline.ingest.deletions import BATCH, NAMED, Listener, SourceReport, Tally, reconcile, sources_to_reconcile
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
@@ -109,7 +109,7 @@ def named(*files: SampleFile) -> list[str]:
 
 def counts(report: SourceReport) -> dict[str, int]:
     """The findings that are not empty."""
-    return {name: each.count for name, each in vars(report).items() if isinstance(each, Found) and each.count}
+    return {name: each.count for name, each in vars(report).items() if isinstance(each, Tally) and each.count}
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.ingest.finished_work import (
-    Found,
+    ArchivePlan,
     Scope,
     live_files,
     require_criterion,
@@ -42,7 +42,7 @@ def mark(tables: TableStore, key: str, what: Any) -> None:
     tables.mark({location: tables.current_versions([location])[location].file_id}, what, now=NOW)
 
 
-def chosen(tables: TableStore, scope: Scope = ALL, days: float | None = None) -> tuple[set[str], Found]:
+def chosen(tables: TableStore, scope: Scope = ALL, days: float | None = None) -> tuple[set[str], ArchivePlan]:
     older_than = None if days is None else timedelta(days=days)
     with to_archive(tables, scope, older_than=older_than, now=NOW) as found:
         return {location.key for location in found.locations()}, found

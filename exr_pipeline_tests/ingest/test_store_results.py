@@ -19,7 +19,7 @@ from exr_pipeline.ingest.store_results import (
 from exr_pipeline.inspection import NEVER_SEEN, SourceFile, inspect_bytes
 from exr_pipeline.pictures import RenderedPictures
 from exr_pipeline.pictures.held_frame import ENCODER
-from exr_pipeline.pictures.render import render
+from exr_pipeline.pictures.render import render_picture
 from exr_pipeline.products.file_result import FileResult
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.outputs import OutputPlace, media_tags
@@ -38,7 +38,7 @@ def picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def rendered(picture: Path, *, thumbnail: bool = True, proxy: bool = True) -> RenderedPictures:
-    return render(str(picture), LOCATION.url, thumbnail=thumbnail, proxy=proxy, settings=picture_settings())
+    return render_picture(str(picture), LOCATION.url, thumbnail=thumbnail, proxy=proxy, settings=picture_settings())
 
 
 def made(picture: Path, **wanted: bool) -> FileResult:

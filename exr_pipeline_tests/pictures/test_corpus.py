@@ -9,7 +9,7 @@ import simplejpeg
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.pictures import PicturePool
-from exr_pipeline.pictures.render import render
+from exr_pipeline.pictures.render import render_picture
 from exr_pipeline_tests.pictures.files import picture_settings
 
 CORPUS = os.environ.get("EXR_PIPELINE_TEST_CORPUS")
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 def thumbnail(name: str, **settings: object) -> np.ndarray:
     path = Path(CORPUS or "") / name
-    pictures = render(str(path), name, thumbnail=True, proxy=False, settings=picture_settings(**settings))
+    pictures = render_picture(str(path), name, thumbnail=True, proxy=False, settings=picture_settings(**settings))
     return simplejpeg.decode_jpeg(pictures.thumbnail.data).astype(int)
 
 

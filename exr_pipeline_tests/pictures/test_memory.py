@@ -16,10 +16,10 @@ LAYERS = ("", "a.", "b.", "c.", "d.", "e.", "f.", "g.")
 PEAK = """
 import sys
 from pathlib import Path
-from exr_pipeline.pictures.render import render
+from exr_pipeline.pictures.render import render_picture
 from exr_pipeline_tests.pictures.files import picture_settings
 
-made = render(sys.argv[1], "x.exr", thumbnail=True, proxy=True, settings=picture_settings())
+made = render_picture(sys.argv[1], "x.exr", thumbnail=True, proxy=True, settings=picture_settings())
 assert (made.proxy.width, made.proxy.height) == (1920, 1080)
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print(int(status["VmHWM"].split()[0]) // 1024)

@@ -21,7 +21,7 @@ import simplejpeg
 from exr_pipeline.color.config import BUILT_IN_CONFIG
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.pictures import RenderedPictures
-from exr_pipeline.pictures.render import render
+from exr_pipeline.pictures.render import render_picture
 from exr_pipeline_tests.cineon_files import write_cineon
 from exr_pipeline_tests.pictures.expected import COLORS, SOURCES, logc3, rec1886, rgb_of, srgb, viewed
 from exr_pipeline_tests.pictures.files import (
@@ -41,7 +41,7 @@ from exr_pipeline_tests.pictures.files import (
 
 
 def made(path: Path, **settings: object) -> RenderedPictures:
-    return render(str(path), path.name, thumbnail=True, proxy=True, settings=picture_settings(**settings))
+    return render_picture(str(path), path.name, thumbnail=True, proxy=True, settings=picture_settings(**settings))
 
 
 def still(pictures: RenderedPictures) -> np.ndarray:
@@ -332,7 +332,7 @@ def test_mip_levels_serve_each_output(tmp_path: Path) -> None:
     path = write_mip_exr(tmp_path / "x.exr", levels)
 
     both = made(path)
-    alone = render(str(path), "x.exr", thumbnail=True, proxy=False, settings=picture_settings())
+    alone = render_picture(str(path), "x.exr", thumbnail=True, proxy=False, settings=picture_settings())
 
     assert first_frame(both)[256, 512].argmax() == 0
     assert still(alone)[64, 128].argmax() == 2
@@ -451,7 +451,7 @@ def test_an_absurd_frame_rate_is_shown_at_24_and_said(tmp_path: Path, stated: Fr
 
     assert (pictures.proxy.rate, pictures.proxy.duration) == (24, 1.0)
     assert [warning for warning in pictures.warnings if "shown at 24" in warning]
-    alone = render(str(path), path.name, thumbnail=True, proxy=False, settings=picture_settings())
+    alone = render_picture(str(path), path.name, thumbnail=True, proxy=False, settings=picture_settings())
     assert alone.warnings == (), "a thumbnail has no rate"
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page
 
-from exr_pipeline.pictures.render import render
+from exr_pipeline.pictures.render import render_picture
 from exr_pipeline.sequence_movies.presets import load_presets
 from exr_pipeline.sequence_movies.sequence_movie import make_movie
 from exr_pipeline.storage.objects import ObjectStorage
@@ -59,7 +59,9 @@ def test_a_proxy_and_the_movie_of_a_sequence_play_in_a_browser_with_their_pixels
 ) -> None:
     monkeypatch.setattr("exr_pipeline.workers.pool.WorkerPool", InlinePool)
     still = write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="ACEScg")
-    proxy = render(str(still), "x.exr", thumbnail=False, proxy=True, settings=picture_settings(proxy_seconds=0.5)).proxy
+    proxy = render_picture(
+        str(still), "x.exr", thumbnail=False, proxy=True, settings=picture_settings(proxy_seconds=0.5)
+    ).proxy
     assert proxy is not None
     assert isinstance(proxy.mp4, bytes)
     folder, target = write_frames(tmp_path / "f", range(24)), tmp_path / "movie.mp4"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import dagster as dg
     from dagster._core.storage.compute_log_manager import CapturedLogContext
 
-    from exr_pipeline.ingest.chunk import Progress
+    from exr_pipeline.ingest.chunk import ChunkProgress
     from exr_pipeline.ingest.discovery.needs_work import Candidate
     from exr_pipeline.pipeline import Pipeline
     from exr_pipeline.sequence_movies.sequence_movie import MovieProgress
@@ -105,7 +105,7 @@ class IngestListener:
 
     on_listed: Callable[[int], None] = lambda _: None
     on_found: Callable[[int], None] = lambda _: None
-    on_progress: Callable[[int, Progress], None] = lambda *_: None
+    on_progress: Callable[[int, ChunkProgress], None] = lambda *_: None
 
 
 def ingest_source(
@@ -198,11 +198,11 @@ def retry_failed(
 class _Counter:
     """Hands progress on, and counts what has ended: nothing else tells a file of this run from its earlier row."""
 
-    def __init__(self, on_progress: Callable[[int, Progress], None]) -> None:
+    def __init__(self, on_progress: Callable[[int, ChunkProgress], None]) -> None:
         self._on_progress = on_progress
         self._ended: dict[str, int] = {}
 
-    def __call__(self, run_id: str, progress: Progress) -> None:
+    def __call__(self, run_id: str, progress: ChunkProgress) -> None:
         # Another attempt of a run begins with what the one before has finished.
         self._ended[run_id] = progress.earlier + progress.done
         self._on_progress(self.ended, progress)

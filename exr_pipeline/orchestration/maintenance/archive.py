@@ -32,7 +32,7 @@ from exr_pipeline.orchestration.partitions import (
 from exr_pipeline.orchestration.sensors.files import UNFINISHED, Busy, RunsNow, shows
 from exr_pipeline.orchestration.sensors.sequences import sequences_under_way
 from exr_pipeline.orchestration.steps.failures import stated_failure
-from exr_pipeline.orchestration.steps.progress import OnProgress, logged
+from exr_pipeline.orchestration.steps.progress import OnStepProgress, logged
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
@@ -92,7 +92,7 @@ def archive(
     *,
     older_than: timedelta | None = None,
     dry_run: bool = False,
-    on_progress: OnProgress = lambda *_: None,
+    on_progress: OnStepProgress = lambda *_: None,
     batch_size: int = BATCH,
 ) -> Archived:
     """Mark the finished files of a scope as archived, and remove the partitions of all its files that bear the mark.
@@ -125,7 +125,7 @@ def unarchive(
     pipeline: Pipeline,
     scope: Scope,
     *,
-    on_progress: OnProgress = lambda *_: None,
+    on_progress: OnStepProgress = lambda *_: None,
     batch_size: int = BATCH,
 ) -> Unarchived:
     """Bring back the partitions of archived files of a scope, with the statuses that they had, and take off the mark.
@@ -152,7 +152,7 @@ def unarchive(
 
 
 def _remove_files(
-    instance: dg.DagsterInstance, pipeline: Pipeline, scope: Scope, on_progress: OnProgress, batch_size: int
+    instance: dg.DagsterInstance, pipeline: Pipeline, scope: Scope, on_progress: OnStepProgress, batch_size: int
 ) -> int:
     removed = seen = 0
     for page in _pages(instance, FILES, batch_size):

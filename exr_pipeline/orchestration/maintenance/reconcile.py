@@ -12,13 +12,13 @@ from typing import Any, Final
 import dagster as dg
 from pydantic import Field
 
-from exr_pipeline.ingest.deletions import Found, Listener, SourceReport, reconcile, sources_to_reconcile
+from exr_pipeline.ingest.deletions import Listener, SourceReport, Tally, reconcile, sources_to_reconcile
 from exr_pipeline.orchestration.instance.console import tidy_console
 from exr_pipeline.orchestration.instance.key_migration import instance_for_work
 from exr_pipeline.orchestration.partitions import FILES, SEQUENCES, remove_partitions
 from exr_pipeline.orchestration.sensors.files import Busy, RunsNow
 from exr_pipeline.orchestration.sensors.sequences import sequences_under_way
-from exr_pipeline.orchestration.steps.progress import OnProgress, logged
+from exr_pipeline.orchestration.steps.progress import OnStepProgress, logged
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
@@ -47,7 +47,7 @@ def reconcile_now(
     *,
     dry_run: bool = True,
     force: bool = False,
-    on_progress: OnProgress = lambda *_: None,
+    on_progress: OnStepProgress = lambda *_: None,
 ) -> list[SourceReport]:
     """Compare these places, or all sources, with the tables, in this process. See `ingest.reconcile`."""
     with ExitStack() as opened:
@@ -67,7 +67,7 @@ def _reconcile_all(
     *,
     dry_run: bool,
     force: bool,
-    on_progress: OnProgress,
+    on_progress: OnStepProgress,
 ) -> list[SourceReport]:
     def gone_files(locations: Sequence[Location]) -> int:
         return _retire(instance(), FILES, locations, _files_under_way, dry_run=dry_run)
@@ -127,7 +127,7 @@ def markdown(reports: Sequence[SourceReport]) -> str:
         if report.error:
             lines += [f"**Not complete:** {markdown_code(report.error)}", ""]
         called = titles(report)
-        found: dict[str, Found] = {called[name]: getattr(report, name) for name in FINDINGS}
+        found: dict[str, Tally] = {called[name]: getattr(report, name) for name in FINDINGS}
         lines += [f"{report.listed} objects listed, {report.known} files in the tables.", ""]
         lines += ["| finding | count | bytes |", "|---|--:|--:|"]
         lines += [f"| {title} | {each.count} | {each.bytes or ''} |" for title, each in found.items() if each.count]
@@ -139,7 +139,7 @@ def markdown(reports: Sequence[SourceReport]) -> str:
     return "\n".join(lines)
 
 
-def _names(title: str, found: Found) -> list[str]:
+def _names(title: str, found: Tally) -> list[str]:
     if not found.count:
         return []
     more = [f"- … and {found.count - len(found.first)} more"] if found.count > len(found.first) else []

@@ -58,7 +58,7 @@ def ingest_step(
     become reachable, or when Dagster's database is away; what this run, or the failed run that it resumes, has already
     made is not made again.
     """
-    from exr_pipeline.ingest.chunk import ChunkIngest, Progress
+    from exr_pipeline.ingest.chunk import ChunkIngest, ChunkProgress
     from exr_pipeline.ingest.media_files import needs_workers
     from exr_pipeline.pictures import PicturePool, PictureSettings
 
@@ -78,7 +78,7 @@ def ingest_step(
             lines = [f"{result.state}: {result.location.url}: {result.reason}" for result in bad]
             context.log.warning("\n".join(lines))
 
-    def progressed(progress: Progress) -> None:
+    def progressed(progress: ChunkProgress) -> None:
         nonlocal last_told
         if progress.done == progress.total or time.monotonic() - last_told >= SECONDS_BETWEEN_PROGRESS:
             last_told = time.monotonic()

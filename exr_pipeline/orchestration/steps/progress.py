@@ -12,10 +12,10 @@ import dagster as dg
 SECONDS_BETWEEN_PROGRESS: Final = 5.0
 
 # What is being done, how much of it is done, and of how much if that is known.
-OnProgress = Callable[[str, int, int | None], None]
+OnStepProgress = Callable[[str, int, int | None], None]
 
 
-def logged(context: dg.OpExecutionContext) -> OnProgress:
+def logged(context: dg.OpExecutionContext) -> OnStepProgress:
     """Progress into the log of the run: the first and the last of each kind of work, and every few seconds between."""
     told: dict[str, float] = {}
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exr_pipeline.ingest.chunk import ChunkIngest, Progress
+from exr_pipeline.ingest.chunk import ChunkIngest, ChunkProgress
 from exr_pipeline.pictures import PicturePool
 from exr_pipeline.products.file_result import FileResult
 from exr_pipeline.products.product import FileProduct
@@ -120,7 +120,7 @@ class Bench:
 
     def ingest(
         self, locations: Sequence[Location], wanted: Sequence[FileProduct] = HEADERS, **changes: Any
-    ) -> Progress:
+    ) -> ChunkProgress:
         settings = self.settings.model_copy(update=changes)
         one = ChunkIngest(
             settings, self.storage, media=self.media, rows=self.rows, pool=self.pool, retries=self.retries

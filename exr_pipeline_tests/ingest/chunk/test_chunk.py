@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from exr_pipeline.ingest import chunk
-from exr_pipeline.ingest.chunk import ChunkIngest, Progress
+from exr_pipeline.ingest.chunk import ChunkIngest, ChunkProgress
 from exr_pipeline.ingest.read_header import FIRST_READ_BYTES
 from exr_pipeline.products.file_result import FileResult
 from exr_pipeline.products.registry import FILE_PRODUCTS
@@ -236,7 +236,7 @@ def test_an_empty_chunk_is_done_at_once(bench: Bench) -> None:
 
 
 def test_progress_says_how_far_it_is_and_how_long_the_rest_takes() -> None:
-    progress = Progress(total=4)
+    progress = ChunkProgress(total=4)
     assert "left" not in str(progress)
     progress.count("ready")
     progress.count("rejected")

@@ -11,7 +11,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from exr_pipeline.ingest.deletions import Found, SourceReport
+from exr_pipeline.ingest.deletions import SourceReport, Tally
 from exr_pipeline.ingest.discovery.cursor import Cursor
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.maintenance.reconcile import RECONCILE_JOB, markdown
@@ -232,7 +232,7 @@ def test_the_schedule_is_off_and_only_reports_unless_a_setting_says_otherwise(wo
 
 
 def test_names_in_the_report_stay_names() -> None:
-    found = Found()
+    found = Tally()
     for number in range(150):
         found.add(f"s3://b/`{number}`\n# x.exr", 10)
     text = markdown([SourceReport("s3://b/", dry_run=False, deleted=found, error="<b>bad</b>")])
