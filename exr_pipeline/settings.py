@@ -24,7 +24,7 @@ def _known_kind(value: str) -> str:
 
 
 class Settings(BaseSettings):
-    """Settings of one process. Immutable; build another one to change a value."""
+    """Settings of one process. Immutable: to change a value, create another instance."""
 
     model_config = SettingsConfigDict(
         env_prefix="EXR_PIPELINE_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
@@ -32,13 +32,17 @@ class Settings(BaseSettings):
 
     # Object storage
     s3_endpoint: str | None = Field(
-        None, validation_alias="S3_ENDPOINT", description="URL of an S3-compatible server; empty means AWS."
+        None, validation_alias="S3_ENDPOINT", description="URL of an S3-compatible server. If empty, AWS is used."
     )
     s3_access_key: SecretStr | None = Field(
-        None, validation_alias="S3_ACCESS_KEY", description="Access key; empty means the standard AWS chain."
+        None,
+        validation_alias="S3_ACCESS_KEY",
+        description="Access key. If empty, the standard AWS credential chain is used.",
     )
     s3_secret_key: SecretStr | None = Field(
-        None, validation_alias="S3_SECRET_KEY", description="Secret key; empty means the standard AWS chain."
+        None,
+        validation_alias="S3_SECRET_KEY",
+        description="Secret key. If empty, the standard AWS credential chain is used.",
     )
     s3_region: str = Field(
         "us-east-1", validation_alias="S3_REGION", description="Region that requests are signed for."
@@ -46,19 +50,19 @@ class Settings(BaseSettings):
 
     # VAST DataBase
     vast_db_endpoint: str | None = Field(
-        None, validation_alias="VAST_DB_ENDPOINT", description="URL of the VAST DataBase; falls back to S3_ENDPOINT."
+        None, validation_alias="VAST_DB_ENDPOINT", description="URL of the VAST DataBase. Defaults to S3_ENDPOINT."
     )
     vast_db_access_key: SecretStr | None = Field(
-        None, validation_alias="VAST_DB_ACCESS_KEY", description="Access key; falls back to S3_ACCESS_KEY."
+        None, validation_alias="VAST_DB_ACCESS_KEY", description="Access key. Defaults to S3_ACCESS_KEY."
     )
     vast_db_secret_key: SecretStr | None = Field(
-        None, validation_alias="VAST_DB_SECRET_KEY", description="Secret key; falls back to S3_SECRET_KEY."
+        None, validation_alias="VAST_DB_SECRET_KEY", description="Secret key. Defaults to S3_SECRET_KEY."
     )
     vast_db_region: str = Field("us-east-1", validation_alias="VAST_DB_REGION", description="Region of the database.")
     vast_db_bucket: str | None = Field(
         None,
         validation_alias="VAST_DB_BUCKET",
-        description="Existing database bucket. Setting it makes VAST the table store instead of the embedded DuckDB.",
+        description="Existing database bucket. If set, VAST is the table store instead of the embedded DuckDB.",
     )
     vast_db_schema: str = Field(
         "exr_metadata", validation_alias="VAST_DB_SCHEMA", description="Schema that holds the tables."
@@ -69,12 +73,12 @@ class Settings(BaseSettings):
         None, validation_alias="OCIO", description="OCIO config (path or ocio:// URI) that replaces the built-in one."
     )
     ocio_config_path: str | None = Field(
-        None, validation_alias="OCIO_CONFIG_PATH", description="The same, under the older name; wins over OCIO."
+        None, validation_alias="OCIO_CONFIG_PATH", description="Older name for OCIO. Takes precedence over it."
     )
     default_color_space: str = Field(
         "lin_rec709_scene",
-        description="Color space, role or interop ID of EXR files that do not state one: linear Rec.709, as OpenEXR "
-        "says. `scene_linear` suits studios that render in ACEScg (see docs/color.md).",
+        description="Color space, role or interop ID of EXR files that do not state one. The default is linear "
+        "Rec.709, as OpenEXR defines it. Use `scene_linear` if you render in ACEScg (see docs/color.md).",
     )
 
     # What is ingested and where results go
@@ -84,8 +88,7 @@ class Settings(BaseSettings):
     )
     local_links: Literal["follow", "inside"] = Field(
         "follow",
-        description="Links in local sources: `follow` them wherever they lead, or only those that stay `inside` the "
-        "source's folder.",
+        description="Links in local sources: `follow` follows all, `inside` only those that stay in the source.",
     )
     source_kinds: Annotated[tuple[Annotated[str, AfterValidator(_known_kind)], ...], NoDecode] = Field(
         KINDS,
@@ -93,42 +96,44 @@ class Settings(BaseSettings):
     )
     output_root: str | None = Field(
         None,
-        description="URL that receives the media, at keys relative to their source; `{source}` in it stands for the "
-        "source's bucket and prefix. Empty means beside the files, in `.proxies/`.",
+        description="URL to write media to, at keys relative to their source. `{source}` in it stands for the "
+        "source's bucket and prefix. If empty, media are written to `.proxies/` next to the files.",
     )
     state_dir: Path = Field(
         Path(".state"), description="Folder of the embedded database and the demonstration's object store."
     )
     database: Path | None = Field(
-        None, description="File of the embedded DuckDB database; empty means tables.duckdb in the state folder."
+        None, description="File of the embedded DuckDB database. Defaults to tables.duckdb in the state folder."
     )
 
     # The sensor
-    sensor_interval_seconds: int = Field(3, ge=1, description="Seconds between two looks at the sources.")
+    sensor_interval_seconds: int = Field(3, ge=1, description="Seconds between checks of the sources.")
     sensor_max_listed: int = Field(
         20_000,
         ge=1,
-        description="Objects listed at most per tick, from where the last one ended; as many again in folders where "
-        "files have just arrived.",
+        description="Maximum objects listed per tick, starting where the last tick ended. As many again are listed in "
+        "folders where files have just arrived.",
     )
     sensor_seconds: float = Field(
-        15.0, gt=0, description="Seconds that a tick lists at most; Dagster ends a tick after 60."
+        15.0, gt=0, description="Maximum seconds that a tick lists. Dagster ends a tick after 60."
     )
     sensor_max_runs: int = Field(
-        20, ge=1, description="Unfinished ingest runs beyond which the sensor asks for no more."
+        20, ge=1, description="Maximum number of unfinished ingest runs. The sensor requests none beyond it."
     )
-    settle_seconds: float = Field(3.0, ge=0, description="Seconds a file must have been unchanged before it is read.")
+    settle_seconds: float = Field(3.0, ge=0, description="Seconds that a file must be unchanged before it is read.")
     retry_after_seconds: float = Field(
         300.0,
         ge=0,
-        description="Seconds before a sensor first tries a retryable file or sequence again; later waits are longer.",
+        description="Seconds before a sensor first retries a retryable file or sequence. Later waits are longer.",
     )
 
     show_folders: int = Field(
-        0, ge=0, description="How many folders below a source name the show that runs are tagged with; 0: the source."
+        0,
+        ge=0,
+        description="How many folders below a source name the show that runs are tagged with. 0 means the source.",
     )
     priorities: Annotated[dict[str, int], NoDecode] = Field(
-        {}, description="Priorities of shows in Dagster's run queue, such as `show_a=10,show_b=-5`; others have 0."
+        {}, description="Priorities of shows in Dagster's run queue, such as `show_a=10,show_b=-5`. Others have 0."
     )
 
     # Runs
@@ -136,38 +141,38 @@ class Settings(BaseSettings):
     workers: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Picture worker processes per run."
     )
-    worker_memory_mb: int = Field(4096, ge=1024, description="Address space a picture worker may use, in MiB.")
+    worker_memory_mb: int = Field(4096, ge=1024, description="Maximum address space of a picture worker, in MiB.")
     worker_timeout_seconds: float = Field(
-        120.0, gt=0, description="Seconds of processor time a picture worker may spend on one file."
+        120.0, gt=0, description="Maximum processor seconds that a picture worker spends on one file."
     )
     movie_timeout_factor: float = Field(
-        20.0, ge=0, description="Further seconds that a worker may spend on a movie for each second of its length."
+        20.0, ge=0, description="Additional seconds that a worker may spend on a movie per second of its length."
     )
     max_image_mb: int = Field(2048, ge=1, description="Largest uncompressed image that is decoded, in MiB.")
     fetches: int = Field(
         16,
         ge=1,
-        description="Whole objects fetched ahead of picture workers, and transfers at a time, per run at most.",
+        description="Maximum whole objects per run that are fetched ahead of picture workers, and parallel transfers.",
     )
     header_fetches: int = Field(
         1000,
         ge=1,
         le=10_000,
-        description="Headers fetched at the same time per run without pictures; 64 KiB each.",
+        description="Headers that a run without pictures fetches in parallel, 64 KiB each.",
     )
 
     console_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
-        "INFO", description="What runs print to the console from this level on. Their events are all stored regardless."
+        "INFO", description="Lowest level of messages that runs print to the console. All events are stored regardless."
     )
 
     retention_days: int = Field(
-        30, ge=1, description="Days for which Dagster's runs and replaced events are kept (see docs/operations.md)."
+        30, ge=1, description="Days to keep Dagster's runs and replaced events (see docs/operations.md)."
     )
 
     # The page
     page_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Comma-separated host names, besides this machine's own, under which browsers reach the page "
+        description="Comma-separated host names under which browsers reach the Dagster UI, besides this machine's own "
         "(see docs/operations.md).",
     )
 
@@ -175,53 +180,56 @@ class Settings(BaseSettings):
     deleted_media_days: int | None = Field(
         None,
         ge=0,
-        description="Days after which the media of a file that is gone from its source are removed; 0: at once, "
-        "empty: never (see docs/operations.md).",
+        description="Days after which the media of a file that is gone from its source are removed. 0 means at once, "
+        "empty means never (see docs/operations.md).",
     )
     reconcile_dry_run: bool = Field(
-        default=True, description="Whether the nightly `reconcile`, once it is switched on, only reports."
+        default=True, description="Whether the nightly `reconcile`, which is off by default, only reports."
     )
 
     # Pictures
     thumbnail_size: int = Field(256, ge=16, le=4096, description="Longest side of a thumbnail, in pixels.")
     proxy_width: int = Field(1920, ge=16, le=8192, description="Largest width of a proxy, in pixels.")
     proxy_height: int = Field(1080, ge=16, le=8192, description="Largest height of a proxy, in pixels.")
-    proxy_seconds: float = Field(1.0, gt=0, le=3600, description="Seconds that the proxy of a single frame lasts.")
+    proxy_seconds: float = Field(1.0, gt=0, le=3600, description="Length of the proxy of a single frame, in seconds.")
     still_view: Literal["view", "un-tone-mapped"] = Field(
         "view",
-        description="View of thumbnails: `view` is the display's default one, `un-tone-mapped` the colorimetric one.",
+        description="View of thumbnails: `view` is the display's default view, `un-tone-mapped` the colorimetric one.",
     )
-    proxy_view: Literal["view", "un-tone-mapped"] = Field("view", description="The same for proxies.")
+    proxy_view: Literal["view", "un-tone-mapped"] = Field("view", description="View of proxies, as for thumbnails.")
     picture_rules: Path | None = Field(
         None,
-        description="YAML file that chooses space, display, view, look, LUT and layer by the beginning of a file's URL "
-        "(see docs/color.md).",
+        description="YAML file that selects color space, display, view, look, LUT and layer by a prefix of the file's "
+        "URL (see docs/color.md).",
     )
 
     # Movies of sequences
-    movie_preset: str = Field(
-        "review", description="Preset of movies for which none is chosen (see docs/sequence-movies.md)."
-    )
+    movie_preset: str = Field("review", description="Default preset of sequence movies (see docs/sequence-movies.md).")
     movie_presets: Path | None = Field(
-        None, description="YAML file of presets that are added to those of the program, or replace them by name."
+        None,
+        description="YAML file of presets. They are added to the built-in ones, and replace those of the same name.",
     )
     movie_segment_frames: int = Field(
-        48, ge=1, description="Frames per segment of a movie at most: what one worker encodes, and a restart may lose."
+        48,
+        ge=1,
+        description="Maximum frames per movie segment. One worker encodes a segment. A restart loses unfinished ones.",
     )
     sequence_quiet_seconds: float = Field(
-        30.0, ge=0, description="Seconds without a change in its folder before a sequence's movie is made."
+        30.0, ge=0, description="Seconds that a sequence's folder must be unchanged before its movie is made."
     )
-    sequence_sensor_seconds: int = Field(10, ge=1, description="Seconds between two looks for settled sequences.")
+    sequence_sensor_seconds: int = Field(10, ge=1, description="Seconds between checks for settled sequences.")
     sequence_missing: Literal["error", "hold", "black"] = Field(
-        "hold", description="What a sequence's movie shows for missing frames: the one before, black; or no movie."
+        "hold",
+        description="How missing frames are treated: `hold` repeats the frame before, `black` shows black, `error` "
+        "makes no movie.",
     )
     sequence_burn_in: bool = Field(
-        default=False, description="Whether name, frame number and time code are drawn into the movies of sequences."
+        default=False, description="Whether sequence movies show name, frame number and time code."
     )
     udim_hint: str = Field(
         r"(?i)(?:^|[/._-])(?:udims?|tex|textures?)(?:[/._-]|$)",
-        description="Regular expression; in a key that matches, the numbers 1001 to 1999 are tiles of a texture, not "
-        "frames. Empty means never.",
+        description="Regular expression. In keys that match, the numbers 1001 to 1999 are texture tiles, not frames. "
+        "If empty, no keys match.",
     )
 
     @field_validator("sources", "source_kinds", "page_hosts", mode="before")
@@ -276,7 +284,7 @@ Origin = Literal["environment", ".env", "default"]
 # No other program has variables of these names.
 _OURS: Final = ("EXR_PIPELINE_", "VAST_DB_")
 _OF_THE_TESTS: Final = "EXR_PIPELINE_TEST_"
-# Read by Dagster, as the `dagster.yaml` of the configurations in `deploy` tells it.
+# Dagster reads them, by the `dagster.yaml` of the configurations in `deploy`.
 _OF_DEPLOYMENTS: Final = frozenset(
     {"EXR_PIPELINE_POSTGRES_URL", "EXR_PIPELINE_REDIS_URL", "EXR_PIPELINE_REDIS_PASSWORD_FILE"}
 )
@@ -293,14 +301,14 @@ def origins() -> dict[str, Origin]:
 
 
 def unknown_variables() -> dict[str, str | None]:
-    """Variables in the environment and in `.env` that are named as settings are but are none, such as misspelled ones.
+    """Variables in the environment and in `.env` that are named like settings but are not, such as misspelled ones.
 
-    Each with the name of the setting that it resembles, or None.
+    Each has the name of the setting that it resembles, or None.
     """
     known = {name for field in Settings.model_fields for name in _names(field)} | _OF_DEPLOYMENTS
     ours = {name for values in _variables().values() for name in values if name.startswith(_OURS)}
     unknown = sorted(name for name in ours - known if not name.startswith(_OF_THE_TESTS))
-    # What all names have in common says nothing about which one is meant.
+    # The prefix that all names share says nothing about which one is meant.
     proper = {_without_prefix(Settings.variable(field)): Settings.variable(field) for field in Settings.model_fields}
     nearest = {name: get_close_matches(_without_prefix(name), proper, n=1) for name in unknown}
     return {name: proper[found[0]] if found else None for name, found in nearest.items()}
@@ -319,7 +327,7 @@ def describe_unknown_variables() -> list[str]:
 
 
 def _variables() -> dict[Origin, Mapping[str, str | None]]:
-    """What is set, in the order in which it wins; names in capitals, for their case makes no difference."""
+    """The variables that are set, by origin, strongest first. Names are in capitals: their case does not matter."""
     sources: dict[Origin, EnvSettingsSource] = {
         "environment": EnvSettingsSource(Settings),
         ".env": DotEnvSettingsSource(Settings),

@@ -22,7 +22,7 @@ _READER_GONE: Final = 128 + 13
 app = typer.Typer(
     name="exr-pipeline",
     cls=CommandGroup,
-    help="Ingest rendered images: OpenEXR, DPX and other files become metadata, pictures and tables.",
+    help="Ingest renders, movies and sounds: write their metadata to tables, and make thumbnails and proxies.",
     pretty_exceptions_enable=False,
     # Help without boxes: importing what draws them takes as long as all the rest.
     rich_markup_mode=None,
@@ -30,8 +30,8 @@ app = typer.Typer(
 )
 
 
-def _version(show: bool) -> None:
-    if show:
+def _print_version(requested: bool) -> None:
+    if requested:
         typer.echo(f"exr-pipeline {__version__}")
         raise typer.Exit
 
@@ -40,32 +40,32 @@ def _version(show: bool) -> None:
 def _root(
     *,
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Ingest rendered images: OpenEXR, DPX and other files become metadata, pictures and tables."""
+    """Ingest renders, movies and sounds: write their metadata to tables, and make thumbnails and proxies."""
 
 
 def main() -> None:
-    """Run the command line; the exit status is 0 only on success, and an error is one line on stderr.
+    """Run the command line. The exit status is 0 only on success. An error is one line on stderr.
 
-    Where the terminal's encoding lacks a character, it is spelled out. If the reader of the output goes away, as `head`
-    does, the command ends without a word, with the status of a program that SIGPIPE has ended.
+    A character that the terminal's encoding lacks is written as an escape. If the reader of the output goes away, as
+    `head` does, the command ends silently, with the status of a program that SIGPIPE ended.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        status = _status()
+        status = _run_command()
         sys.stdout.flush()
     except BrokenPipeError:
-        # What is still in the buffer must not fail once more when Python ends.
+        # The rest of the buffer must not fail again when Python ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         status = _READER_GONE
     sys.exit(status)
 
 
-def _status() -> int:
+def _run_command() -> int:
     """Run a command and return its exit status. Raises `BrokenPipeError` if nobody reads the output."""
     try:
         try:
@@ -81,11 +81,11 @@ def _status() -> int:
                 raise
             fail(str(missing))
         except typer.TyperException as error:
-            fail(f"{error.format_message()} (what there is: exr-pipeline --help)", status=2)
+            fail(f"{error.format_message().rstrip('.')} (see exr-pipeline --help)", status=2)
         if status == INTERRUPTED:
             fail("interrupted", status=status)
     except SystemExit as end:
-        # What typer and rich make of it.
+        # typer and rich turn it into an exit.
         if isinstance(end.__context__, BrokenPipeError):
             raise end.__context__ from None
         return end.code if isinstance(end.code, int) else int(end.code is not None)

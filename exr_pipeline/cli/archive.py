@@ -1,6 +1,6 @@
-"""Commands that retire the partitions of finished work and bring them back: `archive` and `unarchive`.
+"""Commands that remove the partitions of finished work and restore them: `archive` and `unarchive`.
 
-Belongs here: arguments, the question before, the summary. Not here: what is done (`orchestration.maintenance.archive`).
+Belongs here: arguments, the confirmation prompt, the summary. Not here: the work (`orchestration.maintenance.archive`).
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
 
 _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks"}
 
-Prefix = Annotated[str, typer.Argument(help="Only files below this URL prefix, local folder or partition key.")]
-Show = Annotated[str, typer.Option(help="Only files of this show, as the runs' tag `exr_pipeline/show` has it.")]
+Prefix = Annotated[str, typer.Argument(help="Only files under this URL prefix, local folder or partition key.")]
+Show = Annotated[str, typer.Option(help="Only files of this show, as in the run tag `exr_pipeline/show`.")]
 
 
-def age(text: str) -> timedelta:
+def parse_age(text: str) -> timedelta:
     """The time that a text such as 90d, 12h or 6w names. Raises `typer.BadParameter`."""
-    found = re.fullmatch(r"(\d+)([hdw])", text.strip())
-    if found is None or len(found[1]) > 6:
-        raise typer.BadParameter(f"{text!r} is no age: write 90d, 12h or 6w")
-    return timedelta(**{_UNITS[found[2]]: int(found[1])})
+    match = re.fullmatch(r"(\d+)([hdw])", text.strip())
+    if match is None or len(match[1]) > 6:
+        raise typer.BadParameter(f"{text!r} is not a valid age: write 90d, 12h or 6w")
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 def archive(
@@ -39,16 +39,21 @@ def archive(
     older_than: Annotated[
         timedelta | None,
         typer.Option(
-            parser=age, metavar="AGE", help="Only files neither modified nor inspected for so long: 90d, 12h, 6w."
+            parser=parse_age,
+            metavar="AGE",
+            help="Only files neither modified nor inspected for this long, such as 90d, 12h or 6w.",
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be archived.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be archived, and change nothing.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Retire the partitions of finished files, so that Dagster's page stays quick. Rows, media and history stay.
+    """Remove the partitions of finished files to keep the Dagster UI fast. Rows, media and history are kept.
 
-    At least one of PREFIX, --show and --older-than is needed; they narrow one another. Files that are retryable or that
-    a run is at keep their partitions. A file that changes comes back by itself; `unarchive` brings back any.
+    At least one of PREFIX, --show and --older-than is required. Files must match all that are given. Files that are
+    retryable or in a run keep their partitions. The partition of a file returns when the file changes. `unarchive`
+    restores the partitions of any archived files.
     """
     from exr_pipeline.ingest.finished_work import require_criterion
     from exr_pipeline.orchestration.instance.key_migration import instance_for_work
@@ -63,37 +68,37 @@ def archive(
         if dry_run or not yes:
             would = retire(instance, pipeline, scope, older_than=older_than, dry_run=True)
             if dry_run:
-                stdout.print(f"Would archive {_files(would.archived)}. {_left(would)}")
+                stdout.print(f"Would archive {_files(would.archived)}. {_describe_skipped(would)}")
                 return
             if not sys.stdin.isatty():
-                fail("there is nobody to ask: add --yes, or look first with --dry-run", status=2)
+                fail("cannot ask for confirmation without a terminal: add --yes, or try --dry-run first", status=2)
             typer.confirm(f"Archive {_files(would.archived)}?", abort=True)
         with progress_line() as line:
             report = retire(instance, pipeline, scope, older_than=older_than, on_progress=line.update)
     stdout.print(
-        f"Archived {_files(report.archived)}; removed {report.partitions_removed} partitions of files and "
-        f"{report.sequences_removed} of sequences. {_left(report)}",
+        f"Archived {_files(report.archived)}. Removed {report.partitions_removed} file partitions and "
+        f"{report.sequences_removed} sequence partitions. {_describe_skipped(report)}",
     )
 
 
 def unarchive(prefix: Prefix = "", *, show: Show = "") -> None:
-    """Bring back the partitions of archived files, with the statuses that they had.
+    """Restore the partitions of archived files with the statuses they had.
 
-    At least one of PREFIX and --show is needed; they narrow one another.
+    At least one of PREFIX and --show is required. Files must match all that are given.
     """
     from exr_pipeline.ingest.finished_work import require_criterion
     from exr_pipeline.orchestration.instance.key_migration import instance_for_work
     from exr_pipeline.orchestration.maintenance.archive import scope_of
-    from exr_pipeline.orchestration.maintenance.archive import unarchive as bring_back
+    from exr_pipeline.orchestration.maintenance.archive import unarchive as restore
     from exr_pipeline.pipeline import Pipeline
 
     require_criterion("PREFIX", prefix, show)
     pipeline = Pipeline(load_settings())
     scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline)
     with instance_for_work() as instance, progress_line() as line:
-        report = bring_back(instance, pipeline, scope, on_progress=line.update)
+        report = restore(instance, pipeline, scope, on_progress=line.update)
     stdout.print(
-        f"Brought back {_files(report.unarchived)} and {report.sequences_restored} partitions of sequences.",
+        f"Restored {_files(report.unarchived)} and {report.sequences_restored} sequence partitions.",
     )
 
 
@@ -101,8 +106,8 @@ def _files(count: int) -> str:
     return f"{count} file{'' if count == 1 else 's'}"
 
 
-def _left(report: Archived) -> str:
+def _describe_skipped(report: Archived) -> str:
     return (
-        f"Left as they are: {report.recent} too recent, {report.unfinished} unfinished, {report.in_runs} in a run, "
-        f"{report.archived_before} archived before."
+        f"Skipped: {report.recent} too recent, {report.unfinished} unfinished, {report.in_runs} in a run, "
+        f"{report.archived_before} already archived."
     )

@@ -1,6 +1,6 @@
-"""Which commands there are, in the groups that `--help` shows. A command's module is imported when it is asked for.
+"""The commands in the groups that `--help` shows. A command's module is imported when the command is used.
 
-Belongs here: names, groups, and where a command's function is. Not here: what a command does (the modules beside this).
+Belongs here: names, groups, and where a command's function is. Not here: what a command does (the other modules).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typer._click.core import Command, Context
     from typer._click.formatting import HelpFormatter
 
-# Group, command, module. The function is called like its command, with underscores. A module may have a COMMAND_CLASS.
+# Group, command, module. The function has the name of its command, with underscores. A module may have a COMMAND_CLASS.
 GROUPS: Final[dict[str, dict[str, str]]] = {
     "Start here": {
         "init": "init",
@@ -39,33 +39,33 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
         "filmstrip": "sequences",
     },
     "Ingest through Dagster": {"ingest": "ingest", "retry": "ingest", "sequences": "ingest"},
-    "Ask the tables": {
+    "Query the tables": {
         "status": "tables",
         "sql": "sql",
         "tables": "tables",
         "schema": "tables",
         "similar": "similar",
     },
-    "Keep safe": {"backup": "backup"},
+    "Back up": {"backup": "backup"},
     "Clean up": {"reconcile": "reconcile", "archive": "archive", "unarchive": "archive"},
 }
 _PLACES: Final = {name: module for names in GROUPS.values() for name, module in names.items()}
 
 
 class _Commands(Mapping[str, "Command"]):
-    """Commands by name, each made when it is first asked for."""
+    """Commands by name. Each is created when it is first used."""
 
     def __init__(self) -> None:
-        self._made: dict[str, Command] = {}
+        self._created: dict[str, Command] = {}
 
     def __getitem__(self, name: str) -> Command:
-        if name not in self._made:
+        if name not in self._created:
             module = import_module(f"exr_pipeline.cli.{_PLACES[name]}")
             function = getattr(module, name.replace("-", "_"))
             app = typer.Typer(add_completion=False, rich_markup_mode=None)
             app.command(name, cls=getattr(module, "COMMAND_CLASS", None))(function)
-            self._made[name] = get_command(app)
-        return self._made[name]
+            self._created[name] = get_command(app)
+        return self._created[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(_PLACES)
@@ -75,7 +75,7 @@ class _Commands(Mapping[str, "Command"]):
 
 
 class CommandGroup(TyperGroup):
-    """The application's commands, so that starting one of them does not import all the others."""
+    """The application's commands. Starting one does not import the others."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options | {"commands": _Commands()})

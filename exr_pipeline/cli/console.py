@@ -1,4 +1,4 @@
-"""What the commands share at the terminal: errors as one line, tables, progress.
+"""Terminal output that the commands share: errors as one line, tables, progress.
 
 Belongs here: output. Not here: anything that knows files or tables.
 """
@@ -28,49 +28,49 @@ if TYPE_CHECKING:
 
 
 class _VisibleConsole(Console):
-    """A console on which no text of a file or name can command the terminal, whoever prints it."""
+    """A console that escapes control characters, so that no text of a file or name can command the terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else Segment(visible(segment.text), segment.style)
 
 
-# Elsewhere than on a terminal nothing is cut to a width that nobody chose.
-# Values are shown as they are: no colors that guess at numbers and paths, no pictures for `:names:`.
+# Without a terminal there is no width to cut lines to.
+# Values are shown as they are: numbers and paths are not colored, `:names:` do not become emoji.
 stdout = _VisibleConsole(width=None if sys.stdout.isatty() else 1000, highlight=False, emoji=False)
 stderr = _VisibleConsole(stderr=True, highlight=False, emoji=False)
 
 SECONDS_BETWEEN_LINES: Final = 3.0
 # Wider than any table.
 _UNBOUNDED: Final = 1_000_000
-# The status after Ctrl-C; what typer makes of it.
+# The exit status after Ctrl-C, as typer sets it.
 INTERRUPTED: Final = 130
 
 
 def fail(message: str, *, status: int = 1) -> NoReturn:
     """Print one line on stderr and end with a status."""
-    tell(message)
+    report_error(message)
     sys.exit(status)
 
 
-def tell(message: str) -> None:
+def report_error(message: str) -> None:
     """Print an error as one line on stderr."""
-    _say("Error", message)
+    _write_line("Error", message)
 
 
 def warn(message: str) -> None:
-    """Print what a user should know of something that was made all the same, as one line on stderr."""
-    _say("Warning", message)
+    """Print a warning about work that was done all the same, as one line on stderr."""
+    _write_line("Warning", message)
 
 
-def _say(what: str, message: str) -> None:
-    sys.stderr.write(f"{what}: {visible_line(message)}\n")
+def _write_line(label: str, message: str) -> None:
+    sys.stderr.write(f"{label}: {visible_line(message)}\n")
 
 
 def load_settings(*, warn_of_unknown: bool = True) -> Settings:
-    """The settings of the environment, and a warning for each variable that is named like one but is none.
+    """The settings of the environment. Warns of each variable that is named like a setting but is not one.
 
-    Raises `MisconfiguredError` that names the first wrong one.
+    Raises `MisconfiguredError` that names the first wrong setting.
     """
     from pydantic import ValidationError
 
@@ -83,7 +83,7 @@ def load_settings(*, warn_of_unknown: bool = True) -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        # The location is the variable's name where it is not made of the field's.
+        # The location is the variable's name where the variable is not named after the field.
         name = str(first["loc"][0])
         setting = Settings.variable(name) if name in Settings.model_fields else name
         raise MisconfiguredError(setting, str(first["msg"]), "see docs/settings.md") from None
@@ -91,18 +91,18 @@ def load_settings(*, warn_of_unknown: bool = True) -> Settings:
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> Table:
     """A table for the terminal."""
-    made = Table(*columns, title=title, title_justify="left")
+    result = Table(*columns, title=title, title_justify="left")
     for row in rows:
         # Before the columns are measured, so that they stay aligned.
-        made.add_row(*("" if cell is None else visible(str(cell)) for cell in row))
-    return made
+        result.add_row(*("" if cell is None else visible(str(cell)) for cell in row))
+    return result
 
 
 def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table of texts with markup; where it is too wide for the terminal, each row as lines `column: value`."""
-    made = table(columns, rows)
-    if Measurement.get(stdout, stdout.options.update(max_width=_UNBOUNDED), made).maximum <= stdout.width:
-        stdout.print(made)
+    """Print a table of texts with markup. If the terminal is too narrow, print each row as lines `column: value`."""
+    content = table(columns, rows)
+    if Measurement.get(stdout, stdout.options.update(max_width=_UNBOUNDED), content).maximum <= stdout.width:
+        stdout.print(content)
         return
     for number, row in enumerate(rows):
         if number:
@@ -112,19 +112,19 @@ def show(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 class ProgressLine:
-    """How far long work is: a bar on a terminal, a line every few seconds elsewhere (a log, a CI job)."""
+    """The progress of long work: a bar on a terminal, a line every few seconds elsewhere (a log, a CI job)."""
 
     def __init__(self, bar: Progress | None) -> None:
         self._bar = bar
         self._task = bar.add_task("", total=None, detail="") if bar else None
-        self._told = time.monotonic()
+        self._printed_at = time.monotonic()
 
     def update(self, what: str, done: int, total: int | None = None, detail: str = "") -> None:
-        """Say what is being done, how much of it is done, of how much if that is known."""
+        """Show what is being done and how much of it is done. `total` is None if it is not known yet."""
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, description=what, completed=done, total=total, detail=escape(detail))
-        elif done == total or time.monotonic() - self._told >= SECONDS_BETWEEN_LINES:
-            self._told = time.monotonic()
+        elif done == total or time.monotonic() - self._printed_at >= SECONDS_BETWEEN_LINES:
+            self._printed_at = time.monotonic()
             of = "" if total is None else f"/{total}"
             sys.stderr.write(visible_line(f"{what}: {done}{of} {detail}") + "\n")
             sys.stderr.flush()
@@ -132,7 +132,7 @@ class ProgressLine:
 
 @contextmanager
 def progress_line() -> Iterator[ProgressLine]:
-    """Show progress on stderr for as long as the block runs."""
+    """Show progress on stderr while the block runs."""
     if not stderr.is_terminal:
         yield ProgressLine(None)
         return

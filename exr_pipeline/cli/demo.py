@@ -1,4 +1,4 @@
-"""Commands around the sample show: `sample` writes it, `demo` takes it through the whole pipeline.
+"""Commands for the sample show: `sample` writes it, `demo` runs it through the whole pipeline.
 
 Belongs here: what the demonstration does and prints. Not here: the show (`sample`), the server (`storage.embedded`).
 """
@@ -16,7 +16,7 @@ from rich.markup import escape
 
 from exr_pipeline import __version__
 from exr_pipeline.cli.console import load_settings, progress_line, stdout, table
-from exr_pipeline.cli.ingest import sequences_with_progress, with_progress
+from exr_pipeline.cli.ingest import make_sequences_with_progress, run_with_progress
 from exr_pipeline.cli.places import place
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.storage.locations import Location
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 BUCKET: Final = "renders"
 SHOW: Final = Location("s3", BUCKET, "show/")
-# A hidden object, so no source; says that the show is complete.
+# A hidden object, so not a source file. It says that the show is complete.
 _MARKER: Final = SHOW.child(".sample.json")
 
 _COUNTS: Final = """
@@ -45,7 +45,7 @@ SELECT (SELECT count(*) FROM latest_files) AS files,
        (SELECT count(proxy_s3_key) FROM proxy_outputs WHERE superseded_at IS NULL) AS proxies,
        (SELECT count(movie_s3_key) FROM sequence_outputs) AS "sequence movies"
 """
-# Somebody may have ingested files of their own beside the show.
+# Users may have ingested files of their own next to the show.
 _FINDINGS: Final = f"""
 WITH mine AS (SELECT * FROM latest_files WHERE starts_with(uri, '{SHOW.url}'))
 SELECT uri, state AS finding, reason AS detail FROM mine WHERE state <> 'ready'
@@ -62,9 +62,12 @@ ORDER BY 2 DESC, 1
 
 
 def sample(
-    target: Annotated[str, typer.Argument(help="A folder or a URL such as s3://renders/show.")],
+    target: Annotated[str, typer.Argument(help="Folder to write to, or a URL such as s3://renders/show.")],
 ) -> None:
-    """Write the sample show: three shots and a library of odd and broken files, generated, always the same."""
+    """Write the sample show: three shots, and a library of odd and broken files.
+
+    The files are generated and always the same.
+    """
     from exr_pipeline.storage.objects import ObjectStorage
 
     folder = place(target if target.endswith("/") else f"{target}/")
@@ -72,23 +75,23 @@ def sample(
 
 
 def write_sample(storage: ObjectStorage, folder: Location) -> None:
-    """Write the sample show below a folder, behind a progress bar."""
+    """Write the sample show to a folder, with a progress bar."""
     from exr_pipeline.sample import write_show
 
     with progress_line() as line:
 
-        def put(key: str, data: bytes) -> None:
+        def write_object(key: str, data: bytes) -> None:
             storage.write(folder.child(key), data, content_type="application/octet-stream", tags={})
 
-        def progressed(done: int, total: int, key: str) -> None:
+        def show_progress(done: int, total: int, key: str) -> None:
             line.update("writing the sample show", done, total, key)
 
-        show = write_show(put, progress=progressed)
-    stdout.print(f"{len(show.files)} files, {show.total_bytes / 1e6:.0f} MB, in {escape(folder.url)}")
+        show = write_show(write_object, progress=show_progress)
+    stdout.print(f"Wrote {len(show.files)} files ({show.total_bytes / 1e6:.0f} MB) to {escape(folder.url)}")
 
 
 def demo() -> None:
-    """Write the sample show into an embedded S3 server, ingest it through Dagster, and say what came of it."""
+    """Write the sample show to an embedded S3 server, ingest it through Dagster, and print a summary."""
     started = time.monotonic()
     with embedded_store(load_settings()) as (settings, _):
         from exr_pipeline.orchestration.instance.run_now import ingest_source
@@ -101,14 +104,14 @@ def demo() -> None:
             storage.write(
                 _MARKER, json.dumps({"version": __version__}).encode(), content_type="application/json", tags={}
             )
-        report = with_progress(lambda listener: ingest_source(SHOW, settings, listener))
-        sequences_with_progress(SHOW, settings)
+        report = run_with_progress(lambda listener: ingest_source(SHOW, settings, listener))
+        make_sequences_with_progress(SHOW, settings)
         _print_summary(report, open_table_store(settings), time.monotonic() - started)
 
 
 @contextmanager
 def embedded_store(settings: Settings) -> Iterator[tuple[Settings, EmbeddedS3]]:
-    """The demonstration's S3 server in the state folder, running, and this process's settings pointing at it."""
+    """Run the demonstration's S3 server in the state folder, with this process's settings pointing at it."""
     from exr_pipeline.storage.embedded import EmbeddedS3
 
     with EmbeddedS3(settings.state_dir.resolve() / "store") as server:
@@ -126,15 +129,15 @@ def _is_written(storage: ObjectStorage) -> bool:
 
 def _print_summary(report: IngestReport, tables: TableStore, seconds: float) -> None:
     if not report.worked_on:
-        stdout.print(f"Nothing to do: all {report.listed} files are in the tables already, unchanged.\n")
+        stdout.print(f"Nothing to do: all {report.listed} files are in the tables and unchanged.\n")
     counts = tables.sql(_COUNTS).to_pylist()[0]
     findings = [[escape(cell or "") for cell in row.values()] for row in tables.sql(_FINDINGS).to_pylist()]
     stdout.print(table(list(counts), [list(counts.values())], title="In the tables"))
     columns = ("file or sequence", "finding", "detail")
-    stdout.print(table(columns, findings, title="Trouble found"))
+    stdout.print(table(columns, findings, title="Problems found"))
     stdout.print(
-        f"{seconds:.0f} s in all. Where to look:\n"
-        "  make ui                                     the assets, a partition per file, with its picture\n"
+        f"Finished in {seconds:.0f} s. Next:\n"
+        "  make ui                                     browse the assets: each file is a partition with its picture\n"
         '  .venv/bin/exr-pipeline sql "FROM files_by_compression"\n'
-        "  .venv/bin/exr-pipeline status               what was rejected, and why",
+        "  .venv/bin/exr-pipeline status               list the rejected files with their reasons",
     )

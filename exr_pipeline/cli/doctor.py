@@ -1,4 +1,4 @@
-"""The `doctor` command: checks every setting and service that it can reach, and says how to fix each.
+"""The `doctor` command: checks every setting and service that it can reach, and says how to fix each problem.
 
 Belongs here: the checks, each by the code that the pipeline itself uses. Not here: new ways of reaching anything.
 """
@@ -26,7 +26,7 @@ Check = tuple[str, Callable[[], str]]
 
 
 def doctor() -> None:
-    """Check settings, storage, tables, color and Dagster, and say how to fix what is wrong."""
+    """Check settings, storage, tables, color and Dagster, and report how to fix each problem."""
     settings = load_settings(warn_of_unknown=False)
     failed = 0
     rows: list[tuple[str, str, str]] = []
@@ -36,7 +36,7 @@ def doctor() -> None:
         except ExrPipelineError as error:
             failed += 1
             rows.append((escape(name), "[red]failed[/]", escape(str(error))))
-        except Exception as error:  # noqa: BLE001 - of all commands this one has to say what is wrong
+        except Exception as error:  # noqa: BLE001 - this command exists to report what is wrong
             failed += 1
             first, _, _ = str(error).strip().partition("\n")
             rows.append((escape(name), "[red]failed[/]", escape(f"{type(error).__name__}: {first}")))
@@ -75,7 +75,7 @@ def _settings() -> str:
         fixes = (f"rename {name} to {nearest}" if nearest else f"unset {name}" for name, nearest in unknown.items())
         raise MisconfiguredError(", ".join(unknown), problem, "; ".join(fixes))
     chosen = sum(origin != "default" for origin in origins().values())
-    return f"{chosen} set, the others as by default: exr-pipeline settings"
+    return f"{chosen} set, the others at their defaults: exr-pipeline settings"
 
 
 def _sequences(settings: Settings) -> str:
@@ -85,7 +85,7 @@ def _sequences(settings: Settings) -> str:
     find_sequences([], udim=settings.udim_hint)
     presets = load_presets(settings.movie_presets)
     preset = find_preset(settings.movie_preset, presets)
-    return f"movies by preset {preset.name} of {len(presets)}"
+    return f"movie preset {preset.name}, one of {len(presets)}"
 
 
 def _source(url: str, settings: Settings) -> str:
@@ -94,19 +94,19 @@ def _source(url: str, settings: Settings) -> str:
     storage = ObjectStorage(settings)
     source = Location.from_url(url, setting="EXR_PIPELINE_SOURCES")
     page = storage.list_page(source, after=None, limit=1)
-    readable = "readable" if page.objects else "readable, and empty"
+    readable = "readable" if page.objects else "readable, but empty"
     if settings.output_root:
         return readable
-    # Media go beside the files; the folder above them may well be closed.
+    # Media go next to the files. The folder above them may not be writable.
     folder = page.objects[0].location.folder if page.objects else source.as_folder()
     if folder.key.split("/")[-2:-1] != [OUTPUT_FOLDER]:
         folder = folder.child(f"{OUTPUT_FOLDER}/")
     storage.check_writable(folder)
-    return f"{readable}; media can be stored beside the files"
+    return f"{readable}; media can be written next to the files"
 
 
 def _no_sources() -> str:
-    return "EXR_PIPELINE_SOURCES is empty: the sensor has nothing to watch; `exr-pipeline ingest SOURCE` works"
+    return "EXR_PIPELINE_SOURCES is empty, so the sensor watches nothing; `exr-pipeline ingest SOURCE` works"
 
 
 def _output_root(settings: Settings) -> str:
@@ -126,8 +126,8 @@ def _tables(settings: Settings) -> str:
         store.create_tables()
     except OSError as error:
         setting = "EXR_PIPELINE_DATABASE" if settings.database else "EXR_PIPELINE_STATE_DIR"
-        problem = f"{settings.database_path.parent} can't be made: {error.strerror}"
-        raise MisconfiguredError(setting, problem, "name a folder that can be") from error
+        problem = f"cannot create {settings.database_path.parent}: {error.strerror}"
+        raise MisconfiguredError(setting, problem, "name a writable folder") from error
     where = (
         f"VAST DataBase {settings.vast_db_bucket}/{settings.vast_db_schema}"
         if settings.vast_db_bucket
@@ -142,7 +142,7 @@ def _color(settings: Settings) -> str:
 
     config = load_config(PictureSettings.from_settings(settings))
     default = settings.default_color_space
-    finding = f"{config.name}, hash {config.hash[:12]}; EXR files that state no color space are {default}"
+    finding = f"{config.name}, hash {config.hash[:12]}; EXR files that do not state a color space are read as {default}"
     if default == LINEAR_REC709 and config.default_space(default) not in {None, config.working_space}:
         finding += (
             f" (linear Rec.709): if your untagged renders are {config.working_space}, as in an ACES studio, set "
@@ -161,7 +161,7 @@ def _workers(settings: Settings) -> str:
             try:
                 pool.submit(str(empty), "empty.exr", thumbnail=True, proxy=False).result()
             except BadInputError:
-                return f"{settings.workers} processes of at most {settings.worker_memory_mb} MiB each"
+                return f"{settings.workers} processes, at most {settings.worker_memory_mb} MiB each"
     raise RetryableError("a picture worker accepted an empty file")
 
 

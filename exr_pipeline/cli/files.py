@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.markup import escape
 
-from exr_pipeline.cli.console import load_settings, stdout, table, tell, warn
+from exr_pipeline.cli.console import load_settings, report_error, stdout, table, warn
 from exr_pipeline.cli.picture_options import (
     Display,
     Exact,
@@ -45,17 +45,17 @@ if TYPE_CHECKING:
 _VALUE_SHOWN: Final = 200
 _SMALLEST, _LARGEST = 16, 8192
 
-Input = Annotated[str, typer.Argument(metavar="IN", help="A picture, movie or sound: a path or a URL.")]
+Input = Annotated[str, typer.Argument(metavar="IN", help="Picture, movie or sound to read: a path or a URL.")]
 
 
 def inspect(
-    files: Annotated[list[str], typer.Argument(metavar="FILE|URL...", help=f"{labels('render')} files.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE|URL...", help=f"{labels('render')} files to read.")],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file and line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line, one for each file.")] = False,
 ) -> None:
-    """Read the headers of files: every attribute of every part. Pixels are not read.
+    """Print the headers of files: every attribute of every part. Pixels are not read.
 
-    Values longer than a line or two are cut short; --json has them whole.
+    Values of more than 200 characters are shortened. --json prints them in full.
     """
     import asyncio
 
@@ -82,7 +82,7 @@ async def _inspect(files: Sequence[str], *, as_json: bool) -> int:
             try:
                 location = existing(file)
                 if is_media(location):
-                    raise BadInputError(file, f"no render: exr-pipeline probe {file}")
+                    raise BadInputError(file, f"not a render: use exr-pipeline probe {file}")
                 source, data = await reader.start(location)
                 return source, await reader.inspect(source, data)
             except (BadInputError, RetryableError) as error:
@@ -93,7 +93,7 @@ async def _inspect(files: Sequence[str], *, as_json: bool) -> int:
         source, result = await task
         if isinstance(result, BadInputError | RetryableError):
             failed += 1
-            tell(str(result))
+            report_error(str(result))
             if as_json and source is not None and isinstance(result, BadInputError):
                 sys.stdout.write(json.dumps(rejection_json(source, result)) + "\n")
         elif as_json:
@@ -104,7 +104,7 @@ async def _inspect(files: Sequence[str], *, as_json: bool) -> int:
 
 
 def show_inspection(inspection: Inspection) -> None:
-    """Print what is known of a picture as tables."""
+    """Print the facts of a picture as tables."""
     from exr_pipeline.inspection.json import printable
 
     facts = inspection.summary()
@@ -136,7 +136,7 @@ def thumbnail(
     size: Annotated[
         int | None,
         typer.Option(
-            min=_SMALLEST, max=_LARGEST, help="Longest side in pixels, instead of EXR_PIPELINE_THUMBNAIL_SIZE."
+            min=_SMALLEST, max=_LARGEST, help="Longest side in pixels. Overrides EXR_PIPELINE_THUMBNAIL_SIZE."
         ),
     ] = None,
     view: ViewOption = "",
@@ -146,13 +146,13 @@ def thumbnail(
     layer: Layer = "",
     exact: Exact = None,
 ) -> None:
-    """Render the thumbnail of a file: a small still, through the display's view.
+    """Render a thumbnail of a file: a small still through the display's view.
 
-    It is a JPEG, PNG or WebP, as the extension of OUT says.
+    The extension of OUT selects the format: JPEG, PNG or WebP.
 
-    Of a movie it is a frame near its middle, of a sound its waveform.
+    The thumbnail of a movie is a frame near its middle. The thumbnail of a sound is its waveform.
 
-    What is not said here is as the picture rules and other settings have it (docs/color.md).
+    Picture rules and settings apply wherever no option is given (docs/color.md).
     """
     file_format = still_format(target)
     settings = load_settings()
@@ -164,10 +164,11 @@ def thumbnail(
         media_thumbnail(source, target, settings, chosen)
         return
     pictures = _render(source, settings, chosen, thumbnail=True)
-    made = pictures.thumbnail
-    assert made is not None
-    _write(target, made.data, f"image/{file_format}", "thumbnail", settings)
-    stdout.print(f"{escape(target)}: {made.width}x{made.height}, {_provenance(pictures, made.view)}")
+    still = pictures.thumbnail
+    assert still is not None
+    _write(target, still.data, f"image/{file_format}", "thumbnail", settings)
+    _warn_of_pictures(pictures)
+    stdout.print(f"{escape(target)}: {still.width}x{still.height}, {_provenance(pictures, still.view)}")
 
 
 def proxy(
@@ -176,7 +177,7 @@ def proxy(
     *,
     size: Annotated[
         str,
-        typer.Option(help="Longest side in pixels or WIDTHxHEIGHT, instead of EXR_PIPELINE_PROXY_WIDTH and _HEIGHT."),
+        typer.Option(help="Longest side in pixels, or WIDTHxHEIGHT. Overrides EXR_PIPELINE_PROXY_WIDTH and _HEIGHT."),
     ] = "",
     view: ViewOption = "",
     display: Display = "",
@@ -185,11 +186,11 @@ def proxy(
     layer: Layer = "",
     exact: Exact = None,
 ) -> None:
-    """Render the proxy of a file: an H.264 MP4 in Rec.709.
+    """Render a proxy of a file: an H.264 MP4 in Rec.709.
 
-    Of a movie it is all of it with its sound, of a sound AAC alone.
+    The proxy of a movie is the whole movie with its sound. The proxy of a sound is AAC only.
 
-    What is not said here is as the picture rules and other settings have it (docs/color.md).
+    Picture rules and settings apply wherever no option is given (docs/color.md).
     """
     if category_of(source) == "sound":
         check_name(target, (".m4a", ".mp4"), "the proxy of a sound is AAC in an MP4")
@@ -204,28 +205,32 @@ def proxy(
         media_proxy(source, target, settings, chosen)
         return
     pictures = _render(source, settings, chosen, thumbnail=False)
-    made = pictures.proxy
-    assert made is not None
-    assert isinstance(made.mp4, bytes)
-    _write(target, made.mp4, "video/mp4", "proxy", settings)
+    video = pictures.proxy
+    assert video is not None
+    assert isinstance(video.mp4, bytes)
+    _write(target, video.mp4, "video/mp4", "proxy", settings)
+    _warn_of_pictures(pictures)
     stdout.print(
-        f"{escape(target)}: {made.width}x{made.height}, {made.duration:g} s, {_provenance(pictures, made.view)}",
+        f"{escape(target)}: {video.width}x{video.height}, {video.duration:g} s, {_provenance(pictures, video.view)}",
     )
 
 
 def _box(size: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", size.lower())
-    box = (0, 0) if found is None else (int(found[1]), int(found[2] or found[1]))
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", size.lower())
+    box = (0, 0) if match is None else (int(match[1]), int(match[2] or match[1]))
     if not all(_SMALLEST <= side <= _LARGEST for side in box):
         raise MisconfiguredError(
-            "--size", f"{size!r} is no size", f"write a number of pixels or WIDTHxHEIGHT, {_SMALLEST} to {_LARGEST}"
+            "--size", f"{size!r} is not a valid size", f"write pixels or WIDTHxHEIGHT, each {_SMALLEST} to {_LARGEST}"
         )
     return box
 
 
-def _provenance(pictures: RenderedPictures, view: str) -> str:
+def _warn_of_pictures(pictures: RenderedPictures) -> None:
     for warning in pictures.warnings:
         warn(warning)
+
+
+def _provenance(pictures: RenderedPictures, view: str) -> str:
     return escape(f"{pictures.provenance} to {view}")
 
 

@@ -1,4 +1,4 @@
-"""How a picture is to be seen, as options that several commands share, and what they make of the settings.
+"""Options for how a picture is shown, shared by several commands, and their effect on the settings.
 
 Belongs here: the options and their meaning. Not here: any command.
 """
@@ -18,33 +18,33 @@ if TYPE_CHECKING:
     from exr_pipeline.pictures.still import StillFormat
     from exr_pipeline.settings import Settings
 
-Output = Annotated[str, typer.Argument(metavar="OUT", help="Where to write it: a path or a URL.")]
+Output = Annotated[str, typer.Argument(metavar="OUT", help="File to write: a path or a URL.")]
 ViewOption = Annotated[
-    str, typer.Option(help="View of the display, or `un-tone-mapped`; the display's default one if not given.")
+    str, typer.Option(help="View of the display, or `un-tone-mapped`. Without it, the default view of the display.")
 ]
-Display = Annotated[str, typer.Option(help="Display of the OCIO config to make it for.")]
-LookOption = Annotated[str, typer.Option(help="Look of the OCIO config, or several with commas between them.")]
-SourceSpace = Annotated[str, typer.Option(help="Color space of what is read, whatever it says.")]
+Display = Annotated[str, typer.Option(help="Display of the OCIO config to render for.")]
+LookOption = Annotated[str, typer.Option(help="Look of the OCIO config, or several, comma-separated.")]
+SourceSpace = Annotated[str, typer.Option(help="Color space of the input. Overrides what the file states.")]
 Layer = Annotated[str, typer.Option(help="Layer, part, view or channel to show.")]
 Exact = Annotated[
-    bool | None, typer.Option("--exact/--baked", help="Compute every pixel exactly instead of by a baked LUT.")
+    bool | None, typer.Option("--exact/--baked", help="Compute every pixel exactly instead of with a baked LUT.")
 ]
 
 JPEG_NAMES: Final = (".jpg", ".jpeg")
 _STILL_FORMATS: Final[dict[str, StillFormat]] = {".jpg": "jpeg", ".jpeg": "jpeg", ".png": "png", ".webp": "webp"}
 
 
-def check_name(target: str, extensions: tuple[str, ...], made: str) -> None:
-    """Raise `MisconfiguredError` if the name of a file to write promises another format than the one that is made."""
+def check_name(target: str, extensions: tuple[str, ...], expected: str) -> None:
+    """Raise `MisconfiguredError` if the extension of a file to write does not match the format that is written."""
     extension = PurePosixPath(target).suffix.lower()
     if extension and extension not in extensions:
         raise MisconfiguredError(
-            "OUT", f"{quoted(target)} does not end in {' or '.join(extensions)}, but {made}", "rename it"
+            "OUT", f"{quoted(target)} does not end in {' or '.join(extensions)}, but {expected}", "rename it"
         )
 
 
 def still_format(target: str) -> StillFormat:
-    """The format that the name of a still promises; JPEG if it has no extension.
+    """The format that the extension of a still names, or JPEG if there is none.
 
     Raises `MisconfiguredError` for other extensions.
     """
@@ -55,7 +55,7 @@ def still_format(target: str) -> StillFormat:
 def picture_settings(
     settings: Settings, display: str, view: str, look: str, source_space: str, layer: str, exact: bool | None
 ) -> PictureSettings:
-    """The settings with these wishes, which win over the picture rules.
+    """The settings with these options, which override the picture rules.
 
     Raises `MisconfiguredError`, naming the option, for names that the OCIO config lacks.
     """
@@ -63,9 +63,9 @@ def picture_settings(
     from exr_pipeline.color.picture_rules import PictureRule, ViewChoice
     from exr_pipeline.pictures import PictureSettings
 
-    seen = ViewChoice(display=display, view=view, look=look)
-    wish = PictureRule(still=seen, video=seen, source_space=source_space, layer=layer, exact=exact)
+    shown = ViewChoice(display=display, view=view, look=look)
+    wish = PictureRule(still=shown, video=shown, source_space=source_space, layer=layer, exact=exact)
     pictures = PictureSettings.from_settings(settings).wishing(wish)
-    # A bad choice is one error here rather than one per frame in the workers.
+    # One error here instead of one per frame in the workers.
     load_config(pictures)
     return pictures

@@ -1,6 +1,6 @@
-"""What users write and read for a place: a URL, or a path on this machine.
+"""Places as users write and read them: a URL, or a path on this machine.
 
-Belongs here: from that text to a `Location` and back. Not here: what is there (`storage`).
+Belongs here: converting that text to a `Location` and back. Not here: what is there (`storage`).
 """
 
 import re
@@ -22,7 +22,7 @@ def existing(text: str) -> Location:
 
 
 def place(text: str) -> Location:
-    """The location that a URL or path names, there or not. A folder ends in a slash."""
+    """The location that a URL or path names, whether or not it exists. A folder ends in a slash."""
     if "://" in text:
         return Location.from_url(text)
     path = Path(text).resolve()
@@ -30,17 +30,17 @@ def place(text: str) -> Location:
 
 
 def sequence_place(text: str) -> Location:
-    """The location of a sequence's pattern, folder or beginning of names, in which `%04d` is written `####`."""
+    """The location of a sequence's pattern, folder or name prefix. `%04d` becomes `####`."""
     return place(_PRINTF.sub(lambda match: "#" * int(match[1] or 1), text) if "://" in text else text)
 
 
 def url_prefix(text: str) -> str:
-    """The URL, or beginning of URLs, of what a URL, a path or a partition key names, as the tables write it."""
+    """The URL or URL prefix that a URL, path or partition key names, as the tables write it."""
     if "/" in text or Path(text).exists():
         return place(text).url
     return Location.from_partition_key(text).url
 
 
 def readable(location: Location) -> str:
-    """What a user reads for a place: a path on this machine, or a URL."""
+    """A place as users read it: a path on this machine, or a URL."""
     return f"/{location.key}" if location.scheme == "file" else location.url

@@ -1,4 +1,4 @@
-"""Movies, sounds and stills at the command line: `probe`, and `thumbnail` and `proxy` of what moves or sounds.
+"""Movies, sounds and stills at the command line: `probe`, and `thumbnail` and `proxy` of movies and sounds.
 
 Belongs here: arguments and output. Not here: probing or rendering (`footage`), or pictures of renders (`cli.files`).
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from exr_pipeline.cli.console import load_settings, stdout, table, tell, warn
+from exr_pipeline.cli.console import load_settings, report_error, stdout, table, warn
 from exr_pipeline.cli.places import existing, place
 from exr_pipeline.errors import BadInputError, RetryableError
 from exr_pipeline.formats import format_of_name, labels
@@ -34,14 +34,14 @@ _STREAM_COLUMNS = ("stream", "type", "codec", "picture or sound", "rate", "lengt
 
 def probe(
     files: Annotated[
-        list[str], typer.Argument(metavar="FILE|URL...", help=f"Movies, sounds, {labels('still')} files.")
+        list[str], typer.Argument(metavar="FILE|URL...", help=f"Movies, sounds, or {labels('still')} files to read.")
     ],
     *,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per file and line.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line, one for each file.")] = False,
 ) -> None:
-    """Read what movies, sounds and stills say of themselves: streams, codecs, sizes, rates, color, time code.
+    """Print the streams, codecs, sizes, rates, color tags and time code of movies, sounds and stills.
 
-    Renders are read by `exr-pipeline inspect`.
+    For renders, use `exr-pipeline inspect`.
     """
     from exr_pipeline.storage.objects import ObjectStorage
     from exr_pipeline.workers.pool import WorkerPool
@@ -56,14 +56,14 @@ def probe(
                     _print(file, info, path, pool, settings.worker_timeout_seconds, as_json=as_json)
             except (BadInputError, RetryableError) as error:
                 failed += 1
-                tell(str(error))
+                report_error(str(error))
     if failed:
         raise typer.Exit(1)
 
 
 @contextmanager
 def _fetched(file: str, storage: ObjectStorage) -> Iterator[tuple[ObjectInfo, Path]]:
-    """The file on this machine's disk, for as long as the block runs."""
+    """Fetch a file to this machine's disk while the block runs."""
     location = existing(file)
     path = storage.local_path(location)
     if path is not None:
@@ -82,7 +82,7 @@ def _print(file: str, info: ObjectInfo, path: Path, pool: WorkerPool, timeout: f
 
     name, format_ = info.location.url, format_of_name(info.location.name)
     if format_ is not None and format_.category == "render":
-        raise BadInputError(file, f"a render: exr-pipeline inspect {file}")
+        raise BadInputError(file, f"a render: use exr-pipeline inspect {file}")
     if format_ is not None and format_.category == "still":
         still = pool.call(format_.header.load(), name, timeout, str(path), source_file(info)).result()
         if as_json:
@@ -123,32 +123,33 @@ def _show(name: str, media: MediaProbe) -> None:
 
 def media_thumbnail(source: str, target: str, settings: Settings, chosen: PictureSettings) -> None:
     """Write the thumbnail of a movie or sound."""
-    with _rendered(source, settings, chosen, proxy=False) as pictures:
-        made = pictures.thumbnail
-        assert made is not None
-        _write(target, made.data, f"image/{chosen.thumbnail_format}", "thumbnail", settings)
-        stdout.print(f"{escape(target)}: {made.width}x{made.height}, {_provenance(pictures)}")
+    with _render(source, settings, chosen, proxy=False) as pictures:
+        still = pictures.thumbnail
+        assert still is not None
+        _write(target, still.data, f"image/{chosen.thumbnail_format}", "thumbnail", settings)
+        _warn_of_pictures(pictures)
+        stdout.print(f"{escape(target)}: {still.width}x{still.height}, {escape(str(pictures.provenance))}")
 
 
 def media_proxy(source: str, target: str, settings: Settings, chosen: PictureSettings) -> None:
     """Write the proxy of a movie or sound."""
-    with _rendered(source, settings, chosen, proxy=True) as pictures:
-        made = pictures.proxy
-        assert made is not None
-        kind, size = ("video/mp4", f"{made.width}x{made.height}, ") if made.width else ("audio/mp4", "")
-        _write(target, made.mp4, kind, "proxy", settings)
-        stdout.print(f"{escape(target)}: {size}{made.duration:.3f} s, {_provenance(pictures)}")
+    with _render(source, settings, chosen, proxy=True) as pictures:
+        video = pictures.proxy
+        assert video is not None
+        kind, size = ("video/mp4", f"{video.width}x{video.height}, ") if video.width else ("audio/mp4", "")
+        _write(target, video.mp4, kind, "proxy", settings)
+        _warn_of_pictures(pictures)
+        stdout.print(f"{escape(target)}: {size}{video.duration:.3f} s, {escape(str(pictures.provenance))}")
 
 
-def _provenance(pictures: RenderedPictures) -> str:
+def _warn_of_pictures(pictures: RenderedPictures) -> None:
     for warning in pictures.warnings:
         warn(warning)
-    return escape(str(pictures.provenance))
 
 
 @contextmanager
-def _rendered(source: str, settings: Settings, chosen: PictureSettings, *, proxy: bool) -> Iterator[RenderedPictures]:
-    """The pictures of a movie or sound, whose proxy is a file for as long as the block runs."""
+def _render(source: str, settings: Settings, chosen: PictureSettings, *, proxy: bool) -> Iterator[RenderedPictures]:
+    """Render the pictures of a movie or sound. The proxy's file exists while the block runs."""
     from exr_pipeline.footage.probe import probe_media
     from exr_pipeline.footage.render import render_media
     from exr_pipeline.ingest.media_files import render_timeout

@@ -1,6 +1,6 @@
-"""The answer to a query as people and programs read it: a table at the terminal, CSV, JSON, NDJSON, Parquet.
+"""The result of a query as people and programs read it: a table at the terminal, CSV, JSON, NDJSON, Parquet.
 
-Belongs here: writing rows, to the terminal or to a file. Not here: asking (`sql`, `tables`).
+Belongs here: writing rows to the terminal or to a file. Not here: the queries (`sql`, `tables`).
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ def show_result(result: pa.Table) -> None:
 
 
 def print_result(result: pa.Table, form: TextFormat) -> None:
-    """Print the rows for a program. In CSV, a terminal is shown control characters spelled out: it would obey them."""
+    """Print the rows for a program. On a terminal, control characters in CSV are escaped: it would obey them."""
     _write_text(result, form, sys.stdout, spell_out=sys.stdout.isatty())
 
 
 def save_result(result: pa.Table, path: Path) -> None:
-    """Write the rows to a file, whole or not at all. Raises `BadInputError` for a suffix that names no format."""
+    """Write the rows to a file, whole or not at all. Raises `BadInputError` if the suffix is not that of a format."""
     form = result_format(path)
-    # Not in place: whoever reads the file while it is written again sees the old one.
+    # Not in place: readers see the old file until the new one is complete.
     with NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent, delete=False) as staged:
         try:
             if form == "parquet":
@@ -62,7 +62,7 @@ def save_result(result: pa.Table, path: Path) -> None:
             else:
                 with Path(staged.name).open("w", encoding="utf-8", newline="") as text:
                     _write_text(result, form, text)
-            # A temporary file is private; what a user asks for is as open as its folder, as media are.
+            # A temporary file is private. The result gets the permissions of its folder, as media do.
             share_like_folder(staged.fileno(), path.parent)
             Path(staged.name).replace(path)
         except BaseException:
@@ -71,10 +71,10 @@ def save_result(result: pa.Table, path: Path) -> None:
 
 
 def result_format(path: Path) -> TextFormat | Literal["parquet"]:
-    """The format that a file's suffix names. Raises `BadInputError` if it names none."""
+    """The format that a file's suffix names. Raises `BadInputError` if the suffix is unknown."""
     form = _BY_SUFFIX.get(path.suffix.lower())
     if form is None:
-        raise BadInputError(str(path), f"its suffix names no format: use one of {', '.join(_BY_SUFFIX)}")
+        raise BadInputError(str(path), f"its suffix is not that of a known format: use one of {', '.join(_BY_SUFFIX)}")
     return form
 
 
@@ -104,7 +104,7 @@ def _json(value: object) -> str:
 
 
 def _plain(value: object) -> object:
-    """What CSV and JSON have no type for, as text: times in ISO 8601, as the tables have them."""
+    """Values of types that CSV and JSON lack, as text. Times are in ISO 8601, as in the tables."""
     if isinstance(value, (date, time, datetime)):
         return value.isoformat()
     return value if value is None or isinstance(value, (str, int, float)) else str(value)

@@ -50,7 +50,7 @@ SequenceArgument = Annotated[
     str,
     typer.Argument(
         metavar="SEQUENCE",
-        help="A pattern such as shot.####.exr or shot.%04d.exr, a folder, or the beginning of names: path or URL.",
+        help="Pattern such as shot.####.exr or shot.%04d.exr, folder, or name prefix: a path or a URL.",
     ),
 ]
 
@@ -60,16 +60,17 @@ def movie(
     target: Output,
     *,
     preset: Annotated[
-        str, typer.Option(help="Preset of docs/sequence-movies.md or of your own; `review` if not given.")
+        str,
+        typer.Option(help="Preset to encode with (docs/sequence-movies.md). Without it, EXR_PIPELINE_MOVIE_PRESET."),
     ] = "",
-    fps: Annotated[str, typer.Option(help="Frames per second, as 24 or 24000/1001; what the frames state.")] = "",
+    fps: Annotated[
+        str, typer.Option(help="Frames per second, such as 24 or 24000/1001. Overrides what the frames state.")
+    ] = "",
     missing: Annotated[
-        str, typer.Option(help="What becomes of missing and damaged frames: error, hold or black.")
+        str, typer.Option(help="How to treat missing and damaged frames: error, hold or black.")
     ] = "hold",
-    burn_in: Annotated[
-        str, typer.Option(help="Texts to draw: name, frame, timecode, with commas between them, or all.")
-    ] = "",
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT to fit into, instead of the preset's.")] = "",
+    burn_in: Annotated[str, typer.Option(help="Texts to draw, comma-separated: name, frame, timecode, or all.")] = "",
+    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT to fit the movie into. Overrides the preset.")] = "",
     view: ViewOption = "",
     display: Display = "",
     look: LookOption = "",
@@ -77,9 +78,9 @@ def movie(
     layer: Layer = "",
     exact: Exact = None,
 ) -> None:
-    """Make the movie of a sequence of frames, at its true rate and with its time code.
+    """Make a movie of a sequence of frames, at its true rate and with its time code.
 
-    Broken off, the same command goes on where it was.
+    If interrupted, run the same command again to resume.
     """
     from exr_pipeline.sequence_movies.presets import find_preset, load_presets
     from exr_pipeline.sequence_movies.sequence_movie import MovieProgress, make_movie
@@ -90,20 +91,20 @@ def movie(
     chosen = find_preset(preset, presets, setting="--preset") if preset else find_preset(settings.movie_preset, presets)
     if not target.lower().endswith(chosen.extension):
         raise MisconfiguredError(
-            "OUT", f"{quoted(target)} does not end in {chosen.extension}, which preset {chosen.name} makes", "rename it"
+            "OUT", f"{quoted(target)} does not end in {chosen.extension}, but preset {chosen.name} does", "rename it"
         )
-    policy, texts, rate, box = _policy(missing), _texts(burn_in), _rate(fps), _box(size)
+    policy, texts, rate, box = _parse_missing(missing), _parse_burn_in(burn_in), _parse_rate(fps), _parse_size(size)
     pictures = picture_settings(settings, display, view, look, source_space, layer, exact)
     storage, found = _resolved(sequence, settings)
     goal = place(target)
     path = storage.local_path(goal)
     with spool_folder() as folder, progress_line() as line:
 
-        def progressed(progress: MovieProgress) -> None:
-            left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s to go"
+        def show_progress(progress: MovieProgress) -> None:
+            left = "" if progress.seconds_left is None else f", {progress.seconds_left:.0f} s left"
             line.update("encoding frames", progress.done, progress.total, f"{progress.rate:.1f} frames/s{left}")
 
-        made = make_movie(
+        result = make_movie(
             found,
             storage,
             path or folder / f"movie{chosen.extension}",
@@ -114,20 +115,20 @@ def movie(
             missing=policy,
             burn_in=texts,
             box=box,
-            on_progress=progressed,
+            on_progress=show_progress,
         )
         if path is None:
             file = folder / f"movie{chosen.extension}"
             storage.write(goal, file, content_type=chosen.content_type, tags=media_tags("sequence_movie"))
-    for warning in made.warnings:
+    for warning in result.warnings:
         warn(warning)
-    _warn_of_frames(made.not_shown)
-    gone = f", {len(made.not_shown)} of them not shown" if made.not_shown else ""
-    code = f", time code {made.time_code}" if made.time_code else ""
+    _warn_of_frames(result.not_shown)
+    gone = f", {len(result.not_shown)} of them not shown" if result.not_shown else ""
+    code = f", time code {result.time_code}" if result.time_code else ""
     stdout.print(
-        f"{escape(target)}: {made.frames} frames{gone}, {made.size.width}x{made.size.height}, {made.rate} frames/s, "
-        f"{float(made.duration):g} s{code}, {escape(str(made.provenance))} "
-        f"to {escape(made.view)}",
+        f"{escape(target)}: {result.frames} frames{gone}, {result.size.width}x{result.size.height}, "
+        f"{result.rate} frames/s, {float(result.duration):g} s{code}, {escape(str(result.provenance))} "
+        f"to {escape(result.view)}",
     )
 
 
@@ -135,8 +136,8 @@ def contact_sheet(
     sequence: SequenceArgument,
     target: Output,
     *,
-    frames: Annotated[int, typer.Option(min=1, max=400, help="Frames on the sheet at most.")] = 36,
-    size: Annotated[str, typer.Option(help="WIDTHxHEIGHT of the sheet at most.")] = "2048x2048",
+    frames: Annotated[int, typer.Option(min=1, max=400, help="Maximum number of frames on the sheet.")] = 36,
+    size: Annotated[str, typer.Option(help="Maximum WIDTHxHEIGHT of the sheet.")] = "2048x2048",
     view: ViewOption = "",
     display: Display = "",
     look: LookOption = "",
@@ -144,17 +145,17 @@ def contact_sheet(
     layer: Layer = "",
     exact: Exact = None,
 ) -> None:
-    """Make a contact sheet of a sequence: a JPEG of evenly chosen frames with their numbers."""
+    """Make a contact sheet of a sequence: a JPEG of evenly spaced frames with their numbers."""
     from exr_pipeline.sequence_movies.sheets import contact_sheet as make_contact_sheet
 
     check_name(target, JPEG_NAMES, "a contact sheet is a JPEG")
     settings = load_settings()
-    box = _box(size)
+    box = _parse_size(size)
     assert box is not None
     pictures = picture_settings(settings, display, view, look, source_space, layer, exact)
     storage, found = _resolved(sequence, settings)
     with progress_line() as line:
-        made = make_contact_sheet(
+        sheet = make_contact_sheet(
             found,
             storage,
             settings=settings,
@@ -163,14 +164,14 @@ def contact_sheet(
             size=box,
             on_progress=lambda done, total: line.update("reading frames", done, total),
         )
-    _write(target, made, "contact_sheet", storage)
+    _write(target, sheet, "contact_sheet", storage)
 
 
 def filmstrip(
     sequence: SequenceArgument,
     target: Output,
     *,
-    frames: Annotated[int, typer.Option(min=1, max=200, help="Frames of the strip at most.")] = 24,
+    frames: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of frames in the strip.")] = 24,
     view: ViewOption = "",
     display: Display = "",
     look: LookOption = "",
@@ -178,7 +179,7 @@ def filmstrip(
     layer: Layer = "",
     exact: Exact = None,
 ) -> None:
-    """Make the filmstrip of a sequence: a wide JPEG of evenly chosen frames side by side, for hover-scrubbing."""
+    """Make a filmstrip of a sequence: a wide JPEG of evenly spaced frames side by side, for hover scrubbing."""
     from exr_pipeline.sequence_movies.sheets import sequence_filmstrip
 
     check_name(target, JPEG_NAMES, "a filmstrip is a JPEG")
@@ -186,7 +187,7 @@ def filmstrip(
     pictures = picture_settings(settings, display, view, look, source_space, layer, exact)
     storage, found = _resolved(sequence, settings)
     with progress_line() as line:
-        made = sequence_filmstrip(
+        strip = sequence_filmstrip(
             found,
             storage,
             settings=settings,
@@ -194,7 +195,7 @@ def filmstrip(
             frames=frames,
             on_progress=lambda done, total: line.update("reading frames", done, total),
         )
-    _write(target, made, "filmstrip", storage)
+    _write(target, strip, "filmstrip", storage)
 
 
 def _resolved(text: str, settings: Settings) -> tuple[ObjectStorage, Sequence]:
@@ -226,15 +227,15 @@ def _warn_of_frames(not_shown: Mapping[str, str]) -> None:
         warn(f"{len(not_shown) - _FRAMES_NAMED} more frames are not shown")
 
 
-def _policy(missing: str) -> MissingPolicy:
+def _parse_missing(missing: str) -> MissingPolicy:
     from exr_pipeline.sequence_movies.segments import MissingPolicy
 
     if missing not in get_args(MissingPolicy):
-        raise MisconfiguredError("--missing", f"{missing!r} is no policy", "choose one of error, hold, black")
+        raise MisconfiguredError("--missing", f"{missing!r} is not a policy", "choose error, hold or black")
     return cast("MissingPolicy", missing)
 
 
-def _texts(burn_in: str) -> tuple[BurnInField, ...]:
+def _parse_burn_in(burn_in: str) -> tuple[BurnInField, ...]:
     from exr_pipeline.sequence_movies.burn_in import BURN_IN_FIELDS
 
     wanted = [text.strip() for text in burn_in.split(",") if text.strip()]
@@ -242,12 +243,12 @@ def _texts(burn_in: str) -> tuple[BurnInField, ...]:
         return BURN_IN_FIELDS
     if unknown := [text for text in wanted if text not in BURN_IN_FIELDS]:
         raise MisconfiguredError(
-            "--burn-in", f"{unknown[0]!r} is nothing to draw", f"choose of {', '.join(BURN_IN_FIELDS)}, or all"
+            "--burn-in", f"{unknown[0]!r} is not a burn-in text", f"choose from {', '.join(BURN_IN_FIELDS)}, or all"
         )
     return tuple(field for field in BURN_IN_FIELDS if field in wanted)
 
 
-def _rate(fps: str) -> Fraction | None:
+def _parse_rate(fps: str) -> Fraction | None:
     from exr_pipeline.frame_rates import FASTEST, SLOWEST, nominal_frame_rate
 
     if not fps:
@@ -258,18 +259,18 @@ def _rate(fps: str) -> Fraction | None:
     if not SLOWEST <= rate <= FASTEST:
         raise MisconfiguredError(
             "--fps",
-            f"{fps!r} is no frame rate between {SLOWEST} and {FASTEST}",
-            "write frames per second, as 24 or 24000/1001",
+            f"{fps!r} is not a frame rate between {SLOWEST} and {FASTEST}",
+            "write frames per second, such as 24 or 24000/1001",
         )
     return rate
 
 
-def _box(size: str) -> Size | None:
+def _parse_size(size: str) -> Size | None:
     from exr_pipeline.pictures.still import Size
 
     if not size:
         return None
     match = _SIZE.fullmatch(size)
     if match is None or not all(16 <= int(side) <= 16384 for side in match.groups()):
-        raise MisconfiguredError("--size", f"{size!r} is no size", "write WIDTHxHEIGHT, each from 16 to 16384")
+        raise MisconfiguredError("--size", f"{size!r} is not a valid size", "write WIDTHxHEIGHT, each from 16 to 16384")
     return Size(int(match[1]), int(match[2]))

@@ -1,6 +1,6 @@
-"""The `settings` command: which settings are in force, and where each comes from.
+"""The `settings` command: the value of every setting, and where it comes from.
 
-Belongs here: how they are shown. Not here: the settings (`exr_pipeline.settings`), or whether they work (`doctor`).
+Belongs here: how settings are shown. Not here: the settings (`exr_pipeline.settings`), or whether they work (`doctor`).
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ _HIDDEN: Final = "(hidden)"
 
 def settings(
     *,
-    changed: Annotated[bool, typer.Option("--changed", help="Only those that do not have their default.")] = False,
+    changed: Annotated[
+        bool, typer.Option("--changed", help="Only settings that are set in the environment or in .env.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
-    """Show which settings are in force, and where each comes from: the environment, .env or the default.
+    """Show the value of every setting, and where it comes from: the environment, .env or the default.
 
-    Keys and passwords are not shown. docs/settings.md says what each setting means.
+    Keys and passwords are hidden. docs/settings.md explains each setting.
     """
     from exr_pipeline.settings import Settings, origins
 
@@ -41,17 +43,17 @@ def settings(
         if not changed or origin != "default"
     ]
     if as_json:
-        found = [{"setting": name, "value": value, "from": origin} for name, value, origin in rows]
-        json.dump(found, sys.stdout, indent=1)
+        facts = [{"setting": name, "value": value, "from": origin} for name, value, origin in rows]
+        json.dump(facts, sys.stdout, indent=1)
         sys.stdout.write("\n")
     elif rows:
         show(("setting", "value", "from"), [(name, escape(_text(value)), origin) for name, value, origin in rows])
     else:
-        stdout.print("Every setting has its default.")
+        stdout.print("All settings have their defaults.")
 
 
 def _public(settings: Settings) -> dict[str, Any]:
-    """The values by field as JSON has them, without secrets."""
+    """The values by field, as in JSON, without secrets."""
     from pydantic import SecretStr
 
     values = settings.model_dump(mode="json") | {"database": str(settings.database_path)}
@@ -66,7 +68,7 @@ def _without_credentials(value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    """A value as one would write it into the environment."""
+    """A value as it is written in the environment."""
     if isinstance(value, list):
         return ",".join(value)
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""The command `similar`: which files of the tables render like a given one.
+"""The command `similar`: files in the tables whose metadata resemble those of a given file.
 
 Belongs here: arguments and output. Not here: the query (`tables.similar`) or the vectors (`inspection.embedding`).
 """
@@ -32,21 +32,24 @@ def similar(
         str,
         typer.Argument(
             metavar="KEY|FILE",
-            help=f"A file of the tables (a URL, path or partition key), or any other {labels('render')} file.",
+            help=f"File in the tables (a URL, path or partition key), or any other {labels('render')} file.",
         ),
     ],
     *,
     where: Annotated[
         str | None,
-        typer.Option(help="Only files for which this SQL is true, over the columns of files and of their first part."),
+        typer.Option(
+            metavar="SQL",
+            help="Only files that match this condition on the columns of files and of their first part.",
+        ),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="How many files to show.")] = 10,
+    limit: Annotated[int, typer.Option(min=1, help="Maximum number of files to show.")] = 10,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
-    """Find the files whose metadata are most like those of a file, nearest first.
+    """Find the files whose metadata are most similar to those of a file, nearest first.
 
-    A file that the tables don't know is read for its header. Distances go from 0 (alike) to 1; docs/embeddings.md says
-    what counts for how much.
+    If the file is not in the tables, its header is read. Distances range from 0 (alike) to 1. docs/embeddings.md says
+    how much each property counts.
     """
     from exr_pipeline.tables.similar import similar_files
 
@@ -62,7 +65,7 @@ def similar(
         rows = [(escape(f["uri"]), f"{f['distance']:.4f}", f["resolution"], f["compression"]) for f in found]
         show(("uri", "distance", "resolution", "compression"), rows)
     else:
-        stdout.print("No other file in the tables to compare with.")
+        stdout.print("The tables have no other file to compare with.")
 
 
 def _stored(store: TableStore, key: str, location: Location) -> tuple[Sequence[float], int] | None:
@@ -84,7 +87,7 @@ def _read(key: str, settings: Settings) -> tuple[Sequence[float], int]:
     from exr_pipeline.storage.objects import ObjectStorage
 
     if "://" not in key and not Path(key).exists():
-        raise BadInputError(key, "no such file in the tables, and none to read")
+        raise BadInputError(key, "no such file in the tables or on this machine")
 
     async def inspect() -> Inspection:
         reader = HeaderReader(ObjectStorage(settings))

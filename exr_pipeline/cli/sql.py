@@ -1,4 +1,4 @@
-"""The command `sql`: ask the tables.
+"""The command `sql`: query the tables.
 
 Belongs here: arguments. Not here: how rows are written (`results`), queries worth a name (`tables.views`).
 """
@@ -22,7 +22,7 @@ _PARAMETER: Final = ("-p", "--parameter")
 
 
 class SqlCommand(TyperCommand):
-    """Takes a parameter as two words, `-p NAME VALUE`, as often as wanted, which typer knows no type for."""
+    """Accepts `-p NAME VALUE`, a repeatable option of two words. typer has no type for it."""
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Join the two words."""
@@ -45,20 +45,21 @@ COMMAND_CLASS: Final = SqlCommand
 
 
 def sql(
-    query: Annotated[str, typer.Argument(help="One SELECT over the tables and views of docs/tables.md.")],
+    query: Annotated[str, typer.Argument(help="SELECT statement on the tables and views of docs/tables.md.")],
     *,
     parameters: Annotated[
         list[str] | None,
-        typer.Option(*_PARAMETER, metavar="NAME VALUE", help="The value of $NAME in the query; may be repeated."),
+        typer.Option(*_PARAMETER, metavar="NAME VALUE", help="Value of $NAME in the query. May be repeated."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Write a file: .parquet, .csv, .json or .ndjson by its suffix.")
+        Path | None,
+        typer.Option(help="File to write. Its suffix selects the format: .parquet, .csv, .json or .ndjson."),
     ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
-    as_ndjson: Annotated[bool, typer.Option("--ndjson", help="Print a JSON object per line.")] = False,
+    as_ndjson: Annotated[bool, typer.Option("--ndjson", help="Print one JSON object per line.")] = False,
 ) -> None:
-    """Ask the tables in SQL."""
+    """Query the tables with SQL."""
     forms: dict[TextFormat, bool] = {"csv": as_csv, "json": as_json, "ndjson": as_ndjson}
     chosen = [form for form, is_chosen in forms.items() if is_chosen]
     if len(chosen) + (output is not None) > 1:

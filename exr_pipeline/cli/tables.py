@@ -1,4 +1,4 @@
-"""Commands that tell of the tables: `status`, `tables` and `schema`.
+"""Commands that report on the tables: `status`, `tables` and `schema`.
 
 Belongs here: arguments and output. Not here: users' own queries (`sql`), queries worth a name (`tables.views`).
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def tables_to_read(settings: Settings) -> TableStore:
-    """The tables; a warning says so if there are none yet, which then are without rows."""
+    """The tables. Warns if they do not exist yet; they then have no rows."""
     from exr_pipeline.tables import open_table_store
     from exr_pipeline.tables.store import missing_tables
 
@@ -35,18 +35,18 @@ def tables_to_read(settings: Settings) -> TableStore:
 
 def status(
     key: Annotated[
-        str | None, typer.Argument(help="A file or folder: a URL, path or partition key; all files if omitted.")
+        str | None, typer.Argument(help="File or folder: a URL, path or partition key. All files if omitted.")
     ] = None,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the state of files: how many are ready, rejected or retryable; which are not ready, and why."""
+    """Count the ready, rejected and retryable files, and list those that are not ready with the reason."""
     store = tables_to_read(load_settings())
     prefix = _quoted(url_prefix(key)) if key else ""
     condition = f"starts_with(uri, '{prefix}')"
     counts = store.sql(f"SELECT state, count(*) AS files FROM latest_files WHERE {condition} GROUP BY 1 ORDER BY 1")  # noqa: S608
-    told = f"uri = '{prefix}' OR {condition} AND state <> '{READY}'"
-    files = store.sql(f"SELECT uri, state, reason FROM latest_files WHERE {told} ORDER BY uri")  # noqa: S608
+    listed = f"uri = '{prefix}' OR {condition} AND state <> '{READY}'"
+    files = store.sql(f"SELECT uri, state, reason FROM latest_files WHERE {listed} ORDER BY uri")  # noqa: S608
     if key and counts.num_rows == 0:
         raise BadInputError(key, "no such file in the tables")
     if as_json:
@@ -55,7 +55,7 @@ def status(
         sys.stdout.write("\n")
         return
     if counts.num_rows == 0:
-        stdout.print("No files yet. Ingest some: exr-pipeline ingest SOURCE")
+        stdout.print("No files yet. To ingest some: exr-pipeline ingest SOURCE")
         return
     show_result(counts)
     if files.num_rows:
@@ -70,7 +70,7 @@ def tables(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
-    """List the tables and views that `sql` reads, and what each one answers."""
+    """List the tables and views that `sql` can query, with the meaning of each."""
     from exr_pipeline.tables.specs import TABLES
     from exr_pipeline.tables.views import VIEWS
 
@@ -82,16 +82,16 @@ def tables(
 
 
 def schema(
-    name: Annotated[str, typer.Argument(help="A table or view, as `tables` lists them.")],
+    name: Annotated[str, typer.Argument(help="Table or view, as listed by `exr-pipeline tables`.")],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
-    """List the columns of a table or view: name, type in SQL, and meaning."""
+    """List the columns of a table or view, with SQL type and meaning."""
     from exr_pipeline.tables.queries import described_columns
 
     described = described_columns(name.partition("(")[0])
     if described is None:
-        raise BadInputError(name, "no such table or view; list them: exr-pipeline tables")
+        raise BadInputError(name, "no such table or view; to list them: exr-pipeline tables")
     _show_rows(("column", "type", "meaning"), described, as_json=as_json)
 
 

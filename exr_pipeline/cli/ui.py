@@ -1,6 +1,6 @@
-"""The `ui` command: Dagster's page, daemon and sensor, on the configured sources or the demonstration's store.
+"""The `ui` command: the Dagster UI, daemon and sensor, on the configured sources or the demonstration's store.
 
-Belongs here: starting and ending them. Not here: what they show (`orchestration`).
+Belongs here: starting and stopping them. Not here: what they show (`orchestration`).
 """
 
 from __future__ import annotations
@@ -38,19 +38,19 @@ _HEALTH: Final = json.dumps({"query": "{ instance { daemonHealth { allDaemonStat
 def ui(
     *,
     host: Annotated[
-        str, typer.Option(help="Address to listen on. Anything but a loopback address opens it to others.")
+        str, typer.Option(help="Address to listen on. Other machines can connect unless it is a loopback address.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
     page_only: Annotated[
-        bool, typer.Option("--page-only", help="Serve the page alone; daemon and code server run elsewhere.")
+        bool, typer.Option("--page-only", help="Serve only the UI. Daemon and code server run elsewhere.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Print what the daemon and the runs do, not only warnings.")
+        bool, typer.Option("--verbose", "-v", help="Print all messages of the daemon and the runs, not only warnings.")
     ] = False,
 ) -> None:
-    """Serve Dagster's page with the sensor and daemon running, until interrupted.
+    """Serve the Dagster UI, and run the daemon and the sensor, until interrupted.
 
-    Watches EXR_PIPELINE_SOURCES; without it, the demonstration's embedded store.
+    The sensor watches EXR_PIPELINE_SOURCES. If none is set, it watches the demonstration's embedded store.
     """
     require("ui")
     from exr_pipeline.orchestration.instance.page.guard import is_loopback
@@ -58,8 +58,8 @@ def ui(
     settings = load_settings()
     if not is_loopback(host):
         warn(
-            f"whoever reaches {host}:{port} can see all pictures, and launch and delete runs: the page asks for no "
-            "password. Leave --host out and put a proxy that does in front: docs/operations.md, A login"
+            f"anyone who can reach {host}:{port} can see all pictures, and launch and delete runs: the UI asks for no "
+            "password. Omit --host and put a proxy with a login in front: docs/operations.md, A login"
         )
     _check_free(host, port)
     if not verbose:
@@ -70,17 +70,17 @@ def ui(
         prepare_instance()
         server = None if embedded is None else embedded[1]
 
-        def tell_where() -> None:
-            stdout.print(_watched(settings.sources, server), highlight=False, soft_wrap=True)
-            stdout.print(f"Dagster: http://{_in_url(host)}:{port}  (Ctrl-C ends it)", highlight=False)
+        def print_address() -> None:
+            stdout.print(_describe_sources(settings.sources, server), highlight=False, soft_wrap=True)
+            stdout.print(f"Dagster: http://{_in_url(host)}:{port}  (press Ctrl-C to stop)", highlight=False)
 
         sys.stderr.write("Starting Dagster\n")
         command = [sys.executable, *page_command(host, port, daemon=not page_only, verbose=verbose)]
-        status = _serve(command, host, port, daemon=not page_only, when_up=tell_where)
+        status = _serve(command, host, port, daemon=not page_only, when_up=print_address)
     raise typer.Exit(status)
 
 
-def _watched(sources: Sequence[str], server: EmbeddedS3 | None) -> str:
+def _describe_sources(sources: Sequence[str], server: EmbeddedS3 | None) -> str:
     if server is None:
         return f"Watching {escape(', '.join(sources))}"
     credentials = f"--user {server.access_key}:{server.secret_key}"
@@ -95,23 +95,23 @@ def _in_url(host: str) -> str:
 
 
 def _check_free(host: str, port: int) -> None:
-    """Raise `MisconfiguredError` if nothing can listen there: Dagster would stay up without its page."""
+    """Raise `MisconfiguredError` if the address cannot be listened on: Dagster would run on without its UI."""
     try:
-        # As Dagster's page does it: a port whose last user has just ended is free.
+        # As the Dagster UI does it: a port is free as soon as its last user has ended.
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise MisconfiguredError("--port", f"{port} is taken", "choose another one") from None
+            raise MisconfiguredError("--port", f"port {port} is already in use", "choose another port") from None
         raise MisconfiguredError("--host", f"{host}: {error.strerror}", "name an address of this machine") from None
 
 
 def _serve(command: Sequence[str], host: str, port: int, *, daemon: bool, when_up: Callable[[], None]) -> int:
-    """Run Dagster's processes until they end or we are told to: then ask them to end, and make sure that they do.
+    """Run Dagster's processes until they end or a signal arrives. On a signal, stop them, and kill what does not stop.
 
-    `when_up` is called once the page answers and the daemon, if there is to be one, is alive.
+    `when_up` is called once the UI answers and the daemon, if one is wanted, is alive.
     """
-    # In a group of its own, so that Ctrl-C reaches it once, through us, and all of it can be ended.
+    # In its own group, so that Ctrl-C reaches it once, through us, and the whole group can be killed.
     with subprocess.Popen(command, start_new_session=True) as child:
 
         def stop(*_: object) -> None:
@@ -135,7 +135,7 @@ def _serve(command: Sequence[str], host: str, port: int, *, daemon: bool, when_u
 
 
 def _is_up(host: str, port: int, *, daemon: bool) -> bool:
-    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - asked of, not listened on
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - to connect to, not to listen on
     connection = HTTPConnection(everywhere.get(host, host), port, timeout=10)
     try:
         connection.request("POST", "/graphql", _HEALTH, {"Content-Type": "application/json"})

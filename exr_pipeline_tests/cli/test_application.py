@@ -207,7 +207,7 @@ def test_the_page_is_not_served_on_a_port_that_is_taken(cli: Cli) -> None:
         port = taken.getsockname()[1]
         said = cli("ui", "--port", str(port))
     assert (said.status, said.out) == (1, "")
-    assert said.error == f"--port: {port} is taken. Fix: choose another one"
+    assert said.error == f"--port: port {port} is already in use. Fix: choose another port"
 
 
 @pytest.mark.parametrize(("host", "warned"), [("127.0.0.1", False), ("0.0.0.0", True)])
@@ -216,7 +216,7 @@ def test_a_page_for_others_is_warned_of_with_the_way_to_put_a_login_before_it(
 ) -> None:
     with socket.create_server((host, 0)) as taken:
         said = cli("ui", "--host", host, "--port", str(taken.getsockname()[1]))
-    assert ("Warning: whoever reaches 0.0.0.0" in said.err) == warned
+    assert ("Warning: anyone who can reach 0.0.0.0" in said.err) == warned
     assert ("docs/operations.md" in said.err) == warned
 
 

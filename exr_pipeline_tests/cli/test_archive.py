@@ -14,7 +14,7 @@ from exr_pipeline_tests.cli.conftest import Cli
 from exr_pipeline_tests.tables.sample_rows import SampleFile, rows_of
 
 NOW = datetime.now(UTC)
-LEFT = "Left as they are: {} too recent, 0 unfinished, 0 in a run, {} archived before.\n"
+LEFT = "Skipped: {} too recent, 0 unfinished, 0 in a run, {} already archived.\n"
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_files_are_archived_by_age_and_brought_back_by_prefix(cli: Cli, files: l
     assert live() == sorted(files)
 
     done = cli("archive", "--older-than", "90d", "--yes")
-    said = "Archived 2 files; removed 2 partitions of files and 0 of sequences. "
+    said = "Archived 2 files. Removed 2 file partitions and 0 sequence partitions. "
     assert (done.status, done.out) == (0, said + LEFT.format(1, 0))
     assert "marking: 2/2" in done.err
     assert live() == files[2:]
@@ -55,7 +55,7 @@ def test_files_are_archived_by_age_and_brought_back_by_prefix(cli: Cli, files: l
     assert "3 ready" in (status := cli("status")).out or "3" in status.out
 
     back = cli("unarchive", "s3://renders/old/x.1")
-    assert (back.status, back.out) == (0, "Brought back 1 file and 0 partitions of sequences.\n")
+    assert (back.status, back.out) == (0, "Restored 1 file and 0 sequence partitions.\n")
     assert live() == sorted([files[0], files[2]])
 
 
@@ -72,7 +72,10 @@ def test_a_prefix_or_show_that_no_file_of_the_tables_fits_is_an_error(
 
 
 def test_it_asks_unless_told_not_to(cli: Cli, files: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cli("archive", "s3://renders/").error == "there is nobody to ask: add --yes, or look first with --dry-run"
+    assert (
+        cli("archive", "s3://renders/").error
+        == "cannot ask for confirmation without a terminal: add --yes, or try --dry-run first"
+    )
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     asked: list[str] = []
 
@@ -91,7 +94,7 @@ def test_it_asks_unless_told_not_to(cli: Cli, files: list[str], monkeypatch: pyt
     [
         (("archive",), "PREFIX: no files are named"),
         (("unarchive",), "PREFIX: no files are named"),
-        (("archive", "--older-than", "soon"), "'soon' is no age: write 90d, 12h or 6w"),
+        (("archive", "--older-than", "soon"), "'soon' is not a valid age: write 90d, 12h or 6w"),
         (("archive", "nowhere://bucket/"), "'nowhere://bucket/' is not an object storage URL"),
     ],
 )

@@ -86,7 +86,7 @@ def test_a_folder_that_is_there_and_a_database_that_is_not_are_errors_that_leave
     cli: Cli, home: Path, tmp_path: Path
 ) -> None:
     (home / "copy").mkdir()
-    assert cli("backup", "copy").error.endswith("copy: it is there already; name a new folder")
+    assert cli("backup", "copy").error.endswith("copy: it already exists; name a new folder")
     assert list((home / "copy").iterdir()) == []
     empty = make_home(tmp_path / "empty")
     assert "EXR_PIPELINE_DATABASE" in cli("backup", str(empty / "copy")).error

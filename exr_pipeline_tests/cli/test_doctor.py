@@ -49,8 +49,8 @@ def test_everything_right_is_said_to_be_right(
     said = cli("doctor")
     assert failed(said) == {}
     found = findings(said)
-    assert found[f"source s3://{bucket.bucket}/show/"] == ("ok", "readable, and empty")
-    assert found["settings"][1].endswith(" set, the others as by default: exr-pipeline settings")
+    assert found[f"source s3://{bucket.bucket}/show/"] == ("ok", "readable, but empty")
+    assert found["settings"][1].endswith(" set, the others at their defaults: exr-pipeline settings")
     assert list(storage.iter_objects(bucket)) == []
     assert found["output root"][1] == f"s3://{bucket.bucket}/media is writable"
     assert found["tables"][1].endswith("tables.duckdb: 0 files")
@@ -147,7 +147,7 @@ def test_a_source_beside_whose_files_nothing_can_be_stored_is_named(
     for finding in bad.values():
         assert finding.startswith("EXR_PIPELINE_OUTPUT_ROOT: ")
         assert "Fix: " in finding
-    assert findings(said)[f"source {sources[2]}"] == ("ok", "readable; media can be stored beside the files")
+    assert findings(said)[f"source {sources[2]}"] == ("ok", "readable; media can be written next to the files")
     assert [path.name for path in (home / "open").iterdir()] == ["a.exr"]
 
 
@@ -202,7 +202,9 @@ def test_a_color_space_that_the_config_lacks_is_named(cli: Cli, home: Path, monk
     assert any(finding.startswith("EXR_PIPELINE_DEFAULT_COLOR_SPACE: ") for finding in failed(cli("doctor")).values())
 
     monkeypatch.setenv("EXR_PIPELINE_DEFAULT_COLOR_SPACE", "scene_linear")
-    assert findings(cli("doctor"))["color"][1].endswith("EXR files that state no color space are scene_linear")
+    assert findings(cli("doctor"))["color"][1].endswith(
+        "EXR files that do not state a color space are read as scene_linear"
+    )
 
 
 @pytest.mark.parametrize(

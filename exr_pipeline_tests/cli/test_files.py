@@ -287,7 +287,10 @@ def test_a_name_that_is_not_there_is_answered_with_what_is_like_it(
 
 def test_a_proxy_fits_into_a_width_and_a_height(cli: Cli, shot: Path) -> None:
     assert cli("proxy", "shot/beauty.1001.exr", "out.mp4", "--size", "60x24").out.startswith("out.mp4: 32x24, ")
-    assert "--size: '60by24' is no size" in cli("proxy", "shot/beauty.1001.exr", "out.mp4", "--size", "60by24").error
+    assert (
+        "--size: '60by24' is not a valid size"
+        in cli("proxy", "shot/beauty.1001.exr", "out.mp4", "--size", "60by24").error
+    )
 
 
 def test_a_png_keeps_its_code_values(cli: Cli, home: Path) -> None:

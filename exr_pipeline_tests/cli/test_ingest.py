@@ -59,7 +59,7 @@ def test_a_local_folder_is_ingested_and_a_bad_file_in_it_is_an_answer(ingested: 
     assert ingested.said.out.splitlines() == [
         COUNTS,
         f"Pictures: {ingested.folder}/.proxies/",
-        "Why files were rejected: exr-pipeline status",
+        "To see why files were rejected: exr-pipeline status",
     ]
     assert "Traceback" not in ingested.said.err
     assert "5/5" in ingested.said.err, "progress is told"
@@ -88,7 +88,7 @@ def test_a_second_ingest_has_nothing_to_do_and_a_changed_file_is_ingested_again(
     (folder / "a.1001.exr").write_bytes(small_exr())
     (folder / "b.1001.exr").write_text("not yet an EXR")
     assert cli("ingest", "renders").out.startswith("2 of 2 files: 1 ready, 1 rejected, 0 retryable\n")
-    assert cli("ingest", "renders").out.startswith("Nothing to do: 2 files, all known and unchanged. ")
+    assert cli("ingest", "renders").out.startswith("Nothing to do: all 2 files are known and unchanged. ")
     (folder / "a.1001.exr").write_bytes(small_exr(2.0))
     assert cli("ingest", "renders").out.startswith("1 of 2 files: 1 ready, 0 rejected, 0 retryable\n")
     (folder / "b.1001.exr").write_bytes(small_exr())
@@ -153,7 +153,7 @@ def test_a_prefix_in_s3_is_ingested_beside_itself_and_no_secret_is_left_anywhere
     assert [one.status for one in said] == [0, 0]
     assert said[0].out.splitlines()[:2] == [
         "3 of 3 files: 2 ready, 1 rejected, 0 retryable",
-        f"Pictures: in 2 folders below {bucket.child('show/').url}",
+        f"Pictures: in 2 folders under {bucket.child('show/').url}",
     ]
     made = {info.location.key for info in storage.iter_objects(bucket) if "/.proxies/" in info.location.key}
     stem = ODD_NAME.removesuffix(".exr")
@@ -174,7 +174,7 @@ def test_a_prefix_in_s3_is_ingested_beside_itself_and_no_secret_is_left_anywhere
         ("nosuch", "nosuch: no such file or folder"),
         ("~nobody~renders", "no such file or folder"),
         ("file:///no/such/folder", "there is no folder /no/such/folder"),
-        ("notes.txt", "neither a folder nor an image, movie or sound that is known by its extension"),
+        ("notes.txt", "not a folder, and its extension is not that of a known image, movie or sound"),
         ("ftp://server/show", "not an object storage URL"),
     ],
 )
@@ -327,7 +327,7 @@ def test_sequences_that_a_failed_run_did_not_come_to_are_no_success(
     assert "there is no preset 'foo'. Fix: choose one of review" in said.error
     monkeypatch.delenv("EXR_PIPELINE_MOVIE_PRESET")
     assert cli("sequences", "renders").out == "1 sequences: 1 ready, 0 rejected, 0 retryable\n"
-    assert cli("sequences", "renders").out == "Nothing to do: no sequence is new or has changed.\n"
+    assert cli("sequences", "renders").out == "Nothing to do: no sequence is new or changed.\n"
     # Its row of before is of other frames, and no success either.
     (home / "renders/beauty.1002.exr").write_bytes(small_exr(2.0))
     assert cli("ingest", "renders").status == 0

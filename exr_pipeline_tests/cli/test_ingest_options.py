@@ -44,7 +44,7 @@ def test_a_dry_run_lists_what_would_be_done_and_why_and_leaves_nothing(cli: Cli,
     assert said.out.splitlines() == [
         *(f"new      {uri}" for uri in uris),
         "Would ingest 3 of 4 files: 3 new",
-        "1 more wait beyond --limit.",
+        "1 more are beyond --limit.",
     ]
     would = answer(cli, "--dry-run")
     assert (would["dry_run"], would["listed"], would["chosen"], would["left"]) == (True, 4, 4, 0)
@@ -63,7 +63,7 @@ def test_the_products_that_are_named_are_made_of_new_files_and_of_known_ones_tha
     # What is not in the tables yet is not met by any condition.
     asked = ("--where", "frame_number < 1003 AND width = 64 -- of the first part")
     assert cli("ingest", "renders", *asked).out == (
-        "Nothing to do: 2 files, all known and unchanged. More can be done with --outdated or --again.\n"
+        "Nothing to do: all 2 files are known and unchanged. To ingest more, add --outdated or --again.\n"
     )
     pictures = answer(cli, *asked, "--again", "--only", "thumbnail, proxy", "--limit", "1")
     (file,) = pictures["files"]
@@ -84,7 +84,8 @@ def test_the_products_that_are_named_are_made_of_new_files_and_of_known_ones_tha
     assert answer(cli, "--outdated")["states"] == {"ready": 2}
     assert len(media(folder)) == 6
     assert (
-        cli("ingest", "renders", "--outdated").out == "Nothing to do: 4 files, all known, unchanged and up to date.\n"
+        cli("ingest", "renders", "--outdated").out
+        == "Nothing to do: all 4 files are known, unchanged and up to date.\n"
     )
 
 
@@ -103,7 +104,7 @@ def test_the_assets_of_the_products_that_are_named_are_materialized_and_no_other
         (("--where", "width = 7"), 1, "width = 7: true for no file below file:///"),
         (("--where", "nosuch = 7"), 1, 'SQL: Binder Error: Referenced column "nosuch" not found'),
         (("--where", "true); DROP TABLE files; SELECT (1"), 1, "SQL: only one SELECT statement at a time may be run"),
-        (("--only", "thumbnail,movie"), 2, "'movie' is none of header, thumbnail, proxy"),
+        (("--only", "thumbnail,movie"), 2, "'movie' is not a product: choose from header, checksum, thumbnail, proxy"),
         (("--limit", "0"), 2, "Invalid value for '--limit'"),
     ],
 )

@@ -70,7 +70,7 @@ def test_a_folder_that_cannot_be_made_is_named(cli: Cli, bare: Path) -> None:
     (bare / "file").touch()
     said = cli("init", "file/below")
     assert said.status == 1
-    assert said.error.startswith("FOLDER: file/below can't be set up: ")
+    assert said.error.startswith("FOLDER: cannot set up file/below: ")
 
 
 def test_without_init_everything_lies_in_the_state_folder_and_init_keeps_the_history(

@@ -32,7 +32,7 @@ def partitions(home: Path) -> int:
 def test_it_reports_first_does_it_when_told_to_and_doubts_an_empty_folder(
     cli: Cli, home: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "No file is gone, nothing to do." in cli("reconcile").out
+    assert "Nothing to do: no file is gone." in cli("reconcile").out
     (folder / "a.1001.exr").unlink()
     (folder / "a.1002.exr").unlink()
 
@@ -41,7 +41,7 @@ def test_it_reports_first_does_it_when_told_to_and_doubts_an_empty_folder(
     assert "3 files in the tables" in said.out
     assert f"deleted at the source: {(folder / 'a.1002.exr').as_uri()}" in said.out
     assert "media of deleted files kept" in said.out
-    assert said.out.endswith("Nothing was changed. To do it: the same command with --apply\n")
+    assert said.out.endswith("Nothing was changed. To apply, run the same command with --apply.\n")
     assert json.loads(cli("status", "--json").out)["states"] == {"ready": 3}
 
     monkeypatch.setenv("EXR_PIPELINE_DELETED_MEDIA_DAYS", "0")
@@ -51,7 +51,7 @@ def test_it_reports_first_does_it_when_told_to_and_doubts_an_empty_folder(
     assert json.loads(cli("status", "--json").out)["states"] == {"ready": 1}
     assert {path.name for path in (folder / ".proxies").iterdir()} == {"a.1003_thumb.jpg", "a.1003_proxy.mp4"}
     assert partitions(home) == 1
-    assert "No file is gone, nothing to do." in cli("reconcile").out
+    assert "Nothing to do: no file is gone." in cli("reconcile").out
 
     (folder / "a.1003.exr").unlink()
     refused = cli("reconcile", "--apply")
@@ -76,5 +76,5 @@ def test_a_folder_that_is_named_and_holds_nothing_is_an_error_and_a_source_that_
     assert refused.status == 1
     assert f"no file is below {(home / 'empty').as_uri()}/, and none in the tables" in refused.error
     monkeypatch.setenv("EXR_PIPELINE_SOURCES", (home / "empty").as_uri())
-    assert "No file is gone, nothing to do." in cli("reconcile").out
+    assert "Nothing to do: no file is gone." in cli("reconcile").out
     assert sorted(home.rglob("*")) == before, "a report leaves nothing behind"

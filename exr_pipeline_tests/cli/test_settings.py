@@ -44,7 +44,7 @@ def test_each_setting_is_shown_with_its_value_and_where_that_comes_from(
 
 
 def test_only_those_that_were_set_are_shown_if_asked_for(cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert cli("settings", "--changed").out == "Every setting has its default.\n"
+    assert cli("settings", "--changed").out == "All settings have their defaults.\n"
     monkeypatch.setenv("EXR_PIPELINE_WORKERS", "1")
     assert shown(cli, "--changed") == {"EXR_PIPELINE_WORKERS": (1, "environment")}
 

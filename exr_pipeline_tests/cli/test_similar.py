@@ -62,13 +62,13 @@ def test_a_file_that_the_tables_do_not_know_is_read(in_ingested: Cli, tmp_path: 
 def test_where_leaves_out_files_by_their_columns_and_those_of_their_first_part(in_ingested: Cli) -> None:
     assert names(found(in_ingested, KNOWN, "--where", "frame_number > 1002 -- later")) == ["beauty.1003.exr"]
     assert found(in_ingested, KNOWN, "--where", "compression = 'piz'") == []
-    assert "No other file" in in_ingested("similar", KNOWN, "--where", "width = 1").out
+    assert "no other file" in in_ingested("similar", KNOWN, "--where", "width = 1").out
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["nosuch.exr"], "nosuch.exr: no such file in the tables, and none to read"),
+        (["nosuch.exr"], "nosuch.exr: no such file in the tables or on this machine"),
         (
             ["renders/shot_010/notes.1004.exr"],
             "its header could not be read (rejected: neither OpenEXR",

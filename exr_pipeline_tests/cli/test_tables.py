@@ -163,7 +163,7 @@ def test_status_of_an_unknown_file_says_so(in_ingested: Cli, key: str) -> None:
 
 def test_before_any_ingest_status_says_what_to_do_and_sql_finds_nothing(cli: Cli, home: Path) -> None:
     said = cli("status")
-    assert (said.status, said.out) == (0, "No files yet. Ingest some: exr-pipeline ingest SOURCE\n")
+    assert (said.status, said.out) == (0, "No files yet. To ingest some: exr-pipeline ingest SOURCE\n")
     assert said.err.startswith(f"Warning: there is no database {home}/.state/tables.duckdb: ")
     assert json.loads(cli("sql", "--json", "FROM files").out) == []
 

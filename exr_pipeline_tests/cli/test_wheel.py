@@ -151,4 +151,4 @@ def test_from_an_empty_folder_to_pictures_tables_and_the_page(installed: Install
 
     assert installed.run("init").status == 0
     assert {path.name for path in installed.folder.iterdir()} == {"renders", ".state", *HOME}
-    assert installed.run("ingest", "renders").out.startswith(f"Nothing to do: {FIRST} files")
+    assert installed.run("ingest", "renders").out.startswith(f"Nothing to do: all {FIRST} files are ")

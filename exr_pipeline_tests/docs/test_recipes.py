@@ -205,8 +205,8 @@ def test_a_command_that_is_added_is_a_module_and_one_line(follow: Callable[[str]
     )
     recipe.edit(
         "exr_pipeline/cli/commands.py",
-        '"Keep safe": {"backup": "backup"},',
-        '"Keep safe": {"backup": "backup", "frame-count": "frame_count"},',
+        '"Back up": {"backup": "backup"},',
+        '"Back up": {"backup": "backup", "frame-count": "frame_count"},',
     )
     for name in ("a.exr", "b.exr"):
         (tmp_path / name).write_bytes(b"")

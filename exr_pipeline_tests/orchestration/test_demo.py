@@ -124,7 +124,7 @@ def test_a_second_demonstration_finds_nothing_to_do(demo: Demo) -> None:
         check=False,
     )
     assert again.returncode == 0, again.stderr
-    assert f"Nothing to do: {len(demo.show.files)} files" in again.stdout
+    assert f"Nothing to do: all {len(demo.show.files)} files are " in again.stdout
     assert demo.tables.sql("SELECT sum(inspection_count) AS n FROM files").to_pylist() == counts
 
 

@@ -175,7 +175,7 @@ def test_what_the_command_has_to_say_comes_last_and_stays_in_sight(page: Page) -
     time.sleep(5)
     assert page.log.read_text().splitlines()[-2:] == [
         f"Watching {page.bucket.url}",
-        f"Dagster: {page.url}  (Ctrl-C ends it)",
+        f"Dagster: {page.url}  (press Ctrl-C to stop)",
     ]
 
 
