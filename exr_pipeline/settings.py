@@ -172,7 +172,7 @@ class Settings(BaseSettings):
     # The page
     page_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Comma-separated host names under which browsers reach the Dagster UI, besides this machine's own "
+        description="Comma-separated host names under which browsers reach Dagster's page, besides this machine's own "
         "(see docs/operations.md).",
     )
 

@@ -49,7 +49,7 @@ def archive(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove the partitions of finished files to keep the Dagster UI fast. Rows, media and history are kept.
+    """Remove the partitions of finished files to keep Dagster's page fast. Rows, media and history are kept.
 
     At least one of PREFIX, --show and --older-than is required. Files must match all that are given. Files that are
     retryable or in a run keep their partitions. The partition of a file returns when the file changes. `unarchive`

@@ -20,7 +20,7 @@ from exr_pipeline.errors import BadInputError
 def backup(
     folder: Annotated[Path, typer.Argument(help="Folder to create for the copy. It must not exist.")],
 ) -> None:
-    """Copy the tables and Dagster's history to a new folder while ingest, daemon and UI keep running.
+    """Copy the tables and Dagster's history to a new folder while ingest, daemon and Dagster's page keep running.
 
     The folder appears once the copy is complete. Media and sources are not copied: they are in object storage.
     docs/backup.md says how to restore, and how to back up VAST DataBase and PostgreSQL.

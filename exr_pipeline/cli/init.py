@@ -53,7 +53,7 @@ def init(
         "  edit .env                       set where your renders are, and the keys to them\n"
         "  exr-pipeline doctor             check the settings\n"
         "  exr-pipeline ingest SOURCE      ingest a folder, or a URL such as s3://renders/show/\n"
-        "  exr-pipeline ui                 start the Dagster UI and the sensor",
+        "  exr-pipeline ui                 start Dagster's page and the sensor",
         soft_wrap=True,
     )
 

@@ -1,4 +1,4 @@
-"""The `ui` command: the Dagster UI, daemon and sensor, on the configured sources or the demonstration's store.
+"""The `ui` command: Dagster's page, daemon and sensor, on the configured sources or the demonstration's store.
 
 Belongs here: starting and stopping them. Not here: what they show (`orchestration`).
 """
@@ -42,13 +42,13 @@ def ui(
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 3000,
     page_only: Annotated[
-        bool, typer.Option("--page-only", help="Serve only the UI. Daemon and code server run elsewhere.")
+        bool, typer.Option("--page-only", help="Serve only the page. Daemon and code server run elsewhere.")
     ] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Print all messages of the daemon and the runs, not only warnings.")
     ] = False,
 ) -> None:
-    """Serve the Dagster UI, and run the daemon and the sensor, until interrupted.
+    """Serve Dagster's page, and run the daemon and the sensor, until interrupted.
 
     The sensor watches EXR_PIPELINE_SOURCES. If none is set, it watches the demonstration's embedded store.
     """
@@ -58,8 +58,8 @@ def ui(
     settings = load_settings()
     if not is_loopback(host):
         warn(
-            f"anyone who can reach {host}:{port} can see all pictures, and launch and delete runs: the UI asks for no "
-            "password. Omit --host and put a proxy with a login in front: docs/operations.md, A login"
+            f"anyone who can reach {host}:{port} can see all pictures, and launch and delete runs: the page asks for "
+            "no password. Omit --host and put a proxy with a login in front: docs/operations.md, A login"
         )
     _check_free(host, port)
     if not verbose:
@@ -95,9 +95,9 @@ def _in_url(host: str) -> str:
 
 
 def _check_free(host: str, port: int) -> None:
-    """Raise `MisconfiguredError` if the address cannot be listened on: Dagster would run on without its UI."""
+    """Raise `MisconfiguredError` if the address cannot be listened on: Dagster would run on without its page."""
     try:
-        # As the Dagster UI does it: a port is free as soon as its last user has ended.
+        # As Dagster's page does it: a port is free as soon as its last user has ended.
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
@@ -109,7 +109,7 @@ def _check_free(host: str, port: int) -> None:
 def _serve(command: Sequence[str], host: str, port: int, *, daemon: bool, when_up: Callable[[], None]) -> int:
     """Run Dagster's processes until they end or a signal arrives. On a signal, stop them, and kill what does not stop.
 
-    `when_up` is called once the UI answers and the daemon, if one is wanted, is alive.
+    `when_up` is called once the page answers and the daemon, if one is wanted, is alive.
     """
     # In its own group, so that Ctrl-C reaches it once, through us, and the whole group can be killed.
     with subprocess.Popen(command, start_new_session=True) as child:
