@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.products.product import Facts, FileProduct
-from exr_pipeline.tables.specs import READY
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,8 +55,8 @@ def _row(result: FileResult) -> Mapping[str, Any]:
 
 def _facts(result: FileResult) -> Facts | None:
     made: Checksums | None = result.read.get(CHECKSUM.name)
-    # Every asset of a rejected file shows why; its row has the hashes all the same.
-    if made is None or result.state != READY:
+    # Of what is no file of its kind every asset shows why; its row has the hashes all the same.
+    if made is None or (result.inspection is None and result.media is None):
         return None
     return {"xxh3-128": made.xxh3_128, "SHA-256": made.sha256}
 
