@@ -12,17 +12,21 @@ from typing import Final
 
 from exr_pipeline.errors import MisconfiguredError
 
-# A module stands with the smallest extra that brings it.
+# A module stands with the smallest extra that brings it. `demo` has none: of its own it brings a program.
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "pictures": (
         *("av", "cv2", "deflate", "numpy", "OpenEXR", "OpenImageIO", "pebble", "PIL", "PyOpenColorIO"),
         "simplejpeg",
     ),
-    "dagster": ("dagster",),
-    "ui": ("dagster_webserver",),
-    "vast": ("vastdb",),
+    "dagster": ("dagster", "sqlalchemy"),
+    "ui": ("dagster_dg_cli", "dagster_webserver", "graphql", "starlette", "uvicorn"),
+    "vast": ("requests", "vastdb"),
     "pandas": ("pandas",),
     "polars": ("polars",),
+    "postgres": ("dagster_postgres",),
+    "celery": ("celery", "dagster_celery", "redis"),
+    "ecs": ("dagster_aws",),
+    "k8s": ("dagster_k8s",),
 }
 
 

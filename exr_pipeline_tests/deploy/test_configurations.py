@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.util import find_spec
@@ -175,6 +176,15 @@ def test_the_image_holds_what_the_files_of_the_engines_run() -> None:
     )
     distributed = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", pinned, re.MULTILINE))
     assert {name: distributed.get(name) for name in runtime} == runtime
+
+
+def test_the_image_gets_every_file_that_it_copies_and_the_texts_of_the_license() -> None:
+    copied = re.findall(r"^COPY (.*) \S+$", (DEPLOY / "Dockerfile").read_text(), re.MULTILINE)
+    names = {name.partition("/")[0] for line in copied for name in line.split()}
+    kept = re.findall(r"^!(.*)$", (DEPLOY.parent / ".dockerignore").read_text(), re.MULTILINE)
+    assert names == set(kept)
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())["project"]
+    assert {"pyproject.toml", project["readme"], *project["license-files"]} <= names
 
 
 def test_the_queues_password_comes_from_a_file_and_is_in_no_environment_or_command(
