@@ -76,7 +76,7 @@ def link_base(folder: Path) -> Environment:
         if requirement.marker is None or requirement.marker.evaluate():
             found = distribution(requirement.name)
             for name in {file.parts[0] for file in found.files or ()} - {"..", "__pycache__"}:
-                (packages / name).symlink_to(found.locate_file(name))
+                (packages / name).symlink_to(str(found.locate_file(name)))
     (packages / "clone.pth").write_text(str(REPOSITORY))
     return Environment(folder)
 
