@@ -58,7 +58,7 @@ def save_result(result: pa.Table, path: Path) -> None:
             if form == "parquet":
                 import pyarrow.parquet as pq
 
-                pq.write_table(result, staged)
+                pq.write_table(_without_fixed_nulls(result), staged)
             else:
                 with Path(staged.name).open("w", encoding="utf-8", newline="") as text:
                     _write_text(result, form, text)
@@ -68,6 +68,30 @@ def save_result(result: pa.Table, path: Path) -> None:
         except BaseException:
             Path(staged.name).unlink(missing_ok=True)
             raise
+
+
+def _without_fixed_nulls(result: pa.Table) -> pa.Table:
+    """The rows with vectors that may be null as lists of any length.
+
+    PyArrow's writer of Parquet accepts a null in a list of fixed size only if nothing stands in its place, and DuckDB
+    leaves something there.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for index, field in enumerate(result.schema):
+        column = result.column(index)
+        if pa.types.is_fixed_size_list(field.type) and column.null_count:
+            is_there = column.is_valid()
+            values = pc.list_flatten(column.filter(is_there))
+            lengths = pc.multiply(is_there.cast(pa.int32()), field.type.list_size)
+            ends = pc.cumulative_sum(lengths).cast(pa.int32())
+            offsets = pa.concat_arrays([pa.array([0], pa.int32()), *ends.chunks])
+            lists = pa.ListArray.from_arrays(
+                offsets, values.combine_chunks(), mask=pc.invert(is_there).combine_chunks()
+            )
+            result = result.set_column(index, field.name, lists)
+    return result
 
 
 def result_format(path: Path) -> TextFormat | Literal["parquet"]:

@@ -75,6 +75,16 @@ def test_sql_writes_a_file_by_its_suffix_whole(in_ingested: Cli, tmp_path: Path,
     assert target.stat().st_mode & 0o777 == 0o644, "as open as its folder"
 
 
+def test_vectors_of_which_some_are_null_are_written_to_parquet(in_ingested: Cli, tmp_path: Path) -> None:
+    target = tmp_path / "vectors.parquet"
+    query = "FROM (VALUES (1, [1, 2]::FLOAT[2]), (2, NULL), (3, [3, 4]::FLOAT[2]), (4, NULL)) AS rows(n, vector)"
+    said = in_ingested("sql", "--output", str(target), query)
+    assert (said.status, said.error) == (0, "")
+    with duckdb.connect() as connection:
+        read = connection.execute(f"SELECT n, vector FROM '{target}' ORDER BY n").fetchall()
+    assert read == [(1, [1.0, 2.0]), (2, None), (3, [3.0, 4.0]), (4, None)]
+
+
 def test_sql_refuses_a_suffix_that_it_does_not_know_before_asking(in_ingested: Cli, tmp_path: Path) -> None:
     said = in_ingested("sql", "--output", str(tmp_path / "files.xlsx"), "SELECT nosuch")
     assert (said.status, said.out) == (1, "")
