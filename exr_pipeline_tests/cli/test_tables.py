@@ -79,7 +79,7 @@ def test_vectors_of_which_some_are_null_are_written_to_parquet(in_ingested: Cli,
     target = tmp_path / "vectors.parquet"
     query = "FROM (VALUES (1, [1, 2]::FLOAT[2]), (2, NULL), (3, [3, 4]::FLOAT[2]), (4, NULL)) AS rows(n, vector)"
     said = in_ingested("sql", "--output", str(target), query)
-    assert (said.status, said.error) == (0, "")
+    assert (said.status, said.err) == (0, "")
     with duckdb.connect() as connection:
         read = connection.execute(f"SELECT n, vector FROM '{target}' ORDER BY n").fetchall()
     assert read == [(1, [1.0, 2.0]), (2, None), (3, [3.0, 4.0]), (4, None)]
