@@ -65,7 +65,7 @@ def test_the_products_that_are_named_are_made_of_new_files_and_of_known_ones_tha
     assert cli("ingest", "renders", *asked).out == (
         "Nothing to do: all 2 files are known and unchanged. To ingest more, add --outdated or --again.\n"
     )
-    pictures = answer(cli, *asked, "--again", "--only", "thumbnail, proxy", "--limit", "1")
+    pictures = answer(cli, *asked, "--again", "--only", "checksum, thumbnail, proxy", "--limit", "1")
     (file,) = pictures["files"]
     assert (pictures["chosen"], pictures["left"], file["need"], file["state"]) == (1, 1, "again", "ready")
     assert media(folder) == {"a.1001_thumb.jpg", "a.1001_proxy.mp4"}
@@ -78,7 +78,7 @@ def test_the_products_that_are_named_are_made_of_new_files_and_of_known_ones_tha
     ]
     assert media(folder) == {"a.1001_proxy.mp4", *(f"a.{frame}_thumb.jpg" for frame in (1001, 1002, 1003))}
 
-    lacking = [f"outdated {(folder / name).as_uri()} (no proxy)" for name in ("a.1002.exr", "a.1003.exr")]
+    lacking = [f"outdated {(folder / name).as_uri()} (no checksum; no proxy)" for name in ("a.1002.exr", "a.1003.exr")]
     would = cli("ingest", "renders", "--outdated", "--dry-run")
     assert would.out.splitlines() == [*lacking, "Would ingest 2 of 4 files: 2 outdated"]
     assert answer(cli, "--outdated")["states"] == {"ready": 2}

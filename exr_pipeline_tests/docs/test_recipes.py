@@ -178,7 +178,7 @@ def test_a_spelling_of_a_color_space_that_is_added_is_understood(
         "from exr_pipeline.settings import Settings\n"
         "settings = PictureSettings.from_settings(Settings(_env_file=None))\n"
         "made = render_picture(sys.argv[1], sys.argv[1], thumbnail=True, proxy=False, settings=settings)\n"
-        "print(made.source_color_space, made.color_rule, sep=' by ')\n"
+        "print(made.provenance.source_color_space, made.provenance.color_rule, sep=' by ')\n"
     )
     assert "by default" in recipe.run("-c", script, str(file))
     recipe.edit(

@@ -192,6 +192,7 @@ def test_failing_after_having_been_read_changes_state_and_reason_only(tables: St
         "reason": "no luck",
         "inspection_count": 2,
         "last_inspected": LATER.isoformat(),
+        "retryable_since": LATER.isoformat() if state == RETRYABLE else None,
     }
     for name in TABLES:
         assert sorted(rows(tables, name), key=repr) == sorted(before[name], key=repr)
