@@ -178,5 +178,5 @@ def test_one_row_and_its_readers_are_all_that_a_new_kind_of_file_needs(copy: Pat
 
     documents = "\n".join(answer["documents"])
     assert "`exr,dpx,cineon,farbfeld,image,movie,audio`" in documents
-    assert "OpenEXR, DPX, Cineon or farbfeld files." in documents
+    assert "OpenEXR, DPX, Cineon or farbfeld files to read." in documents
     assert "exr, dpx, cineon, farbfeld, tiff" in documents
