@@ -31,7 +31,7 @@ test: $(VENV)/.dev ## Run the whole test suite
 
 newest: $(VENV)/.uv ## Run the test suite against the newest versions that the ranges allow, in an environment of its own
 	@$(BIN)/uv venv --quiet --clear --python $(PYTHON) $(NEWEST)
-	@$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python --refresh --only-binary :all: -r pyproject.toml --all-extras --group dev -r requirements/build.in
+	@$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python --refresh --only-binary :all: -r pyproject.toml --all-extras --group dev --group docs -r requirements/build.in
 	@$(BIN)/uv pip install --quiet --python $(NEWEST)/bin/python --no-deps --no-build-isolation --no-index --editable .
 	@echo "Newer here than in requirements/dev.txt:"
 	@$(BIN)/uv pip install --python $(NEWEST)/bin/python --dry-run --no-deps -r requirements/dev.txt 2>&1 | sed -n 's/^ - /  newest  /p; s/^ + /  locked  /p'

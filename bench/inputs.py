@@ -47,7 +47,7 @@ def show_kinds() -> Iterator[tuple[ShowFile, bytes]]:
 
 @dataclass(frozen=True)
 class RenderSize:
-    """A resolution to render_layers, and by how much its pixels are repeated to make a larger one."""
+    """A resolution to render, and by how much its pixels are repeated to make a larger one."""
 
     name: str
     width: int
