@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from exr_pipeline.errors import BadInputError, MisconfiguredError
 from exr_pipeline.formats import format_of_name
 from exr_pipeline.inspection.identity import split_frame_text
-from exr_pipeline.sequences.model import Frame, Sequence
+from exr_pipeline.sequences.model import Frame, Listed, Sequence
 from exr_pipeline.storage.locations import Location, is_source
-from exr_pipeline.storage.object_info import ObjectInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from fileseq.filesequence import FileSequence
 
+    from exr_pipeline.storage.object_info import ObjectInfo
     from exr_pipeline.storage.objects import ObjectStorage
 
 # A folder or a word of the name that says: these numbers are tiles of a texture.
@@ -56,7 +56,7 @@ class _Member(NamedTuple):
 
 
 def find_sequences(
-    files: Iterable[Location | ObjectInfo], *, singles: bool = False, udim: str = UDIM_HINT
+    files: Iterable[Location | Listed], *, singles: bool = False, udim: str = UDIM_HINT
 ) -> list[Sequence]:
     """The sequences among these files, in order of their location; files that are no still picture are left out.
 
@@ -75,7 +75,7 @@ def find_sequences(
     separated: dict[tuple[Location, str, str], list[_Member]] = defaultdict(list)
     unseparated: dict[tuple[Location, str, str], list[_Member]] = defaultdict(list)
     for file in files:
-        location, etag = (file.location, file.etag) if isinstance(file, ObjectInfo) else (file, "")
+        location, etag = (file, "") if isinstance(file, Location) else (file.location, file.etag)
         if not _can_be_frame(location):
             continue
         name = location.name

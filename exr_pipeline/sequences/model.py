@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from exr_pipeline.storage.locations import Location
 
@@ -18,6 +18,18 @@ if TYPE_CHECKING:
 
 _VIEW: Final = re.compile(r"(?:^|[._/-])(left|right|l|r)(?=[._/-]|$)", re.IGNORECASE)
 _VIEW_NAMES: Final = {"l": "left", "r": "right"}
+
+
+class Listed(Protocol):
+    """A file that somebody has listed, with its entity tag: of a store, or of the tables."""
+
+    @property
+    def location(self) -> Location:
+        """Where it is."""
+
+    @property
+    def etag(self) -> str:
+        """Its entity tag, without quotes."""
 
 
 @dataclass(frozen=True, slots=True)

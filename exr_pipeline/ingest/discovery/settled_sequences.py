@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from exr_pipeline.formats import FRAME_FORMATS
 from exr_pipeline.ingest.doubtful import DOUBTFUL
 from exr_pipeline.retries import POLICY
 from exr_pipeline.sequences.find import find_sequences
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.storage.object_info import ObjectInfo
 from exr_pipeline.tables.specs import RETRYABLE
 
 if TYPE_CHECKING:
@@ -41,6 +40,13 @@ class Watermark:
     seen: dict[str, str] = field(default_factory=dict)
     again: list[str] = field(default_factory=list)
     runs: str = ""
+
+
+class _KnownFile(NamedTuple):
+    """A file as the tables have it."""
+
+    location: Location
+    etag: str
 
 
 def frames_hash(sequence: Sequence) -> str:
@@ -89,7 +95,7 @@ def sequences_in(tables: TableStore, folder: Location, *, udim: str) -> list[Seq
     """The sequences that the tables know directly in a folder; frames that could not be reached yet are left out."""
     columns = ("uri", "file_path", "etag", "state", "format", "deleted_at")
     frames = [
-        ObjectInfo(Location.from_url(row["uri"]), 0, row["etag"] or "", datetime.min.replace(tzinfo=UTC))
+        _KnownFile(Location.from_url(row["uri"]), row["etag"] or "")
         for batch in tables.scan("files", columns=columns, bucket=folder.bucket, prefix=folder.path)
         for row in batch.to_pylist()
         if "/" not in row["file_path"][len(folder.path) :]
