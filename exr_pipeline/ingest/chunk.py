@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from exr_pipeline.products.product import ByteReader, FileProduct
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location
-    from exr_pipeline.storage.object_info import See
+    from exr_pipeline.storage.object_info import OnBlock
     from exr_pipeline.storage.objects import ObjectStorage
     from exr_pipeline.tables.specs import State, TableName
     from exr_pipeline.tables.store import FileVersion, Mark
@@ -343,16 +343,16 @@ class ChunkIngest:
         proxy_path = spool / f"{uuid.uuid4().hex}.mp4"
         path = self._storage.local_path(location)
         readers = {product.name: product.reader() for product in wanted if product.reader is not None}
-        see = _shown_to(list(readers.values())) if readers else None
+        on_block = _shown_to(list(readers.values())) if readers else None
         spooled = None
         try:
             if path is None:
                 path = spooled = spool / uuid.uuid4().hex
-                info = await self._storage.download_async(location, path, see=see)
+                info = await self._storage.download_async(location, path, on_block=on_block)
             else:
                 info = await self._storage.head_async(location)
-                if see is not None:
-                    await self._storage.read_through_async(location, see=see)
+                if on_block is not None:
+                    await self._storage.read_through_async(location, on_block=on_block)
             result.source = source_file(info)
             result.read = {name: reader.result() for name, reader in readers.items()}
             try:
@@ -430,12 +430,12 @@ class ChunkIngest:
         return {location for location in shown if current[location].file_id != sources[location].file_id}
 
 
-def _shown_to(readers: Sequence[ByteReader]) -> See:
-    def see(block: Any) -> None:
+def _shown_to(readers: Sequence[ByteReader]) -> OnBlock:
+    def show(block: Any) -> None:
         for reader in readers:
             reader.update(block)
 
-    return see
+    return show
 
 
 def _was_rejected_for_its_pixels(version: FileVersion, result: FileResult) -> bool:

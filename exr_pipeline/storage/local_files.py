@@ -21,7 +21,7 @@ from exr_pipeline.storage.deadlines import in_time
 from exr_pipeline.storage.local_folders import LinkInTheWayError, opened_folder
 from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location
 from exr_pipeline.storage.machine_errors import no_room
-from exr_pipeline.storage.object_info import ObjectInfo, See
+from exr_pipeline.storage.object_info import ObjectInfo, OnBlock
 from exr_pipeline.storage.private_files import share_like_folder
 from exr_pipeline.storage.store_errors import MissingObjectError, not_writable
 from exr_pipeline.untrusted_text import visible_line
@@ -79,28 +79,28 @@ class LocalFiles:
 
         return self._in_time(location, work)
 
-    def copy_to(self, location: Location, path: Path, *, see: See | None = None) -> ObjectInfo:
-        """Copy a file, each block of which `see` is shown. Raises `RetryableError` if it changed meanwhile."""
+    def copy_to(self, location: Location, path: Path, *, on_block: OnBlock | None = None) -> ObjectInfo:
+        """Copy a file, each block of which `on_block` is shown. Raises `RetryableError` if it changed meanwhile."""
 
         def work(got_on: GotOn) -> ObjectInfo:
             with self._opened(location) as (file, info), path.open("wb") as target:
                 for block in _blocks(file, None, got_on):
                     target.write(block)
-                    if see is not None:
-                        see(block)
+                    if on_block is not None:
+                        on_block(block)
                 _check_unchanged(file, info)
                 return info
 
         return self._in_time(location, work)
 
-    def read_through(self, location: Location, *, see: See | None = None) -> ObjectInfo:
-        """Read all of a file, each block of which `see` is shown. Raises as `copy_to` does."""
+    def read_through(self, location: Location, *, on_block: OnBlock | None = None) -> ObjectInfo:
+        """Read all of a file, each block of which `on_block` is shown. Raises as `copy_to` does."""
 
         def work(got_on: GotOn) -> ObjectInfo:
             with self._opened(location) as (file, info):
                 for block in _blocks(file, None, got_on):
-                    if see is not None:
-                        see(block)
+                    if on_block is not None:
+                        on_block(block)
                 _check_unchanged(file, info)
                 return info
 

@@ -11,7 +11,7 @@ from typing import Any
 from exr_pipeline.storage.locations import Location
 
 # Is shown the bytes of an object, block by block, while they are read: in any object with the buffer protocol.
-See = Callable[[Any], None]
+OnBlock = Callable[[Any], None]
 
 
 @dataclass(frozen=True, slots=True)

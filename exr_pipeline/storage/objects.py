@@ -20,7 +20,7 @@ from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableErro
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.local_files import LocalFiles, path_of
 from exr_pipeline.storage.locations import Location, Scheme
-from exr_pipeline.storage.object_info import ObjectInfo, Page, See
+from exr_pipeline.storage.object_info import ObjectInfo, OnBlock, Page
 from exr_pipeline.storage.store_errors import (
     Action,
     MissingObjectError,
@@ -117,14 +117,14 @@ class ObjectStorage:
             raise RetryableError(f"{location.url} changed while it was read")
         return info, b""
 
-    def download(self, location: Location, path: Path, *, see: See | None = None) -> ObjectInfo:
+    def download(self, location: Location, path: Path, *, on_block: OnBlock | None = None) -> ObjectInfo:
         """Stream an object, of one version, into a file. Nothing is left at `path` after an error.
 
-        `see` is shown each block of its bytes, in order.
+        `on_block` is shown each block of its bytes, in order.
         """
         try:
             if location.scheme == "file":
-                return self.local.copy_to(location, path, see=see)
+                return self.local.copy_to(location, path, on_block=on_block)
             import obstore
 
             with self._typed_errors(location, "read"):
@@ -134,8 +134,8 @@ class ObjectStorage:
                     written = 0
                     for chunk in found.stream(min_chunk_size=_CHUNK):
                         written += file.write(chunk)
-                        if see is not None:
-                            see(chunk)
+                        if on_block is not None:
+                            on_block(chunk)
             _check_length(location, written, info.size)
         except BaseException:
             path.unlink(missing_ok=True)
@@ -268,13 +268,13 @@ class ObjectStorage:
                     raise
         return await self._in_thread(self.read_range, location, start, length)
 
-    async def download_async(self, location: Location, path: Path, *, see: See | None = None) -> ObjectInfo:
-        """`download` for a running event loop; `see` is called in another thread."""
-        return await self._in_thread(partial(self.download, see=see), location, path)
+    async def download_async(self, location: Location, path: Path, *, on_block: OnBlock | None = None) -> ObjectInfo:
+        """`download` for a running event loop; `on_block` is called in another thread."""
+        return await self._in_thread(partial(self.download, on_block=on_block), location, path)
 
-    async def read_through_async(self, location: Location, *, see: See) -> ObjectInfo:
-        """Show `see`, in another thread, each block of a local file."""
-        return await self._in_thread(partial(self.local.read_through, see=see), location)
+    async def read_through_async(self, location: Location, *, on_block: OnBlock) -> ObjectInfo:
+        """Show `on_block`, in another thread, each block of a local file."""
+        return await self._in_thread(partial(self.local.read_through, on_block=on_block), location)
 
     async def write_async(
         self, location: Location, data: bytes | Path, *, content_type: str, tags: Mapping[str, str]
