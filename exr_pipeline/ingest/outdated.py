@@ -105,7 +105,8 @@ def outdated_sequences(
         if row["movie_preset"] not in {None, settings.movie_preset}:
             return True
         first = sequence.frames[0].location
-        facts = PictureFacts(first.url, (found := format_of_name(first.name)) is not None and found.name == "exr")
+        format_ = format_of_name(first.name)
+        facts = PictureFacts(first.url, format_ is not None and format_.name == "exr")
         return any(expectation.differences(_record(row | {"proxy_view": row["movie_view"]}), facts))
 
     return [sequence for sequence in sequences if is_outdated(sequence)]

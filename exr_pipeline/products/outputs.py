@@ -7,25 +7,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from exr_pipeline.products.product import Facts, FileProduct
-from exr_pipeline.products.proxy import PROXY
-from exr_pipeline.products.thumbnail import THUMBNAIL
+from exr_pipeline.products.product import Facts, FileProduct, ServedLink, ServedPicture
+from exr_pipeline.products.proxy import PROXY, proxy_size
+from exr_pipeline.products.thumbnail import THUMBNAIL, thumbnail_size
 
 if TYPE_CHECKING:
     from exr_pipeline.products.file_result import FileResult
 
 
 def _facts(result: FileResult) -> Facts | None:
-    thumbnail, proxy = THUMBNAIL.facts(result), PROXY.facts(result)
-    if thumbnail is None or proxy is None:
+    pictures, thumbnail_at, proxy_at = result.pictures, result.stored.get("thumbnail"), result.stored.get("proxy")
+    if pictures is None or thumbnail_at is None or proxy_at is None:
         return None
+    assert pictures.thumbnail is not None
+    assert pictures.proxy is not None
     return {
-        "picture": thumbnail["picture"],
-        "movie": proxy["movie"],
-        "thumbnail": thumbnail["uri"],
-        "proxy": proxy["uri"],
-        "thumbnail resolution": thumbnail["resolution"],
-        "proxy resolution": proxy["resolution"],
+        "picture": ServedPicture(THUMBNAIL.asset),
+        "movie": ServedLink(PROXY.asset),
+        "thumbnail": thumbnail_at.url,
+        "proxy": proxy_at.url,
+        "thumbnail resolution": thumbnail_size(pictures.thumbnail),
+        "proxy resolution": proxy_size(pictures.proxy),
     }
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from exr_pipeline.pictures.results import Proxy
     from exr_pipeline.products.file_result import FileResult
 
 
@@ -47,7 +48,7 @@ def _facts(result: FileResult) -> Facts | None:
         "movie": ServedLink(PROXY.asset),
         "icon": InlinePicture("webp", pictures.icon_webp),
         "uri": at.url,
-        "resolution": f"{made.width}x{made.height}" if made.width else "sound only",
+        "resolution": proxy_size(made),
         "duration": round(made.duration, 3),
         "frame rate": str(made.rate),
         "size": decimal(made.size_bytes),
@@ -55,6 +56,11 @@ def _facts(result: FileResult) -> Facts | None:
         "encoder": made.encoder,
         **picture_facts(result, pictures),
     }
+
+
+def proxy_size(proxy: Proxy) -> str:
+    """Its size in words."""
+    return f"{proxy.width}x{proxy.height}" if proxy.width else "sound only"
 
 
 PROXY: Final = FileProduct(

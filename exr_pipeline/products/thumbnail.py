@@ -16,6 +16,7 @@ from exr_pipeline.products.product import Facts, FileProduct, InlinePicture, Out
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from exr_pipeline.pictures.results import Thumbnail
     from exr_pipeline.products.file_result import FileResult
 
 
@@ -38,7 +39,7 @@ def _row(result: FileResult) -> Mapping[str, Any]:
         "thumbnail_size_bytes": len(made.data),
         "filmstrip_size_bytes": None if strip is None else len(strip.jpeg),
         "thumb_colorspace": made.color_space,
-        "thumb_resolution": f"{made.width}x{made.height}",
+        "thumb_resolution": thumbnail_size(made),
         "still_view": made.view,
         "still_encoder": made.encoder,
     }
@@ -53,7 +54,7 @@ def _facts(result: FileResult) -> Facts | None:
         "picture": ServedPicture(THUMBNAIL.asset),
         "icon": InlinePicture("webp", pictures.icon_webp),
         "uri": at.url,
-        "resolution": f"{made.width}x{made.height}",
+        "resolution": thumbnail_size(made),
         "size": decimal(len(made.data)),
         "view": made.view,
     }
@@ -64,6 +65,11 @@ def _facts(result: FileResult) -> Facts | None:
             "filmstrip frames": strip.frames,
         }
     return {**facts, **picture_facts(result, pictures)}
+
+
+def thumbnail_size(thumbnail: Thumbnail) -> str:
+    """Its size in words."""
+    return f"{thumbnail.width}x{thumbnail.height}"
 
 
 THUMBNAIL: Final = FileProduct(

@@ -7,6 +7,7 @@ Belongs here: the place, decided once from the settings. Not here: writing objec
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote
 
@@ -67,8 +68,7 @@ class OutputPlace:
         return Location.from_url(self.root.replace("{source}", inserted, 1), setting=_SETTING)
 
     def _root_and_relative_key(self, source: Location, root: str) -> tuple[Location, str]:
-        folders = {Location.from_url(url, setting="EXR_PIPELINE_SOURCES").as_folder() for url in self.sources}
-        _check_root(root, folders)
+        folders = _checked_folders(root, self.sources)
         containing = [folder for folder in folders if folder.holds(source)]
         if not containing:
             raise MisconfiguredError(
@@ -88,7 +88,15 @@ def _base(name: str) -> str:
     return name if not stem or format_of_name(stem) is not None else stem
 
 
-def _check_root(root: str, folders: set[Location]) -> None:
+@cache
+def _checked_folders(root: str, sources: tuple[str, ...]) -> frozenset[Location]:
+    """The folders of sources that may share a root. Asked for each object: looked at once."""
+    folders = frozenset(Location.from_url(url, setting="EXR_PIPELINE_SOURCES").as_folder() for url in sources)
+    _check_root(root, folders)
+    return folders
+
+
+def _check_root(root: str, folders: frozenset[Location]) -> None:
     """Raise `MisconfiguredError` unless files of different sources are sure to keep different keys below the root."""
     if len(folders) < 2:
         return
