@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from exr_pipeline.tables.conform import conform
-from exr_pipeline.tables.specs import RETRYABLE, TABLES, MergeRule, TableName, arrow_schema, tables_of
+from exr_pipeline.tables.specs import RETRYABLE, TABLES, MergeRule, State, TableName, arrow_schema, tables_of
 from exr_pipeline.tables.store import FileVersion
 
 if TYPE_CHECKING:
@@ -191,6 +191,8 @@ class _Merge:
 
         new = self._indices(versions, self.incoming_at, self.stored_at)
         old = self._indices(versions, self.stored_at, self.incoming_at)
+        # Once per rule, of which many columns have the same.
+        keeps = {rule: [version in some for version in versions] for rule, some in kept.items()}
         columns = []
         for column in self.both.schema:
             if column.name in computed:
@@ -199,11 +201,11 @@ class _Merge:
             rule = self._spec.rule_of(column.name)
             choice = new
             if rule != "incoming":
-                keep = [v in kept[rule] for v in versions]
+                keep = keeps[rule]
                 if rule == "coalesce":
                     valid = self.both.column(column.name).is_valid().to_pylist()
-                    keep = [kept_one and not valid[index] for kept_one, index in zip(keep, new, strict=True)]
-                choice = [o if kept_one else n for kept_one, o, n in zip(keep, old, new, strict=True)]
+                    keep = [may and not valid[index] for may, index in zip(keep, new, strict=True)]
+                choice = [o if is_kept else n for is_kept, o, n in zip(keep, old, new, strict=True)]
             columns.append(self.both.column(column.name).take(pa.array(choice, pa.int64())))
         return pa.table(columns, schema=self.both.schema).combine_chunks()
 
@@ -377,7 +379,7 @@ class _OutputsMerge(_Merge):
 
 
 def retryable_since(
-    state: str | None, before: str | None, since: str | None, tried_at: str | None, *, clock: str
+    state: State | None, before: State | None, since: str | None, tried_at: str | None, *, clock: str
 ) -> str | None:
     """Since when something has been retryable, given its state now, and its state, that moment and its try before."""
     if state != RETRYABLE:

@@ -88,7 +88,7 @@ class TableStore(Protocol):
         *,
         columns: Sequence[str] | None = None,
         locations: Collection[Location] | None = None,
-        state: str | None = None,
+        state: State | None = None,
         current_only: bool = True,
     ) -> pa.Table:
         """Rows of a table, of these files only if given, of their current versions only unless told otherwise.

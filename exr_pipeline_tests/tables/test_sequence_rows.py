@@ -1,12 +1,13 @@
 """Rows of sequence_outputs: one per sequence, in place of the one before."""
 
 from datetime import UTC, datetime
+from typing import get_args
 
 import pyarrow as pa
 import pytest
 
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.specs import arrow_schema
+from exr_pipeline.tables.specs import State, arrow_schema
 from exr_pipeline_tests.tables.conftest import StoreUnderTest
 from exr_pipeline_tests.tables.sample_rows import SampleFile, rows_of
 
@@ -63,13 +64,13 @@ def test_rows_of_files_and_of_sequences_are_written_together_or_not_at_all(table
 
 
 def test_rows_of_one_state_are_read_alone(tables: StoreUnderTest) -> None:
-    for state in ("ready", "rejected", "retryable"):
+    for state in get_args(State):
         written = rows(("renders", f"{state}.#.exr")).to_pylist()[0] | {"state": state}
         tables.store.write({"sequence_outputs": pa.Table.from_pylist([written])}, now=NOON)
         file = SampleFile(key=f"{state}.1.exr", state=state)
         tables.store.write(rows_of(file, outputs=False), now=NOON)
 
-    for state in ("ready", "rejected", "retryable"):
+    for state in get_args(State):
         found = tables.store.read("sequence_outputs", columns=["sequence_path"], state=state)
         assert found.column("sequence_path").to_pylist() == [f"{state}.#.exr"]
         found = tables.store.read("files", columns=["file_path"], state=state)

@@ -130,7 +130,7 @@ class DuckDBStore:
         *,
         columns: Sequence[str] | None = None,
         locations: Collection[Location] | None = None,
-        state: str | None = None,
+        state: State | None = None,
         current_only: bool = True,
     ) -> pa.Table:
         """See `TableStore`."""
@@ -412,7 +412,7 @@ def _matching(
     *,
     columns: Sequence[str] | None = None,
     files: Collection[FileKey] | None = None,
-    state: str | None = None,
+    state: State | None = None,
     current_only: bool = False,
 ) -> pa.Table:
     import pyarrow as pa

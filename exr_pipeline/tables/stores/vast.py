@@ -160,7 +160,7 @@ class VastStore:
         *,
         columns: Sequence[str] | None = None,
         locations: Collection[Location] | None = None,
-        state: str | None = None,
+        state: State | None = None,
         current_only: bool = True,
     ) -> pa.Table:
         """See `TableStore`."""
@@ -410,7 +410,7 @@ class VastStore:
         *,
         columns: Sequence[str] | None = None,
         files: Collection[FileKey] | None = None,
-        state: str | None = None,
+        state: State | None = None,
         current_only: bool = False,
     ) -> pa.Table:
         """Rows of these files, or of all; where the table keeps versions, of the current one only if asked."""
