@@ -21,6 +21,8 @@ REMAINING = {
     ("orchestration/sensors/conftest.py", "HOT_FOLDERS"),
     ("orchestration/sensors/test_listing.py", "_RETRIES"),
     ("orchestration/conftest.py", "POLICY"),
+    ("orchestration/test_overlap.py", "GROUP_WITH_PICTURES"),
+    ("orchestration/test_overlap.py", "SECONDS_BETWEEN_WRITES"),
     ("orchestration/test_runs.py", "POLICY"),
     ("orchestration/test_runs.py", "_RETRIES"),
     ("orchestration/test_sequences.py", "_RETRIES"),
@@ -31,7 +33,7 @@ REMAINING = {
 
 
 def patched_constants(tree: ast.AST) -> Iterator[str]:
-    """The names in capitals that `setattr` of `monkeypatch`, or of one of its contexts, gives another value."""
+    """The names in capitals that `setattr`, alone or of `monkeypatch`, or an assignment gives another value."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(
@@ -41,6 +43,12 @@ def patched_constants(tree: ast.AST) -> Iterator[str]:
                 name = target.rpartition(".")[2]
                 if name.isupper():
                     yield name
+            case ast.Call(func=ast.Name(id="setattr"), args=[_, ast.Constant(value=str(name)), _]) if name.isupper():
+                yield name
+            case ast.Assign(targets=[ast.Attribute(value=ast.Name(id=owner), attr=name)]) if (
+                name.isupper() and owner != "self"
+            ):
+                yield name
 
 
 def test_no_test_patches_a_constant() -> None:
@@ -59,6 +67,8 @@ def test_no_test_patches_a_constant() -> None:
         ('monkeypatch.setattr("exr_pipeline.ingest.chunk.ATTEMPTS", 1)', ["ATTEMPTS"]),
         ('monkeypatch.setattr(chunk, "_PAUSE", 0)', ["_PAUSE"]),
         ('with monkeypatch.context() as patch:\n    patch.setattr(chunk, "PAUSE", 0)', ["PAUSE"]),
+        ('setattr(chunk, "PAUSE", 0)', ["PAUSE"]),
+        ("chunk.PAUSE = 0", ["PAUSE"]),
         ('monkeypatch.setattr(os, "link", link)', []),
         ('monkeypatch.setattr("exr_pipeline.workers.pool.WorkerPool", InlinePool)', []),
     ],
