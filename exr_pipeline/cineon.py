@@ -206,7 +206,7 @@ def parse_cineon_header(data: bytes, *, name: str = "<bytes>", file_size: int | 
         fields += read_fields(data, prefix, _FILM_FIELDS, 0)
     count = values["element_count"]
     if count is None or not 1 <= count <= MOST_ELEMENTS:
-        raise HeaderError(name, f"Cineon with {count if count is not None else 'undefined'} image elements", 193)
+        raise HeaderError(name, f"unsupported number of image elements: {'undefined' if count is None else count}", 193)
     starts = [_ELEMENT_OFFSET + index * _ELEMENT_BYTES for index in range(count)]
     elements = tuple(tuple(read_fields(data, prefix, _ELEMENT_FIELDS, start)) for start in starts)
     header = CineonHeader(order, tuple(fields), elements)
@@ -221,20 +221,20 @@ def _check(header: CineonHeader, name: str, file_size: int | None) -> None:
         values = {field.name: field.value for field in element}
         width, height, bits = values["width"], values["height"], values["bit_depth"]
         if not width or not height:
-            raise HeaderError(name, f"Cineon without a picture size of element {index}", start + (8 if width else 4))
+            raise HeaderError(name, f"image element {index} has no size", start + (8 if width else 4))
         if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-            raise HeaderError(name, f"Cineon of {width}x{height} pixels", start + 4)
+            raise HeaderError(name, f"invalid image size: {width}x{height}", start + 4)
         if bits not in BIT_DEPTHS:
-            raise HeaderError(name, f"image element {index} has {bits} bits", start + 2)
+            raise HeaderError(name, f"image element {index}: unsupported bit depth {bits}", start + 2)
         shapes.append((width, height, bits))
         if shapes[-1] != shapes[0]:
-            raise HeaderError(name, f"image element {index} has another size or depth than the first", start)
+            raise HeaderError(name, f"image element {index} differs from the first in size or bit depth", start)
     offset = header.value("data_offset")
     if not offset or offset < GENERIC_BYTES:
-        raise HeaderError(name, "the pixels begin inside the header", 4)
+        raise HeaderError(name, "the image data offset points into the header", 4)
     needed = offset + _least_bytes(header)
     if file_size is not None and needed > file_size:
-        reason = f"truncated: {file_size} bytes, but what the header declares takes at least {needed}"
+        reason = f"truncated: the file has {file_size} bytes, its header declares at least {needed}"
         raise HeaderError(name, reason, file_size)
 
 

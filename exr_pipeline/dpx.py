@@ -329,7 +329,7 @@ def parse_dpx_header(data: bytes, *, name: str = "<bytes>", file_size: int | Non
         fields += read_fields(data, prefix, _FILM_FIELDS, 0)
     count = values["element_count"]
     if count is None or not 1 <= count <= 8:
-        raise HeaderError(name, f"DPX with {count if count is not None else 'undefined'} image elements", 770)
+        raise HeaderError(name, f"unsupported number of image elements: {'undefined' if count is None else count}", 770)
     starts = [_ELEMENT_OFFSET + index * _ELEMENT_BYTES for index in range(count)]
     elements = tuple(DpxElement(tuple(read_fields(data, prefix, _ELEMENT_FIELDS, start))) for start in starts)
     header = DpxHeader(order, tuple(fields), elements)
@@ -367,22 +367,24 @@ def _text(raw: bytes) -> str | None:
 def _check(header: DpxHeader, name: str, file_size: int | None) -> None:
     width, height = header.value("width"), header.value("height")
     if not width or not height:
-        raise HeaderError(name, "DPX without a picture size", 776 if width else 772)
+        raise HeaderError(name, "the image has no size", 776 if width else 772)
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise HeaderError(name, f"DPX of {width}x{height} pixels", 772)
+        raise HeaderError(name, f"invalid image size: {width}x{height}", 772)
     for index, element in enumerate(header.elements):
         start = _ELEMENT_OFFSET + index * _ELEMENT_BYTES
         if element.value("bit_depth") not in BIT_DEPTHS:
-            raise HeaderError(name, f"image element {index} has {element.value('bit_depth')} bits", start + 23)
+            raise HeaderError(
+                name, f"image element {index}: unsupported bit depth {element.value('bit_depth')}", start + 23
+            )
         if element.descriptor is None and not element.components[1:]:
             code = element.value("descriptor")
-            raise HeaderError(name, f"image element {index} has the unknown descriptor {code}", start + 20)
+            raise HeaderError(name, f"image element {index}: unknown descriptor {code}", start + 20)
         offset = element.value("data_offset") or header.value("data_offset")
         if not offset or offset < GENERIC_BYTES:
-            raise HeaderError(name, f"the pixels of image element {index} begin inside the header", start + 28)
+            raise HeaderError(name, f"image element {index}: the data offset points into the header", start + 28)
         if file_size is not None and offset + _least_bytes(header, element) > file_size:
             needed = offset + _least_bytes(header, element)
-            reason = f"truncated: {file_size} bytes, but what the header declares takes at least {needed}"
+            reason = f"truncated: the file has {file_size} bytes, its header declares at least {needed}"
             raise HeaderError(name, reason, file_size)
 
 

@@ -53,4 +53,4 @@ def explain(error: ModuleNotFoundError) -> MisconfiguredError | None:
 
 def _missing(extra: str, module: str) -> MisconfiguredError:
     name = f"exr-pipeline[{extra}]"
-    return MisconfiguredError(name, f"the module {module} is not installed", f"pip install '{name}'")
+    return MisconfiguredError(name, f"module {module} is not installed", f"pip install '{name}'")

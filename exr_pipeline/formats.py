@@ -208,10 +208,10 @@ def format_of_bytes(start: bytes) -> FileFormat | None:
     return next((row for row in FORMATS if row.magics and start.startswith(row.magics)), None)
 
 
-def labels(*categories: Category, word: str = "or") -> str:
+def labels(*categories: Category) -> str:
     """The formats of some categories as a sentence names them: `OpenEXR or DPX`."""
     *others, last = (row.label for row in FORMATS if row.category in categories)
-    return f"{', '.join(others)} {word} {last}" if others else last
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def described_kinds(kinds: Iterable[str] = KINDS) -> str:

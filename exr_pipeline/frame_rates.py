@@ -65,12 +65,12 @@ def shown_rate(stated: Fraction | None, *, text: str = "", within: float = _ROUN
     text = text or str(stated)
     if stated is None or not SLOWEST <= stated <= FASTEST:
         return ShownRate(
-            DEFAULT_RATE, f"the frame rate {text} is not between {SLOWEST} and {FASTEST}: shown at {DEFAULT_RATE}"
+            DEFAULT_RATE, f"the frame rate {text} is not between {SLOWEST} and {FASTEST}: {DEFAULT_RATE} is used"
         )
     rate = _nominal(stated, within)
     # A floating-point number that cannot hold the rate any better is not worth a word.
     is_said = rate == stated or "/" not in text
-    return ShownRate(rate, "" if is_said else f"the frame rate {text} is rounded: shown at {rate}")
+    return ShownRate(rate, "" if is_said else f"the frame rate {text} is a rounded value: {rate} is used")
 
 
 def nominal_frame_rate(value: float) -> Fraction:

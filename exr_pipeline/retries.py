@@ -115,7 +115,7 @@ class Patience:
     def verdict(self) -> str:
         """Why it is over, in one line."""
         seconds = time.monotonic() - self._since
-        return f"no {self._what} for {seconds:.0f} s, the last {self._failures} in a row: {self.reason}"
+        return f"no {self._what} for {seconds:.0f} s, {self._failures} failures in a row: {self.reason}"
 
 
 def try_each(

@@ -79,16 +79,16 @@ def test_a_truncated_header_says_how_many_bytes_it_needs(size: int) -> None:
 @pytest.mark.parametrize(
     ("field", "problem"),
     [
-        ((193, "B", 9), "9 image elements"),
-        ((193, "B", 0), "0 image elements"),
-        ((193, "B", 255), "undefined image elements"),
-        ((200, "I", 0), "without a picture size of element 0"),
-        ((204, "I", 0xFFFFFFFF), "without a picture size of element 0"),
-        ((200, "I", 1 << 21), "2097152x2 pixels"),
-        ((198, "B", 11), "has 11 bits"),
-        ((228, "I", 5), "another size or depth"),
-        ((4, "I", 100), "begin inside the header"),
-        ((4, "I", 0xFFFFFFFF), "begin inside the header"),
+        ((193, "B", 9), "unsupported number of image elements: 9"),
+        ((193, "B", 0), "unsupported number of image elements: 0"),
+        ((193, "B", 255), "unsupported number of image elements: undefined"),
+        ((200, "I", 0), "image element 0 has no size"),
+        ((204, "I", 0xFFFFFFFF), "image element 0 has no size"),
+        ((200, "I", 1 << 21), "invalid image size: 2097152x2"),
+        ((198, "B", 11), "unsupported bit depth 11"),
+        ((228, "I", 5), "differs from the first in size or bit depth"),
+        ((4, "I", 100), "data offset points into the header"),
+        ((4, "I", 0xFFFFFFFF), "data offset points into the header"),
     ],
 )
 def test_nonsense_is_refused_with_its_place(field: tuple[int, str, object], problem: str) -> None:

@@ -114,14 +114,14 @@ def test_a_truncated_header_says_how_many_bytes_it_needs(size: int) -> None:
 @pytest.mark.parametrize(
     ("field", "problem"),
     [
-        ((770, "H", 9), "9 image elements"),
-        ((770, "H", 0xFFFF), "undefined image elements"),
-        ((772, "I", 0), "without a picture size"),
-        ((776, "I", 0xFFFFFFFF), "without a picture size"),
-        ((772, "I", 1 << 21), "2097152x2 pixels"),
-        ((803, "B", 11), "11 bits"),
+        ((770, "H", 9), "unsupported number of image elements: 9"),
+        ((770, "H", 0xFFFF), "unsupported number of image elements: undefined"),
+        ((772, "I", 0), "the image has no size"),
+        ((776, "I", 0xFFFFFFFF), "the image has no size"),
+        ((772, "I", 1 << 21), "invalid image size: 2097152x2"),
+        ((803, "B", 11), "unsupported bit depth 11"),
         ((800, "B", 77), "descriptor 77"),
-        ((808, "I", 100), "inside the header"),
+        ((808, "I", 100), "data offset points into the header"),
     ],
 )
 def test_nonsense_is_refused_with_its_place(field: tuple[int, str, object], problem: str) -> None:

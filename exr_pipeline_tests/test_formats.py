@@ -58,7 +58,7 @@ def test_first_bytes_are_those_that_the_parsers_of_headers_want() -> None:
 
 def test_kinds_and_formats_are_named_as_sentences_need_them() -> None:
     assert labels("render") == "OpenEXR, DPX or Cineon"
-    assert labels("still", word="nor") == "TIFF, PNG nor JPEG"
+    assert labels("still") == "TIFF, PNG or JPEG"
     assert labels("movie") == "movie"
     assert described_kinds() == "exr, dpx, cineon, image (TIFF, PNG, JPEG), movie, audio"
 
@@ -167,7 +167,7 @@ def test_one_row_and_its_readers_are_all_that_a_new_kind_of_file_needs(copy: Pat
         **dict.fromkeys(frames, ("ready", "farbfeld")),
     }
     assert files["broken.ff"]["reason"].startswith("farbfeld of 64x36 pixels in 100 bytes")
-    assert files["other.ff"]["reason"].startswith("neither OpenEXR, DPX, Cineon nor farbfeld")
+    assert files["other.ff"]["reason"].startswith("not an OpenEXR, DPX, Cineon or farbfeld file")
     thumbnail = simplejpeg.decode_jpeg((shot / ".proxies" / "paint.1001.ff_thumb.jpg").read_bytes())
     assert np.abs(thumbnail.reshape(-1, 3).mean(axis=0) - (200, 90, 30)).max() < 3
 

@@ -25,7 +25,7 @@ def test_a_rounded_fraction_becomes_the_rate_that_it_stands_for_and_is_said(stat
     rate, warning = shown_rate(Fraction(stated), text=stated)
     assert rate == Fraction(shown)
     assert stated in warning
-    assert f"shown at {shown}" in warning
+    assert warning.endswith(f": {shown} is used")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_an_exact_rate_within_bounds_is_kept_without_a_word(stated: str) -> None
 def test_a_rate_out_of_bounds_becomes_24_and_is_said(stated: str | None) -> None:
     rate, warning = shown_rate(None if stated is None else Fraction(stated), text=stated or "24/0")
     assert rate == DEFAULT_RATE == 24
-    assert "between 1/60 and 120: shown at 24" in warning
+    assert "between 1/60 and 120: 24 is used" in warning
     assert (stated or "24/0") in warning
 
 

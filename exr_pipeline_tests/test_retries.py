@@ -55,7 +55,7 @@ def test_pauses_grow() -> None:
 def test_an_outage_ends_it_before_all_have_had_their_attempts() -> None:
     things = Flaky({f"{number}": 99 for number in range(50)})
 
-    with pytest.raises(OutageError, match=r"^no thing could be made for 0 s, the last 20 in a row: 19 is away$"):
+    with pytest.raises(OutageError, match=r"^no thing could be made for 0 s, 20 failures in a row: 19 is away$"):
         things.run(replace(HASTY, patience_seconds=0))
 
     assert len(things.asked) == 20

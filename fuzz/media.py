@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 # Reasons that are not about the file but about what happened to the worker.
 RETRYABLE: Final = "to be tried again: "
-UNTYPED: Final = re.compile(rf"no picture could be made: |worker process died|processor time|{RETRYABLE}")
+UNTYPED: Final = re.compile(rf"cannot render the picture: |worker process crashed|processor time|{RETRYABLE}")
 _SMALL: Final[dict[str, Any]] = {"frames": 6, "rate": Fraction(24), "size": (64, 48)}
 _MOVIES: Final[dict[str, dict[str, Any]]] = {
     "h264.mp4": {"time_code": "01:00:00:00", "rotation": 90},

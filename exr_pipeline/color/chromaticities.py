@@ -37,10 +37,10 @@ def rgb_to_xyz(chromaticities: Sequence[float]) -> NDArray[np.float64]:
     """
     values = np.asarray(chromaticities, np.float64)
     if values.shape != (8,) or not np.isfinite(values).all() or abs(values[7]) < 1e-6:
-        raise ValueError("chromaticities span no color space")
+        raise ValueError("the chromaticities do not span a color space")
     primaries = np.array([[x, y, 1 - x - y] for x, y in values[:6].reshape(3, 2)]).T
     if abs(np.linalg.det(primaries)) < 1e-6:
-        raise ValueError("chromaticities span no color space")
+        raise ValueError("the chromaticities do not span a color space")
     scale = np.linalg.solve(primaries, _xyz(values[6], values[7]))
     return np.asarray(primaries * scale)
 

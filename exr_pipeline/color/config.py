@@ -295,7 +295,7 @@ class ColorConfig:
         except (Ocio.Exception, Ocio.ExceptionMissingFile) as error:
             reason = " ".join(str(error).split())
             raise MisconfiguredError(
-                setting, f"cannot use the OCIO config {uri!r}: {reason}", "name a valid config, or unset it"
+                setting, f"cannot use the OCIO config {uri!r}: {reason}", "set it to a valid config, or unset it"
             ) from error
         self.name = self._config.getName() or uri
         self.hash = self._config.getCacheID()
@@ -409,7 +409,9 @@ class ColorConfig:
         except (Ocio.Exception, Ocio.ExceptionMissingFile) as error:
             reason = " ".join(str(error).split())
             raise MisconfiguredError(
-                self._setting, f"the OCIO config {self.name!r} cannot do it: {reason}", "repair the config"
+                self._setting,
+                f"the OCIO config {self.name!r} cannot convert these colors: {reason}",
+                "repair the config",
             ) from error
 
     def to_working(
@@ -478,7 +480,7 @@ class ColorConfig:
         if look.lut:
             if not Path(look.lut).is_file():
                 raise MisconfiguredError(
-                    setting or RULES_SETTING, f"{where}there is no LUT {look.lut}", "name a LUT file"
+                    setting or RULES_SETTING, f"{where}LUT file {look.lut} not found", "set it to a LUT file"
                 )
             chosen = look.lut_space or next((known for known in _LUT_SPACES if self.resolve(known)), "scene_linear")
             space = self.require(chosen, setting or RULES_SETTING, where, is_own=True)
@@ -527,7 +529,7 @@ def suggestion(name: str, known: Sequence[str]) -> str:
     like += [candidate for candidate in known if name.lower() in candidate.lower() and candidate not in like][:6]
     if like:
         return f"did you mean {' or '.join(repr(candidate) for candidate in like)}?"
-    return f"it has {', '.join(known)}" if 0 < len(known) <= 30 else "name one that it has"
+    return f"it has {', '.join(known)}" if 0 < len(known) <= 30 else "use one that the config has"
 
 
 @cache

@@ -80,10 +80,12 @@ def read_rules(path: Path) -> tuple[PictureRule, ...]:
         document = yaml.safe_load(path.read_text())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())
-        raise MisconfiguredError(SETTING, f"{path} cannot be read: {reason}", "name a YAML file of rules") from error
+        raise MisconfiguredError(
+            SETTING, f"{path} cannot be read: {reason}", "set it to a YAML file of rules"
+        ) from error
     found = document.get("rules") if isinstance(document, dict) and set(document) == {"rules"} else None
     if not isinstance(found, list):
-        raise MisconfiguredError(SETTING, f"{path} holds no list of rules", "begin it with `rules:`")
+        raise MisconfiguredError(SETTING, f"{path} has no list of rules", "start the file with `rules:`")
     return tuple(_Reader(path, index, entry).rule() for index, entry in enumerate(found, start=1))
 
 
@@ -111,7 +113,7 @@ class _Reader:
         }
         exact = entry.get("exact")
         if exact is not None and not isinstance(exact, bool):
-            raise self._wrong(f"exact is {exact!r}", "write true or false")
+            raise self._wrong(f"exact is {exact!r}, not a truth value", "write true or false")
         texts = {key: self._text(entry, key) for key in ("prefix", "source_space", "default_space", "layer")}
         if texts["prefix"].startswith("/"):
             texts["prefix"] = f"file://{texts['prefix']}"
@@ -120,24 +122,24 @@ class _Reader:
     def _look(self, entry: Mapping[str, Any]) -> ViewChoice:
         look = ViewChoice(**{key: self._text(entry, key) for key in _TEXTS})
         if look.lut and look.view:
-            raise self._wrong("names both a view and a LUT", "remove one: a LUT takes the place of the view")
+            raise self._wrong("sets both a view and a LUT", "remove one: a LUT replaces the view")
         if look.lut_space and not look.lut:
-            raise self._wrong("names the space of a LUT but no LUT", "add `lut`")
+            raise self._wrong("sets the space of a LUT but no LUT", "add `lut`")
         # A LUT is found beside the rules, wherever the process runs.
         return replace(look, lut=str(self.path.parent.resolve() / look.lut)) if look.lut else look
 
     def _text(self, entry: Mapping[str, Any], key: str) -> str:
         value = entry.get(key, "")
         if not isinstance(value, str):
-            raise self._wrong(f"{key} is {value!r}", "write text")
+            raise self._wrong(f"{key} is {value!r}, not a text", "write a text, in quotes if needed")
         return value
 
     def _mapping(self, value: Any, known: frozenset[str], what: str) -> Mapping[str, Any]:
         if not isinstance(value, dict):
-            raise self._wrong(f"{what} is no mapping", "write names and values")
+            raise self._wrong(f"{what} is not a mapping", "write names and values")
         unknown = [str(key) for key in value if key not in known]
         if unknown:
-            raise self._wrong(f"{what} has unknown keys: {', '.join(unknown)}", f"known are {', '.join(sorted(known))}")
+            raise self._wrong(f"{what} has unknown keys: {', '.join(unknown)}", f"use only {', '.join(sorted(known))}")
         return value
 
     def _wrong(self, problem: str, fix: str) -> MisconfiguredError:

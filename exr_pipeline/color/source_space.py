@@ -208,10 +208,12 @@ def _stated_by_part(config: ColorConfig, source: StatingFile, default: str, warn
         found = _first(config, (stated.name, *spellings), stated.rule)
         if found is not None:
             if config.is_built_in(found.space):
-                warnings.append(f"the OCIO config has no {quoted(stated.name)} ({stated.rule}): OCIO's own is used")
+                warnings.append(
+                    f"the OCIO config has no {quoted(stated.name)} ({stated.rule}): OCIO's built-in definition is used"
+                )
             return found
         if stated.rule != "chromaticities":
-            warnings.append(f"{stated.rule} {quoted(stated.name)} is no color space of the OCIO config: ignored")
+            warnings.append(f"{stated.rule} {quoted(stated.name)} is not a color space of the OCIO config: ignored")
     return None if chromaticities is None else _by_matrix(config, chromaticities, warnings)
 
 
@@ -225,7 +227,7 @@ def space_by_default(config: ColorConfig, name: str, warnings: list[str]) -> Sou
     """What is meant where an EXR file says nothing and no picture rule does: the space that a setting names."""
     space = config.default_space(name)
     if space is None:
-        warnings.append("the OCIO config does not say what Rec.709 is: read as its scene_linear")
+        warnings.append("the OCIO config has no linear Rec.709: its scene_linear is used")
         return SourceSpace(config.working_space, config.working_space, "default (scene_linear)")
     return SourceSpace(config.user_facing(space), space, f"default ({name})")
 
@@ -294,7 +296,7 @@ def _stated_by_image(config: ColorConfig, tags: ImageTags, warnings: list[str]) 
         for words, names in _ICC_PROFILES.items():
             if any(word in tags.icc.lower() for word in words):
                 return _first(config, names, f"ICC profile ({tags.icc})", is_display_referred=True)
-        warnings.append(f"the ICC profile {quoted(tags.icc)} is not known: ignored")
+        warnings.append(f"unknown ICC profile {quoted(tags.icc)}: ignored")
     if tags.color_space.lower() in _PLAIN_SRGB:
         return None
     names = (tags.color_space, *_SPELLINGS.get(tags.color_space.lower(), ()))

@@ -85,15 +85,15 @@ def _decode_channels(raw: bytes) -> tuple[Channel, ...]:
     while (end := find(b"\0", position, position + MAX_NAME_BYTES + 1)) > position:
         after = end + 17
         if after > size:
-            raise DecodeError("channel list cut short", end)
+            raise DecodeError("channel list is truncated", end)
         if len(channels) == MAX_CHANNELS:
             raise DecodeError(f"more than {MAX_CHANNELS} channels", position)
         channels.append(known[raw[position:after]])
         position = after
     if end < 0:
-        raise DecodeError("channel name without an end", position)
+        raise DecodeError("channel name is not terminated", position)
     if end + 1 != size:
-        raise DecodeError("bytes after the end of the channel list", end + 1)
+        raise DecodeError("extra bytes after the channel list", end + 1)
     return tuple(channels)
 
 
@@ -114,7 +114,7 @@ def _decode_strings(raw: bytes) -> tuple[str, ...]:
     while position < len(raw):
         start = position + 4
         if start > len(raw):
-            raise DecodeError("string vector cut short", position)
+            raise DecodeError("string vector is truncated", position)
         end = start + int(_U32.unpack_from(raw, position)[0])
         if end > len(raw):
             raise DecodeError("string longer than its attribute", position)
@@ -145,10 +145,10 @@ def _encode_floats(floats: tuple[float, ...]) -> bytes:
 
 def _decode_preview(raw: bytes) -> Preview:
     if len(raw) < 8:
-        raise DecodeError("preview without its size")
+        raise DecodeError("preview has no size")
     width, height = struct.unpack_from("<II", raw)
     if 8 + 4 * width * height != len(raw):
-        raise DecodeError(f"preview of {width}x{height} pixels in {len(raw)} bytes")
+        raise DecodeError(f"a preview of {width}x{height} pixels does not fit {len(raw)} bytes")
     return Preview(width, height, raw[8:])
 
 
@@ -158,10 +158,10 @@ def _encode_preview(preview: Preview) -> bytes:
 
 def _decode_bytes(raw: bytes) -> Bytes:
     if len(raw) < 4:
-        raise DecodeError("bytes without the length of their hint")
+        raise DecodeError("bytes have no length of the type hint")
     end = 4 + int(_U32.unpack_from(raw)[0])
     if end > len(raw):
-        raise DecodeError("hint longer than its attribute")
+        raise DecodeError("type hint longer than its attribute")
     return Bytes(decode_text(raw[4:end]), raw[end:])
 
 

@@ -28,7 +28,7 @@ class NeedMoreBytes(HeaderError):  # noqa: N818 - as long as there is more to re
     """
 
     def __init__(self, name: str, offset: int, needed: int) -> None:
-        super().__init__(name, f"the data end inside the header, which needs at least {needed} bytes", offset)
+        super().__init__(name, f"the data ends inside the header, which takes at least {needed} bytes", offset)
         self.needed = needed
 
     def __reduce__(self) -> tuple[Callable[..., "HeaderError"], tuple[object, ...]]:  # type: ignore[override]

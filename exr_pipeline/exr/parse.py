@@ -95,13 +95,13 @@ class _Parser:
     def header(self) -> Header:
         data = self.data
         if not MAGIC.startswith(data[:4]):
-            raise HeaderError(self.name, "not an EXR file: it doesn't begin with 76 2f 31 01", 0)
+            raise HeaderError(self.name, "not an EXR file: it does not begin with 76 2f 31 01", 0)
         if len(data) < 8:
             raise NeedMoreBytes(self.name, len(data), 9)
         (word,) = _VERSION.unpack_from(data, 4)
         version, flags = word & 0xFF, word & ~0xFF
         if version not in {1, 2}:
-            raise HeaderError(self.name, f"EXR version {version}; only 1 and 2 exist", 4)
+            raise HeaderError(self.name, f"unsupported EXR version {version}: only 1 and 2 exist", 4)
         self.position = 8
         implied = implied_type(flags)
         multipart = bool(flags & MULTIPART_FLAG)
@@ -195,7 +195,7 @@ class _Parser:
             if items:
                 self.list_items += items
                 if self.list_items > MAX_LIST_ITEMS:
-                    raise HeaderError(self.name, f"lists of more than {MAX_LIST_ITEMS} items", position)
+                    raise HeaderError(self.name, f"lists have more than {MAX_LIST_ITEMS} items in all", position)
             attributes.append(attribute)
             if next_known is not None:
                 next_known.append(this)

@@ -81,7 +81,7 @@ def validate(header: Header, *, file_size: int | None = None) -> list[Finding]:
         message = f"unknown bits in the version field: {header.flags & ~KNOWN_FLAGS:#x}"
         findings.append(Finding("unknown-flags", "error", message, offset=4))
     if not header.parts:
-        findings.append(Finding("no-parts", "error", "a multi-part file without a part", offset=4))
+        findings.append(Finding("no-parts", "error", "the multi-part file has no parts", offset=4))
     for index, part in enumerate(header.parts):
         for check in (_presence, _codes, _windows, _channels, _layout, _names):
             findings += [
@@ -123,7 +123,7 @@ def validate_chunk_offsets(header: Header, data: bytes, *, file_size: int) -> li
             message = f"incomplete: {offsets.count(0)} of {count} chunks were never written"
             return [Finding("incomplete", "error", message, index, offset=header.size)]
         if lowest < tables_end:
-            message = "a chunk's offset points into the header"
+            message = "a chunk offset points into the header"
             return [Finding("chunk-offset", "error", message, index, offset=header.size)]
         if highest > last:
             last, last_part = highest, index
@@ -187,17 +187,17 @@ def _codes(header: Header, part: Part) -> Iterator[Problem]:
         yield "unknown-type", "error", f"unknown part type {_short(part.type)}", "type"
     stored = part.typed("type", "string", part.type)
     if stored != part.type:
-        yield "type-mismatch", "warning", f"type {_short(stored)} in a file whose flags say {part.type}", "type"
+        yield "type-mismatch", "warning", f"type is {_short(stored)}, but the file's flags say {part.type}", "type"
     if part.is_deep and part.compression is not None and part.compression not in _DEEP_COMPRESSIONS:
-        yield "deep-compression", "error", f"deep data can't be compressed with {part.compression}", "compression"
+        yield "deep-compression", "error", f"compression {part.compression} is not valid for deep data", "compression"
     if part.line_order == "randomY" and not part.is_tiled:
-        yield "line-order", "warning", "random line order in a part without tiles", "lineOrder"
+        yield "line-order", "warning", "line order randomY is valid for tiled parts only", "lineOrder"
     ratio = part.typed("pixelAspectRatio", "float", 1.0)
     if not 1e-6 <= ratio <= 1e6:
-        yield "pixel-aspect-ratio", "error", f"pixel aspect ratio {ratio:g}", "pixelAspectRatio"
+        yield "pixel-aspect-ratio", "error", f"invalid pixel aspect ratio: {ratio:g}", "pixelAspectRatio"
     width = part.typed("screenWindowWidth", "float", 1.0)
     if math.isnan(width) or width < 0:
-        yield "screen-window", "error", f"screen window width {width:g}", "screenWindowWidth"
+        yield "screen-window", "error", f"invalid screen window width: {width:g}", "screenWindowWidth"
 
 
 def _windows(header: Header, part: Part) -> Iterator[Problem]:
@@ -209,9 +209,9 @@ def _windows(header: Header, part: Part) -> Iterator[Problem]:
         if window.width < 1 or window.height < 1:
             yield "empty-window", "error", f"{name} {corners} is empty", name
         elif max(map(abs, window)) > MAX_COORDINATE:
-            yield "absurd-window", "error", f"{name} {corners} is outside any picture", name
+            yield "absurd-window", "error", f"{name} {corners} exceeds the coordinates allowed", name
         elif max(window.width, window.height) > MAX_SIDE or window.width * window.height > MAX_PIXELS:
-            yield "absurd-window", "error", f"{name} of {window.width}x{window.height} pixels", name
+            yield "absurd-window", "error", f"{name} is too large: {window.width}x{window.height} pixels", name
 
 
 def _channels(header: Header, part: Part) -> Iterator[Problem]:
@@ -220,7 +220,7 @@ def _channels(header: Header, part: Part) -> Iterator[Problem]:
         return
     names = [encode_text(channel.name) for channel in part.channels]
     if not names:
-        yield "no-channels", "error", "a part without channels", "channels"
+        yield "no-channels", "error", "the part has no channels", "channels"
     if len(set(names)) < len(names):
         double = next(name for name, count in Counter(names).items() if count > 1)
         yield (
@@ -242,12 +242,12 @@ def _channel_problem(part: Part, channel: Channel) -> tuple[str, str] | None:
         return "unknown-pixel-type", f"unknown pixel type {channel.type.removeprefix('TYPE_')}"
     x, y = channel.x_sampling, channel.y_sampling
     if x < 1 or y < 1:
-        return "sampling", f"sampling {x}, {y}"
+        return "sampling", f"invalid sampling {x}, {y}"
     if (x, y) != (1, 1) and (part.is_tiled or part.is_deep):
-        return "sampling", f"sampling {x}, {y} in a {part.type} part"
+        return "sampling", f"sampling {x}, {y} is not valid in a {part.type} part"
     window = part.data_window
     if window is not None and (window.min_x % x or window.min_y % y or window.width % x or window.height % y):
-        return "sampling", f"sampling {x}, {y} doesn't divide the data window"
+        return "sampling", f"sampling {x}, {y} does not divide the data window"
     return None
 
 
@@ -255,7 +255,7 @@ def _layout(header: Header, part: Part) -> Iterator[Problem]:
     tiles = part.tiles
     if part.is_tiled and tiles is not None:
         if not (1 <= tiles.x_size <= MAX_SIDE and 1 <= tiles.y_size <= MAX_SIDE):
-            yield "tile-size", "error", f"tiles of {tiles.x_size}x{tiles.y_size} pixels", "tiles"
+            yield "tile-size", "error", f"invalid tile size: {tiles.x_size}x{tiles.y_size} pixels", "tiles"
             return
         if tiles.level_mode > 2 or tiles.mode >> 4 > 1:
             yield "tile-mode", "error", f"unknown tile mode {tiles.mode:#x}", "tiles"
@@ -265,7 +265,7 @@ def _layout(header: Header, part: Part) -> Iterator[Problem]:
         return
     count = chunk_count(part)
     if count is not None and declared != count:
-        yield "chunk-count", "error", f"chunkCount is {declared}, the windows need {count}", "chunkCount"
+        yield "chunk-count", "error", f"chunkCount is {declared}, the data window requires {count}", "chunkCount"
 
 
 def _names(header: Header, part: Part) -> Iterator[Problem]:
@@ -277,8 +277,8 @@ def _names(header: Header, part: Part) -> Iterator[Problem]:
         return
     long = [name for name in names if len(name if name.isascii() else encode_text(name)) > SHORT_NAME_BYTES]
     if long:
-        message = f"names longer than {SHORT_NAME_BYTES} bytes in a file without the flag for them: {len(long)}, "
-        yield "long-name", "warning", f"{message}the first is {quoted(long[0])}", None
+        message = f"{len(long)} names exceed {SHORT_NAME_BYTES} bytes, but the long names flag is not set: "
+        yield "long-name", "warning", f"{message}{quoted(long[0])}", None
 
 
 def _parts_together(header: Header) -> Iterator[Finding]:
@@ -287,12 +287,12 @@ def _parts_together(header: Header) -> Iterator[Finding]:
     seen: set[str] = set()
     for index, part in enumerate(header.parts):
         if part.name is not None and part.name in seen:
-            message = f"two parts are called {_short(part.name)}"
+            message = f"two parts have the name {_short(part.name)}"
             yield Finding("duplicate-part", "error", message, index, "name", header.offset(index, "name"))
         seen.add(part.name or "")
         for name in _SHARED:
             if part.value(name) != header.parts[0].value(name):
-                message = f"{name} differs from the first part's"
+                message = f"{name} differs from that of the first part"
                 yield Finding("shared-attribute", "warning", message, index, name, header.offset(index, name))
 
 
@@ -310,6 +310,6 @@ def _size(header: Header, file_size: int) -> Iterator[Finding]:
         if part.compression == "none":
             needed += uncompressed_bytes(part) or 0
         if needed > file_size:
-            message = f"truncated: {file_size} bytes, but what the header declares takes at least {needed}"
+            message = f"truncated: the file has {file_size} bytes, its header declares at least {needed}"
             yield Finding("truncated", "error", message, index, offset=file_size)
             return

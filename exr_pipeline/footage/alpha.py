@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 AlphaKind = Literal["none", "straight", "premultiplied", "premultiplied with white", "ignored"]
 
-NOT_DECODED: Final = "its alpha cannot be decoded: the color is shown without it"
+NOT_DECODED: Final = "the alpha cannot be decoded: the color is shown without it"
 # Of QuickTime, beside the straight kind.
 _PREMULTIPLIED: Final[dict[int, AlphaKind]] = {0x101: "premultiplied with white", 0x102: "premultiplied"}
 # FFmpeg's own decoders of these read the color only; alpha is a second picture in the same packet.

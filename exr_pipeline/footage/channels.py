@@ -71,7 +71,7 @@ class Interleaver:
         channels = frame.layout.nb_channels
         if channels > _MOST_RESAMPLED:
             if frame.format.is_planar or frame.format.name not in format_dtypes:
-                raise BadInputError(self._name, f"{channels} channels of sound, more than can be interleaved")
+                raise BadInputError(self._name, f"{channels} audio channels are more than this program can interleave")
             return _floats(frame.to_ndarray()).reshape(-1, channels)
         key = (frame.format.name, frame.layout.name, frame.sample_rate)
         if self._resampler is None or key != self._key:

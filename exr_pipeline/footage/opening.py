@@ -48,9 +48,9 @@ def opened(path: str, name: str, *, layouts: dict[int, str] | None = None) -> It
         if trouble := machine_trouble(error):
             raise RetryableError(f"{name}: {trouble}") from error
         reason = (error.strerror or type(error).__name__).lower()
-        raise BadInputError(name, f"not a movie or sound that can be read: {reason}") from error
+        raise BadInputError(name, f"not a readable movie or sound: {reason}") from error
     except EOFError as error:
-        raise BadInputError(name, "not a movie or sound that can be read: it ends too early") from error
+        raise BadInputError(name, "not a readable movie or sound: the file ends too early") from error
 
 
 def packets(container: InputContainer, streams: Sequence[Any]) -> Iterator[tuple[int, Any]]:

@@ -41,9 +41,9 @@ def probe_media(path: str, name: str) -> MediaProbe:
         streams = tuple(_stream(stream, container, counts, layouts) for stream in container.streams)
         for stream in streams:
             if stream.type == "video" and stream.codec is None:
-                raise BadInputError(name, f"the codec of stream {stream.index} is not known")
+                raise BadInputError(name, f"stream {stream.index} has an unknown codec")
         if not any(stream.type in {"video", "audio"} and stream.codec for stream in streams):
-            raise BadInputError(name, "it has neither pictures nor sound")
+            raise BadInputError(name, "the file has neither pictures nor sound")
         rotated = _with_rotations(path, name, streams)
         codes = [stream.time_code for stream in rotated if stream.time_code]
         return MediaProbe(
@@ -79,7 +79,7 @@ def _check_whole(container: InputContainer, path: str, name: str) -> None:
         missing = _beyond(entries, size)
         if missing:
             there = len(entries) - missing
-            raise BadInputError(name, f"truncated: {there} of {len(entries)} samples of a stream are there")
+            raise BadInputError(name, f"truncated: only {there} of {len(entries)} samples of a stream are present")
 
 
 def _beyond(entries: Any, size: int) -> int:

@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 _NO_VIEW: Final = "none (display-referred)"
 _WAVEFORM: Final = "none (waveform)"
-_KEPT: Final = "wide color or high dynamic range, kept as it is tagged: it looks flat on an ordinary display"
-_BY_SIZE: Final = "not tagged: taken for BT.709, or BT.601 below 1280x720"
+_KEPT: Final = "wide color or high dynamic range is kept as tagged: it looks flat on an ordinary display"
+_BY_SIZE: Final = "the stream states no color: treated as BT.709, or as BT.601 below 1280x720"
 
 
 def render_media(
@@ -73,7 +73,7 @@ def render_media(
         is_black, layer, view, space, rule = False, f"audio stream {audio.index}", _WAVEFORM, "", ""
         made_space = "as shown"
     else:
-        raise BadInputError(name, "it has neither pictures nor sound")
+        raise BadInputError(name, "the file has neither pictures nor sound")
     proxy, warnings = None, [_KEPT] if view == _NO_VIEW and made_space != REC709 else []
     if over_black is not None and over_black.handling == "ignored":
         warnings.append(NOT_DECODED)

@@ -38,7 +38,7 @@ def inspect_still(path: str, source: SourceFile) -> Inspection:
         raise BadInputError(name, "the file is empty")
     found = format_of_bytes(start)
     if found is None or found.category != "still":
-        raise BadInputError(name, f"neither {labels('still', word='nor')}: it begins with {start.hex(' ')}")
+        raise BadInputError(name, f"not a {labels('still')} file: it begins with {start.hex(' ')}")
     format_ = found.name
     reader = Oiio.ImageInput.open(path)
     if reader is None or reader.format_name() != format_:

@@ -45,8 +45,8 @@ _SECONDS_OF_ANY: Final = 900
 _LONGEST_SECONDS: Final = 24 * 3600
 _MICROSECONDS: Final = 1_000_000
 _LIMITED: Final = 1
-_JUMPS: Final = "the clock jumps"
-_TRACKS: Final = "the sound has many channels without names: odd ones are heard left, even ones right"
+_JUMPS: Final = "the timestamps jump"
+_TRACKS: Final = "the audio channels are not named: odd ones are mixed to the left, even ones to the right"
 
 
 @dataclass
@@ -85,10 +85,13 @@ def kept_time_code(text: str | None, rate: Fraction) -> tuple[str | None, str]:
     if match and counted_rate(rate) is not None:
         is_possible = to_frames(text, rate) is not None
     if not is_possible:
-        return None, f"the time code {text} is impossible at {rate} frames per second: it is left out"
+        return None, f"the time code {text} is not valid at {rate} frames per second: the movie has none"
     if ";" in text and not can_drop(rate):
         kept = text.replace(";", ":")
-        return kept, f"the time code {text} drops numbers, which is impossible at {rate} frames per second: now {kept}"
+        return (
+            kept,
+            f"the time code {text} is drop-frame, which is not valid at {rate} frames per second: {kept} is used",
+        )
     return text, ""
 
 
@@ -127,9 +130,9 @@ def transcode(
     seconds = float(pictures.count / pictures.rate) if pictures is not None else sound.seconds if sound else 0.0
     stated = media.duration_seconds or 0.0
     if any(track.is_full for track in tracks.values()):
-        warnings.append(f"it ends after {seconds:.1f} seconds: no more is made of a file of this size")
+        warnings.append(f"the output ends after {seconds:.1f} seconds, the limit for a file of this size")
     elif seconds < 0.9 * stated - 1:
-        warnings.append(f"it ends after {seconds:.1f} of {stated:.1f} seconds")
+        warnings.append(f"the file ends after {seconds:.1f} of the {stated:.1f} seconds that it states")
     encoders = [text for text, made in ((VIDEO_ENCODER, pictures), (AUDIO_ENCODER, sound)) if made is not None]
     return Transcoded(
         size=None if pictures is None else pictures.size,
@@ -154,7 +157,7 @@ def _run(source: InputContainer, output: OutputContainer, tracks: dict[int, Any]
     for track in tracks.values():
         for made in track.finish():
             output.mux(made)
-    return [f"{damaged} packets could not be decoded and are left out"] if damaged else []
+    return [f"{damaged} packets could not be decoded and were skipped"] if damaged else []
 
 
 class _Pictures:

@@ -61,7 +61,7 @@ def choose(
         matching = files_where(tables, choice.where, url_prefix=source.url)
         considered = [info for info in listed if info.location.url in matching]
         if not considered:
-            raise BadInputError(choice.where, f"true for no file below {source.url} that is in the tables")
+            raise BadInputError(choice.where, f"no file below {source.url} in the tables matches it")
     else:
         considered = list(listed)
     known = tables.current_versions([info.location for info in considered])

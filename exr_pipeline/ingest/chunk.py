@@ -232,8 +232,14 @@ class ChunkIngest:
                 left = await self._pass(left, wanted, others, spool, progress, last, on_written, on_progress)
                 if pause is None or not left:
                     break
-                log.warning("%d files could not be reached or were overtaken; trying again in %.0f s", len(left), pause)
-                progress.trouble = f"{len(left)} not reached, tried again in {pause:.0f} s: {self._patience.reason}"
+                log.warning(
+                    "%d files could not be read or were changed by another run: trying again in %.0f s",
+                    len(left),
+                    pause,
+                )
+                progress.trouble = (
+                    f"{len(left)} could not be read, trying again in {pause:.0f} s: {self._patience.reason}"
+                )
                 on_progress(progress)
                 await asyncio.sleep(pause)
                 progress.trouble = ""
@@ -366,7 +372,7 @@ class ChunkIngest:
                 start = await asyncio.to_thread(first_bytes, path)
                 await verify_start(self._storage, location, info.etag, info.size, start)
             if spooled is None and (await self._storage.head_async(location)).etag != info.etag:
-                raise RetryableError(f"{location.url}: changed while it was read")
+                raise RetryableError(f"{location.url}: the file changed while it was read")
             await store_objects(self._media, self._outputs, result)
         finally:
             if spooled is not None:
@@ -400,7 +406,7 @@ class ChunkIngest:
             except (RetryableError, StateUnknownError) as error:
                 if pause is None:
                     raise
-                log.warning("%s; trying again in %.0f s", error, pause)
+                log.warning("%s: trying again in %.0f s", error, pause)
                 await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 

@@ -108,7 +108,7 @@ def sources_to_reconcile(settings: Settings, urls: Sequence[str] = ()) -> list[L
     """
     setting = "SOURCE_URL" if urls else "EXR_PIPELINE_SOURCES"
     if not (urls or settings.sources):
-        raise MisconfiguredError(setting, "there are no sources to compare with the tables", "set it, or name a URL")
+        raise MisconfiguredError(setting, "there are no sources to compare with the tables", "set it, or give a URL")
     folders = {Location.from_url(url, setting=setting).as_folder() for url in urls or settings.sources}
     return sorted(one for one in folders if not any(other != one and other.holds(one) for other in folders))
 
@@ -140,7 +140,7 @@ def reconcile(
         report.error = str(error)
     except (duckdb.OperationalError, duckdb.FatalException) as error:
         # Not of the tables, which raise errors of our own.
-        report.error = f"the comparison failed in its temporary file: {str(error).splitlines()[0]}"
+        report.error = f"cannot compare in the temporary file: {str(error).splitlines()[0]}"
     return report
 
 
@@ -177,7 +177,7 @@ class _Comparison:
         try:
             self._folder = tempfile.TemporaryDirectory(prefix="exr_pipeline_")
         except OSError as error:
-            raise RetryableError(f"no temporary folder can be made: {error}") from error
+            raise RetryableError(f"cannot create a temporary folder: {error}") from error
         try:
             self._stage = duckdb.connect(
                 Path(self._folder.name) / "stage.duckdb",
@@ -213,8 +213,8 @@ class _Comparison:
         if missing and not accepted and not force:
             raise MisconfiguredError(
                 "EXR_PIPELINE_SOURCES",
-                f"{self._source.url} lists no source file, and the tables hold {missing}",
-                "correct the URL or the access to it; if all of them really were deleted, use --force (force: true)",
+                f"{self._source.url} lists no source file, but the tables have {missing}",
+                "correct the URL or the access to it; if all files were deleted, use --force (force: true)",
             )
         for number, batch in enumerate(self._batches("SELECT key, file_id, size FROM missing ORDER BY key")):
             self._listener.on_progress("confirming deletions", number * BATCH, missing)
@@ -225,7 +225,7 @@ class _Comparison:
         configured = {Location.from_url(url).as_folder() for url in self._settings.sources}
         if not (self._report.listed or self._count("known") or self._source in configured):
             raise MisconfiguredError(
-                "SOURCE_URL", f"no file is below {self._source.url}, and none in the tables", "correct it"
+                "SOURCE_URL", f"neither the store nor the tables have a file below {self._source.url}", "correct it"
             )
 
     def settle_files(self) -> None:

@@ -48,8 +48,8 @@ def require_criterion(setting: str, *criteria: object) -> None:
     if not any(criteria):
         raise MisconfiguredError(
             setting,
-            "no files are named",
-            "give a URL prefix, a show, or an age (to archive); s3://bucket/ is a prefix",
+            "no files are selected",
+            "give a URL prefix such as s3://bucket/, a show, or an age (to archive)",
         )
 
 

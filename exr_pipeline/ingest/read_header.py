@@ -88,7 +88,7 @@ class HeaderReader:
                 raise error
             info, more = await self._storage.read_range_async(source.location, len(data), missing)
             if info.etag != source.etag:
-                raise RetryableError(f"{source.location.url}: changed while it was read")
+                raise RetryableError(f"{source.location.url}: the file changed while it was read")
             data += more
             try:
                 return await self._inspect_these(source, data)

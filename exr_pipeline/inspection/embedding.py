@@ -71,7 +71,7 @@ METADATA_BLOCKS: Final = (
     Block("layout", CHANNEL_FINGERPRINT_DIMENSIONS, 0.26, "the channel fingerprint"),
     Block("place", 64, 0.14, "set: folders and name without frame number, and each word of them"),
     Block("attributes", 64, 0.12, "set: name and type of the attributes of every part that no other block describes"),
-    Block("values", 48, 0.10, "set: name and stored bytes of the same attributes, but for those that tell the frame"),
+    Block("values", 48, 0.10, "set: name and stored bytes of the same attributes, except those that state the frame"),
     Block("color space", 16, 0.05, "set: stated color space of each part"),
     Block("software", 8, 0.03, "set: words of the writing program of each part"),
     Block("views", 8, 0.02, "set: views of the file, or none", ("none", "left", "right")),

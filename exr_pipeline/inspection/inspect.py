@@ -33,7 +33,7 @@ def inspect_bytes(data: bytes, source: SourceFile) -> Inspection:
     if format_ is None or format_.category != "render":
         if len(data) < _LONGEST_MAGIC and len(data) < source.size_bytes:
             raise NeedMoreBytes(name, len(data), _LONGEST_MAGIC)
-        raise BadInputError(name, f"neither {labels('render', word='nor')}: it begins with {data[:4].hex(' ')}")
+        raise BadInputError(name, f"not an {labels('render')} file: it begins with {data[:4].hex(' ')}")
     extension = f".{source.location.name.rpartition('.')[2].lower()}"
     if _BY_EXTENSION.get(extension, format_) != format_:
         raise BadInputError(name, f"the extension is {extension}, the content is {format_.label}")
@@ -42,6 +42,6 @@ def inspect_bytes(data: bytes, source: SourceFile) -> Inspection:
     except NeedMoreBytes as error:
         if error.needed <= source.size_bytes:
             raise
-        problem = f"truncated: {source.size_bytes} bytes, but the header alone takes at least {error.needed}"
+        problem = f"truncated: the file has {source.size_bytes} bytes, its header takes at least {error.needed}"
         raise HeaderError(name, problem, source.size_bytes) from None
     return inspection

@@ -40,7 +40,7 @@ def _resources(pipeline: Pipeline) -> dict[str, dg.ResourceDefinition]:
 
     settings = pipeline.settings
     sources = ", ".join(settings.sources) or "none configured"
-    outputs = settings.output_root or "beside the files, in .proxies/"
+    outputs = settings.output_root or "next to the files, in .proxies/"
     return {
         "pipeline": dg.ResourceDefinition(
             settings_and_clients,

@@ -27,7 +27,7 @@ class ExrPipelineComponent(dg.Component, dg.Model, dg.Resolvable):
     settings: Mapping[str, Any] = Field(
         default_factory=dict,
         description="Settings by name in lower case, without EXR_PIPELINE_: `sources: s3://renders/show/`. "
-        "Keys and secrets are taken from the environment only.",
+        "Keys and secrets are read from the environment only.",
         examples=[{"sources": "s3://renders/show/", "chunk_size": 200}],
     )
 
@@ -40,10 +40,10 @@ def _settings(overrides: Mapping[str, Any]) -> Settings:
     for name in overrides:
         if name in _SECRETS:
             raise MisconfiguredError(
-                Settings.variable(name), "a secret is in a component's attributes", "set it in the environment"
+                Settings.variable(name), "a component's attributes must not hold a secret", "set it in the environment"
             )
         if name not in Settings.model_fields:
-            raise MisconfiguredError(name, "no such setting", "use a name of docs/settings.md, in lower case")
+            raise MisconfiguredError(name, "no such setting", "use a name from docs/settings.md, in lower case")
     try:
         return Settings(**overrides)
     except ValidationError as error:

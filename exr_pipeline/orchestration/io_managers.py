@@ -44,7 +44,9 @@ class _TableReader(dg.IOManager):
         metadata = context.definition_metadata or {}
         table = metadata.get("table") or self._table_of(context)
         if table not in TABLES:
-            raise dg.DagsterInvariantViolationError(f"no table {table!r}; there are {', '.join(TABLES)}")
+            raise dg.DagsterInvariantViolationError(
+                f"table {table!r} does not exist; the tables are {', '.join(TABLES)}"
+            )
         files = None
         if ROWS_OF in metadata:
             files = belonging_to(self._pipeline.tables, table, str(metadata[ROWS_OF]), context.partition_key)

@@ -35,21 +35,23 @@ ASSET_NAMES: Final = [key.path[-1] for key in FILE_ASSETS]
 class Selection(dg.Config):
     """Which files to ingest, and what to make of them. Conditions narrow one another; at least one is needed."""
 
-    partitions: list[str] = Field(
-        default=[], description="Exactly these partition keys, wherever they stand in the set."
+    partitions: list[str] = Field(default=[], description="Exactly these partition keys.")
+    url_prefix: str = Field(
+        default="", description="Only files whose URL begins with this, such as s3://renders/shot_010/."
     )
-    url_prefix: str = Field(default="", description="Only files whose URL begins so, such as s3://renders/shot_010/.")
     states: list[str] = Field(
         default=[],
-        description="Only files whose current version ended in one of these states; unfinished: in no table yet; "
-        "failed: the page shows one of their assets as failed, whatever the tables say, as after crashes.",
+        description=(
+            "Only files whose current version is in one of these states. unfinished: not in the tables yet. "
+            "failed: Dagster shows one of their assets as failed, whatever the tables say, as after a crash."
+        ),
     )
     where: str = Field(
         default="",
-        description="Only files for which this SQL is true, over the columns of files and of their first part.",
+        description="Only files that match this SQL condition over the columns of files and of their first part.",
     )
-    all: bool = Field(default=False, description="Every known file; needed if there is no other condition.")
-    assets: list[str] = Field(default=ASSET_NAMES, description="What to make; leaves the other assets alone.")
+    all: bool = Field(default=False, description="Every known file. Required if no other condition is set.")
+    assets: list[str] = Field(default=ASSET_NAMES, description="Which assets to make. The others stay as they are.")
 
     # Dagster's config has no lists of literals.
     @field_validator("states")
@@ -65,7 +67,7 @@ class Selection(dg.Config):
 
 def _only(values: list[str], allowed: Sequence[str]) -> list[str]:
     if unknown := [value for value in values if value not in allowed]:
-        raise ValueError(f"{unknown[0]!r} is none of {', '.join(allowed)}")
+        raise ValueError(f"{unknown[0]!r} is not one of {', '.join(allowed)}")
     return values
 
 
@@ -84,7 +86,7 @@ def select_partitions(
     conditions = (selection.partitions, selection.url_prefix, selection.states, selection.where)
     if not (selection.all or any(conditions)):
         raise MisconfiguredError(
-            "url_prefix", "no files are named", "give partitions, url_prefix, states or where, or set `all: true`"
+            "url_prefix", "no files are selected", "give partitions, url_prefix, states or where, or set `all: true`"
         )
     all_keys = instance.get_dynamic_partitions(FILES)
     known = set(all_keys)
@@ -98,12 +100,12 @@ def select_partitions(
     if selection.url_prefix:
         below = {key for key in all_keys if Location.from_partition_key(key).url.startswith(selection.url_prefix)}
         if not below and "url_prefix" in must_fit:
-            raise BadInputError(selection.url_prefix, "no known file is below it; archived files are not counted")
+            raise BadInputError(selection.url_prefix, "no known file is below it (archived files do not count)")
         chosen &= below
     if selection.where:
         matching = _partitions_where(selection.where, pipeline)
         if not matching and "where" in must_fit:
-            raise BadInputError(selection.where, "true for no file in the tables")
+            raise BadInputError(selection.where, "no file in the tables matches it")
         chosen &= matching
     if selection.states:
         chosen &= _in_states(selection.states, pipeline, known) | (
@@ -138,7 +140,7 @@ def _partitions_where(condition: str, pipeline: Pipeline) -> set[str]:
 
 
 @dg.op(
-    description="Ingest any selection of files in one run, chunk by chunk, with exact status per file and asset.",
+    description="Ingest a selection of files in one run, chunk by chunk, with the exact status per file and asset.",
     required_resource_keys={"pipeline", MEDIA_IO, TABLE_IO},
 )
 def ingest_selected_files(context: dg.OpExecutionContext, config: Selection) -> None:
@@ -161,7 +163,7 @@ def ingest_selected_files(context: dg.OpExecutionContext, config: Selection) -> 
 
 @dg.job(
     name=SELECTION_JOB,
-    description="Ingest any selection of files in one run: listed ones, a prefix, a state, an SQL condition.",
+    description="Ingest a selection of files in one run: by partition key, URL prefix, state or SQL condition.",
     executor_def=dg.in_process_executor,
 )
 def ingest_selection_job() -> None:
@@ -171,7 +173,7 @@ def ingest_selection_job() -> None:
 
 @dg.job(
     name=RETRY_JOB,
-    description="Try again every file that is rejected, retryable, unfinished or shown as failed, in one run.",
+    description="Retry every file that is rejected, retryable, unfinished or shown as failed, in one run.",
     executor_def=dg.in_process_executor,
     config=dg.RunConfig(ops={"ingest_selected_files": Selection(states=FAILED_STATES)}),
 )

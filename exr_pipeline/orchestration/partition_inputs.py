@@ -57,7 +57,7 @@ def belonging_to(tables: TableStore, table: TableName, rows_of: str, partition_k
     if rows_of == FRAMES:
         return _frames(tables, own)
     if rows_of != BELOW:
-        raise dg.DagsterInvariantViolationError(f"{ROWS_OF!r} is {rows_of!r}; it can be {FRAMES!r} or {BELOW!r}")
+        raise dg.DagsterInvariantViolationError(f"{ROWS_OF!r} is {rows_of!r}: write {FRAMES!r} or {BELOW!r}")
     folder = own.as_folder()
     if TABLES[table].role != "latest":
         return _files_below(tables, folder)

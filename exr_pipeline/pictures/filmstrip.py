@@ -41,7 +41,7 @@ def filmstrip(frames: Sequence[NDArray[np.uint8]]) -> Filmstrip:
     import cv2
 
     if not frames:
-        raise ValueError("a filmstrip of no frames")
+        raise ValueError("a filmstrip needs at least one frame")
     height, width = frames[0].shape[:2]
     size = fitted(width, height, 1.0, FRAME_BOX)
     small = [

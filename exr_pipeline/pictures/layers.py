@@ -139,9 +139,9 @@ def choose_layer(header: Header, *, name: str, wanted: str = "") -> ShownLayer:
         candidates = named or [(0, shown) for group in groups if (shown := _channel(group, wanted)) is not None]
         if not candidates:
             what = ", ".join(dict.fromkeys(word for group in groups for word in group.words()))
-            raise UnknownLayerError(name, f"has no layer, part, view or channel {quoted(wanted)}; it has {what}")
+            raise UnknownLayerError(name, f"no layer, part, view or channel {quoted(wanted)}; the file has {what}")
     if not candidates:
-        raise BadInputError(name, "no channel that could be shown")
+        raise BadInputError(name, "no channel can be shown")
 
     def key(judged: tuple[int, ShownLayer]) -> tuple[int, int, int]:
         rank, shown = judged

@@ -78,7 +78,7 @@ def show(
         picture = Picture(path, name, box=box, settings=settings, even_sides=even_sides, with_alpha=with_alpha)
         made = picture.made(medium, box, even_sides=even_sides)
     except MemoryError as error:
-        raise BadInputError(name, "needs more memory than there is") from error
+        raise BadInputError(name, "not enough memory to decode the image") from error
     return ShownPicture(
         rgb=made.rgb,
         alpha=made.alpha,
@@ -203,7 +203,7 @@ class Picture:
             self._colors = 3
             return still.resized(self._of_data(values, source), size)
         if self._is_data:
-            self._found.append(f"tagged as data ({self.source.space}): values from 0 to 1 shown as they are")
+            self._found.append(f"tagged as data ({self.source.space}): values from 0 to 1 are shown unchanged")
         is_curved = self.source.curve is not None or not (
             self._is_data or self.source.to_space or self.config.is_linear(self.source.space)
         )
@@ -241,7 +241,7 @@ class Picture:
         return np.dstack([color, alpha]) if source.has_alpha else color
 
     def _of_data(self, values: NDArray[np.float32], source: Source) -> NDArray[np.float32]:
-        what = f"shows {source.layer}, which is no color picture"
+        what = f"shows {source.layer}, which is not a color layer"
         if source.layer.kind == "id":
             self._found.append(f"{what}: one color per value")
             return color_of_identifiers(values)

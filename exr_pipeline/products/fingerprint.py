@@ -18,7 +18,7 @@ def _facts(result: FileResult) -> Facts | None:
     inspection = result.inspection
     if result.media is not None:
         # Nothing to make, so nothing that failed.
-        return {"channels": 0, "note": "a movie or sound has no channels, and so no vectors"}
+        return {"channels": 0, "note": "movies and sounds have no channels, and therefore no vectors"}
     if inspection is None:
         return None
     return {
@@ -33,7 +33,7 @@ FINGERPRINT: Final = FileProduct(
     asset="channel_fingerprint",
     needs="header",
     made_with=("header",),
-    description="The file's channel layout and metadata as vectors of unit length: near for files of one kind.",
+    description="The file's channel layout and metadata as unit vectors. Similar files have similar vectors.",
     group="metadata",
     kinds=frozenset({"vector", "table"}),
     comes_from=("exr_header",),

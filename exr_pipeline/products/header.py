@@ -44,9 +44,9 @@ HEADER: Final = FileProduct(
     asset="exr_header",
     needs="header",
     description=(
-        "Every attribute of every part, without loss, in the tables files, parts, channels and attributes; "
-        "of a movie or sound its streams, in media_streams. "
-        "As a parameter of your own asset: rows of `files`, or of the table named by the input's metadata `table`."
+        "Every attribute of every part, lossless, in the tables files, parts, channels and attributes. For movies "
+        "and sounds: their streams, in media_streams. As an input of your own asset: rows of `files`, or of the "
+        "table that the input's metadata `table` names."
     ),
     group="metadata",
     kinds=frozenset({"openexr", "table"}),

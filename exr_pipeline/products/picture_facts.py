@@ -33,5 +33,5 @@ def color_space(result: FileResult) -> str:
     statement = next((part.color_space.name for part in parts if part.color_space is not None), "")
     read_as = result.pictures.provenance.source_color_space if result.pictures is not None else ""
     if read_as and statement and read_as != statement:
-        return f"{read_as}, which the file calls {statement}"
+        return f"{read_as} (stated in the file as {statement})"
     return read_as or statement or "not stated"

@@ -68,9 +68,9 @@ PROXY: Final = FileProduct(
     asset="proxy_mp4",
     needs="picture",
     description=(
-        "An H.264 movie in Rec.709, ready for the web, within EXR_PIPELINE_PROXY_WIDTH and _HEIGHT, beside the "
-        "file in `.proxies/` or below EXR_PIPELINE_OUTPUT_ROOT. "
-        "Of a movie all of it with its sound, of a sound AAC alone."
+        "An H.264 movie in Rec.709 for web browsers, within EXR_PIPELINE_PROXY_WIDTH and _HEIGHT, next to the file "
+        "in `.proxies/` or below EXR_PIPELINE_OUTPUT_ROOT. For a movie: its whole length with sound. For a sound: "
+        "AAC."
     ),
     group="pictures",
     kinds=frozenset({"h264"}),

@@ -77,9 +77,9 @@ THUMBNAIL: Final = FileProduct(
     asset="thumbnail",
     needs="picture",
     description=(
-        "A JPEG in sRGB, through the display's view, of EXR_PIPELINE_THUMBNAIL_SIZE pixels at most, beside the "
-        "file in `.proxies/` or below EXR_PIPELINE_OUTPUT_ROOT. "
-        "Of a movie a frame near its middle, and a filmstrip; of a sound its waveform."
+        "An sRGB JPEG, rendered through the display's view, at most EXR_PIPELINE_THUMBNAIL_SIZE pixels wide and "
+        "high, next to the file in `.proxies/` or below EXR_PIPELINE_OUTPUT_ROOT. For a movie: a frame near its "
+        "middle, and a filmstrip. For a sound: its waveform."
     ),
     group="pictures",
     kinds=frozenset({"jpeg"}),

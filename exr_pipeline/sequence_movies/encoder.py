@@ -83,7 +83,7 @@ class MovieWriter:
             raise MisconfiguredError(
                 PRESETS_SETTING,
                 f"preset {preset.name!r}: {preset.codec} has no option {unknown}",
-                "correct the preset's options",
+                "correct the options of the preset",
             )
 
     def _refused(self, error: Exception) -> MisconfiguredError:

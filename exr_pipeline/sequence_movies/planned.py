@@ -36,7 +36,7 @@ def planned_frames(sequence: Sequence, storage: ObjectStorage) -> list[PlannedFr
     if gaps > max(_MANY_MISSING, 10 * len(sequence)):
         raise BadInputError(
             sequence.url,
-            f"{gaps} frames are missing between its {len(sequence)} frames: name a range, as in "
+            f"{gaps} frames are missing between the {len(sequence)} present: give a frame range, such as "
             f"{sequence.prefix}{sequence.first}-{sequence.last}{'#' * sequence.padding}{sequence.suffix}",
         )
     planned = []

@@ -103,8 +103,8 @@ def load_presets(more: Path | None = None) -> dict[str, MoviePreset]:
         try:
             text = more.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise MisconfiguredError(PRESETS_SETTING, f"{more}: {reason}", "name a YAML file of presets") from None
+            reason = error.strerror if isinstance(error, OSError) else "the file is not UTF-8"
+            raise MisconfiguredError(PRESETS_SETTING, f"{more}: {reason}", "set it to a YAML file of presets") from None
         presets |= _parsed(text, str(more))
     return presets
 
@@ -114,7 +114,7 @@ def find_preset(
 ) -> MoviePreset:
     """The preset of this name. Raises `MisconfiguredError` that lists what there is, and names where to change it."""
     if name not in presets:
-        raise MisconfiguredError(setting, f"there is no preset {name!r}", f"choose one of {', '.join(presets)}")
+        raise MisconfiguredError(setting, f"unknown preset {name!r}", f"choose one of {', '.join(presets)}")
     return presets[name]
 
 
@@ -125,12 +125,14 @@ def _parsed(text: str, where: str) -> dict[str, MoviePreset]:
         content: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise MisconfiguredError(PRESETS_SETTING, f"{where} is not YAML: {reason}", "correct it") from None
+        raise MisconfiguredError(PRESETS_SETTING, f"{where} is not valid YAML: {reason}", "correct it") from None
     if content is None:
         return {}
     if not isinstance(content, dict) or not all(isinstance(fields, dict) for fields in content.values()):
         raise MisconfiguredError(
-            PRESETS_SETTING, f"{where} is no mapping of names to presets", "write it like sequence_movies/presets.yaml"
+            PRESETS_SETTING,
+            f"{where} is not a mapping of names to presets",
+            "write it like sequence_movies/presets.yaml",
         )
     return {str(name): _preset(str(name), fields, where) for name, fields in content.items()}
 
@@ -156,13 +158,14 @@ def _check_codec(preset: MoviePreset, where: str) -> None:
     except ValueError:  # PyAV's error for unknown codecs is one.
         raise MisconfiguredError(
             PRESETS_SETTING,
-            f"{where}: preset {preset.name!r}: there is no encoder {preset.codec!r}",
-            "name one of FFmpeg's",
+            f"{where}: preset {preset.name!r}: FFmpeg has no encoder {preset.codec!r}",
+            "use one of FFmpeg's encoders",
         ) from None
     formats = [format_.name for format_ in codec.video_formats or ()]
     if preset.pixel_format not in formats:
         raise MisconfiguredError(
             PRESETS_SETTING,
-            f"{where}: preset {preset.name!r}: {preset.codec} takes no pixel format {preset.pixel_format!r}",
+            f"{where}: preset {preset.name!r}: {preset.codec} does not support the pixel format "
+            f"{preset.pixel_format!r}",
             f"choose one of {', '.join(formats) or 'those of a video encoder'}",
         )

@@ -245,7 +245,7 @@ class FrameFiles:
     def _compare(frame: PlannedFrame, etag: str) -> None:
         if frame.etag and etag != frame.etag:
             assert frame.location is not None
-            raise RetryableError(f"{frame.location.url} changed while a movie was made of it")
+            raise RetryableError(f"{frame.location.url}: the file changed while the movie was rendered")
 
 
 def show_frame(files: FrameFiles, place: int, frame: PlannedFrame, reading: Reading, **how: Any) -> ShownPicture:
@@ -270,7 +270,7 @@ def show_frame(files: FrameFiles, place: int, frame: PlannedFrame, reading: Read
         files.verify(place)
         # Whatever a library says of one file, its neighbours go on.
         reason = " ".join(str(error).split())
-        raise BadInputError(name, f"no picture could be made: {type(error).__name__}: {reason}") from error
+        raise BadInputError(name, f"cannot render the picture: {type(error).__name__}: {reason}") from error
     finally:
         files.drop(place)
     return shown
@@ -302,12 +302,12 @@ def differences(reference: Reference, first: Reference) -> list[str]:
     found = []
     if reference.full_size != first.full_size:
         size, expected = (f"{size.width}x{size.height}" for size in (reference.full_size, first.full_size))
-        found.append(f"{size} pixels instead of {expected}: scaled into the size of the first frame")
+        found.append(f"{size} pixels instead of {expected}: scaled to the size of the first frame")
     here, there = reference.provenance, first.provenance
     if here.layer != there.layer:
         found.append(f"shows {here.layer} instead of {there.layer}")
     if here.source_color_space != there.source_color_space:
-        found.append(f"from {here.source_color_space} instead of {there.source_color_space}")
+        found.append(f"source color space {here.source_color_space} instead of {there.source_color_space}")
     return found
 
 
@@ -322,7 +322,7 @@ def _numbers(numbers: list[str]) -> str:
 
 
 def _warnings(shown: ShownPicture) -> tuple[str, ...]:
-    replaced = ("pixels of NaN or infinity were replaced",) if shown.nan_pixels or shown.inf_pixels else ()
+    replaced = ("NaN or infinite pixels were replaced",) if shown.nan_pixels or shown.inf_pixels else ()
     return (*shown.warnings, *replaced)
 
 

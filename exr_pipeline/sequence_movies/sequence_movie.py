@@ -142,7 +142,7 @@ def make_movie(
         raise MisconfiguredError(
             "--fps",
             f"{rate} is not between {SLOWEST} and {FASTEST}",
-            "write frames per second, as 24 or 24000/1001",
+            "write frames per second, such as 24 or 24000/1001",
         )
     pictures = pictures or PictureSettings.from_settings(settings)
     if missing == "error":
@@ -168,7 +168,8 @@ def _refuse_gaps(sequence: Sequence) -> None:
         listed = ", ".join(str(number) for number, _ in zip(sequence.missing(), range(10), strict=False))
         more = f" and {gaps - 10} more" if gaps > 10 else ""
         raise BadInputError(
-            sequence.url, f"{gaps} frames are missing: {listed}{more}; `hold` or `black` make the movie"
+            sequence.url,
+            f"{gaps} frames are missing: {listed}{more}; with `hold` or `black` the movie is rendered all the same",
         )
 
 
@@ -191,13 +192,13 @@ def _own_folder(work: Path, name: str) -> Iterator[Path]:
         lock = (folder / _LOCK).open("wb")
     except OSError as error:
         raise MisconfiguredError(
-            "EXR_PIPELINE_STATE_DIR", f"{work} cannot be used: {error.strerror}", "name a folder that may be written to"
+            "EXR_PIPELINE_STATE_DIR", f"{work} cannot be used: {error.strerror}", "set it to a writable folder"
         ) from None
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise RetryableError(f"another process is making the same movie, in {folder}") from None
+            raise RetryableError(f"another process is rendering the same movie, in {folder}") from None
         for path in folder.iterdir():
             if path.is_dir():
                 shutil.rmtree(path)
@@ -321,7 +322,7 @@ class _Making:
                 first_error = first_error or error
                 frames[place] = replace(frame, problem=error.reason)
         assert first_error is not None
-        raise BadInputError(self._sequence.url, f"none of its frames can be shown, the first because: {first_error}")
+        raise BadInputError(self._sequence.url, f"no frame can be decoded, the first error is: {first_error}")
 
     def _spool(self) -> Path:
         self._spools += 1
@@ -338,16 +339,16 @@ class _Making:
         """
         text = reference.time_code
         if counted_rate(rate) is None:
-            rule = f"none: time codes know no {rate} frames per second"
-            return None, False, rule, (f"timeCode {text} is not kept: {rule}",) if text else ()
+            rule = f"none: no time code exists at {rate} frames per second"
+            return None, False, rule, (f"timeCode {text} is ignored: {rule}",) if text else ()
         if not text:
             return int(self._sequence.first), False, "frame number", ()
         stated = to_frames(text, rate)
         if stated is None:
-            said = f"timeCode {text} is impossible at {rate} frames per second: counted from the frame number instead"
+            said = f"timeCode {text} is not valid at {rate} frames per second: the frame number is used instead"
             return int(self._sequence.first), False, "frame number", (said,)
         drops = text[-3] in ";."
-        said = f"timeCode {text} drops numbers, which is impossible at {rate} frames per second: counted without"
+        said = f"timeCode {text} is drop-frame, which is not valid at {rate} frames per second: non-drop is used"
         return (
             stated - place,
             drops and can_drop(rate),
@@ -470,7 +471,7 @@ class _Making:
             shutil.rmtree(job.segment.spool, ignore_errors=True)
             job.stood_still += 1
             if job.stood_still > 1:
-                raise WorkerLostError(self._sequence.url, "a worker process stood still at one frame, twice")
+                raise WorkerLostError(self._sequence.url, "a worker process hung at one frame, twice")
             return False
         try:
             report = job.future.result()
@@ -490,7 +491,7 @@ class _Making:
             return False
         job.unexplained += 1
         if job.unexplained >= _UNEXPLAINED:
-            raise BadInputError(self._sequence.url, f"{_UNEXPLAINED} workers ended while they encoded it: {reason}")
+            raise BadInputError(self._sequence.url, f"{_UNEXPLAINED} workers ended while encoding it: {reason}")
         return False
 
     def _keep(self, job: _Job, report: SegmentReport) -> None:

@@ -151,7 +151,7 @@ class _Stills:
         shown = [still for still in found if still is not None]
         if not shown:
             number, reason = next(iter(self.not_shown.items()))
-            raise BadInputError(sequence.url, f"none of its chosen frames can be shown, frame {number}: {reason}")
+            raise BadInputError(sequence.url, f"none of the selected frames can be decoded, frame {number}: {reason}")
         self.reference = shown[0].reference
         self.warnings: dict[str, list[str]] = {}
         for frame, still in zip(planned, found, strict=True):

@@ -70,7 +70,9 @@ def find_sequences(
         tiles = re.compile(udim) if udim else None
     except re.error as error:
         raise MisconfiguredError(
-            "EXR_PIPELINE_UDIM_HINT", f"{udim!r} is no regular expression: {error}", "correct it, or leave it empty"
+            "EXR_PIPELINE_UDIM_HINT",
+            f"{udim!r} is not a valid regular expression: {error}",
+            "correct it, or set it to nothing",
         ) from None
     separated: dict[tuple[Location, str, str], list[_Member]] = defaultdict(list)
     unseparated: dict[tuple[Location, str, str], list[_Member]] = defaultdict(list)
@@ -165,11 +167,11 @@ def resolve_sequence(place: Location, storage: ObjectStorage, *, udim: str = UDI
     found = _found(place, storage, udim)
     name = place.url.replace("%23", "#")
     if not found:
-        raise BadInputError(name, "no frames of a sequence found there")
+        raise BadInputError(name, "no frames of a sequence found")
     if len(found) > 1:
         listed = "; ".join(str(sequence) for sequence in found[:_NAMED])
         more = f"; and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-        raise BadInputError(name, f"there are {len(found)} sequences, name one of them: {listed}{more}")
+        raise BadInputError(name, f"{len(found)} sequences found, give one of them: {listed}{more}")
     return found[0]
 
 

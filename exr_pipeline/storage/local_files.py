@@ -122,8 +122,8 @@ class LocalFiles:
         except LinkInTheWayError as error:
             raise BadInputError(
                 location.url,
-                f"not written: {visible_line(str(error))} is a link, and nothing is written through links. "
-                "EXR_PIPELINE_OUTPUT_ROOT names another place",
+                f"not written: {visible_line(str(error))} is a link, and outputs are never written through links. "
+                "Set EXR_PIPELINE_OUTPUT_ROOT to another place",
             ) from None
         except OSError as error:
             if error.errno in _NOT_WRITABLE:
@@ -162,7 +162,7 @@ class LocalFiles:
         root = path_of(folder)
         if not self._in_time(folder, lambda _: root.is_dir()):
             raise MisconfiguredError(
-                "EXR_PIPELINE_SOURCES", f"there is no folder {root}", "correct its URL, or create it"
+                "EXR_PIPELINE_SOURCES", f"folder {root} does not exist", "correct the URL, or create the folder"
             )
         prefix = folder.key if not folder.key or folder.key.endswith("/") else f"{folder.key}/"
         inside = os.path.realpath(self._root_of(folder)) if self._keep_inside else None
@@ -212,7 +212,7 @@ class LocalFiles:
         except PermissionError:
             raise BadInputError(location.url, "not readable: permission denied") from None
         except ValueError:
-            raise BadInputError(location.url, "not a file name of this machine") from None
+            raise BadInputError(location.url, "not a valid file name on this machine") from None
         except OSError as error:
             raise RetryableError(f"{location.url}: {no_room(error) or f'not read: {error.strerror}'}") from error
 
@@ -221,7 +221,7 @@ class LocalFiles:
         # What was opened, where the system tells, whoever moves links meanwhile.
         real = os.path.realpath(opened if opened.exists() else path_of(location))
         if not _is_inside(real, os.path.realpath(self._root_of(location))):
-            raise BadInputError(location.url, "a link leads out of its source's folder (EXR_PIPELINE_LOCAL_LINKS)")
+            raise BadInputError(location.url, "a link leads outside the source's folder (EXR_PIPELINE_LOCAL_LINKS)")
 
 
 class _Walk:
@@ -249,7 +249,7 @@ class _Walk:
         except FileNotFoundError:
             return
         except OSError as error:
-            _LOG.warning("%s is not listed: %s", visible_line(path), error.strerror)
+            _LOG.warning("%s is skipped: %s", visible_line(path), error.strerror)
             return
         for sortable, name in names:
             key = prefix + name
@@ -271,7 +271,7 @@ class _Walk:
         if self._inside is None or not entry.is_symlink() or _is_inside(os.path.realpath(entry.path), self._inside):
             return True
         _LOG.warning(
-            "%s is not listed: it leads out of %s (EXR_PIPELINE_LOCAL_LINKS)",
+            "%s is skipped: it leads outside %s (EXR_PIPELINE_LOCAL_LINKS)",
             visible_line(entry.path),
             visible_line(self._inside),
         )
@@ -283,7 +283,7 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError as error:
         # A link in a circle, or into a folder that may not be entered: no reason to miss the others.
-        _LOG.warning("%s is not listed: %s", visible_line(entry.path), error.strerror)
+        _LOG.warning("%s is skipped: %s", visible_line(entry.path), error.strerror)
         return False
 
 
@@ -332,7 +332,7 @@ def _is_inside(path: str, folder: str) -> bool:
 
 def _check_unchanged(file: BinaryIO, info: ObjectInfo) -> None:
     if _info(info.location, os.fstat(file.fileno())) != info:
-        raise RetryableError(f"{info.location.url} changed while it was read")
+        raise RetryableError(f"{info.location.url}: the file changed while it was read")
 
 
 def _info(location: Location, status: os.stat_result) -> ObjectInfo:

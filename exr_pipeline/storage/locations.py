@@ -54,7 +54,9 @@ class Location:
         bucket, _, key = rest.partition("/")
         if scheme == "file":
             if bucket not in {"", "localhost"}:
-                raise MisconfiguredError(setting, f"{url!r} names a host", "write file:///absolute/path")
+                raise MisconfiguredError(
+                    setting, f"{url!r} has a host, which file URLs cannot have", "write file:///absolute/path"
+                )
             return cls("file", "", unquote(key, errors="surrogateescape"))
         if not bucket:
             raise MisconfiguredError(setting, f"{url!r} has no bucket", f"write {scheme}://bucket/prefix")
@@ -151,8 +153,8 @@ class SourceRule:
         if among and not frozenset(kinds) <= frozenset(RENDER_KINDS):
             raise MisconfiguredError(
                 "EXR_PIPELINE_OUTPUT_ROOT",
-                f"{outputs.root!r} holds {among[0]}, so that the media made would be taken for sources",
-                "name a folder inside the source or beside it, or set "
+                f"{outputs.root!r} contains the source {among[0]}, so outputs would be ingested as sources",
+                "use a folder inside the source or next to it, or set "
                 f"EXR_PIPELINE_SOURCE_KINDS={','.join(RENDER_KINDS)}",
             )
         inside = {root for root in roots if any(folder.holds(root) for folder in folders)}
@@ -168,7 +170,7 @@ class SourceRule:
         if any(folder.holds(location) for folder in self.made):
             return False
         if not _is_utf8(location.key):
-            _LOG.warning("%s is passed over: its name is not UTF-8", location.url)
+            _LOG.warning("%s is skipped: its name is not UTF-8", location.url)
             return False
         return True
 

@@ -33,7 +33,7 @@ def no_room(error: BaseException) -> str | None:
     """That the temporary folder is full, in one line; None if an error does not say so."""
     if getattr(error, "errno", None) not in _FULL:
         return None
-    return f"no room in the temporary folder {_temporary_folder()}: make room there, or set TMPDIR"
+    return f"no space left in the temporary folder {_temporary_folder()}: free some, or set TMPDIR"
 
 
 def machine_trouble(error: BaseException) -> str | None:
@@ -42,8 +42,8 @@ def machine_trouble(error: BaseException) -> str | None:
     if full := no_room(error):
         return full
     if number in _TROUBLES:
-        return f"this machine is in trouble: {os.strerror(number)}"
+        return f"this machine has a problem: {os.strerror(number)}"
     # An error of Python's own file functions, not of a library that uses its numbers in its own way.
     if type(error).__module__ == "builtins" and isinstance(error, OSError) and number is not None:
-        return f"this machine is in trouble: {os.strerror(number)}"
+        return f"this machine has a problem: {os.strerror(number)}"
     return None

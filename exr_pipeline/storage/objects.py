@@ -114,7 +114,7 @@ class ObjectStorage:
                     raise
         info = self.head(location)
         if info.size > start:
-            raise RetryableError(f"{location.url} changed while it was read")
+            raise RetryableError(f"{location.url}: the file changed while it was read")
         return info, b""
 
     def download(self, location: Location, path: Path, *, on_block: OnBlock | None = None) -> ObjectInfo:
@@ -177,7 +177,7 @@ class ObjectStorage:
         except MissingObjectError:
             found = None
         if found is None or found.size != size or found.etag != etag:
-            raise RetryableError(f"{location.url}: was not stored, though the answer to its writing said so")
+            raise RetryableError(f"{location.url}: the store confirmed the write but does not have the object")
 
     def delete(self, location: Location) -> None:
         """Remove an object if it is there."""
@@ -358,7 +358,7 @@ class ObjectStorage:
         except (obstore.exceptions.BaseError, ValueError):
             setting = "GOOGLE_APPLICATION_CREDENTIALS" if location.scheme == "gs" else "AZURE_STORAGE_ACCOUNT_NAME"
             raise MisconfiguredError(
-                setting, f"no access to {location.scheme}://{location.bucket} could be set up", f"set {setting}"
+                setting, f"cannot set up access to {location.scheme}://{location.bucket}", f"set {setting}"
             ) from None
 
     def _open_s3(self, bucket: str) -> "ObjectStore":
@@ -409,7 +409,9 @@ class ObjectStorage:
         access, secret = self._settings.s3_access_key, self._settings.s3_secret_key
         if (access is None) != (secret is None):
             missing = "S3_ACCESS_KEY" if access is None else "S3_SECRET_KEY"
-            raise MisconfiguredError(missing, "only one of the two keys is set", "set both, or none for the AWS chain")
+            raise MisconfiguredError(
+                missing, "only one of the two keys is set", "set both, or neither to use AWS's credential chain"
+            )
         # A region that nobody chose must not hide that of the AWS profile.
         region = self._settings.s3_region
         if "s3_region" not in self._settings.model_fields_set:
@@ -423,7 +425,7 @@ class ObjectStorage:
     def _endpoint(self) -> str | None:
         endpoint = self._settings.s3_endpoint
         if endpoint is not None and not endpoint.startswith(("http://", "https://")):
-            raise MisconfiguredError("S3_ENDPOINT", "it is not a URL", "write https://host or http://host:port")
+            raise MisconfiguredError("S3_ENDPOINT", "not a valid URL", "write https://host or http://host:port")
         return endpoint
 
 
@@ -459,9 +461,9 @@ def _retries() -> "RetryConfig":
 def _path(location: Location) -> str:
     """The key, where obstore can ask for it: it would silently ask for another one, or for none."""
     if location.key and any(part in {"", ".", ".."} for part in location.key.split("/")):
-        raise BadInputError(location.url, "not readable: its key has an empty, . or .. component")
+        raise BadInputError(location.url, "not readable: the key has an empty, . or .. component")
     if any(character < " " or character == "\x7f" or "\ud800" <= character <= "\udfff" for character in location.key):
-        raise BadInputError(location.url, "not readable: its key has control characters")
+        raise BadInputError(location.url, "not readable: the key has control characters")
     return location.key
 
 
@@ -480,4 +482,4 @@ def _info_and_bytes(location: Location, found: "GetResult", body: "Bytes") -> tu
 
 def _check_length(location: Location, got: int, expected: int) -> None:
     if got != expected:
-        raise RetryableError(f"{location.url}: {got} of {expected} bytes arrived")
+        raise RetryableError(f"{location.url}: only {got} of {expected} bytes were received")

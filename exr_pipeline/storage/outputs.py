@@ -73,7 +73,7 @@ class OutputPlace:
         if not containing:
             raise MisconfiguredError(
                 _SETTING,
-                f"{source.url} is below none of the configured sources, so its place below the root is unknown",
+                f"{source.url} is not below a configured source, so it has no place below the root",
                 "add its folder to EXR_PIPELINE_SOURCES, or unset the root",
             )
         folder = max(containing, key=lambda candidate: len(candidate.key))
@@ -105,15 +105,15 @@ def _check_root(root: str, folders: frozenset[Location]) -> None:
     if not placeholder:
         problem = "several sources share one root"
     elif "{source}" in after or (before and not before.endswith("/")) or (after and not after.startswith("/")):
-        problem = "{source} is not one whole component of it"
+        problem = "{source} is not a whole component of it"
     elif len({folder.scheme for folder in folders}) > 1:
         problem = "sources of several kinds of storage share one root"
     elif nested and after.strip("/"):
-        problem = "a source lies inside another one and {source} is not the end of it"
+        problem = "one source is inside another and {source} is not at the end"
     else:
         return
     raise MisconfiguredError(
         _SETTING,
         f"{root!r}: {problem}, so files could overwrite each other's media",
-        "end it with /{source}, which becomes the source's bucket/prefix, or run one installation per source",
+        "end it with /{source}, which stands for the source's bucket/prefix, or run one installation per source",
     )

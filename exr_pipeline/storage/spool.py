@@ -36,7 +36,7 @@ def spool_folder() -> Iterator[Path]:
         folder, lock = _locked_folder(parent)
     except OSError as error:
         trouble = machine_trouble(error) or error.strerror or str(error)
-        raise RetryableError(f"no temporary folder can be made: {trouble}") from error
+        raise RetryableError(f"cannot create a temporary folder: {trouble}") from error
     with lock:
         try:
             yield folder / _FILES

@@ -58,7 +58,7 @@ _CREDENTIALS: Final[dict[Scheme, tuple[str, str]]] = {
 class MissingObjectError(BadInputError):
     """The store says that there is no such object: surely, unlike where it only refuses to let it be read."""
 
-    def __init__(self, name: str, reason: str = "not there, or not any more") -> None:
+    def __init__(self, name: str, reason: str = "the file does not exist, or no longer exists") -> None:
         super().__init__(name, reason)
 
 
@@ -126,11 +126,13 @@ def _answer(error: Exception, location: Location) -> tuple[int | None, str | Non
 
 def _no_answer(location: Location, action: Action, endpoint: str | None) -> RetryableError:
     if endpoint is not None:
-        fix = f"see that a store answers at {_without_credentials(endpoint)}, or correct S3_ENDPOINT"
+        fix = f"check that a store answers at {_without_credentials(endpoint)}, or correct S3_ENDPOINT"
     elif location.scheme == "s3":
-        fix = "see that AWS can be reached, set HTTPS_PROXY if it takes a proxy, or set S3_ENDPOINT for another store"
+        fix = (
+            "check that AWS can be reached, set HTTPS_PROXY if a proxy is needed, or set S3_ENDPOINT for another store"
+        )
     else:
-        fix = "see that the store can be reached, or set HTTPS_PROXY if it takes a proxy"
+        fix = "check that the store can be reached, or set HTTPS_PROXY if a proxy is needed"
     return RetryableError(f"{location.url}: {action} failed: no answer from the store. Fix: {fix}")
 
 
@@ -144,8 +146,8 @@ def wrong_bucket_name(location: Location) -> MisconfiguredError:
     """The error for a bucket that can't have the name that a URL gives it."""
     return MisconfiguredError(
         "EXR_PIPELINE_SOURCES",
-        f"no bucket can be named {location.bucket!r}",
-        "correct its URL: letters, digits, dots, hyphens and underscores",
+        f"{location.bucket!r} is not a valid bucket name",
+        "correct the URL: a bucket name has letters, digits, dots, hyphens and underscores",
     )
 
 
@@ -153,9 +155,9 @@ def not_writable(folder: str, problem: str) -> MisconfiguredError:
     """The error for a place that media can't be put into, as it is set up now."""
     return MisconfiguredError(
         "EXR_PIPELINE_OUTPUT_ROOT",
-        f"media cannot be stored in {folder}: {problem}",
-        "set it to a place that may be written to, such as s3://media/{source} or file:///media/{source}, or allow "
-        "writing there",
+        f"cannot store media in {folder}: {problem}",
+        "set it to a writable place, such as s3://media/{source} or file:///media/{source}, or allow writing to "
+        "the folder",
     )
 
 
@@ -165,15 +167,15 @@ def _wrong_before_asking(error: Exception, location: Location) -> MisconfiguredE
 
     match error:
         case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
-            return _wrong_credentials(location, "no credentials were found")
+            return _wrong_credentials(location, "no credentials found")
         case exceptions.ProfileNotFound():
             return MisconfiguredError(
-                "AWS_PROFILE", "there is no such profile in AWS's configuration", "correct it, or unset it"
+                "AWS_PROFILE", "the AWS configuration has no such profile", "correct it, or unset it"
             )
         case exceptions.ConfigParseError() | exceptions.ConfigNotFound():
-            return MisconfiguredError("AWS_CONFIG_FILE", "AWS's configuration can't be read", "correct that file")
+            return MisconfiguredError("AWS_CONFIG_FILE", "cannot read the AWS configuration", "correct the file")
         case exceptions.NoRegionError() | exceptions.InvalidRegionError():
-            return MisconfiguredError("S3_REGION", "it is no region", "name one, such as us-east-1")
+            return MisconfiguredError("S3_REGION", "not a valid region", "set a region such as us-east-1")
         case exceptions.ParamValidationError():
             return wrong_bucket_name(location)
     return None
@@ -186,19 +188,21 @@ def _by_answer(status: int, code: str | None, location: Location, action: Action
     if status in _PASSING or status >= 500:
         return RetryableError(f"{location.url}: {action} failed: {answer}")
     if action in {"write", "delete"} and (code in _WRONG_OBJECT or status in _WRONG_OBJECT_STATUS):
-        return BadInputError(location.url, f"not written: the store takes no such object ({answer})")
+        return BadInputError(location.url, f"not written: the store does not accept such an object ({answer})")
     if action in {"write", "delete"}:
-        return not_writable(location.folder.url, f"{action} is refused ({answer})")
+        return not_writable(location.folder.url, f"the store refuses to {action} ({answer})")
     if action != "read":
         name, what = _CREDENTIALS[location.scheme]
         return MisconfiguredError(
-            name, f"{action} is refused at {location.url} ({answer})", f"allow it in the store, or change {what}"
+            name,
+            f"the store refuses to {action} {location.url} ({answer})",
+            f"allow it in the store, or correct {what}",
         )
     if status == 404:
         return MissingObjectError(location.url)
     if status == 403:
         return BadInputError(location.url, "not readable: permission denied")
-    return BadInputError(location.url, f"not readable: the store refuses it ({answer})")
+    return BadInputError(location.url, f"not readable: the store refused the request ({answer})")
 
 
 def _wrong_setting(status: int | None, code: str | None, location: Location) -> MisconfiguredError | None:

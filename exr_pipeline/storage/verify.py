@@ -74,8 +74,8 @@ def _is_sum(etag: str, digest: str) -> bool:
 
 def _check_version(location: Location, etag: str | None, now: str) -> None:
     if now != etag:
-        raise RetryableError(f"{location.url}: changed while it was read")
+        raise RetryableError(f"{location.url}: the file changed while it was read")
 
 
 def _differs(location: Location) -> RetryableError:
-    return RetryableError(f"{location.url}: damaged on its way: other bytes came when it was fetched once more")
+    return RetryableError(f"{location.url}: the data was damaged in transfer: a second read returned different bytes")

@@ -58,9 +58,9 @@ def _vectors(array: pa.Array, to: pa.DataType) -> pa.Array:
     if not pa.types.is_fixed_size_list(array.type):
         array = array.cast(pa.list_(pa.float32(), to.list_size))
     if array.type.list_size != to.list_size:
-        raise ValueError(f"vectors of {array.type.list_size} numbers where {to.list_size} are due")
+        raise ValueError(f"vectors have {array.type.list_size} numbers instead of {to.list_size}")
     if array.flatten().null_count:
-        raise ValueError("a vector has a null in it")
+        raise ValueError("a vector contains a null")
     values = array.values.slice(array.offset * to.list_size, len(array) * to.list_size)
     filled = values.cast(to.value_type).fill_null(0.0)
     return pa.FixedSizeListArray.from_arrays(filled, type=to, mask=array.is_null())

@@ -52,7 +52,7 @@ def conform_all(rows: Mapping[TableName, pa.Table]) -> dict[TableName, pa.Table]
     import pyarrow as pa
 
     if unknown := set(rows) - set(TABLES):
-        raise ValueError(f"there is no table {', '.join(sorted(unknown))}")
+        raise ValueError(f"unknown table {', '.join(sorted(unknown))}")
     conformed = {name: conform(name, table) for name, table in rows.items()}
     for name, table in conformed.items():
         if name not in CHILD_TABLES:
@@ -69,7 +69,9 @@ def conform_all(rows: Mapping[TableName, pa.Table]) -> dict[TableName, pa.Table]
             known = buckets.get(file_id, set())
             bucket = next(iter(known)) if stated is None and len(known) == 1 else stated
             if bucket not in known:
-                raise ValueError(f"{name} has rows of file_id {file_id} in bucket {bucket!r}, which files has not")
+                raise ValueError(
+                    f"{name} has rows of file_id {file_id} in bucket {bucket!r}, but files has no such row"
+                )
             filled.append(bucket)
         index = table.column_names.index("bucket")
         conformed[name] = table.set_column(index, table.schema.field(index), pa.array(filled, pa.string()))
@@ -330,7 +332,7 @@ class _OutputsMerge(_Merge):
         known = set(files.ids)
         for (bucket, _), i in self.incoming_at.items():
             if (bucket, self._file_ids[i]) not in known:
-                raise ValueError(f"proxy_outputs has a row of file_id {self._file_ids[i]}, which files has not")
+                raise ValueError(f"proxy_outputs has a row of file_id {self._file_ids[i]}, but files has no such row")
         # The last one wins if a file's current version has several outputs; ours have one, named by the file_id.
         self._remade = {
             self._keys[i]: version

@@ -158,7 +158,7 @@ def one_select(query: str) -> str:
         try:
             statements = connection.extract_statements(query)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
-                raise BadQueryError("SQL", "only one SELECT statement at a time may be run")
+                raise BadQueryError("SQL", "a query must be a single SELECT statement")
             select = str(statements[0].query)
             row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [select]).fetchone()
         except duckdb.Error as error:
@@ -193,15 +193,15 @@ def _check_nodes(tree: dict[str, Any]) -> None:
         pending += node.values()
         kind = node.get("type")
         if isinstance(kind, str) and kind.endswith("_NODE") and kind not in _NODES:
-            raise BadQueryError("SQL", f"a query may only read, {kind.partition('_')[0]} is not allowed in it")
+            raise BadQueryError("SQL", f"a query may only read: {kind.partition('_')[0]} is not allowed")
         if kind == "TABLE_FUNCTION":
             name = node["function"]["function_name"]
             if name.lower() not in _TABLE_FUNCTIONS:
-                raise BadQueryError("SQL", f"a query reads the tables only, {name}() is not allowed in it")
+                raise BadQueryError("SQL", f"a query may only read the tables: {name}() is not allowed")
         if kind == "BASE_TABLE":
             path = [name for name in (node["catalog_name"], node["schema_name"], node["table_name"]) if name]
             if node["catalog_name"] or node["schema_name"] not in _SCHEMAS or _NOT_OF_TABLES.search(node["table_name"]):
-                raise BadQueryError("SQL", f"a query reads the tables only, {'.'.join(path)!r} is not one of them")
+                raise BadQueryError("SQL", f"a query may only read the tables: {'.'.join(path)!r} is not one of them")
 
 
 def _first_lines(error: Exception) -> str:

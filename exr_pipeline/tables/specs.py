@@ -104,7 +104,7 @@ _SPECS: Final = (
             Column("size_bytes", "int64", "Size of the file", "coalesce"),
             Column("mtime", "timestamp", "Last modification", "coalesce"),
             Column("multipart_count", "int32", "Number of parts", "header"),
-            Column("is_deep", "bool", "Whether any part holds deep data", "header"),
+            Column("is_deep", "bool", "Whether any part has deep data", "header"),
             Column(
                 "metadata_embedding",
                 f"vector[{METADATA_EMBEDDING_DIMENSIONS}]",
@@ -135,7 +135,7 @@ _SPECS: Final = (
             ),
             Column("embedding_version", "int32", "Version of the rules behind the vectors", "header"),
             Column("warnings", "json", "List of findings that do not reject the file", "header"),
-            Column("seen_at", "timestamp", "When this version was last met in its store", "computed"),
+            Column("seen_at", "timestamp", "When this version was last seen in its store", "computed"),
             Column(
                 "archived_at",
                 "timestamp",
@@ -145,15 +145,17 @@ _SPECS: Final = (
             Column(
                 "deleted_at",
                 "timestamp",
-                "When this version was found to be gone from its store; null while it is there",
+                "When this version was found missing from its store; null while it is there",
                 "computed",
             ),
-            Column("xxh3_128", "string", "xxh3-128 of the file's bytes in hexadecimal; null if not taken", "coalesce"),
-            Column("sha256", "string", "SHA-256 of the file's bytes in hexadecimal; null if not taken", "coalesce"),
+            Column(
+                "xxh3_128", "string", "xxh3-128 of the file's bytes in hexadecimal; null if not computed", "coalesce"
+            ),
+            Column("sha256", "string", "SHA-256 of the file's bytes in hexadecimal; null if not computed", "coalesce"),
             Column(
                 "retryable_since",
                 "timestamp",
-                "Since when every try at this version has ended as retryable; null in other states",
+                "Since when every attempt at this version has ended as retryable; null in other states",
                 "computed",
             ),
         ),
@@ -173,32 +175,32 @@ _SPECS: Final = (
             Column("data_y_offset", "int32", "Top edge of the data window"),
             Column("part_name", "string", "Name of the part"),
             Column("view_name", "string", "View of the part"),
-            Column("multi_view", "bool", "Whether the file holds several views"),
+            Column("multi_view", "bool", "Whether the file has several views"),
             Column("data_window", "json", "Data window"),
             Column("display_window", "json", "Display window"),
             Column("pixel_aspect_ratio", "float32", "Width of a pixel over its height"),
             Column("line_order", "string", "Order of the lines in the file"),
             Column("compression", "string", "Compression, by its name in the OpenEXR specification in lower case"),
-            Column("color_space", "string", "Color space as found by the rules of docs/color.md"),
+            Column("color_space", "string", "Color space, determined by the rules in docs/color.md"),
             Column(
                 "render_software",
                 "string",
                 "Program that wrote the image: the first of software, Software, renderingProgram, writer, "
-                "creator; else the version that Nuke, Arnold, V-Ray, RenderMan, Redshift or Blender leaves; "
-                "of DPX, creator",
+                "creator; else the version that Nuke, Arnold, V-Ray, RenderMan, Redshift or Blender stores; for "
+                "DPX, creator",
             ),
             Column("is_tiled", "bool", "Whether the part is tiled"),
             Column("tile_width", "int32", "Width of a tile"),
             Column("tile_height", "int32", "Height of a tile"),
             Column("tile_depth", "int32", "Depth of a tile (1)"),
-            Column("is_deep", "bool", "Whether the part holds deep data"),
+            Column("is_deep", "bool", "Whether the part has deep data"),
             Column(
                 "frame_rate",
                 "string",
-                "framesPerSecond as a fraction, such as 24000/1001; of DPX and Cineon, frame_rate, else "
+                "framesPerSecond as a fraction, such as 24000/1001; for DPX and Cineon, frame_rate, else "
                 "film_frame_rate",
             ),
-            Column("time_code", "string", "timeCode as hh:mm:ss:ff; of DPX, time_code"),
+            Column("time_code", "string", "timeCode as hh:mm:ss:ff; for DPX, time_code"),
             _BUCKET,
         ),
     ),
@@ -248,7 +250,7 @@ _SPECS: Final = (
         lasts=("generated_timestamp", "superseded_at"),
         paths={"s3_bucket": ("s3_key",), "output_bucket": ("thumbnail_s3_key", "proxy_s3_key", "filmstrip_s3_key")},
         columns=(
-            Column("proxy_id", "string", "Version of the outputs; the file_id they were made from", "incoming"),
+            Column("proxy_id", "string", "Version of the outputs: the file_id that they were made from", "incoming"),
             Column("file_id", "string", "Version of the source file", "incoming"),
             Column("s3_key", "string", "The file_path of the source file", "incoming"),
             Column("s3_bucket", "string", "Bucket of the source file", "incoming"),
@@ -263,7 +265,9 @@ _SPECS: Final = (
             Column("proxy_colorspace", "string", "Color space of the proxy", "proxy"),
             Column("thumb_resolution", "string", "Size of the thumbnail, such as 256x144", "thumbnail"),
             Column("proxy_resolution", "string", "Size of the proxy, such as 1920x1080", "proxy"),
-            Column("processing_time_seconds", "float64", "Time spent on the pictures of this file", "coalesce"),
+            Column(
+                "processing_time_seconds", "float64", "Time spent on rendering the pictures of this file", "coalesce"
+            ),
             Column("generated_timestamp", "timestamp", "When the outputs were made", "coalesce"),
             Column("generator_version", "string", "Version of this program", "coalesce"),
             Column(
@@ -284,13 +288,13 @@ _SPECS: Final = (
             Column("nan_pixels", "int64", "Pixels with a NaN, replaced before display", "coalesce"),
             Column("inf_pixels", "int64", "Pixels with an infinity, replaced before display", "coalesce"),
             Column("is_black", "bool", "Whether every pixel shown is black", "coalesce"),
-            Column("warnings", "json", "List of what a viewer should know", "coalesce"),
+            Column("warnings", "json", "List of warnings for viewers of the pictures", "coalesce"),
             Column("filmstrip_s3_key", "string", "Key of the filmstrip; null if none was made", "thumbnail"),
             Column("filmstrip_size_bytes", "int64", "Size of the filmstrip", "thumbnail"),
             Column(
                 "alpha_handling",
                 "string",
-                "What became of alpha: none, ignored, or premultiplied or straight, over black",
+                "How alpha was handled: none, ignored, or premultiplied or straight, over black",
                 "coalesce",
             ),
             Column("still_encoder", "string", "Encoder of the thumbnail and its settings", "thumbnail"),
@@ -309,7 +313,7 @@ _SPECS: Final = (
             Column("width", "int32", "Width of the stored picture"),
             Column("height", "int32", "Height of the stored picture"),
             Column("sample_aspect_ratio", "string", "Width of a pixel over its height as a fraction, such as 4/3"),
-            Column("rotation", "int32", "Degrees counterclockwise by which the picture is to be turned to be shown"),
+            Column("rotation", "int32", "Counterclockwise rotation for display, in degrees"),
             Column("pixel_format", "string", "Pixel format, by its name in FFmpeg, such as yuv420p, yuv422p10le"),
             Column("field_order", "string", "progressive, or the order of the fields (tt, bb, tb, bt)"),
             Column("color_primaries", "string", "Color primaries as tagged, by their name in FFmpeg, such as bt709"),
@@ -318,7 +322,7 @@ _SPECS: Final = (
             Column("color_range", "string", "tv (limited) or pc (full), as tagged"),
             Column("frame_rate", "string", "Frames per second as a fraction, such as 24000/1001"),
             Column(
-                "frame_count", "int64", "Number of frames; null where the file does not tell and it was not counted"
+                "frame_count", "int64", "Number of frames; null if the file does not state it and it was not counted"
             ),
             Column("time_code", "string", "Time code of the first frame, hh:mm:ss:ff, or hh:mm:ss;ff with drop frames"),
             Column("sample_rate", "int32", "Audio samples per second"),
@@ -327,9 +331,11 @@ _SPECS: Final = (
             Column("sample_format", "string", "Format of an audio sample, by its name in FFmpeg, such as s16, fltp"),
             Column("bit_rate", "int64", "Bits per second of the stream"),
             Column("start_seconds", "float64", "Time of the stream's first sample"),
-            Column("duration_seconds", "float64", "Length of the stream; of the file where the stream does not tell"),
+            Column(
+                "duration_seconds", "float64", "Length of the stream; that of the file if the stream does not state it"
+            ),
             Column("language", "string", "Language as tagged, such as eng"),
-            Column("is_default", "bool", "Whether the stream is marked as one to play by default"),
+            Column("is_default", "bool", "Whether the stream is flagged as default"),
             Column("tags_json", "json", "Object of all tags of the stream"),
             Column("container_format", "string", "Names of the container's format in FFmpeg, such as mov,mp4,m4a,3gp"),
             Column("container_duration_seconds", "float64", "Length of the file"),
@@ -362,10 +368,10 @@ _SPECS: Final = (
             Column("frames_hash", "string", "Hash of the frames' names and entity tags that this row was made from"),
             Column("first_frame", "string", "First frame number, as written in its file's name"),
             Column("last_frame", "string", "Last frame number"),
-            Column("frame_count", "int32", "Frames that there are"),
-            Column("missing_frames", "string", "Frame numbers that are missing in between, such as 1005-1007,1010"),
-            Column("unreadable_frames", "json", "Object of the frames that could not be read, and why"),
-            Column("movie_frames", "int32", "Frames of the movie, those that fill gaps included"),
+            Column("frame_count", "int32", "Number of frames present"),
+            Column("missing_frames", "string", "Frame numbers missing between first and last, such as 1005-1007,1010"),
+            Column("unreadable_frames", "json", "Object of the frames that could not be read, with the reason of each"),
+            Column("movie_frames", "int32", "Number of frames in the movie, including those that fill gaps"),
             Column("movie_s3_key", "string", "Key of the movie; null if none was made"),
             Column("movie_size_bytes", "int64", "Size of the movie"),
             Column("movie_resolution", "string", "Size of the movie's picture, such as 1920x1080"),
@@ -385,7 +391,7 @@ _SPECS: Final = (
             Column("ocio_config", "string", "Name of the OCIO config"),
             Column("ocio_config_hash", "string", "Hash of the OCIO config"),
             Column("library_versions", "json", "Object of the libraries' versions"),
-            Column("warnings", "json", "List of what a viewer should know"),
+            Column("warnings", "json", "List of warnings for viewers of the pictures"),
             Column("processing_time_seconds", "float64", "Time spent on this sequence"),
             Column("generated_timestamp", "timestamp", "When the outputs were made"),
             Column("generator_version", "string", "Version of this program"),
@@ -393,18 +399,20 @@ _SPECS: Final = (
             Column("contact_sheet_encoder", "string", "Encoder of the contact sheet and its settings"),
             Column("filmstrip_encoder", "string", "Encoder of the filmstrip and its settings"),
             Column(
-                "black_frames", "string", "Frames that are black all over, by their own rows, such as 1005-1007,1010"
+                "black_frames",
+                "string",
+                "Frames that are entirely black according to their own rows, such as 1005-1007,1010",
             ),
-            Column("nonfinite_frames", "string", "Frames with NaN or infinite pixels, by their own rows"),
+            Column("nonfinite_frames", "string", "Frames with NaN or infinite pixels according to their own rows"),
             Column(
                 "partition_key",
                 "string",
-                "The sequence as Dagster's page writes it; null until made by a version that fills it",
+                "The sequence as Dagster's page writes it; null in rows of earlier versions",
             ),
             Column(
                 "retryable_since",
                 "timestamp",
-                "Since when every try at this sequence has ended as retryable; null in other states",
+                "Since when every attempt at this sequence has ended as retryable; null in other states",
             ),
         ),
     ),

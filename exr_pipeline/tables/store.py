@@ -144,4 +144,4 @@ def missing_tables(settings: Settings) -> str | None:
     path = settings.database_path.absolute()
     if settings.vast_db_bucket is not None or path.exists():
         return None
-    return f"there is no database {path}: nothing was ingested with these settings (EXR_PIPELINE_STATE_DIR)"
+    return f"database {path} does not exist: nothing has been ingested with these settings (EXR_PIPELINE_STATE_DIR)"

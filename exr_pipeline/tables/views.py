@@ -66,10 +66,10 @@ def _as_of(table: TableName) -> ViewSpec:
     if spec.lasts:
         condition = _between(*(f"t.{moment}" for moment in spec.lasts))
         query = f"SELECT {_typed(table, 't')} FROM {table} t WHERE {condition}"  # noqa: S608 - our names
-        meaning = f"The rows of `{table}` that were current at a moment, by what is known of them now"
+        meaning = f"The rows of `{table}` that were current at a given time, as far as is known now"
     else:
         query = _of_files(table, "files_as_of(moment)")
-        meaning = f"The rows of `{table}` of the versions that were current at a moment"
+        meaning = f"The rows of `{table}` of the versions that were current at a given time"
     return ViewSpec(f"{table}_as_of", meaning, query, ("moment",))
 
 
@@ -132,12 +132,12 @@ def _stated_order() -> str:
 VIEWS: Final = (
     ViewSpec(
         "latest_files",
-        "The current version of each file that is in its store, as far as is known",
+        "The current version of each file that is not known to be deleted",
         f"SELECT {_typed('files', 't')} FROM files t WHERE superseded_at IS NULL AND deleted_at IS NULL",  # noqa: S608
     ),
     ViewSpec(
         "deleted_files",
-        "The files that are gone from their store, and whether pictures of them are kept",
+        "The files that were deleted from their store, and whether their pictures are kept",
         """
         SELECT f.bucket, f.file_path, f.deleted_at::TIMESTAMPTZ AS deleted_at, f.state, f.size_bytes,
             TRY_CAST(f.mtime AS TIMESTAMPTZ) AS mtime, o.proxy_id IS NOT NULL AS has_media, f.uri, f.file_id
@@ -184,16 +184,16 @@ VIEWS: Final = (
         GROUP BY ALL
         ORDER BY f.bucket, f.file_path""",
     ),
-    ViewSpec("files_by_color_space", "How many files are in which color space", _grouped("color_space")),
-    ViewSpec("files_by_compression", "How many files use which compression", _grouped("compression")),
+    ViewSpec("files_by_color_space", "Number of files per color space", _grouped("color_space")),
+    ViewSpec("files_by_compression", "Number of files per compression", _grouped("compression")),
     ViewSpec(
         "files_by_resolution",
-        "How many files have which display window, data window and pixel aspect ratio",
+        "Number of files per display window, data window and pixel aspect ratio",
         _grouped("display_width, display_height, width, height, pixel_aspect_ratio"),
     ),
     ViewSpec(
         "failed_files",
-        "The current files that are rejected or to be retried, and why",
+        "The current files that are rejected or retryable, with the reason",
         """
         SELECT bucket, file_path, state, reason, size_bytes, mtime, last_inspected, inspection_count, uri, file_id
         FROM latest_files WHERE state <> 'ready'
@@ -201,7 +201,7 @@ VIEWS: Final = (
     ),
     ViewSpec(
         "files_without_pictures",
-        "The ready files that lack a thumbnail or a proxy",
+        "The ready files without a thumbnail or without a proxy",
         """
         SELECT f.bucket, f.file_path, o.thumbnail_s3_key IS NOT NULL AS has_thumbnail,
             o.proxy_s3_key IS NOT NULL AS has_proxy, f.uri, f.file_id
@@ -212,7 +212,7 @@ VIEWS: Final = (
     ),
     ViewSpec(
         "sequence_frames",
-        "The current files that are frames: their sequence as in `sequence_outputs`, and the next frame of it",
+        "The current files that are frames, with their sequence as in `sequence_outputs` and its next frame",
         f"""
         SELECT bucket, sequence_path, frame_number, lead(frame_number) OVER frames AS next_frame, state, uri, file_id,
             sequence_uri
@@ -221,7 +221,8 @@ VIEWS: Final = (
     ),
     ViewSpec(
         "sequences",
-        "The sequences, as in `sequence_outputs`: first and last frame, frames that are there, missing, and not ready",
+        "The sequences, as in `sequence_outputs`: first and last frame, and the numbers of frames present, "
+        "missing and not ready",
         """
         SELECT bucket, sequence_path, min(frame_number) AS first_frame, max(frame_number) AS last_frame,
             count(DISTINCT frame_number) AS frames,
@@ -233,7 +234,7 @@ VIEWS: Final = (
     ),
     ViewSpec(
         "sequence_gaps",
-        "The runs of missing frames in each sequence",
+        "The ranges of missing frames in each sequence",
         """
         SELECT bucket, sequence_path, frame_number::BIGINT + 1 AS first_missing, next_frame::BIGINT - 1 AS last_missing,
             next_frame::BIGINT - frame_number - 1 AS missing_frames, sequence_uri AS uri
@@ -243,13 +244,14 @@ VIEWS: Final = (
     ),
     ViewSpec(
         "cameras",
-        f"The cameras that parts of the current files name: {_stated_order()}; each also with Nuke's `exr/` before it",
+        f"The cameras stated in the parts of the current files: {_stated_order()}; each also with Nuke's prefix `exr/`",
         _cameras(),
     ),
     ViewSpec(
         "cryptomatte_layers",
-        "The Cryptomatte layers of the current files by their attributes `cryptomatte/<layer_id>/…` (also after Nuke's "
-        "`exr/`): `name`, `hash`, `conversion`, whether the header has a `manifest`, and the `manif_file` beside",
+        "The Cryptomatte layers of the current files from their attributes `cryptomatte/<layer_id>/…` (also with "
+        "Nuke's prefix `exr/`): `name`, `hash`, `conversion`, whether the header has a `manifest`, and the "
+        "`manif_file`",
         r"""
         SELECT bucket, file_path, part_index, layer_id,
             min(value_text) FILTER (field = 'name') AS layer_name,

@@ -68,13 +68,13 @@ class WorkerMessages:
             self._second, self._lines = second, 0
         self._lines += 1
         if self._lines <= _LINES_PER_SECOND:
-            _LOG.info("a worker process says: %s", text)
+            _LOG.info("worker process: %s", text)
         else:
             self._dropped += 1
 
     def _log_dropped(self) -> None:
         if self._dropped:
-            _LOG.info("worker processes said %d more lines", self._dropped)
+            _LOG.info("worker processes: %d more lines", self._dropped)
             self._dropped = 0
 
 

@@ -271,19 +271,19 @@ class WorkerPool:
 
         name = call.name
         if call.stood_still and call.timeout is not None:
-            return WorkerLostError(name, f"its worker process stood still for {clock_limit(call.timeout):g} s, twice")
+            return WorkerLostError(name, f"its worker process hung for {clock_limit(call.timeout):g} s, twice")
         if isinstance(error, (ExrPipelineError, CancelledError)):
             return error
         if isinstance(error, MemoryError):
-            return WorkerEndedError(name, f"needs more than {self._memory_mb} MiB of memory")
+            return WorkerEndedError(name, f"processing takes more than {self._memory_mb} MiB of memory")
         if isinstance(error, pebble.ProcessExpired):
             return _meaning_of_death(call, error.exitcode)
         if isinstance(error, BrokenProcessPool):
-            return WorkerLostError(name, "worker processes died again and again before they began with it")
+            return WorkerLostError(name, "worker processes died repeatedly before they started on it")
         if trouble := machine_trouble(error):
             return RetryableError(f"{name}: {trouble}")
         reason = " ".join(str(error).split())
-        return BadInputError(name, f"no picture could be made: {type(error).__name__}: {reason}")
+        return BadInputError(name, f"cannot render the picture: {type(error).__name__}: {reason}")
 
 
 @contextlib.contextmanager
@@ -313,15 +313,16 @@ def _meaning_of_death(call: _Call, exit_code: int) -> ExrPipelineError:
     killed_by = _signal_of(exit_code)
     if killed_by == "SIGPROF":
         limit = "too much" if call.timeout is None else f"more than {call.timeout:g} s of"
-        return WorkerEndedError(call.name, f"took {limit} processor time")
+        return WorkerEndedError(call.name, f"processing took {limit} processor time")
     # A worker that is asked to end by SIGTERM ends with its number as its status.
     if exit_code == signal.SIGTERM:
         killed_by = "SIGTERM"
     if killed_by and killed_by not in _CRASHES:
-        hint = ": is there enough memory?" if killed_by == "SIGKILL" else ""
-        return WorkerLostError(call.name, f"its worker process was killed from outside twice ({killed_by}){hint}")
+        hint = ": the machine may be out of memory" if killed_by == "SIGKILL" else ""
+        return WorkerLostError(call.name, f"another process killed its worker process twice ({killed_by}){hint}")
     return WorkerEndedError(
-        call.name, f"its worker process died ({f'killed by {killed_by}' if killed_by else f'exit status {exit_code}'})"
+        call.name,
+        f"its worker process crashed ({f'killed by {killed_by}' if killed_by else f'exit status {exit_code}'})",
     )
 
 

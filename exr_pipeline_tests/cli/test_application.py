@@ -98,7 +98,7 @@ def test_other_shells_get_their_script(home: Path, shell: str) -> None:
 
 def without_warning_of_no_tables(lines: list[str]) -> list[str]:
     """What else commands that read the tables have said in a folder without any."""
-    return [line for line in lines if not line.startswith("Warning: there is no database ")]
+    return [line for line in lines if not line.startswith("Warning: database ")]
 
 
 # Commands that print little, much, by rich, by csv, by json and by the help.

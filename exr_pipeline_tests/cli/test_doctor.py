@@ -87,7 +87,7 @@ def test_keys_without_permission_are_told_from_wrong_ones(
 ) -> None:
     monkeypatch.setenv("S3_ACCESS_KEY", STRANGER["access_key"])
     monkeypatch.setenv("S3_SECRET_KEY", STRANGER["secret_key"])
-    assert "list is refused" in failed(cli("doctor"))[f"source s3://{bucket.bucket}/show/"]
+    assert "the store refuses to list" in failed(cli("doctor"))[f"source s3://{bucket.bucket}/show/"]
 
 
 def test_an_endpoint_that_does_not_answer_is_named_with_a_fix_and_without_its_password(
@@ -99,7 +99,7 @@ def test_an_endpoint_that_does_not_answer_is_named_with_a_fix_and_without_its_pa
     bad = failed(said)
     assert set(bad) == {f"source s3://{bucket.bucket}/show/", "output root"}
     for finding in bad.values():
-        assert "no answer from the store. Fix: see that a store answers at http://127.0.0.1:9" in finding
+        assert "no answer from the store. Fix: check that a store answers at http://127.0.0.1:9" in finding
         assert "S3_ENDPOINT" in finding
     assert "hush" not in said.out
 
@@ -113,7 +113,7 @@ def test_a_database_endpoint_that_does_not_answer_is_named_with_a_fix(
         monkeypatch.setenv(name, value)
     finding = failed(cli("doctor"))["tables"]
     assert "VAST DataBase at http://127.0.0.1:9 cannot be reached" in finding
-    assert "Fix: see that it runs and can be reached, or correct VAST_DB_ENDPOINT" in finding
+    assert "Fix: check that it runs and can be reached, or correct VAST_DB_ENDPOINT" in finding
 
 
 def test_variables_that_are_no_settings_are_named_with_the_nearest_right_name(

@@ -72,7 +72,7 @@ def test_inspect_prints_one_json_object_per_file_and_line_in_the_order_asked_for
 def test_a_bad_file_among_good_ones_is_told_and_the_others_are_inspected(cli: Cli, shot: Path) -> None:
     said = cli("inspect", "--json", "shot/beauty.1001.exr", "shot/notes.1004.exr", "shot/beauty.1002.exr")
     assert said.status == 1
-    assert said.error.endswith("notes.1004.exr: neither OpenEXR, DPX nor Cineon: it begins with 74 68 69 73")
+    assert said.error.endswith("notes.1004.exr: not an OpenEXR, DPX or Cineon file: it begins with 74 68 69 73")
     good, bad, other = (json.loads(line) for line in said.out.splitlines())
     assert list(bad) == SECTIONS
     assert len(bad["errors"]) == 1
@@ -259,7 +259,7 @@ def test_options_come_before_the_picture_rules(
     by_rule = cli("thumbnail", "shot/beauty.1001.exr", "out.jpg")
     by_option = cli("thumbnail", "shot/beauty.1001.exr", "out.jpg", "--view", "ACES 1.0 - SDR Video", "--layer", "R")
     assert "to sRGB - Display / Un-tone-mapped" in by_rule.out
-    assert "has no layer, part, view or channel 'nothing'" in by_rule.err
+    assert "no layer, part, view or channel 'nothing'" in by_rule.err
     assert by_option.out.startswith("out.jpg: 64x48, R (data) from data")
     assert by_option.status == 0
 
@@ -272,7 +272,7 @@ def test_options_come_before_the_picture_rules(
         (("--display", "sRGB"), "did you mean 'sRGB - Display'"),
         (("--look", "Gamut"), "did you mean 'ACES 1.3 Reference Gamut Compression'?"),
         (("--source-space", "ACESgc"), "did you mean 'ACEScg'"),
-        (("--layer", "diffuse"), "has no layer, part, view or channel 'diffuse'; it has B, G, R"),
+        (("--layer", "diffuse"), "no layer, part, view or channel 'diffuse'; the file has B, G, R"),
         (("--size", "4"), "--size"),
     ],
 )

@@ -173,7 +173,7 @@ def test_a_prefix_in_s3_is_ingested_beside_itself_and_no_secret_is_left_anywhere
     [
         ("nosuch", "nosuch: no such file or folder"),
         ("~nobody~renders", "no such file or folder"),
-        ("file:///no/such/folder", "there is no folder /no/such/folder"),
+        ("file:///no/such/folder", "folder /no/such/folder does not exist"),
         ("notes.txt", "not a folder, and its extension is not that of a known image, movie or sound"),
         ("ftp://server/show", "not an object storage URL"),
     ],
@@ -216,7 +216,7 @@ def test_a_source_beside_which_nothing_can_be_stored_ends_an_ingest_with_what_to
     (home / "renders/.proxies").touch()
     said = cli("ingest", "renders")
     assert said.status == 1
-    assert said.error.startswith("EXR_PIPELINE_OUTPUT_ROOT: media cannot be stored in file://")
+    assert said.error.startswith("EXR_PIPELINE_OUTPUT_ROOT: cannot store media in file://")
 
 
 def test_a_file_behind_a_link_that_media_would_go_through_is_rejected_alone(cli: Cli, home: Path) -> None:
@@ -230,7 +230,7 @@ def test_a_file_behind_a_link_that_media_would_go_through_is_rejected_alone(cli:
     assert said.out.startswith("2 of 2 files: 1 ready, 1 rejected, 0 retryable\n")
     assert [path.name for path in (home / "elsewhere").iterdir()] == ["a.1001.exr"]
     (rejected,) = json.loads(cli("status", "--json").out)["files"]
-    assert "nothing is written through links" in rejected["reason"]
+    assert "outputs are never written through links" in rejected["reason"]
 
 
 @pytest.mark.parametrize("command", ["ingest", "retry"])
@@ -268,7 +268,9 @@ def test_an_interrupted_command_says_how_far_it_came_and_goes_on_when_repeated(
         if running.poll() is None:
             os.killpg(running.pid, signal.SIGKILL)
     assert (running.returncode, out) == (130, "")
-    assert re.fullmatch(r"interrupted; \d+ done, the same command goes on", Result(130, out, err).error)
+    assert re.fullmatch(
+        r"interrupted after \d+ done: run the same command again to resume", Result(130, out, err).error
+    )
     again = cli(command, *arguments)
     assert again.status == 0
     assert " ready, 0 rejected, 0 retryable" in again.out
@@ -323,8 +325,8 @@ def test_sequences_that_a_failed_run_did_not_come_to_are_no_success(
     monkeypatch.setenv("EXR_PIPELINE_MOVIE_PRESET", "foo")
     said = cli("sequences", "renders")
     assert (said.status, said.out) == (1, "")
-    assert said.error.startswith("1 of 1 sequences were not made: ")
-    assert "there is no preset 'foo'. Fix: choose one of review" in said.error
+    assert said.error.startswith("1 of 1 sequences were not rendered: ")
+    assert "unknown preset 'foo'. Fix: choose one of review" in said.error
     monkeypatch.delenv("EXR_PIPELINE_MOVIE_PRESET")
     assert cli("sequences", "renders").out == "1 sequences: 1 ready, 0 rejected, 0 retryable\n"
     assert cli("sequences", "renders").out == "Nothing to do: no sequence is new or changed.\n"
@@ -332,7 +334,7 @@ def test_sequences_that_a_failed_run_did_not_come_to_are_no_success(
     (home / "renders/beauty.1002.exr").write_bytes(small_exr(2.0))
     assert cli("ingest", "renders").status == 0
     monkeypatch.setenv("EXR_PIPELINE_MOVIE_PRESET", "foo")
-    assert cli("sequences", "renders").error.startswith("1 of 1 sequences were not made: ")
+    assert cli("sequences", "renders").error.startswith("1 of 1 sequences were not rendered: ")
 
 
 def test_sequences_of_a_place_that_has_none_are_an_error(in_ingested: Cli, ingested: Ingested) -> None:

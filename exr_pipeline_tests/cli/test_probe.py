@@ -116,7 +116,7 @@ def test_pictures_and_proxies_of_commands_have_the_limits_of_workers(
     for command in (("proxy", "a.exr", "out.mp4"), ("thumbnail", "a.exr", "out.jpg")):
         result = cli(*command)
         assert (result.status, result.out) == (1, "")
-        assert "took more than 0.001 s of processor time" in result.error
+        assert "processing took more than 0.001 s of processor time" in result.error
     assert not list(home.glob("out.*"))
 
 
@@ -126,7 +126,7 @@ def test_damage_ends_a_command_with_one_line(cli: Cli, home: Path) -> None:
     for command in (("probe", "a.mp4"), ("thumbnail", "a.mp4", "out.jpg")):
         result = cli(*command)
         assert (result.status, result.out) == (1, "")
-        assert result.error.endswith("a.mp4: the codec of stream 0 is not known")
+        assert result.error.endswith("a.mp4: stream 0 has an unknown codec")
 
 
 def test_a_name_of_a_color_space_that_is_not_text_is_no_reason_against_a_file(cli: Cli, home: Path) -> None:

@@ -56,7 +56,7 @@ def test_it_reports_first_does_it_when_told_to_and_doubts_an_empty_folder(
     (folder / "a.1003.exr").unlink()
     refused = cli("reconcile", "--apply")
     assert refused.status == 1
-    assert "lists no source file, and the tables hold 1" in refused.error
+    assert "lists no source file, but the tables have 1" in refused.error
     assert cli("reconcile", "--apply", "--force").status == 0
     assert json.loads(cli("status", "--json").out)["states"] == {}
 
@@ -74,7 +74,7 @@ def test_a_folder_that_is_named_and_holds_nothing_is_an_error_and_a_source_that_
     before = sorted(home.rglob("*"))
     refused = cli("reconcile", "empty")
     assert refused.status == 1
-    assert f"no file is below {(home / 'empty').as_uri()}/, and none in the tables" in refused.error
+    assert f"neither the store nor the tables have a file below {(home / 'empty').as_uri()}/" in refused.error
     monkeypatch.setenv("EXR_PIPELINE_SOURCES", (home / "empty").as_uri())
     assert "Nothing to do: no file is gone." in cli("reconcile").out
     assert sorted(home.rglob("*")) == before, "a report leaves nothing behind"

@@ -73,16 +73,19 @@ def test_folders_become_sheets_and_strips(cli: Cli, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (("movie", "f", "a.mp4", "--missing", "error"), "1 frames are missing: 1003; `hold` or `black` make the movie"),
+        (
+            ("movie", "f", "a.mp4", "--missing", "error"),
+            "1 frames are missing: 1003; with `hold` or `black` the movie is rendered all the same",
+        ),
         (("movie", "f", "a.mp4", "--missing", "guess"), "--missing: 'guess' is not a policy"),
         (("movie", "f", "a.mp4", "--fps", "0"), "--fps: '0' is not a frame rate"),
         (("movie", "f", "a.mp4", "--fps", "24/0"), "--fps: '24/0' is not a frame rate"),
         (("movie", "f", "a.mp4", "--burn-in", "all,date"), "--burn-in: 'all' is not a burn-in text"),
         (("movie", "f", "a.mp4", "--size", "big"), "--size: 'big' is not a valid size"),
-        (("movie", "f", "a.mp4", "--preset", "best"), "there is no preset 'best'"),
+        (("movie", "f", "a.mp4", "--preset", "best"), "unknown preset 'best'"),
         (("movie", "f", "a.mp4", "--preset", "prores"), "does not end in .mov"),
         (("movie", "f", "a.mp4", "--view", "nice"), "called 'nice'"),
-        (("movie", "g.####.exr", "a.mp4"), "no frames of a sequence found there"),
+        (("movie", "g.####.exr", "a.mp4"), "no frames of a sequence found"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(cli: Cli, home: Path, arguments: tuple[str, ...], error: str) -> None:

@@ -99,6 +99,6 @@ def test_before_any_ingest_there_is_nothing_to_compare_with(cli: Cli, home: Path
     (home / "a.exr").write_bytes(small_exr())
     said = cli("similar", "--json", "a.exr")
     assert json.loads(said.out) == []
-    assert said.err.startswith("Warning: there is no database ")
+    assert said.err.startswith("Warning: database ")
     (home / "b.exr").write_text("this is a text")
     assert "neither OpenEXR, DPX nor Cineon" in cli("similar", "b.exr").error

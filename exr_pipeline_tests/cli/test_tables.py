@@ -16,7 +16,7 @@ from exr_pipeline.tables.specs import TABLES
 from exr_pipeline.tables.views import VIEWS
 from exr_pipeline_tests.cli.conftest import ODD_NAME, Cli, Ingested, small_exr
 
-REASON = "neither OpenEXR, DPX nor Cineon: it begins with 74 68 69 73"
+REASON = "not an OpenEXR, DPX or Cineon file: it begins with 74 68 69 73"
 
 
 def test_sql_prints_a_table(in_ingested: Cli) -> None:
@@ -174,7 +174,7 @@ def test_status_of_an_unknown_file_says_so(in_ingested: Cli, key: str) -> None:
 def test_before_any_ingest_status_says_what_to_do_and_sql_finds_nothing(cli: Cli, home: Path) -> None:
     said = cli("status")
     assert (said.status, said.out) == (0, "No files yet. To ingest some: exr-pipeline ingest SOURCE\n")
-    assert said.err.startswith(f"Warning: there is no database {home}/.state/tables.duckdb: ")
+    assert said.err.startswith(f"Warning: database {home}/.state/tables.duckdb does not exist: ")
     assert json.loads(cli("sql", "--json", "FROM files").out) == []
 
 

@@ -160,7 +160,7 @@ def test_a_layer_that_a_rule_names_is_shown_and_its_lack_is_a_warning(tmp_path: 
 
     assert (found.provenance.layer, found.rgb[8, 8].argmax()) == ("diffuse", 0)
     assert (lacking.provenance.layer, lacking.rgb[8, 8].argmax()) == ("RGB", 2)
-    assert lacking.warnings[0].startswith("has no layer, part, view or channel 'specular'; it has ")
+    assert lacking.warnings[0].startswith("no layer, part, view or channel 'specular'; the file has ")
 
 
 def test_a_layer_asked_for_by_hand_comes_before_the_rule_and_its_lack_is_an_error(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_layer_asked_for_by_hand_comes_before_the_rule_and_its_lack_is_an_erro
     settings = settings_with(tmp_path, "rules: [{layer: diffuse}]")
 
     assert seen(path, "x", settings.wishing(PictureRule(layer="B"))).provenance.layer == "B (data)"
-    with pytest.raises(BadInputError, match=r"has no layer, part, view or channel 'specular'; it has .*diffuse"):
+    with pytest.raises(BadInputError, match=r"no layer, part, view or channel 'specular'; the file has .*diffuse"):
         seen(path, "x", settings.wishing(PictureRule(layer="specular")))
 
 
@@ -183,13 +183,13 @@ def test_a_layer_asked_for_by_hand_comes_before_the_rule_and_its_lack_is_an_erro
         ("rules: [{source_space: ACESgc}]", "no color space or role 'ACESgc'. Fix: did you mean 'ACEScg'"),
         ("rules: [{default_space: nothing like it}]", "no color space or role 'nothing like it'"),
         ("rules: [{lut: missing.cube}]", "there is no LUT .*missing.cube"),
-        ("rules: [{lut: rules.yaml}]", "cannot do it"),
-        ("rules: [{lut: a.cube, view: Raw}]", "names both a view and a LUT"),
+        ("rules: [{lut: rules.yaml}]", "cannot convert these colors"),
+        ("rules: [{lut: a.cube, view: Raw}]", "sets both a view and a LUT"),
         ("rules: [{veiw: Raw}]", "unknown keys: veiw"),
         ("rules: [{exact: maybe}]", "exact is 'maybe'"),
         ("rules: [{layer: 3}]", "layer is 3"),
-        ("rules: [view]", "is no mapping"),
-        ("rule: []", "holds no list of rules"),
+        ("rules: [view]", "is not a mapping"),
+        ("rule: []", "has no list of rules"),
         ("rules: [", "cannot be read"),
     ],
 )

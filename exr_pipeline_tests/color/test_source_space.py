@@ -68,13 +68,13 @@ def test_an_unknown_name_falls_through_to_the_next_rule_with_a_warning() -> None
     source = found(text("colorspace", "studio secret log"), primaries(AP1))
 
     assert (source.space, source.rule) == ("ACEScg", "chromaticities")
-    assert source.warnings == ("colorspace 'studio secret log' is no color space of the OCIO config: ignored",)
+    assert source.warnings == ("colorspace 'studio secret log' is not a color space of the OCIO config: ignored",)
 
 
 def test_odd_bytes_of_a_name_are_spelled_as_bytes_in_its_warning() -> None:
     source = found(text("colorspace", b"caf\xdd".decode("utf-8", "surrogateescape")))
 
-    assert source.warnings == (r"colorspace 'caf\xdd' is no color space of the OCIO config: ignored",)
+    assert source.warnings == (r"colorspace 'caf\xdd' is not a color space of the OCIO config: ignored",)
 
 
 def test_an_unknown_name_alone_falls_back_to_the_default_with_a_warning() -> None:
@@ -108,7 +108,7 @@ def test_chromaticities_that_span_nothing_are_ignored_with_a_warning(
     source = found(primaries(bad))
 
     assert source.rule == "default (lin_rec709_scene)"
-    assert source.warnings == ("chromaticities span no color space: ignored",)
+    assert source.warnings == ("the chromaticities do not span a color space: ignored",)
 
 
 # Of the Color Interop Forum's "Color Space Encodings for Texture Assets and CG Rendering" (1.1.0) and "Color Space
@@ -171,7 +171,9 @@ def test_a_space_that_only_ocios_own_config_has_is_taken_from_there_with_a_warni
     source = found(text("colorInteropID", interop_id))
 
     assert (source.name, source.rule) == (space, "colorInteropID")
-    assert source.warnings == (f"the OCIO config has no '{interop_id}' (colorInteropID): OCIO's own is used",)
+    assert source.warnings == (
+        f"the OCIO config has no '{interop_id}' (colorInteropID): OCIO's built-in definition is used",
+    )
     assert source.is_display_referred == interop_id.endswith("_display")
 
 
@@ -223,7 +225,7 @@ def test_an_id_that_nobody_knows_is_a_warning_and_the_next_rule_decides(interop_
     source = found(text("colorInteropID", interop_id), primaries(AP1))
 
     assert (source.name, source.rule) == ("ACEScg", "chromaticities")
-    assert source.warnings == (f"colorInteropID '{interop_id}' is no color space of the OCIO config: ignored",)
+    assert source.warnings == (f"colorInteropID '{interop_id}' is not a color space of the OCIO config: ignored",)
 
 
 def test_the_flag_of_an_aces_container_comes_before_an_id() -> None:
@@ -241,7 +243,7 @@ def test_the_first_part_speaks_for_those_that_do_not() -> None:
     assert found(first=(text("colorInteropID", "data"),)).name == "Raw"
     assert found(first=(primaries(AP1),)).name == "ACEScg"
     assert found(text("colorspace", "none such"), first=(text("colorspace", "none such"),)).warnings == (
-        "colorspace 'none such' is no color space of the OCIO config: ignored",
+        "colorspace 'none such' is not a color space of the OCIO config: ignored",
     )
 
 
@@ -297,7 +299,7 @@ def test_a_config_that_cannot_say_what_rec709_is_is_used_with_a_warning(tmp_path
     assert untagged(config, tmp_path)[1:] == (
         "plain",
         "default (scene_linear)",
-        ("the OCIO config does not say what Rec.709 is: read as its scene_linear",),
+        ("the OCIO config has no linear Rec.709: its scene_linear is used",),
     )
 
 

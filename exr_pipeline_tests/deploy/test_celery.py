@@ -289,7 +289,7 @@ def test_a_run_that_nobody_answers_for_is_given_time_and_then_failed(
     health = launcher.check_run_worker_health(run)
 
     assert health.status == WorkerStatus.FAILED
-    assert "one@gone has been silent" in str(health.msg)
+    assert "one@gone has not answered" in str(health.msg)
 
 
 def test_a_run_whose_worker_was_restarted_is_failed_at_once(
@@ -316,7 +316,7 @@ def test_a_run_whose_worker_was_restarted_is_failed_at_once(
         # Long before it would be failed for its silence.
         health = wait_until(failure, "it is failed", seconds=SILENCE_SECONDS / 2)
 
-    assert f"{worker} no longer has the run" in str(health.msg)
+    assert f"{worker} was restarted and lost the run" in str(health.msg)
 
 
 def test_a_worker_takes_no_run_that_it_cannot_start(

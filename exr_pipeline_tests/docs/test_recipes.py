@@ -106,7 +106,7 @@ def test_a_column_that_is_added_is_filled_in_new_rows_and_null_in_those_that_wer
     open_table_store(settings).write(rows([inspect_bytes(data, source)], inspected_at=NOW), now=NOW)
 
     recipe = follow("Add a column")
-    last = 'Column("time_code", "string", "timeCode as hh:mm:ss:ff; of DPX, time_code"),\n            _BUCKET,\n'
+    last = 'Column("time_code", "string", "timeCode as hh:mm:ss:ff; for DPX, time_code"),\n            _BUCKET,\n'
     added = f'{last}            Column("megapixels", "float64", "Pixels of the data window, in millions"),\n'
     recipe.edit("exr_pipeline/tables/specs.py", last, added)
     recipe.edit(

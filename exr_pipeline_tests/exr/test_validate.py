@@ -237,7 +237,7 @@ def test_findings_and_what_they_refuse_with_have_a_place() -> None:
     for finding in findings:
         assert finding.attribute is not None
         assert data[finding.offset :].startswith(finding.attribute.encode() + b"\0")
-    with pytest.raises(HeaderError, match=r"a\.exr: part 1: two parts are called 'a'") as caught:
+    with pytest.raises(HeaderError, match=r"a\.exr: part 1: two parts have the name 'a'") as caught:
         refuse(built, findings, name="a.exr")
     assert caught.value.offset == built.offset(1, "name")
     refuse(built, findings[1:], name="a.exr")

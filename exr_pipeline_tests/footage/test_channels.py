@@ -90,7 +90,7 @@ def test_channels_without_names_are_heard_left_and_right_in_turn(tmp_path: Path,
     media, made, loud = heard(path)
     assert (media.streams[0].channel_count, media.streams[0].channel_layout) == (count, None)
     assert loud == [pytest.approx(0.5, abs=0.05), pytest.approx(0, abs=0.01)]
-    assert [warning for warning in made.warnings if "odd ones are heard left" in warning]
+    assert [warning for warning in made.warnings if "odd ones are mixed to the left" in warning]
 
 
 @pytest.mark.parametrize("count", range(1, 9))

@@ -278,8 +278,8 @@ def test_a_movie_whose_sound_comes_first_keeps_its_last_frames(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "stated", "shown", "warning"),
     [
-        ("a.avi", Fraction(240), Fraction(24), "the frame rate 240/1 is not between 1/60 and 120: shown at 24"),
-        ("a.mov", Fraction(2997, 125), Fraction(24000, 1001), "the frame rate 2997/125 is rounded"),
+        ("a.avi", Fraction(240), Fraction(24), "the frame rate 240/1 is not between 1/60 and 120: 24 is used"),
+        ("a.mov", Fraction(2997, 125), Fraction(24000, 1001), "the frame rate 2997/125 is a rounded value"),
         ("a.mov", Fraction(2398, 100), Fraction(2398, 100), None),
     ],
 )
@@ -297,11 +297,11 @@ def test_the_rate_of_a_movie_follows_the_rule_for_all_rates(
     ("rate", "stated", "kept", "warning"),
     [
         (Fraction(24), "01:00:00:23", "01:00:00:23", None),
-        (Fraction(24), "01:00:00:24", None, "01:00:00:24 is impossible at 24"),
-        (Fraction(24), "01:00:00;10", "01:00:00:10", "drops numbers"),
+        (Fraction(24), "01:00:00:24", None, "01:00:00:24 is not valid at 24"),
+        (Fraction(24), "01:00:00;10", "01:00:00:10", "is drop-frame"),
         (Fraction(15), "01:00:00:14", "01:00:00:14", None),
-        (Fraction(30000, 1001), "00:01:00;00", None, "00:01:00;00 is impossible"),
-        (Fraction(24), "1 o'clock", None, "1 o'clock is impossible"),
+        (Fraction(30000, 1001), "00:01:00;00", None, "00:01:00;00 is not valid"),
+        (Fraction(24), "1 o'clock", None, "1 o'clock is not valid"),
         (Fraction(24), None, None, None),
     ],
 )
@@ -334,7 +334,7 @@ def spread(path: Path, seconds: list[float]) -> Path:
 def test_times_of_years_do_not_make_a_proxy_of_years(tmp_path: Path) -> None:
     made, _ = rendered(spread(tmp_path / "a.mkv", [0, 5_000_000, 9_000_000]))
     assert made.proxy.duration < 1
-    assert [text for text in made.warnings if "the clock jumps" in text]
+    assert [text for text in made.warnings if "the timestamps jump" in text]
 
 
 def test_a_small_file_is_given_no_more_frames_than_a_real_one_of_its_size(tmp_path: Path) -> None:
@@ -342,5 +342,5 @@ def test_a_small_file_is_given_no_more_frames_than_a_real_one_of_its_size(tmp_pa
     assert longest_proxy(path.stat().st_size) < 2000
     made, _ = rendered(path)
     assert made.proxy.duration == pytest.approx(longest_proxy(path.stat().st_size), abs=1)
-    assert [text for text in made.warnings if "no more is made of a file of this size" in text]
+    assert [text for text in made.warnings if "the limit for a file of this size" in text]
     assert longest_proxy(10 << 30) == 24 * 3600

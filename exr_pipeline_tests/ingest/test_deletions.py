@@ -202,7 +202,7 @@ def test_a_listing_without_any_file_is_believed_only_if_forced(source: Source) -
 
     for dry_run in (True, False):
         report = source.reconcile(dry_run=dry_run)
-        assert "lists no source file, and the tables hold 2" in str(report.error)
+        assert "lists no source file, but the tables have 2" in str(report.error)
         assert counts(report) == {}
     assert source.everything() == before
 
@@ -222,7 +222,10 @@ def test_a_store_that_refuses_or_does_not_answer_or_has_lost_the_bucket_marks_no
     access: dict[str, Any] = {f"s3_{name}": key for name, key in STRANGER.items()}
     stranger = Settings(_env_file=None, s3_endpoint=s3_server.endpoint, **access)
     closed = source.settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})
-    for settings, said in ((stranger, "S3_ACCESS_KEY: list is refused"), (closed, "no answer from the store")):
+    for settings, said in (
+        (stranger, "S3_ACCESS_KEY: the store refuses to list"),
+        (closed, "no answer from the store"),
+    ):
         report = source.reconcile(settings=settings, force=True)
         assert said in str(report.error)
         assert counts(report) == {}
@@ -270,7 +273,7 @@ def test_a_temporary_folder_that_cannot_be_made_is_reported(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     report = source.reconcile(dry_run=True)
     assert report.error is not None
-    assert "no temporary folder can be made" in report.error
+    assert "cannot create a temporary folder" in report.error
 
 
 def test_only_the_store_s_own_word_on_a_file_makes_it_deleted(source: Source) -> None:
@@ -286,7 +289,7 @@ def test_only_the_store_s_own_word_on_a_file_makes_it_deleted(source: Source) ->
 
     assert (report.deleted.first, report.stale.first) == (named(gone), named(there))
     (unconfirmed,) = report.unconfirmed.first
-    assert unconfirmed == f"{odd.location.url}: not readable: its key has an empty, . or .. component"
+    assert unconfirmed == f"{odd.location.url}: not readable: the key has an empty, . or .. component"
     assert [source.deleted_at(file) for file in (there, odd)] == [None, None]
 
 
@@ -408,7 +411,7 @@ def test_a_local_folder_is_compared_too(tmp_path: Path) -> None:
 
     # What a file system that is not mounted looks like.
     folder.rename(tmp_path / "away")
-    assert "there is no folder" in str(source.reconcile(force=True).error)
+    assert "does not exist" in str(source.reconcile(force=True).error)
     folder.mkdir()
     assert "lists no source file" in str(source.reconcile().error)
 

@@ -96,7 +96,7 @@ def test_a_scope_is_a_prefix_a_show_or_both(tables: TableStore) -> None:
 
 
 def test_saying_nothing_does_not_mean_all_files() -> None:
-    with pytest.raises(MisconfiguredError, match=r"^url_prefix: no files are named"):
+    with pytest.raises(MisconfiguredError, match=r"^url_prefix: no files are selected"):
         require_criterion("url_prefix", "", "", None)
     require_criterion("url_prefix", "", "show")
 

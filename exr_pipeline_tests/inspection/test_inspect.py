@@ -66,8 +66,8 @@ def test_a_truncated_file_is_bad_wherever_it_is_cut(cut: int, tmp_path: Path) ->
     ("data", "key", "reason"),
     [
         (b"", "a.exr", "the file is empty"),
-        (b"\x89PNG\r\n", "a.exr", "neither OpenEXR, DPX nor Cineon: it begins with 89 50 4e 47"),
-        (b"\x76\x2f", "a.exr", "neither OpenEXR, DPX nor Cineon: it begins with 76 2f"),
+        (b"\x89PNG\r\n", "a.exr", "not an OpenEXR, DPX or Cineon file: it begins with 89 50 4e 47"),
+        (b"\x76\x2f", "a.exr", "not an OpenEXR, DPX or Cineon file: it begins with 76 2f"),
         (made_up() + bytes(99), "a.exr", "the extension is .exr, the content is DPX"),
         (header().to_bytes() + bytes(99), "a.DPX", "the extension is .dpx, the content is OpenEXR"),
     ],

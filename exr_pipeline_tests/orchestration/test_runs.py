@@ -98,7 +98,7 @@ def test_a_run_that_was_made_by_a_daemon_killed_before_all_was_announced_shows_w
 def test_a_run_that_fails_says_which_files_and_why(workshop: Workshop) -> None:
     keys = workshop.put({"a.0001.exr": render(), "b.exr": b"no"})
     failure = workshop.run_range(keys).failure_data_for_node("ingest_files").user_failure_data
-    assert failure.description.startswith("1 of 2 files rejected, 0 retryable, the others are done: b.exr: ")
+    assert failure.description.startswith("1 of 2 files rejected, 0 retryable, the others succeeded: b.exr: ")
     (listed,) = failure.metadata["files"].records
     assert (listed.data["file"].rpartition("/")[2], listed.data["state"]) == ("b.exr", "rejected")
     assert listed.data["reason"]
@@ -120,7 +120,7 @@ def test_a_run_without_bad_files_succeeds_and_shows_what_people_look_at(workshop
     assert metadata["proxy_mp4"]["duration"].value == pytest.approx(1.0)
     assert metadata["thumbnail"]["uri"].value.endswith("/shot/.proxies/a.0001_thumb.jpg")
     for asset in ("exr_header", "thumbnail", "proxy_mp4"):
-        assert metadata[asset]["color space"].value == "ACEScg, which the file calls lin_ap1_scene"
+        assert metadata[asset]["color space"].value == "ACEScg (stated in the file as lin_ap1_scene)"
         assert not [name for name, value in metadata[asset].items() if value.value in ("", [], None)], "empty rows"
     assert metadata["exr_header"]["resolution"].value == "640x360"
     assert metadata["exr_header"]["channels"].value == 3
@@ -208,12 +208,12 @@ def test_a_selection_that_names_nothing_or_fits_nothing_is_refused_in_one_senten
         assert failure.error.cause is None
         return str(failure.user_failure_data.description)
 
-    assert refusal(assets=["exr_header"]).startswith("url_prefix: no files are named. Fix: ")
+    assert refusal(assets=["exr_header"]).startswith("url_prefix: no files are selected. Fix: ")
     assert refusal(partitions=["nowhere~a.exr"]) == "nowhere~a.exr: no such partition"
     nowhere = f"{workshop.bucket.url}shto_010/"
     for job in ("ingest_selection", "retry_failed_files"):
         assert refusal(job, url_prefix=nowhere).startswith(f"{nowhere}: no known file is below it")
-    assert refusal(where="width = 7", all=True) == "width = 7: true for no file in the tables"
+    assert refusal(where="width = 7", all=True) == "width = 7: no file in the tables matches it"
     assert refusal(states=["rejected"]) == "states=['rejected']: no known file is selected"
     assert not workshop.select(assets=["thumbnails"], all=True).success
     assert not workshop.materializations("exr_header")
@@ -254,7 +254,7 @@ def test_a_file_that_vanished_is_rejected_and_its_neighbours_go_on(workshop: Wor
     assert states(workshop)["a.0002.exr"] == ("ready", None)
     state, reason = states(workshop)["a.0001.exr"]
     assert state == "rejected"
-    assert reason == "not there, or not any more"
+    assert reason == "the file does not exist, or no longer exists"
     assert workshop.statuses("exr_header")["failed"] == {keys[0]}
 
 
@@ -429,7 +429,7 @@ def test_an_ingest_whose_tables_cannot_be_written_stops_with_its_first_run(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
-        raise RetryableError("the database could not be written: No space left on device")
+        raise RetryableError("cannot write to the database: No space left on device")
 
     workshop.put({f"{number:03}.exr": b"" for number in range(9)})
     monkeypatch.setattr(DuckDBStore, "write", full)

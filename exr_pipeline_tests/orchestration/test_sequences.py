@@ -529,7 +529,7 @@ def test_a_store_that_is_back_in_time_costs_a_sequence_a_pause_and_no_other_step
     assert shots.pipeline.__dict__["storage"].away == []
     assert shots.rows()["a.#.exr"]["state"] == "ready"
     told = [entry.user_message for entry in shots.instance.all_logs(run.run_id)]
-    assert [text for text in told if text.startswith("1 sequences could not be made; trying again in 0.01 s: ")]
+    assert [text for text in told if text.startswith("1 sequences failed, trying again in 0.01 s: ")]
 
 
 def test_a_step_that_is_run_again_makes_only_the_sequences_that_are_left(shots: Shots, frames: list[bytes]) -> None:

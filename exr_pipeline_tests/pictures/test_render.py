@@ -230,7 +230,7 @@ def test_an_unknown_color_space_is_a_warning_not_a_failure(tmp_path: Path) -> No
     pictures = made(write_rgb(tmp_path / "x.exr", patches(COLORS), colorspace="made up"))
 
     assert pictures.provenance.source_color_space == "Linear Rec.709 (sRGB)"
-    assert pictures.warnings == ("colorspace 'made up' is no color space of the OCIO config: ignored",)
+    assert pictures.warnings == ("colorspace 'made up' is not a color space of the OCIO config: ignored",)
 
 
 def test_light_is_averaged_before_the_view(tmp_path: Path) -> None:
@@ -367,7 +367,7 @@ def test_a_file_without_color_has_a_picture_that_says_what_it_is(
     assert pictures.provenance.layer == what
     assert pictures.provenance.source_color_space == "data"
     assert pictures.thumbnail.view == "none (data)"
-    assert pictures.warnings[0].startswith(f"shows {what}, which is no color picture")
+    assert pictures.warnings[0].startswith(f"shows {what}, which is not a color layer")
     assert np.ptp(still(pictures)) > 150
 
 
@@ -417,7 +417,7 @@ def test_rgb_tagged_as_data_is_shown_as_it_is(tmp_path: Path) -> None:
     pictures = made(write_rgb(tmp_path / "x.exr", patches(COLORS), colorInteropID="data"))
 
     assert_patches(pictures, COLORS * 255, COLORS * 255)
-    assert pictures.warnings == ("tagged as data (Raw): values from 0 to 1 shown as they are",)
+    assert pictures.warnings == ("tagged as data (Raw): values from 0 to 1 are shown unchanged",)
 
 
 def test_the_beauty_of_a_multi_part_file_is_shown_and_recorded(tmp_path: Path) -> None:
@@ -450,7 +450,7 @@ def test_an_absurd_frame_rate_is_shown_at_24_and_said(tmp_path: Path, stated: Fr
     pictures = made(path, proxy_seconds=1.0)
 
     assert (pictures.proxy.rate, pictures.proxy.duration) == (24, 1.0)
-    assert [warning for warning in pictures.warnings if "shown at 24" in warning]
+    assert [warning for warning in pictures.warnings if "24 is used" in warning]
     alone = render_picture(str(path), path.name, thumbnail=True, proxy=False, settings=picture_settings())
     assert alone.warnings == (), "a thumbnail has no rate"
 
@@ -513,4 +513,4 @@ def test_rgb_stored_as_integers_is_shown_by_the_bits_that_it_needs(tmp_path: Pat
 
     expected = srgb(np.array([0, highest // 2, highest]) / whole)
     assert np.abs(patch_means(still(pictures), 3) - expected[:, np.newaxis]).max() <= 2
-    assert pictures.warnings == (f"integers, shown as colors of {bits} bits",)
+    assert pictures.warnings == (f"the channels are integers: shown as {bits}-bit colors",)

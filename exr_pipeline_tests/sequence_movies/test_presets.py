@@ -35,13 +35,13 @@ def test_a_user_adds_and_replaces_presets_by_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("tiny: [", "is not YAML"),
-        ("- tiny", "no mapping of names"),
-        ("tiny: 3", "no mapping of names"),
+        ("tiny: [", "is not valid YAML"),
+        ("- tiny", "not a mapping of names"),
+        ("tiny: 3", "not a mapping of names"),
         (f"tiny: {GOOD.replace('640x360', 'big')}", "'tiny', field 'size'.*WIDTHxHEIGHT"),
         (f"tiny: {GOOD.replace('mkv', 'avi')}", "field 'container'"),
         (f"tiny: {GOOD.replace('libx264', 'lib264')}", "no encoder 'lib264'"),
-        (f"tiny: {GOOD.replace('yuv444p', 'rgb48')}", "takes no pixel format 'rgb48'"),
+        (f"tiny: {GOOD.replace('yuv444p', 'rgb48')}", "does not support the pixel format 'rgb48'"),
         (f"tiny: {GOOD.replace('quality', 'qualities')}", "field 'quality'"),
         (f"tiny: {GOOD.replace('{codec', '{color: 1, codec')}", "field 'color'"),
     ],
@@ -58,5 +58,5 @@ def test_a_bad_preset_names_the_setting_the_preset_and_the_field(tmp_path: Path,
 def test_a_file_that_is_not_there_and_an_unknown_preset_are_said(tmp_path: Path) -> None:
     with pytest.raises(MisconfiguredError, match="No such file"):
         load_presets(tmp_path / "none.yaml")
-    with pytest.raises(MisconfiguredError, match=r"no preset 'foo'.*review, h265"):
+    with pytest.raises(MisconfiguredError, match=r"unknown preset 'foo'.*review, h265"):
         find_preset("foo", load_presets())

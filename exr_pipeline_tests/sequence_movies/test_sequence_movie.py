@@ -186,7 +186,7 @@ def test_a_sequence_without_a_good_frame_is_bad_input(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", range(2))
     for path in folder.iterdir():
         path.write_text("not an image")
-    with pytest.raises(BadInputError, match="none of its frames can be shown"):
+    with pytest.raises(BadInputError, match="no frame can be decoded"):
         make(folder, tmp_path / "a.mp4")
 
 
@@ -238,18 +238,18 @@ def test_the_time_code_of_the_frames_is_kept_with_its_dropped_numbers(tmp_path: 
     [
         (Fraction(2997, 125), "01:00:00:10", Fraction(24000, 1001), "01:00:00:10", "timeCode of the frames", "rounded"),
         (Fraction(2997, 100), "01:00:00;10", Fraction(30000, 1001), "01:00:00;10", "timeCode of the frames", "rounded"),
-        (Fraction(24), "01:00:00:24", Fraction(24), "00:00:41:17", "frame number", "01:00:00:24 is impossible at 24"),
+        (Fraction(24), "01:00:00:24", Fraction(24), "00:00:41:17", "frame number", "01:00:00:24 is not valid at 24"),
         (
             Fraction(30000, 1001),
             "00:01:00;00",
             Fraction(30000, 1001),
             "00:00:33:11",
             "frame number",
-            "00:01:00;00 is impossible at 30000/1001",
+            "00:01:00;00 is not valid at 30000/1001",
         ),
-        (Fraction(24), "01:00:00;10", Fraction(24), "01:00:00:10", "timeCode of the frames", "drops numbers"),
-        (Fraction(12), "01:00:00:10", Fraction(12), None, "none: time codes know no 12", "01:00:00:10 is not kept"),
-        (Fraction(24_000_000), "01:00:00:10", Fraction(24), "01:00:00:10", "timeCode of the frames", "shown at 24"),
+        (Fraction(24), "01:00:00;10", Fraction(24), "01:00:00:10", "timeCode of the frames", "is drop-frame"),
+        (Fraction(12), "01:00:00:10", Fraction(12), None, "none: no time code exists at 12", "01:00:00:10 is ignored"),
+        (Fraction(24_000_000), "01:00:00:10", Fraction(24), "01:00:00:10", "timeCode of the frames", "24 is used"),
     ],
 )
 def test_a_rate_or_time_code_that_is_not_kept_as_stated_is_said(
@@ -396,7 +396,7 @@ def test_two_processes_do_not_make_the_same_movie(tmp_path: Path) -> None:
     def again(_: MovieProgress) -> None:
         make(folder, tmp_path / "a.mp4")
 
-    with pytest.raises(RetryableError, match="another process is making the same movie"):
+    with pytest.raises(RetryableError, match="another process is rendering the same movie"):
         make(folder, tmp_path / "a.mp4", on_progress=again)
 
 
@@ -446,7 +446,7 @@ def test_frames_in_a_bucket_are_fetched_and_removed(
     assert result.not_shown == {}
     assert left_over(target) == []
     storage.write(bucket.child("x/shot.1002.exr"), b"changed", content_type="image/x-exr", tags={})
-    with pytest.raises(RetryableError, match=r"shot\.1002\.exr changed while a movie was made"):
+    with pytest.raises(RetryableError, match=r"shot\.1002\.exr: the file changed while the movie was rendered"):
         make_movie(found, storage, target, settings=chosen, preset=load_presets()["review"])
 
 

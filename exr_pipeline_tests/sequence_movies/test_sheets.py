@@ -47,8 +47,8 @@ def test_what_a_viewer_should_know_is_told_with_the_numbers_of_frames(tmp_path: 
     assert "'made up'" in unknown
     assert unknown.endswith("(frames 1001, 1002)")
     assert sorted(others) == [
-        "32x18 pixels instead of 64x36: scaled into the size of the first frame (frame 1003)",
-        "pixels of NaN or infinity were replaced (frame 1003)",
+        "32x18 pixels instead of 64x36: scaled to the size of the first frame (frame 1003)",
+        "NaN or infinite pixels were replaced (frame 1003)",
     ]
 
 
@@ -100,5 +100,5 @@ def test_a_sequence_without_a_good_frame_is_bad_input(tmp_path: Path) -> None:
     folder = write_frames(tmp_path / "f", range(2))
     for path in folder.iterdir():
         path.write_text("not an image")
-    with pytest.raises(BadInputError, match="none of its chosen frames can be shown, frame 1001"):
+    with pytest.raises(BadInputError, match="none of the selected frames can be decoded, frame 1001"):
         made(contact_sheet, folder)

@@ -201,7 +201,7 @@ def test_a_number_that_is_too_short_for_the_pattern_is_not_of_it(local: ObjectSt
 
 @pytest.mark.parametrize("argument", ["shot/", "stereo/%V/c###.exr"])
 def test_several_sequences_are_listed(local: ObjectStorage, tmp_path: Path, argument: str) -> None:
-    with pytest.raises(BadInputError, match="there are 2 sequences, name one") as error:
+    with pytest.raises(BadInputError, match="2 sequences found, give one") as error:
         resolved(local, tmp_path, argument)
     for name in ("a.####.exr (1001", "b.####.exr (998") if argument == "shot/" else ("left/c", "right/c"):
         assert name in str(error.value)
@@ -278,7 +278,7 @@ def test_digits_before_the_pattern_are_a_range_only_if_no_file_is_called_so(tmp_
 def test_a_pattern_that_nothing_fits_says_so_without_a_librarys_words(
     local: ObjectStorage, tmp_path: Path, pattern: str
 ) -> None:
-    with pytest.raises(BadInputError, match=r"no frames of a sequence found there$"):
+    with pytest.raises(BadInputError, match=r"no frames of a sequence found$"):
         resolved(local, tmp_path, f"shot/{pattern}")
 
 

@@ -73,5 +73,5 @@ def test_folders_of_earlier_versions_are_removed_after_a_day_and_others_never(te
 
 def test_a_folder_that_cannot_be_made_is_said_with_what_to_do(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(temporary / "missing"))
-    with pytest.raises(RetryableError, match="no temporary folder can be made: "), spool_folder():
+    with pytest.raises(RetryableError, match="cannot create a temporary folder: "), spool_folder():
         pass

@@ -14,9 +14,9 @@ from exr_pipeline.storage.store_errors import typed_errors
         ("s3", "https://store.example.com:9000/x@y", "answers at https://store.example.com:9000/x@y, or correct S3_"),
         ("s3", "https://me:p@ss@store.example.com", "answers at https://store.example.com, or correct S3_ENDPOINT"),
         ("s3", "http://[no", "answers at http://[no, or correct S3_ENDPOINT"),
-        ("s3", None, "see that AWS can be reached, set HTTPS_PROXY"),
-        ("gs", None, "set HTTPS_PROXY if it takes a proxy"),
-        ("az", None, "set HTTPS_PROXY if it takes a proxy"),
+        ("s3", None, "check that AWS can be reached, set HTTPS_PROXY"),
+        ("gs", None, "set HTTPS_PROXY if a proxy is needed"),
+        ("az", None, "set HTTPS_PROXY if a proxy is needed"),
     ],
 )
 def test_no_answer_names_the_store_and_a_fix(scheme: Scheme, endpoint: str | None, fix: str) -> None:

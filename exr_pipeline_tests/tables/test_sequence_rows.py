@@ -47,7 +47,7 @@ def test_rows_without_a_name_or_twice_are_refused(tables: StoreUnderTest) -> Non
         tables.store.write({"sequence_outputs": pa.Table.from_pylist([{"bucket": "b", "state": "ready"}])}, now=NOON)
     with pytest.raises(ValueError, match="several rows"):
         tables.store.write({"sequence_outputs": rows(("b", "a.#.exr"), ("b", "a.#.exr"))}, now=NOON)
-    with pytest.raises(ValueError, match="there is no table"):
+    with pytest.raises(ValueError, match="unknown table"):
         tables.store.write({"sequences": rows(("b", "a.#.exr"))}, now=NOON)  # type: ignore[dict-item]
 
 

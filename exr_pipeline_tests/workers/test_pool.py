@@ -73,7 +73,7 @@ def test_files_are_rendered_beside_a_bad_one(tmp_path: Path) -> None:
 
     outcomes = [future.exception() for future in futures]
     assert [type(outcome) for outcome in outcomes] == [type(None), BadInputError, type(None), type(None)]
-    assert str(outcomes[1]) == "bad.exr: neither an OpenEXR, DPX, Cineon, TIFF, PNG nor JPEG file"
+    assert str(outcomes[1]) == "bad.exr: not an OpenEXR, DPX, Cineon, TIFF, PNG or JPEG file"
     assert futures[0].result().thumbnail.width == 64
     assert not children_of(os.getpid())
 
@@ -117,10 +117,10 @@ def end_by(number: int, tries: str) -> None:
 @pytest.mark.parametrize(
     ("by", "kind", "reason"),
     [
-        (signal.SIGKILL, WorkerLostError, "its worker process was killed from outside twice (SIGKILL)"),
-        (signal.SIGUSR1, WorkerLostError, "its worker process was killed from outside twice (SIGUSR1)"),
-        (signal.SIGSEGV, WorkerEndedError, "its worker process died (killed by SIGSEGV)"),
-        (signal.SIGABRT, WorkerEndedError, "its worker process died (killed by SIGABRT)"),
+        (signal.SIGKILL, WorkerLostError, "another process killed its worker process twice (SIGKILL)"),
+        (signal.SIGUSR1, WorkerLostError, "another process killed its worker process twice (SIGUSR1)"),
+        (signal.SIGSEGV, WorkerEndedError, "its worker process crashed (killed by SIGSEGV)"),
+        (signal.SIGABRT, WorkerEndedError, "its worker process crashed (killed by SIGABRT)"),
     ],
 )
 def test_only_a_crash_that_happens_again_in_a_fresh_process_is_evidence_against_a_file(
@@ -200,7 +200,7 @@ def test_a_file_that_takes_too_much_processor_time_is_given_up(tmp_path: Path, s
     with PicturePool(picture_settings(workers=1, worker_timeout_seconds=2.0)) as pool:
         error = pool.submit(str(slow), "slow.exr").exception()
     assert isinstance(error, WorkerEndedError)
-    assert str(error) == "slow.exr: took more than 2 s of processor time"
+    assert str(error) == "slow.exr: processing took more than 2 s of processor time"
     with PicturePool(picture_settings(workers=1)) as pool:
         assert pool.submit(str(good), "good.exr").result().thumbnail.width == 64
 
@@ -232,7 +232,7 @@ def test_a_worker_that_stands_still_is_ended_and_its_file_may_be_tried_later() -
         error = pool.call(time.sleep, "hung.exr", 0.1, 3600.0).exception()
 
     assert isinstance(error, WorkerLostError)
-    assert str(error) == "hung.exr: its worker process stood still for 1 s, twice"
+    assert str(error) == "hung.exr: its worker process hung for 1 s, twice"
 
 
 @pytest.mark.parametrize(
@@ -389,8 +389,8 @@ def test_what_a_library_prints_to_standard_error_in_a_worker_is_logged_and_not_s
         assert pool.call(os.write, "x", None, 2, said).result() == len(said)
 
     lines = [record.getMessage() for record in caplog.records]
-    assert lines[0] == r"a worker process says: TIFFReadDirectory: Warning, \x1b]0;caf\xe9\x07."
-    assert lines.count("a worker process says: again") < 100
+    assert lines[0] == r"worker process: TIFFReadDirectory: Warning, \x1b]0;caf\xe9\x07."
+    assert lines.count("worker process: again") < 100
     assert sum(int(line.split()[3]) for line in lines if line.endswith(" more lines")) > 400
     assert capfd.readouterr() == ("", "")
 
@@ -403,7 +403,7 @@ def test_a_worker_that_crashes_leaves_its_last_words_in_the_log(
     with WorkerPool(workers=1, memory_mb=2048) as pool, pytest.raises(WorkerEndedError, match="SIGABRT"):
         pool.call(_complain_and_abort, "x", None).result()
 
-    assert "a worker process says: free(): invalid pointer" in [record.getMessage() for record in caplog.records]
+    assert "worker process: free(): invalid pointer" in [record.getMessage() for record in caplog.records]
     assert capfd.readouterr() == ("", "")
 
 

@@ -17,7 +17,10 @@ def build_file_assets(chunk_size: int) -> dg.AssetsDefinition:
 
     @dg.multi_asset(
         name="ingest_files",
-        description="Fetch each file once, read its header, render its pictures, write media, then rows, then events.",
+        description=(
+            "Fetch each file once, read its header, render its pictures, and store media, rows and events in that "
+            "order."
+        ),
         specs=FILE_SPECS,
         can_subset=True,
         backfill_policy=dg.BackfillPolicy.multi_run(max_partitions_per_run=chunk_size),

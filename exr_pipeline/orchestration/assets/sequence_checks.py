@@ -37,17 +37,17 @@ class SequenceCheck:
 SEQUENCE_CHECKS: Final = (
     SequenceCheck(
         "no_missing_frames",
-        "No frame between the first and the last of a sequence is missing.",
+        "No sequence lacks a frame between its first and its last.",
         "missing_frames",
         dg.AssetCheckSeverity.WARN,
     ),
     SequenceCheck(
-        "frames_are_readable", "Every frame could be decoded.", "unreadable_frames", dg.AssetCheckSeverity.ERROR
+        "frames_are_readable", "Every frame can be decoded.", "unreadable_frames", dg.AssetCheckSeverity.ERROR
     ),
-    SequenceCheck("no_black_frames", "No frame is black all over.", "black_frames", dg.AssetCheckSeverity.WARN),
+    SequenceCheck("no_black_frames", "No frame is entirely black.", "black_frames", dg.AssetCheckSeverity.WARN),
     SequenceCheck(
         "pixels_are_finite",
-        "No pixel that is shown is NaN or infinite.",
+        "No displayed pixel is NaN or infinite.",
         "nonfinite_frames",
         dg.AssetCheckSeverity.ERROR,
     ),

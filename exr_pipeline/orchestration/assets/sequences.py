@@ -76,7 +76,7 @@ def build_sequences_job() -> Any:
     return dg.define_asset_job(
         SEQUENCES_JOB,
         selection=dg.AssetSelection.assets(*SEQUENCE_ASSETS),
-        description="Make movies, contact sheets and filmstrips of sequences.",
+        description="Render movies, contact sheets and filmstrips of sequences.",
         executor_def=dg.in_process_executor,
     )
 
@@ -114,15 +114,15 @@ def sequences_step(
                 return result.reason or "" if result.state == RETRYABLE and not result.was_tried_alone else None
 
             def paused(count: int, seconds: float, reason: str) -> None:
-                context.log.warning(f"{count} sequences could not be made; trying again in {seconds:g} s: {reason}")
+                context.log.warning(f"{count} sequences failed, trying again in {seconds:g} s: {reason}")
 
-            made = try_each(left, make, trouble, pipeline.retries, what="sequence could be made", on_pause=paused)
+            made = try_each(left, make, trouble, pipeline.retries, what="sequence could be rendered", on_pause=paused)
             for number, (key, result) in enumerate(made, 1):
                 log_asset_events(context, sequence_events(result, key, assets))
                 if result.reason is not None:
                     failed.append(result)
                     context.log.warning(f"{result.state}: {result.url}: {result.reason}")
-                context.log.info(f"{number}/{len(left)} sequences, the latest in {result.seconds:.1f} s")
+                context.log.info(f"{number}/{len(left)} sequences, the last one in {result.seconds:.1f} s")
         if SEQUENCE_MOVIE in wanted:
             for evaluation in evaluate_sequence_checks(pipeline.tables):
                 context.log_event(evaluation)  # type: ignore[arg-type]  # it takes them, its annotation lags behind
@@ -137,7 +137,7 @@ def sequences_step(
     if failed:
         first = "; ".join(f"{result.url}: {result.reason}" for result in failed[:3])
         raise dg.Failure(
-            f"{len(failed)} of {len(partition_keys)} sequences could not be made, the others are done: {first}",
+            f"{len(failed)} of {len(partition_keys)} sequences failed, the others succeeded: {first}",
             allow_retries=False,
         )
 

@@ -30,7 +30,9 @@ def _columns(table: TableName, *names: str) -> dg.TableSchema:
 
 SOURCE_SPEC: Final = dg.AssetSpec(
     SOURCE_FILE,
-    description="A picture, movie or sound as it lies in object storage. Others make it; the sensor finds it.",
+    description=(
+        "A picture, movie or sound in object storage or on disk. Renderers and people write it; the sensor finds it."
+    ),
     group_name="sources",
     kinds={"file"},
     partitions_def=files_partitions,

@@ -28,7 +28,7 @@ def worker_app() -> Celery:
         if not isinstance(launcher, HealthCheckedCeleryRunLauncher):
             raise MisconfiguredError(
                 "DAGSTER_HOME",
-                f"the run launcher of its dagster.yaml is {type(launcher).__name__}",
+                f"dagster.yaml configures the run launcher {type(launcher).__name__}",
                 "use deploy/celery/dagster.yaml",
             )
         create_execute_job_task(launcher.celery)

@@ -65,13 +65,13 @@ class TaskRunLauncher(CeleryRunLauncher):
             "password_file": dg.Field(
                 dg.Noneable(dg.StringSource),
                 is_required=False,
-                description="A file that holds the password of broker and backend, whose URLs then need none.",
+                description="A file with the password of broker and backend. Their URLs then need no password.",
             ),
             "silence_seconds": dg.Field(
-                int, default_value=60, description="Seconds after which a run that no worker answers for is failed."
+                int, default_value=60, description="Seconds after which a run fails if no worker reports on it."
             ),
             "answer_seconds": dg.Field(
-                float, default_value=2.0, description="Seconds that workers are given to answer a question."
+                float, default_value=2.0, description="Seconds to wait for workers to answer a request."
             ),
         }
 
@@ -112,13 +112,13 @@ class TaskRunLauncher(CeleryRunLauncher):
             return _RUNNING
         if worker in answers:
             self._silent_since.pop(run.run_id, None)
-            return CheckRunHealthResult(WorkerStatus.FAILED, f"worker {worker} no longer has the run: it was restarted")
+            return CheckRunHealthResult(WorkerStatus.FAILED, f"worker {worker} was restarted and lost the run")
         silent = time.monotonic() - self._silent_since.setdefault(run.run_id, time.monotonic())
         if silent < self._silence_seconds:
             return _RUNNING
         del self._silent_since[run.run_id]
         return CheckRunHealthResult(
-            WorkerStatus.FAILED, f"worker {worker or 'unknown'} has been silent for {silent:.0f} s"
+            WorkerStatus.FAILED, f"worker {worker or 'unknown'} has not answered for {silent:.0f} s"
         )
 
 
@@ -139,7 +139,9 @@ def _password_of(path: str | None) -> str | None:
         return Path(path).read_text("utf-8").rstrip("\r\n")
     except OSError as error:
         raise MisconfiguredError(
-            "EXR_PIPELINE_REDIS_PASSWORD_FILE", f"{path}: {error.strerror}", "name a file that the services may read"
+            "EXR_PIPELINE_REDIS_PASSWORD_FILE",
+            f"{path}: {error.strerror}",
+            "set it to a file that the services can read",
         ) from None
 
 

@@ -90,7 +90,7 @@ class LooksAfterCommandRuns:
             health: CheckRunHealthResult = launched.check_run_worker_health(run)
             return health
         if process.state() == "gone":
-            return CheckRunHealthResult(WorkerStatus.FAILED, f"process {process.pid} of {process.host} is gone")
+            return CheckRunHealthResult(WorkerStatus.FAILED, f"process {process.pid} on {process.host} has ended")
         return CheckRunHealthResult(WorkerStatus.RUNNING)
 
     def terminate(self, run_id: str) -> bool:
@@ -101,7 +101,7 @@ class LooksAfterCommandRuns:
             launched: Any = super()
             return bool(launched.terminate(run_id))
         if process.state() == "unknown":
-            text = f"This run is one of a command on {process.host}: end process {process.pid} there."
+            text = f"This run belongs to a command on {process.host}. To stop it, end process {process.pid} there."
             self._instance.report_engine_event(text, run, cls=type(self))
             return False
         self._instance.report_run_canceling(run)
@@ -124,7 +124,7 @@ def fail_dead_runs(instance: dg.DagsterInstance) -> int:
         run = record.dagster_run
         process = CommandProcess.of(run)
         if process is not None:
-            reason = f"Process {process.pid} of this host is gone." if process.state() == "gone" else None
+            reason = f"Process {process.pid} on this host has ended." if process.state() == "gone" else None
         elif isinstance(instance.run_launcher, HealthCheckedRunLauncher) and run.status == dg.DagsterRunStatus.STARTED:
             # Runs of an instance with this launcher are all on this host, those of earlier versions too.
             health = instance.run_launcher.check_run_worker_health(run)

@@ -57,7 +57,9 @@ def dagster_home() -> Path:
     if not (home / "dagster.yaml").exists():
         if named:
             raise MisconfiguredError(
-                "DAGSTER_HOME", f"{home} holds no dagster.yaml", f"unset it, or write one: exr-pipeline init {home}"
+                "DAGSTER_HOME",
+                f"{home} has no dagster.yaml",
+                f"unset it, or create the file with exr-pipeline init {home}",
             )
         home = _default_home()
     os.environ["DAGSTER_HOME"] = str(home)
@@ -79,8 +81,8 @@ def _default_home() -> Path:
             temporary.write_text(text, encoding="utf-8")
             temporary.replace(path)
     except OSError as error:
-        problem = f"{home} can't be written to: {error.strerror}"
-        raise MisconfiguredError("EXR_PIPELINE_STATE_DIR", problem, "name a folder that can") from error
+        problem = f"cannot write to {home}: {error.strerror}"
+        raise MisconfiguredError("EXR_PIPELINE_STATE_DIR", problem, "set it to a writable folder") from error
     return home
 
 

@@ -59,7 +59,7 @@ def migrate_keys(instance: dg.DagsterInstance) -> None:
     told: float | None = None
     for step in migration(instance):
         if told is None:
-            _LOG.warning("Bringing partition keys of an earlier version to today's form; this happens once")
+            _LOG.warning("Migrating the partition keys of an earlier version; this happens once")
         elif time.monotonic() - told >= _SECONDS_BETWEEN_LINES:
             _LOG.warning("%s", step)
         else:
@@ -72,7 +72,7 @@ def migrate_for_a_while(instance: dg.DagsterInstance) -> str | None:
     started = time.monotonic()
     for step in migration(instance):
         if time.monotonic() - started > SECONDS_PER_TICK:
-            return f"Bringing partition keys of an earlier version to today's form: {step}"
+            return f"Migrating the partition keys of an earlier version: {step}"
     return None
 
 

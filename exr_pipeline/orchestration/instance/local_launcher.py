@@ -37,7 +37,7 @@ class HostRunLauncher(DefaultRunLauncher):
         pid = entry.get_dagster_event().pid
         if pid is None or self._is_running(run.run_id, pid, started_before=entry.timestamp):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
-        return CheckRunHealthResult(WorkerStatus.FAILED, f"worker process {pid} is gone")
+        return CheckRunHealthResult(WorkerStatus.FAILED, f"worker process {pid} has ended")
 
     def _is_running(self, run_id: str, pid: int, *, started_before: float) -> bool:
         if not Path("/proc/self/stat").exists():

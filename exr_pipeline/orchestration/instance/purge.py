@@ -54,7 +54,7 @@ def purge(instance: dg.DagsterInstance, *, before: datetime, most_runs: int, dry
     """
     storage = instance.event_log_storage
     if not isinstance(storage, SqlEventLogStorage):
-        raise TypeError(f"{type(storage).__name__} is none of Dagster's event logs in SQL")
+        raise TypeError(f"{type(storage).__name__} is not one of Dagster's SQL event logs")
     removed, touched = Removed(), 0
     for run_id in instance.get_run_ids(dg.RunsFilter(statuses=_FINISHED, updated_before=before)):
         replaced, needed = _events_of(storage, run_id)

@@ -49,7 +49,7 @@ class RunInterruptedError(RetryableError):
     """Somebody pressed Ctrl-C; `done` files or sequences had ended by then, and the same call does the others."""
 
     def __init__(self, done: int) -> None:
-        super().__init__(f"interrupted; {done} done, the same command goes on")
+        super().__init__(f"interrupted after {done} done: run the same command again to resume")
         self.done = done
 
     def __reduce__(self) -> tuple[type[RunInterruptedError], tuple[int]]:
@@ -314,7 +314,7 @@ def _make(sequences: Sequence[Location], pipeline: Pipeline) -> dict[str, int]:
         raise RunInterruptedError(len(states))
     if len(states) < len(sequences):
         left = len(sequences) - len(states)
-        raise RunFailedError(f"{left} of {len(sequences)} sequences were not made: {_first_reason(runs)}")
+        raise RunFailedError(f"{left} of {len(sequences)} sequences were not rendered: {_first_reason(runs)}")
     return dict(Counter(states))
 
 

@@ -147,7 +147,7 @@ def unarchive(
             # An archive at the same time may have seen the mark, and removed what was added before that.
             there = instance.get_existing_dynamic_partitions(FILES, keys)
             restore_partitions(instance, FILES, [key for key in keys if key not in there])
-            on_progress("bringing back", report.unarchived, found.chosen)
+            on_progress("restoring partitions", report.unarchived, found.chosen)
     return report
 
 
@@ -222,21 +222,23 @@ def _files_in_runs(instance: dg.DagsterInstance, settings: Settings) -> frozense
 class Files(dg.Config):
     """Which files; conditions narrow one another, and one is needed."""
 
-    url_prefix: str = Field(default="", description="Only files whose URL begins so, such as s3://renders/shot_010/.")
-    show: str = Field(default="", description="Only files of this show, as the runs' tag exr_pipeline/show has it.")
+    url_prefix: str = Field(
+        default="", description="Only files whose URL begins with this, such as s3://renders/shot_010/."
+    )
+    show: str = Field(default="", description="Only files of this show, as in the run tag exr_pipeline/show.")
 
 
 class Archive(Files):
     """Which files to archive; conditions narrow one another, and one is needed."""
 
     older_than_days: float | None = Field(
-        default=None, ge=0, description="Only files neither modified nor inspected for so many days."
+        default=None, ge=0, description="Only files neither modified nor inspected for this many days."
     )
-    dry_run: bool = Field(default=False, description="Only say what would be archived.")
+    dry_run: bool = Field(default=False, description="Only report what would be archived.")
 
 
 @dg.op(
-    description="Mark finished files as archived and remove their partitions. Rows, media and events stay.",
+    description="Mark finished files as archived and remove their partitions. Rows, media and events are kept.",
     required_resource_keys={"pipeline"},
 )
 def archive_files(context: dg.OpExecutionContext, config: Archive) -> None:
@@ -258,7 +260,7 @@ def archive_files(context: dg.OpExecutionContext, config: Archive) -> None:
 
 
 @dg.op(
-    description="Bring back the partitions of archived files, with their statuses.",
+    description="Restore the partitions of archived files, with their statuses.",
     required_resource_keys={"pipeline"},
 )
 def unarchive_files(context: dg.OpExecutionContext, config: Files) -> None:
@@ -278,7 +280,7 @@ def _report(context: dg.OpExecutionContext, counts: dict[str, int]) -> None:
 
 @dg.job(
     name=ARCHIVE_JOB,
-    description="Retire the partitions of finished files by URL prefix, show or age. Rows and media stay.",
+    description="Retire the partitions of finished files by URL prefix, show or age. Rows and media are kept.",
     executor_def=dg.in_process_executor,
 )
 def archive_job() -> None:
@@ -288,7 +290,7 @@ def archive_job() -> None:
 
 @dg.job(
     name=UNARCHIVE_JOB,
-    description="Bring back the partitions of archived files by URL prefix or show.",
+    description="Restore the partitions of archived files by URL prefix or show.",
     executor_def=dg.in_process_executor,
 )
 def unarchive_job() -> None:

@@ -50,5 +50,5 @@ def _copy_database(database: Path, copy: Path) -> bool:
         copy.unlink(missing_ok=True)
         if not database.exists():
             return False
-        raise RetryableError(f"{database}: the database could not be copied: {error}") from error
+        raise RetryableError(f"{database}: cannot copy the database: {error}") from error
     return True

@@ -30,14 +30,14 @@ EVERY_NIGHT: Final = "0 2 * * *"
 # What each part of a report is called where people read it, in this order; see `titles`.
 FINDINGS: Final = {
     "deleted": "deleted at the source",
-    "unconfirmed": "not listed, but not surely gone",
-    "stale": "not listed, but there",
-    "returned": "marked as deleted, there again",
+    "unconfirmed": "not listed, deletion not confirmed",
+    "stale": "not listed, but present",
+    "returned": "marked as deleted, present again",
     "unknown": "not ingested yet",
     "changed": "changed, not ingested again yet",
     "media": "media removed",
     "kept_media": "media of deleted files kept",
-    "media_elsewhere": "media in another place than the settings say, left alone",
+    "media_elsewhere": "media not at the place that the settings give, kept",
 }
 
 
@@ -125,7 +125,7 @@ def markdown(reports: Sequence[SourceReport]) -> str:
     for report in reports:
         lines += [f"## {markdown_code(report.source)}", ""]
         if report.error:
-            lines += [f"**Not complete:** {markdown_code(report.error)}", ""]
+            lines += [f"**Incomplete:** {markdown_code(report.error)}", ""]
         called = titles(report)
         found: dict[str, Tally] = {called[name]: getattr(report, name) for name in FINDINGS}
         lines += [f"{report.listed} objects listed, {report.known} files in the tables.", ""]
@@ -150,16 +150,19 @@ class Reconcile(dg.Config):
     """What to compare with the tables, and whether to do something about it."""
 
     sources: list[str] = Field(
-        default=[], description="URLs of folders, such as s3://renders/shot_010/; all sources if none."
+        default=[], description="URLs of folders, such as s3://renders/shot_010/. All sources if empty."
     )
-    dry_run: bool = Field(default=True, description="Only report. Set it to false to mark and remove.")
+    dry_run: bool = Field(default=True, description="Only report. Set to false to mark and remove.")
     force: bool = Field(
-        default=False, description="Believe a listing without a single source file where the tables hold some."
+        default=False, description="Accept a listing without any source file although the tables have some."
     )
 
 
 @dg.op(
-    description="Compare sources with the tables: mark what is gone, remove its media by the policy and its partition.",
+    description=(
+        "Compare sources with the tables. Mark deleted files and remove their partitions, and their media if the "
+        "policy says so."
+    ),
     required_resource_keys={"pipeline"},
 )
 def reconcile_sources(context: dg.OpExecutionContext, config: Reconcile) -> None:
@@ -192,12 +195,12 @@ def _line(report: SourceReport) -> str:
         called["partitions"]: report.partitions
     }
     found = [f"{count} {title}" for title, count in counts.items() if count]
-    return f"{report.source}: {', '.join(found) or 'nothing is gone'}"
+    return f"{report.source}: {', '.join(found) or 'nothing was deleted'}"
 
 
 @dg.job(
     name=RECONCILE_JOB,
-    description="Find files that were deleted at their source, and what follows from it. Only reports unless told so.",
+    description="Find files that were deleted at their source. Reports only, unless dry_run is false.",
     executor_def=dg.in_process_executor,
 )
 def reconcile_job() -> None:
@@ -213,6 +216,7 @@ def build_reconcile_schedule(settings: Settings) -> dg.ScheduleDefinition:
         cron_schedule=EVERY_NIGHT,
         run_config=dg.RunConfig(ops={"reconcile_sources": Reconcile(dry_run=settings.reconcile_dry_run)}),
         default_status=dg.DefaultScheduleStatus.STOPPED,
-        description="Every night, once switched on: find deleted files; EXR_PIPELINE_RECONCILE_DRY_RUN=false also "
-        "marks them.",
+        description=(
+            "Nightly, when turned on: find deleted files. EXR_PIPELINE_RECONCILE_DRY_RUN=false also marks them."
+        ),
     )

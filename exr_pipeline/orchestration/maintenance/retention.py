@@ -24,14 +24,16 @@ class Retention(dg.Config):
     """How much of Dagster's history stays."""
 
     days: int | None = Field(
-        default=None, ge=0, description="Days for which runs are kept; EXR_PIPELINE_RETENTION_DAYS if not set."
+        default=None, ge=0, description="Days to keep runs. EXR_PIPELINE_RETENTION_DAYS if not set."
     )
-    most_runs: int = Field(default=2000, ge=1, description="Runs to purge at most; the next time goes on.")
-    dry_run: bool = Field(default=False, description="Only say what would be removed.")
+    most_runs: int = Field(
+        default=2000, ge=1, description="Maximum number of runs to purge. The next run of the job purges more."
+    )
+    dry_run: bool = Field(default=False, description="Only report what would be removed.")
 
 
 @dg.op(
-    description="Remove events and runs of Dagster that nobody needs any more. Statuses of partitions stay.",
+    description="Remove Dagster's events and runs that are no longer needed. Statuses of partitions are kept.",
     required_resource_keys={"pipeline"},
 )
 def purge_history(context: dg.OpExecutionContext, config: Retention) -> None:
@@ -48,8 +50,8 @@ def purge_history(context: dg.OpExecutionContext, config: Retention) -> None:
     )
     context.log.info(
         f"{'Would remove' if config.dry_run else 'Removed'} {removed.runs} runs; {removed.replaced_events} replaced "
-        f"and {removed.copied_events} copied events of runs that stay. All were older than {days} days; "
-        f"{removed.runs_left} runs are left for next time"
+        f"and {removed.copied_events} copied events of runs that are kept. All were older than {days} days; "
+        f"{removed.runs_left} runs are left for the next time"
     )
     context.add_output_metadata(
         {
@@ -63,7 +65,9 @@ def purge_history(context: dg.OpExecutionContext, config: Retention) -> None:
 
 @dg.job(
     name=RETENTION_JOB,
-    description="Remove what Dagster has noted of long finished runs. Statuses of partitions, tables and media stay.",
+    description=(
+        "Remove Dagster's records of runs that finished long ago. Statuses of partitions, tables and media are kept."
+    ),
     executor_def=dg.in_process_executor,
 )
 def retention_job() -> None:
@@ -76,5 +80,5 @@ retention_schedule: Final = dg.ScheduleDefinition(
     job=retention_job,
     cron_schedule=EVERY_NIGHT,
     default_status=dg.DefaultScheduleStatus.RUNNING,
-    description="Every night: remove runs and events older than EXR_PIPELINE_RETENTION_DAYS that nothing depends on.",
+    description="Nightly: remove runs and events that are older than EXR_PIPELINE_RETENTION_DAYS and no longer needed.",
 )

@@ -60,7 +60,9 @@ def build_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDefinition
     def source_files(context: dg.SensorEvaluationContext) -> dg.SensorResult | dg.SkipReason:
         pipeline: Pipeline = context.resources.pipeline
         if not pipeline.settings.sources:
-            return dg.SkipReason("No sources to watch: set EXR_PIPELINE_SOURCES, such as s3://renders/show")
+            return dg.SkipReason(
+                "No sources are configured: set EXR_PIPELINE_SOURCES to URLs such as s3://renders/show"
+            )
         if migrating := migrate_for_a_while(context.instance):
             return dg.SkipReason(migrating)
         try:
@@ -68,7 +70,7 @@ def build_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDefinition
             return tick(context.instance, pipeline, cursor, now=datetime.now(UTC), log=context.log)
         except RetryableError as error:
             # Nothing was asked for and the cursor stays: the next tick starts from the same place.
-            return dg.SkipReason(f"Will look again: {error}")
+            return dg.SkipReason(f"Cannot check the sources, trying again at the next tick: {error}")
 
     # Not the decorator: it warns of a beta parameter that it passes by itself.
     return dg.SensorDefinition(
@@ -79,8 +81,8 @@ def build_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDefinition
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"pipeline"},
         description=(
-            "Finds new and changed files under the sources (EXR_PIPELINE_SOURCES, EXR_PIPELINE_SOURCE_KINDS), adds a "
-            "partition for each and starts runs over chunks of them."
+            "Finds new and changed files below the sources (EXR_PIPELINE_SOURCES, EXR_PIPELINE_SOURCE_KINDS), adds "
+            "a partition for each, and starts runs that ingest them in chunks."
         ),
     )
 
@@ -98,12 +100,12 @@ def tick(
     room = settings.sensor_max_runs - unfinished_runs(instance)
     if room <= 0:
         runs = settings.sensor_max_runs - room
-        return dg.SkipReason(f"{runs} runs are under way (EXR_PIPELINE_SENSOR_MAX_RUNS)")
+        return dg.SkipReason(f"{runs} runs are in progress, no more are started (EXR_PIPELINE_SENSOR_MAX_RUNS)")
     # Before the tables are read: a run that ends in between has its rows there by then.
     runs_now = RunsNow.of(instance, failed_since=now - timedelta(seconds=settings.retry_after_seconds))
     look = list_sources(pipeline.settings, pipeline.storage, cursor, now=now)
     listed = look.files
-    unavailable = [f"{url} is passed over: {error}" for url, error in look.unavailable.items()]
+    unavailable = [f"{url} is skipped: {error}" for url, error in look.unavailable.items()]
     for message in unavailable:
         log.warning(message)
     versions = pipeline.tables.current_versions([info.location for info in listed])
@@ -127,7 +129,9 @@ def tick(
         cursor=cursor.to_text(),
         skip_reason=None
         if requests
-        else "; ".join([f"{len(listed)} objects listed, {len(waiting)} not yet settled, nothing to do", *unavailable]),
+        else "; ".join(
+            [f"{len(listed)} objects listed, {len(waiting)} not settled yet, nothing to ingest", *unavailable]
+        ),
     )
 
 
@@ -159,7 +163,7 @@ def with_writable_outputs(ready: Sequence[Candidate], pipeline: Pipeline) -> tup
             kept.append(candidate)
     if wrong and not kept:
         raise next(iter(wrong.values()))
-    return kept, [f"{source.url} is passed over: {error}" for source, error in wrong.items()]
+    return kept, [f"{source.url} is skipped: {error}" for source, error in wrong.items()]
 
 
 def existing_partitions(instance: dg.DagsterInstance, keys: Sequence[str]) -> set[str]:

@@ -45,7 +45,7 @@ def build_sequence_sensor(settings: Settings, job: Any) -> dg.SensorDefinition:
         try:
             return tick(context.instance, pipeline, context.cursor, now=datetime.now(UTC))
         except RetryableError as error:
-            return dg.SkipReason(f"Will look again: {error}")
+            return dg.SkipReason(f"Cannot check the sequences, trying again at the next tick: {error}")
 
     # Not the decorator: it warns of a beta parameter that it passes by itself.
     return dg.SensorDefinition(
@@ -56,9 +56,9 @@ def build_sequence_sensor(settings: Settings, job: Any) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"pipeline"},
         description=(
-            "Finds sequences of frames that have been quiet for a while (EXR_PIPELINE_SEQUENCE_QUIET_SECONDS) and are "
-            "new, have changed, or are retryable and due again (EXR_PIPELINE_RETRY_AFTER_SECONDS), adds a partition "
-            "for each and starts runs that make movie, contact sheet and filmstrip."
+            "Finds frame sequences that have not changed for a while (EXR_PIPELINE_SEQUENCE_QUIET_SECONDS) and are "
+            "new, changed, or retryable and due (EXR_PIPELINE_RETRY_AFTER_SECONDS), adds a partition for each, and "
+            "starts runs that render movie, contact sheet and filmstrip."
         ),
     )
 
@@ -78,7 +78,7 @@ def tick(
     settings = pipeline.settings
     unfinished = _unfinished_runs(instance)
     if len(unfinished) >= MAX_RUNS:
-        return dg.SkipReason(f"{len(unfinished)} runs of sequences are under way")
+        return dg.SkipReason(f"{len(unfinished)} runs of sequences are in progress")
     mark = Watermark(**json.loads(cursor)) if cursor else Watermark()
     quiet = timedelta(seconds=settings.sequence_quiet_seconds)
     retry_after = timedelta(seconds=settings.retry_after_seconds)

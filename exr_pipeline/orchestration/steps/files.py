@@ -89,7 +89,7 @@ def ingest_step(
     def skipped(files: Sequence[FinishedFile]) -> None:
         log_asset_events(context, events_of_finished(context.instance, files, assets))
         failed.extend(_rejected(files))
-        context.log.info(f"{len(files)} files were finished by another run in the meantime")
+        context.log.info(f"another run has finished {len(files)} of the files")
 
     locations = in_turns(context, locations_of(left))
     workers = (
@@ -162,7 +162,7 @@ def _failure(failed: Sequence[FileResult], total: int) -> dg.Failure:
     more = {"files not listed": len(failed) - len(files)} if len(failed) > len(files) else {}
     first = "; ".join(visible_line(f"{result.location.name}: {result.reason}") for result in failed[:REASONS_IN_TITLE])
     return dg.Failure(
-        f"{rejected} of {total} files rejected, {len(failed) - rejected} retryable, the others are done: {first}"
+        f"{rejected} of {total} files rejected, {len(failed) - rejected} retryable, the others succeeded: {first}"
         + ("; …" if len(failed) > REASONS_IN_TITLE else ""),
         metadata={"files": dg.MetadataValue.table(files), **more},
         allow_retries=False,

@@ -67,7 +67,7 @@ def after_outage(context: Context, pipeline: Pipeline, error: ExrPipelineError) 
     if pipeline.retries.may_repeat_step(context.retry_number):
         return run_again(pipeline)
     # Another run would have no better luck.
-    return dg.Failure(f"The run could not go on: {error}", metadata={OUTAGE: True}, allow_retries=False)
+    return dg.Failure(f"The run cannot continue: {error}", metadata={OUTAGE: True}, allow_retries=False)
 
 
 def without_finished(
@@ -95,5 +95,5 @@ def without_finished(
             if materialization.partition in finished and materialization.asset_key in assets
         ],
     )
-    context.log.info(f"{len(finished)} of {len(partition_keys)} were finished by an earlier attempt")
+    context.log.info(f"an earlier attempt has finished {len(finished)} of {len(partition_keys)}")
     return [key for key in partition_keys if key not in finished]

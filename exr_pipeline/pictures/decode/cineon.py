@@ -50,10 +50,12 @@ def open_cineon(file: PictureFile) -> Source:
         try:
             spec = reader.spec()
             if (spec.width, spec.height, spec.nchannels) != (width, height, count):
-                raise BadInputError(name, f"OpenImageIO finds {spec.width}x{spec.height}x{spec.nchannels} in it")
+                raise BadInputError(
+                    name, f"OpenImageIO reads {spec.width}x{spec.height}x{spec.nchannels}, which contradicts the header"
+                )
             pixels = reader.read_image(0, 0, 0, count, "float")
             if pixels is None:
-                raise failure(reader, path, name, "damaged pixels, or a packing that is not known")
+                raise failure(reader, path, name, "damaged pixels, or an unknown packing")
         finally:
             reader.close()
         yield Rows(0, 0, np.asarray(pixels, np.float32).reshape(height, width, count)[:, :, picks])
@@ -72,10 +74,10 @@ def open_cineon(file: PictureFile) -> Source:
 
 def _check(header: CineonHeader, name: str) -> None:
     if header.interleave != "pixel":
-        raise BadInputError(name, f"Cineon of interleaved {header.interleave or 'unknown'}s is not read")
+        raise BadInputError(name, f"interleaving by {header.interleave or 'unknown'} is not supported")
     if header.value("data_sign") == 1:
-        raise BadInputError(name, "Cineon of signed samples is not read")
+        raise BadInputError(name, "signed samples are not supported")
     if header.value("line_padding"):
-        raise BadInputError(name, "Cineon of padded lines is not read")
+        raise BadInputError(name, "line padding is not supported")
     if header.bit_depth == 10 and header.width * len(header.elements) % _SAMPLES_PER_WORD:
-        raise BadInputError(name, "Cineon whose lines end within a word is not read")
+        raise BadInputError(name, "lines that end within a word are not supported")

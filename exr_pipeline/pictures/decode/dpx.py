@@ -108,7 +108,9 @@ def _element(reader: Any, path: str, name: str, header: DpxHeader, index: int, c
     pixels = reader.read_image(index, 0, 0, channels, "float") if reader.seek_subimage(index, 0) else None
     if pixels is None:
         is_rle = header.elements[index].encoding == "rle"
-        raise failure(reader, path, name, "damaged pixels, or a kind of run lengths" if is_rle else "damaged pixels")
+        raise failure(
+            reader, path, name, "damaged pixels, or an unknown run-length encoding" if is_rle else "damaged pixels"
+        )
     return np.asarray(pixels, np.float32).reshape(header.height, header.width, channels)
 
 

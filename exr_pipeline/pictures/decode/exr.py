@@ -112,7 +112,7 @@ def open_exr(file: PictureFile) -> Source:
     source.first_part = header.parts[0]
     if part.is_deep and not alphas(shown, [channel.name for channel in part.channels]):
         why = " without alpha" if shown.kind in COVERED else ""
-        source.warnings.append(f"deep samples{why}: of each pixel the nearest is shown")
+        source.warnings.append(f"deep samples{why}: the nearest sample of each pixel is shown")
     if (
         data.min_x > display.max_x
         or data.max_x < display.min_x
@@ -153,7 +153,7 @@ def _from_0_to_1(stored: Callable[[], Iterator[Rows]], integers: list[int], sour
     """
     highest = max((rows.pixels[:, :, integers].max(initial=0) for rows in stored()), default=0)
     bits = next(bits for bits in _INTEGER_BITS if highest < 2**bits or bits == _INTEGER_BITS[-1])
-    source.warnings.append(f"integers, shown as colors of {bits} bits")
+    source.warnings.append(f"the channels are integers: shown as {bits}-bit colors")
     for y, x, pixels in stored():
         shown = np.array(pixels, np.float32)
         shown[:, :, integers] /= 2**bits - 1

@@ -92,7 +92,7 @@ def _check_end(path: str, name: str) -> None:
         file.seek(0, 2)
         file.seek(max(0, file.tell() - _JPEG_TAIL))
         if _JPEG_END not in file.read():
-            raise BadInputError(name, "truncated: the end of the JPEG is missing")
+            raise BadInputError(name, "truncated: the JPEG has no end marker")
 
 
 def _rows(path: str, name: str, format_name: str, hints: Any, picks: list[int]) -> Iterator[Rows]:

@@ -40,8 +40,8 @@ def open_source(path: str, name: str, *, max_image_mb: int, with_alpha: bool = F
     oiio().attribute("limits:imagesize_MB", max_image_mb)
     format_ = format_of_bytes(start)
     if format_ is None:
-        known = labels("render", "still", word="nor")
-        raise BadInputError(name, f"neither an {known} file" if start else "empty file")
+        known = labels("render", "still")
+        raise BadInputError(name, f"not an {known} file" if start else "the file is empty")
     source: Source = format_.picture.load()(
         PictureFile(path, name, start, status.st_size, max_image_mb, with_alpha, layer)
     )

@@ -126,7 +126,8 @@ def check_size(name: str, width: int, height: int, pixel_bytes: int, max_image_m
     megabytes = width * height * pixel_bytes / (1 << 20)
     if megabytes > max_image_mb:
         raise BadInputError(
-            name, f"{width}x{height} pixels of {megabytes:.0f} MiB, more than the {max_image_mb} MiB that are decoded"
+            name,
+            f"the image takes {megabytes:.0f} MiB ({width}x{height} pixels), more than the limit of {max_image_mb} MiB",
         )
 
 
@@ -146,7 +147,7 @@ def opened(path: str, name: str, format_name: str, hints: Any = None) -> Any:
     if source is None:
         raise failure(oiio(), path, name, "cannot be opened")
     if source.format_name() != format_name:
-        raise BadInputError(name, f"begins like {format_name} but is {source.format_name()}")
+        raise BadInputError(name, f"begins like {format_name}, but the content is {source.format_name()}")
     return source
 
 

@@ -107,15 +107,15 @@ def _stored_bytes(file: BinaryIO, offset: int, head: tuple[int, ...], most: int)
     file.seek(min(offset, os.fstat(file.fileno()).st_size))
     start = file.read(layout.size)
     if len(start) < layout.size:
-        raise UnusualChunkError("a chunk begins behind the end of the file")
+        raise UnusualChunkError("a chunk begins beyond the end of the file")
     *found, size = layout.unpack(start)
     if tuple(found) != head:
-        raise UnusualChunkError("a chunk is not where the offset table says")
+        raise UnusualChunkError("a chunk is not at the offset that the table gives")
     if not 0 < size <= most:
-        raise UnusualChunkError("a chunk of impossible size")
+        raise UnusualChunkError("a chunk has an invalid size")
     stored = file.read(size)
     if len(stored) < size:
-        raise UnusualChunkError("a chunk is cut short")
+        raise UnusualChunkError("a chunk is truncated")
     return stored
 
 
@@ -137,12 +137,12 @@ def _offsets(file: BinaryIO, header: Header, part_index: int) -> NDArray[np.uint
     """The part's chunk offset table: the tables of all parts follow the header."""
     counts = [chunk_count(part) for part in header.parts[: part_index + 1]]
     if None in counts:
-        raise UnusualChunkError("an offset table of unknown length")
+        raise UnusualChunkError("the length of the offset table is unknown")
     *before, count = [count or 0 for count in counts]
     file.seek(header.size + 8 * sum(before))
     table = file.read(8 * count)
     if len(table) < 8 * count:
-        raise UnusualChunkError("the offset table is cut short")
+        raise UnusualChunkError("the offset table is truncated")
     return np.frombuffer(table, "<u8")
 
 
@@ -171,9 +171,9 @@ def _inflated(stored: Sequence[bytes], size: int, layout: _Layout) -> NDArray[np
         try:
             inflated = deflate.zlib_decompress(compressed, size)
         except (deflate.DeflateError, ValueError) as error:
-            raise UnusualChunkError("a chunk cannot be inflated") from error
+            raise UnusualChunkError("a chunk cannot be decompressed") from error
         if len(inflated) != size:
-            raise UnusualChunkError("a chunk has fewer pixels than it should")
+            raise UnusualChunkError("a chunk has too few pixels")
         rows = np.frombuffer(inflated, np.uint8).reshape(2, lines, half)
         np.bitwise_xor(rows[..., first:last], np.uint8(128), out=steps[:, index])  # which is minus 128
         of_rows[:, index] = _sums(rows)

@@ -75,7 +75,9 @@ def _utf8(path: Path | str) -> str:
     try:
         return os.fsencode(path).decode("utf-8")
     except UnicodeDecodeError:
-        raise MisconfiguredError(_SETTING, f"{path} is not valid UTF-8", "name a folder and file that are") from None
+        raise MisconfiguredError(
+            _SETTING, f"{path} is not valid UTF-8", "use a folder and file whose names are"
+        ) from None
 
 
 class DuckDBStore:
@@ -187,7 +189,9 @@ class DuckDBStore:
         Raises `MisconfiguredError` if there is no database.
         """
         if not self._exists():
-            raise MisconfiguredError(_SETTING, f"{self._path} is not there", "name the database, or ingest something")
+            raise MisconfiguredError(
+                _SETTING, f"{self._path} does not exist", "set it to the database, or ingest something"
+            )
         log = self._path.with_name(f"{self._path.name}.wal")
         # Open for reading, DuckDB's lock keeps writers out and nothing is changed.
         with self._open(read_only=True):
@@ -203,7 +207,7 @@ class DuckDBStore:
         exists = self._path.exists() and self._path.stat().st_size > 0
         if has_log and not exists:
             raise MisconfiguredError(
-                _SETTING, f"{log} is there, but not its database", "put the database back, or delete the log too"
+                _SETTING, f"{log} exists, but its database does not", "restore the database, or delete the log too"
             )
         return exists
 
@@ -225,7 +229,7 @@ class DuckDBStore:
                     # Closing does so too, but says nothing if it fails: the tables stay in the log.
                     connection.execute("CHECKPOINT")
                 if new.with_name("new.duckdb.wal").exists():
-                    raise RetryableError(f"{self._path}: DuckDB left a log next to a new database")
+                    raise RetryableError(f"{self._path}: DuckDB left a log next to the new database")
                 try:
                     # Unlike renaming, it does nothing if another process has made one meanwhile.
                     os.link(new, self._path)
@@ -234,10 +238,10 @@ class DuckDBStore:
                     return self._fill_if_empty(new)
         except (duckdb.OperationalError, duckdb.FatalException) as error:
             reason = str(error).splitlines()[0]
-            raise self._of_disk(error) or RetryableError(f"{self._path} could not be made: {reason}") from error
+            raise self._of_disk(error) or RetryableError(f"{self._path} could not be created: {reason}") from error
         except OSError as error:
             raise self._of_disk(error) or MisconfiguredError(
-                _SETTING, f"{self._path} cannot be made: {error.strerror}", "name a file where files may be written"
+                _SETTING, f"{self._path} cannot be created: {error.strerror}", "use a writable folder"
             ) from error
         return True
 
@@ -257,7 +261,9 @@ class DuckDBStore:
                     if self._path.stat().st_size:
                         return False
             else:
-                raise RetryableError(f"{self._path}: another process makes it; waited {self._lock_wait_seconds:g} s")
+                raise RetryableError(
+                    f"{self._path}: another process is creating it; waited {self._lock_wait_seconds:g} s"
+                )
             if self._path.stat().st_size:
                 return False
             try:
@@ -308,7 +314,7 @@ class DuckDBStore:
         """Keep the process's other threads from the file: the first of them to close it would end the lock of all."""
         lock = _in_process.setdefault((os.getpid(), str(self._path)), threading.Lock())
         if not lock.acquire(timeout=self._lock_wait_seconds):
-            raise RetryableError(f"{self._path}: another thread of this process has the database")
+            raise RetryableError(f"{self._path}: another thread of this process is using the database")
         try:
             yield
         finally:
@@ -323,7 +329,7 @@ class DuckDBStore:
                 return duckdb.connect(_utf8(self._path), read_only=read_only, config=LOCKED if locked else {})
             except duckdb.ConnectionException as error:
                 # A connection of this process that is not ours, such as a notebook's.
-                reason, cause = f"this process ({os.getpid()}) has the database open by itself", error
+                reason, cause = f"this process ({os.getpid()}) has the database open elsewhere", error
             except duckdb.IOException as error:
                 reason, cause = self._lock_holder(error), error
         raise RetryableError(f"{self._path}: {reason}; waited {self._lock_wait_seconds:g} s") from cause
@@ -335,21 +341,23 @@ class DuckDBStore:
         if not message.startswith("IO Error: Could not set lock on file"):
             reason = str(error).splitlines()[0]
             raise self._of_disk(error) or MisconfiguredError(
-                _SETTING, f"{self._path} cannot be opened: {reason}", "name a DuckDB file or a new one"
+                _SETTING, f"{self._path} cannot be opened: {reason}", "use a DuckDB file or a new one"
             ) from error
         holder = re.search(r"held in (.*?)\(PID (\d+)\)", message)
-        return f"process {holder[2]} ({holder[1].strip()}) has the database" if holder else "the database is locked"
+        return (
+            f"process {holder[2]} ({holder[1].strip()}) is using the database" if holder else "the database is locked"
+        )
 
     def _of_disk(self, error: duckdb.Error | OSError) -> RetryableError | MisconfiguredError | None:
         """The typed error if it is about the disk: that it is full, or only to be read."""
         code = _system_error(error)
         if code in _FULL:
-            return RetryableError(f"{self._path}: the database could not be written: {os.strerror(code)}")
+            return RetryableError(f"{self._path}: cannot write to the database: {os.strerror(code)}")
         if code == errno.EROFS:
             return MisconfiguredError(
                 _SETTING,
-                f"{self._path} cannot be written: {os.strerror(code)}",
-                "name a file where files may be written (EXR_PIPELINE_STATE_DIR is where it is by default)",
+                f"cannot write to {self._path}: {os.strerror(code)}",
+                "use a writable folder (by default EXR_PIPELINE_STATE_DIR)",
             )
         return None
 
@@ -384,7 +392,7 @@ def _transaction(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     except duckdb.FatalException as error:
         # Only what follows a large transaction failed: moving it from the log into the file, as is tried again later.
         if "COMMIT succeeded and is durable" not in str(error):
-            raise StateUnknownError(f"the database failed in a commit: {str(error).splitlines()[0]}") from error
+            raise StateUnknownError(f"the database failed during a commit: {str(error).splitlines()[0]}") from error
 
 
 def _create_tables(connection: duckdb.DuckDBPyConnection, statements: Sequence[str], signature: str) -> None:

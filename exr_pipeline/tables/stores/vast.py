@@ -325,8 +325,10 @@ class VastStore:
         types = {field.name: field.type for field in stored}
         for field in columns:
             if types.get(field.name, field.type) != field.type:
-                problem = f"in its table {name}, column {field.name} is {types[field.name]}, not {field.type}"
-                raise MisconfiguredError("VAST_DB_SCHEMA", problem, "name another schema, or rename that table")
+                problem = (
+                    f"in its table {name}, column {field.name} has the type {types[field.name]} instead of {field.type}"
+                )
+                raise MisconfiguredError("VAST_DB_SCHEMA", problem, "use another schema, or rename the table")
         return [field for field in columns if field.name not in types]
 
     def _table(self, transaction: Any, name: str) -> Any:
@@ -346,8 +348,8 @@ class VastStore:
         if rows.num_rows != len(slots):
             raise MisconfiguredError(
                 "VAST_DB_SCHEMA",
-                f"table {LOCKS} has {rows.num_rows} of {len(slots)} rows",
-                f"drop table {LOCKS} while nothing is written; it is made again",
+                f"table {LOCKS} has {rows.num_rows} rows instead of {len(slots)}",
+                f"drop table {LOCKS} while nothing writes; it is created again",
             )
         holders = pa.array([write_id] * rows.num_rows, pa.string())
         table.update(pa.table({_ROW_ID: rows.column(_ROW_ID), "holder": holders}))
@@ -399,7 +401,7 @@ class VastStore:
                 column = self._table(transaction, WRITES)["write_id"]
                 return bool(self._select(transaction, WRITES, ["write_id"], column == write_id).num_rows)
         except ExrPipelineError as error:
-            raise StateUnknownError(f"{cause}; asking whether it happened failed as well: {error}") from error
+            raise StateUnknownError(f"{cause}; checking whether it happened failed as well: {error}") from error
 
     # reading
 

@@ -58,16 +58,16 @@ class VastConnection:
         missing = {"ENDPOINT": endpoint, "ACCESS_KEY": access_key, "SECRET_KEY": secret_key}
         for name, value in missing.items():
             if not value:
-                problem = f"it is not set, nor is S3_{name}, while VAST_DB_BUCKET is"
+                problem = f"neither it nor S3_{name} is set, but VAST_DB_BUCKET is"
                 raise MisconfiguredError(f"VAST_DB_{name}", problem, f"set VAST_DB_{name}")
         if not bucket:
-            raise MisconfiguredError("VAST_DB_BUCKET", "it is not set", "name an existing database bucket")
+            raise MisconfiguredError("VAST_DB_BUCKET", "not set", "set it to an existing database bucket")
         assert endpoint is not None
         if not _is_http_url(endpoint):
             # Not quoted, for there may be a password in it.
             raise MisconfiguredError(
                 "VAST_DB_ENDPOINT",
-                "it (or S3_ENDPOINT, which stands in for it) is not a plain http:// or https:// URL",
+                "it (or S3_ENDPOINT, its fallback) is not a plain http:// or https:// URL",
                 "write it like https://vast.example.com, without user and password",
             )
         assert access_key is not None
@@ -133,7 +133,7 @@ class VastConnection:
         try:
             yield
         except errors.Conflict as error:
-            raise ConflictError(f"VAST DataBase: another writer was first ({error.message})") from error
+            raise ConflictError(f"VAST DataBase: another writer committed first ({error.message})") from error
         except errors.MissingBucket as error:
             raise self._no_bucket() from error
         except (errors.HttpError, errors.ConnectionError, errors.MissingTransaction) as error:
@@ -145,11 +145,11 @@ class VastConnection:
             requests.exceptions.InvalidSchema,
             requests.exceptions.MissingSchema,
         ) as error:
-            raise self._wrong_endpoint("it is not a URL") from error
+            raise self._wrong_endpoint("not a valid URL") from error
         except requests.exceptions.RequestException as error:
-            raise self._no_answer(f"cannot be asked ({type(error).__name__})") from error
+            raise self._no_answer(f"the request failed ({type(error).__name__})") from error
         except NotImplementedError as error:
-            raise self._wrong_endpoint("no VAST DataBase that this client can talk to answers there") from error
+            raise self._wrong_endpoint("no VAST DataBase supported by this client answers there") from error
         except ValueError as error:
             # The SDK knows only some statuses and fails on the others, such as 429 and 502, in this way.
             if "is not a valid HttpStatus" not in str(error):
@@ -162,21 +162,21 @@ class VastConnection:
 
         if isinstance(error, errors.ConnectionError):
             if isinstance(error.cause, requests.exceptions.SSLError):
-                return self._wrong_endpoint("its certificate is not trusted")
+                return self._wrong_endpoint("the certificate is not trusted")
             return self._no_answer("cannot be reached or closed the connection")
         if isinstance(error, errors.Forbidden):
             return MisconfiguredError(
                 "VAST_DB_ACCESS_KEY",
-                f"VAST DataBase at {self.endpoint} refuses the key ({error.code})",
-                "check VAST_DB_ACCESS_KEY and VAST_DB_SECRET_KEY, and what the key may do",
+                f"VAST DataBase at {self.endpoint} refused the access key ({error.code})",
+                "check VAST_DB_ACCESS_KEY and VAST_DB_SECRET_KEY, and the permissions of the key",
             )
         if isinstance(error, errors.NotFound) and error.code == "NoSuchBucket":
             return self._no_bucket()
         if isinstance(error, (errors.BadRequest, errors.MethodNotAllowed, errors.NotImplemented)):
             return MisconfiguredError(
                 "VAST_DB_ENDPOINT",
-                f"VAST DataBase at {self.endpoint} refuses a request ({error.code}: {error.message})",
-                "check that its version is supported and the tables are of this version",
+                f"VAST DataBase at {self.endpoint} refused a request ({error.code}: {error.message})",
+                "check that its version is supported and that the tables match this version",
             )
         answer = (
             f"answered {error.status} {error.code}" if isinstance(error, errors.HttpError) else "lost a transaction"
@@ -184,17 +184,17 @@ class VastConnection:
         return RetryableError(f"VAST DataBase at {self.endpoint} {answer}")
 
     def _no_answer(self, problem: str) -> RetryableError:
-        fix = "see that it runs and can be reached, or correct VAST_DB_ENDPOINT (S3_ENDPOINT if that is not set)"
+        fix = "check that it runs and can be reached, or correct VAST_DB_ENDPOINT (S3_ENDPOINT if that is not set)"
         return RetryableError(f"VAST DataBase at {self.endpoint} {problem}. Fix: {fix}")
 
     def _no_bucket(self) -> MisconfiguredError:
         return MisconfiguredError(
-            "VAST_DB_BUCKET", f"there is no database bucket {self.bucket!r}", "create it in VAST, or name another"
+            "VAST_DB_BUCKET", f"database bucket {self.bucket!r} does not exist", "create it in VAST, or use another"
         )
 
     def _wrong_endpoint(self, problem: str) -> MisconfiguredError:
         return MisconfiguredError(
-            "VAST_DB_ENDPOINT", f"{self.endpoint!r}: {problem}", "name the URL of a VAST DataBase endpoint"
+            "VAST_DB_ENDPOINT", f"{self.endpoint!r}: {problem}", "set it to the URL of a VAST DataBase endpoint"
         )
 
 

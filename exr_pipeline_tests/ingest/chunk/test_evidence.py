@@ -62,7 +62,7 @@ def test_a_line_that_changes_every_answer_rejects_no_file(
     bench.ingest([location], wanted)
 
     assert bench.states() == {"a.exr": "retryable"}
-    assert "damaged on its way" in bench.files()[0]["reason"]
+    assert "damaged in transfer" in bench.files()[0]["reason"]
 
 
 class RenamingStorage(FlippingStorage):
@@ -132,7 +132,7 @@ class LosingPool:
     def submit(self, path: str, name: str, **wanted: bool) -> Future[Any]:
         self.given.append(name)
         answer: Future[Any] = Future()
-        answer.set_exception(WorkerLostError(name, "its worker process was killed from outside twice (SIGKILL)"))
+        answer.set_exception(WorkerLostError(name, "another process killed its worker process twice (SIGKILL)"))
         return answer
 
 
@@ -149,7 +149,7 @@ def test_a_file_that_costs_two_workers_is_retryable_and_costs_no_more_of_them_in
     (row,) = bench.files()
     assert (row["state"], row["reason"]) == (
         "retryable",
-        "its worker process was killed from outside twice (SIGKILL)",
+        "another process killed its worker process twice (SIGKILL)",
     )
 
 

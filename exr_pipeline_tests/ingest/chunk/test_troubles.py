@@ -93,7 +93,7 @@ def test_bad_files_are_rejected_with_a_reason_and_their_neighbours_are_made(
             assert row["reason"], row["file_path"]
             assert "\n" not in row["reason"]
             assert len(row["reason"]) < 300
-    assert "not there" in next(row["reason"] for row in bench.files() if row["file_path"] == "shot/vanished.exr")
+    assert "does not exist" in next(row["reason"] for row in bench.files() if row["file_path"] == "shot/vanished.exr")
     made = [f"shot/.proxies/good.000{n}_{kind}" for n in (1, 2) for kind in ("proxy.mp4", "thumb.jpg")]
     assert bench.keys() == sorted([*made, *(place.key for place in locations if place.name != "vanished.exr")])
     client = boto3.client(
@@ -459,7 +459,7 @@ def test_a_full_disk_makes_a_file_retryable_and_leaves_its_neighbours_alone(benc
 
     assert bench.states() == {"large.exr": "retryable", "small.exr": "ready"}
     (reason,) = [row["reason"] for row in bench.files() if row["state"] == "retryable"]
-    assert "no room in the temporary folder" in reason
+    assert "no space left in the temporary folder" in reason
     assert "set TMPDIR" in reason
 
 
@@ -521,5 +521,5 @@ def test_no_usable_temporary_folder_is_said_with_what_to_do(
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
 
-    with pytest.raises(RetryableError, match="no temporary folder can be made: "):
+    with pytest.raises(RetryableError, match="cannot create a temporary folder: "):
         bench.ingest([bench.put("a.exr", good)], THUMBNAILS)

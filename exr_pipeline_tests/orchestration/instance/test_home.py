@@ -54,7 +54,7 @@ def test_without_the_variable_the_working_folder_is_the_home_also_for_processes_
 def test_a_home_without_configuration_is_refused_by_name(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", ".")
 
-    with pytest.raises(MisconfiguredError, match="elsewhere holds no dagster") as caught:
+    with pytest.raises(MisconfiguredError, match="elsewhere has no dagster") as caught:
         dagster_home()
 
     assert caught.value.setting == "DAGSTER_HOME"

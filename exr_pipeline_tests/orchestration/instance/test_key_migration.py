@@ -202,7 +202,7 @@ def test_commands_and_sensors_migrate_before_anything_else(shop: Workshop, monke
         with dg.build_sensor_context(instance, resources={"pipeline": shop.pipeline}) as context:
             tick = sensor.evaluate_tick(context)
         assert tick.skip_message is not None
-        assert "Bringing partition keys" in tick.skip_message
+        assert "Migrating the partition keys" in tick.skip_message
         assert not tick.run_requests
     assert not is_migrated(instance)
     assert migrate_for_a_while(instance) is None

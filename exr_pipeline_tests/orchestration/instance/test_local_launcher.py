@@ -168,7 +168,7 @@ def test_a_run_whose_worker_and_code_server_were_killed_is_failed(instance: dg.D
 
     assert status(instance, run_id) == dg.DagsterRunStatus.FAILURE
     messages = [entry.message for entry in instance.all_logs(run_id)]
-    assert any(f"worker process {worker} is gone" in (message or "") for message in messages)
+    assert any(f"worker process {worker} has ended" in (message or "") for message in messages)
 
 
 @contextmanager

@@ -257,7 +257,7 @@ def test_the_reason_of_a_rejected_file_is_three_clicks_away_and_on_the_page_of_e
     page.put({name: b"<b>not</b> an image"})
     (never,) = page.put({"why/never.exr": b"never was"})
     wait_for(lambda: {key, never} <= page.statuses("thumbnail")["failed"], 600, "the rejection")
-    reason = "neither OpenEXR, DPX nor Cineon: it begins with 3c 62 3e 6e"
+    reason = "not an OpenEXR, DPX or Cineon file: it begins with 3c 62 3e 6e"
     with browser_page() as view:
         view.set_default_timeout(300_000)
         view.goto(page.url, wait_until="domcontentloaded")

@@ -159,7 +159,7 @@ def test_a_source_that_cannot_be_compared_fails_the_run_and_says_why(shop: Works
     result = reconcile(shop, dry_run=False, sources=[shop.bucket.url, "s3://no-such-bucket-of-ours/x"])
     assert not result.success
     said = metadata(result)
-    assert "lists no source file, and the tables hold 4" in said["report"]
+    assert "lists no source file, but the tables have 4" in said["report"]
     assert "the store has no bucket" in said["report"]
     assert everything(shop) == before
 
@@ -240,4 +240,4 @@ def test_names_in_the_report_stay_names() -> None:
     assert "- `` s3://b/`0` # x.exr ``" in text
     assert text.count("x.exr") == 100
     assert "- … and 50 more" in text
-    assert "**Not complete:** `<b>bad</b>`" in text
+    assert "**Incomplete:** `<b>bad</b>`" in text

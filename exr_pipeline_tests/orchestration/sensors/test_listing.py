@@ -53,7 +53,7 @@ def test_a_name_that_is_not_utf8_is_passed_over_with_a_warning_and_its_neighbour
     watch = make_watch(sources=(tmp_path.as_uri(),))
 
     assert watch.asked() == [(INGEST_JOB, [str(tmp_path / name)[1:] for name in ("a.exr", "café.exr")])]
-    assert f"{tmp_path.as_uri()}/caf%E9.exr is passed over: its name is not UTF-8" in caplog.messages
+    assert f"{tmp_path.as_uri()}/caf%E9.exr is skipped: its name is not UTF-8" in caplog.messages
 
 
 @pytest.mark.usefixtures("sweep_only")
@@ -205,11 +205,11 @@ def test_sources_that_are_unavailable_hold_up_no_other_and_go_on_from_where_they
 
     assert watch.asked(first) == [(INGEST_JOB, [str(tmp_path / "a.exr")[1:]])]
     assert watch.cursor.after == {missing: "m.exr"}
-    assert any(message.startswith(f"{missing} is passed over: ") for message in caplog.messages)
+    assert any(message.startswith(f"{missing} is skipped: ") for message in caplog.messages)
     watch.start(first, dg.DagsterRunStatus.STARTED)
     idle = watch.tick()
     assert isinstance(idle, dg.SensorResult)
-    assert f"nothing to do; {missing} is passed over: " in str(idle.skip_reason)
+    assert f"nothing to ingest; {missing} is skipped: " in str(idle.skip_reason)
 
 
 def test_a_hot_folder_of_a_store_that_is_away_stays_hot(

@@ -118,5 +118,5 @@ def test_luma_and_chroma_become_the_colors_that_video_means(
 def test_run_lengths_that_cannot_be_read_are_not_called_damage_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "x.dpx", 16, [(50, np.zeros((8, 48), np.uint8))], encoding=1)
 
-    with pytest.raises(BadInputError, match=r"^x\.dpx: damaged pixels, or a kind of run lengths"):
+    with pytest.raises(BadInputError, match=r"^x\.dpx: damaged pixels, or an unknown run-length encoding"):
         read(path)

@@ -172,7 +172,7 @@ def test_of_deep_samples_without_alpha_the_nearest_is_shown_and_a_warning_says_s
     decoded = read(write_deep_exr(tmp_path / "x.exr", [near, far][::order], names="RGBZ"))
 
     assert np.allclose(decoded.pixels, near[:3], atol=1e-6)
-    assert decoded.source.warnings == ["deep samples without alpha: of each pixel the nearest is shown"]
+    assert decoded.source.warnings == ["deep samples without alpha: the nearest sample of each pixel is shown"]
 
 
 def test_of_deep_samples_without_color_the_depth_of_the_nearest_is_shown(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ def test_depth_and_identifiers_of_deep_samples_are_those_of_the_nearest_however_
 
     (rows,) = source.placed(0)
     assert (rows.pixels == nearest).all()
-    assert source.warnings == ["deep samples: of each pixel the nearest is shown"]
+    assert source.warnings == ["deep samples: the nearest sample of each pixel is shown"]
 
 
 def test_a_deep_layer_is_composited_by_its_own_alpha(tmp_path: Path) -> None:
@@ -360,10 +360,10 @@ def test_damaged_pixels_are_bad_input(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (b"", "empty file"),
-        (b"GIF89a and so on", "neither an OpenEXR, DPX, Cineon, TIFF, PNG nor JPEG file"),
-        (b"\x76\x2f\x31\x01\x02\0\0\0", "the data end inside the header"),
-        (b"SDPX", "the data end inside the header"),
+        (b"", "the file is empty"),
+        (b"GIF89a and so on", "not an OpenEXR, DPX, Cineon, TIFF, PNG or JPEG file"),
+        (b"\x76\x2f\x31\x01\x02\0\0\0", "the data ends inside the header"),
+        (b"SDPX", "the data ends inside the header"),
     ],
 )
 def test_what_is_no_picture_says_so(tmp_path: Path, content: bytes, reason: str) -> None:

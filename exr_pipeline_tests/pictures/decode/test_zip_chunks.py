@@ -201,13 +201,13 @@ def damaged(path: Path, how: str) -> None:
         data[third + 4 : third + 8] = (2**31 - 1).to_bytes(4, "little")
     elif how == "noise":
         data[third + 20 : third + 60] = bytes(range(40))
-    elif how == "cut short":
+    elif how == "is truncated":
         del data[third + 30 :]
     assert count == 4
     path.write_bytes(data)
 
 
-HOW = ["missing chunk", "offset behind the end", "wrong line", "negative size", "huge size", "noise", "cut short"]
+HOW = ["missing chunk", "offset behind the end", "wrong line", "negative size", "huge size", "noise", "is truncated"]
 
 
 @pytest.mark.parametrize("how", HOW)

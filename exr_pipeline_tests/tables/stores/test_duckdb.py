@@ -165,7 +165,7 @@ def test_the_beginning_of_a_database_is_waited_for_and_finished_if_its_process_i
     holder = start(begin_a_file, path, held, let_go)
     assert held.wait(60)
     assert DuckDBStore(path).counts_by_state() == {}, "who only reads finds no rows yet"
-    with pytest.raises(RetryableError, match=r"another process makes it; waited 0\.3 s"):
+    with pytest.raises(RetryableError, match=r"another process is creating it; waited 0\.3 s"):
         DuckDBStore(path, lock_wait_seconds=0.3).write(rows_of(SampleFile()), now=NOON)
     let_go.set()
     holder.join()
@@ -189,7 +189,7 @@ def files_at_most(size: int) -> Iterator[None]:
 @pytest.mark.parametrize("size", [0, 5_000, 60_000, 120_000, 300_000])
 def test_a_disk_too_full_for_a_new_database_gets_none_and_the_same_store_makes_one_later(path: Path, size: int) -> None:
     store = DuckDBStore(path)
-    with files_at_most(size), pytest.raises(RetryableError, match="the database could not be written"):
+    with files_at_most(size), pytest.raises(RetryableError, match="cannot write to the database"):
         store.write(rows_of(SampleFile()), now=NOON)
     assert list(path.parent.iterdir()) == []
     store.write(rows_of(SampleFile()), now=NOON)
@@ -218,7 +218,7 @@ def test_a_write_that_finds_the_disk_full_changes_nothing_and_can_be_retried(pat
     rows = long_rows("large.exr", 3)
     with (
         files_at_most(2 << 20),
-        pytest.raises(RetryableError, match="the database could not be written"),
+        pytest.raises(RetryableError, match="cannot write to the database"),
     ):
         store.write(rows, now=NOON)
     assert store.counts_by_state() == {"ready": 1}
@@ -253,7 +253,7 @@ DuckDBStore(Path({str(tmp_path / name)!r})).create_tables()"""
     command = ["unshare", "-rm", "sh", "-c", mounted, "sh", str(tmp_path), sys.executable, program]
     ended = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[3])
     assert re.search(
-        r"MisconfiguredError: EXR_PIPELINE_DATABASE: .*tables.duckdb cannot be written: Read-only", ended.stderr
+        r"MisconfiguredError: EXR_PIPELINE_DATABASE: cannot write to .*tables.duckdb: Read-only", ended.stderr
     ), ended.stderr
 
 
@@ -269,7 +269,9 @@ def test_the_log_of_a_database_that_is_gone_is_not_taken_for_that_of_a_new_one(p
     log = path.with_name("tables.duckdb.wal")
     assert log.is_file()
     path.unlink()
-    with pytest.raises(MisconfiguredError, match=r"tables.duckdb.wal is there, but not its database.*delete the log"):
+    with pytest.raises(
+        MisconfiguredError, match=r"tables.duckdb.wal exists, but its database does not.*delete the log"
+    ):
         DuckDBStore(path).create_tables()
     log.unlink()
     assert DuckDBStore(path).counts_by_state() == {}

@@ -141,7 +141,7 @@ def _serve(server: uvicorn.Server, daemon: subprocess.Popen[bytes] | None) -> in
     except KeyboardInterrupt:
         return 0
     if ended_early.is_set():
-        _LOG.error("Dagster's daemon ended, so that no sensor runs: this ends too")
+        _LOG.error("Dagster's daemon has ended, so no sensor runs: stopping")
         return 1
     return 0
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 LISTED: Final = 200
 
-_UNKNOWN: Final = "the run ended before it could say why"
+_UNKNOWN: Final = "the run ended before it recorded a reason"
 _HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'",
     "X-Content-Type-Options": "nosniff",
@@ -111,11 +111,11 @@ class Failures:
 def _html(failures: Sequence[_Failure]) -> str:
     rows = "".join(map(_row, failures[:LISTED]))
     more = f"<p>and {len(failures) - LISTED} more</p>" if len(failures) > LISTED else ""
-    table = f"<table><tr><th>file or sequence<th>why<th>assets</tr>{rows}</table>{more}"
+    table = f"<table><tr><th>file or sequence<th>reason<th>assets</tr>{rows}</table>{more}"
     return (
         '<!DOCTYPE html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
         f'<title>Failures</title><style>{_STYLE}</style><p><a href="/">Dagster</a>'
-        f"<h1>{len(failures)} failed</h1>{table if failures else '<p>Nothing has failed.'}</html>"
+        f"<h1>{len(failures)} failed</h1>{table if failures else '<p>No file or sequence has failed.'}</html>"
     )
 
 

@@ -61,19 +61,19 @@ class Guard:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         if len(hosts) != 1 or (host := _address(f"//{hosts[0]}")) is None:
-            return "Refused: the request names no host, or more than one."
+            return "Refused: the request has no Host header, or more than one."
         if not self._is_ours(host.hostname or ""):
             return (
-                "Refused: this page does not answer to the host that the request names. "
-                "To serve it under that name, list it in EXR_PIPELINE_PAGE_HOSTS."
+                "Refused: the Host header names a host that this page does not serve. To allow it, add it to "
+                "EXR_PIPELINE_PAGE_HOSTS."
             )
         origin = headers.get("origin")
         if origin is None or (scope["type"] == "http" and scope["method"] in _SAFE_METHODS):
             return None
         if not _same_address(origin, host):
             return (
-                "Refused: the request comes from the page of another address. "
-                "If a proxy is in front of this one, have it hand on the Host header as the browser sent it."
+                "Refused: the request comes from a page of another origin. Behind a proxy, configure the proxy to "
+                "pass on the browser's Host header."
             )
         return None
 
@@ -123,5 +123,5 @@ def _changes_by_get(scope: Scope) -> str | None:
             # A search for text, or GraphQL that Dagster won't understand either.
             continue
         if any(operation.operation is not OperationType.QUERY for operation in operations):
-            return "Refused: a GET request can't change anything; use POST."
+            return "Refused: a GET request cannot change anything. Use POST."
     return None

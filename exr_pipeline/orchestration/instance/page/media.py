@@ -95,12 +95,12 @@ class Media:
 
     async def _answer(self, request: Request) -> Response:
         if request.method not in {"GET", "HEAD"}:
-            return PlainTextResponse("Media are read-only.\n", status_code=405, headers={"Allow": "GET, HEAD"})
+            return PlainTextResponse("Media is read-only.\n", status_code=405, headers={"Allow": "GET, HEAD"})
         location = await run_in_threadpool(
             self._location, request.scope["path"].removeprefix(request.scope["root_path"])
         )
         if location is None:
-            return PlainTextResponse("Nothing was made under this link.\n", status_code=404)
+            return PlainTextResponse("This link has no output.\n", status_code=404)
         info = await self._storage.head_async(location)
         return self._response(request, info)
 
@@ -159,7 +159,7 @@ class Media:
             found, data = await self._storage.read_range_async(info.location, start, min(_CHUNK, stop - start))
             if found.etag != info.etag or not data:
                 # The length is promised already: the browser sees an answer that breaks off, not one of two halves.
-                raise RetryableError(f"{info.location.url} changed while it was read")
+                raise RetryableError(f"{info.location.url}: the file changed while it was read")
             yield data
             start += len(data)
 
