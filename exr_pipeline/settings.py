@@ -154,6 +154,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Maximum whole objects per run that are fetched ahead of picture workers, and parallel transfers.",
     )
+    request_retries: int = Field(
+        4,
+        ge=0,
+        le=20,
+        description="How many times a failed request to object storage or VAST DataBase is repeated.",
+    )
     header_fetches: int = Field(
         1000,
         ge=1,

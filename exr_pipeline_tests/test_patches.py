@@ -10,25 +10,12 @@ TESTS = Path(__file__).parent
 
 # What is left of them, as (file, constant). It only gets shorter.
 REMAINING = {
-    ("cli/test_doctor.py", "SDK_TRIES"),
-    ("cli/test_doctor.py", "_RETRIES"),
-    ("ingest/chunk/conftest.py", "_RETRIES"),
-    ("ingest/chunk/test_chunk.py", "HEADER_BYTES_PER_WRITE"),
-    ("ingest/chunk/test_chunk.py", "SECONDS_BETWEEN_WRITES"),
-    ("ingest/chunk/test_troubles.py", "SECONDS_BETWEEN_WRITES"),
-    ("ingest/test_deletions.py", "_RETRIES"),
     ("orchestration/instance/test_key_migration.py", "SECONDS_PER_TICK"),
     ("orchestration/sensors/conftest.py", "HOT_FOLDERS"),
-    ("orchestration/sensors/test_listing.py", "_RETRIES"),
     ("orchestration/conftest.py", "POLICY"),
     ("orchestration/test_overlap.py", "GROUP_WITH_PICTURES"),
     ("orchestration/test_overlap.py", "SECONDS_BETWEEN_WRITES"),
     ("orchestration/test_runs.py", "POLICY"),
-    ("orchestration/test_runs.py", "_RETRIES"),
-    ("orchestration/test_sequences.py", "_RETRIES"),
-    ("storage/test_objects.py", "_REQUEST_SECONDS"),
-    ("storage/test_objects.py", "_RETRIES"),
-    ("storage/test_objects.py", "_STALL_SECONDS"),
 }
 
 

@@ -40,7 +40,6 @@ _CONNECT_SECONDS: Final = 5
 _STALL_SECONDS: Final = 30
 # It includes all of the answer, and a large movie may flow for hours: what has to end soon is a stall.
 _REQUEST_SECONDS: Final = 86_400
-_RETRIES: Final = 4
 _LIST_REQUEST: Final = 1000
 _CHUNK: Final = 4 << 20
 # Names, and ARNs of access points.
@@ -60,8 +59,16 @@ class ObjectStorage:
     thousands may be in flight without any.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        stall_seconds: float = _STALL_SECONDS,
+        request_seconds: float = _REQUEST_SECONDS,
+    ) -> None:
         self._settings = settings
+        self._stall_seconds = stall_seconds
+        self._request_seconds = request_seconds
         self._stores: dict[tuple[Scheme, str], ObjectStore] = {}
         self._lister: Any = None
         self._lock = Lock()
@@ -353,8 +360,8 @@ class ObjectStorage:
             return self._open_s3(location.bucket)
         try:
             if location.scheme == "gs":
-                return GCSStore(location.bucket, client_options=_client(), retry_config=_retries())
-            return AzureStore(location.bucket, client_options=_client(), retry_config=_retries())
+                return GCSStore(location.bucket, client_options=self._client(), retry_config=self._retries())
+            return AzureStore(location.bucket, client_options=self._client(), retry_config=self._retries())
         except (obstore.exceptions.BaseError, ValueError):
             setting = "GOOGLE_APPLICATION_CREDENTIALS" if location.scheme == "gs" else "AZURE_STORAGE_ACCOUNT_NAME"
             raise MisconfiguredError(
@@ -380,8 +387,8 @@ class ObjectStorage:
             region=session.region_name,
             credential_provider=Boto3CredentialProvider(session),
             virtual_hosted_style_request=endpoint is None and "." not in bucket,
-            client_options=_client(),
-            retry_config=_retries(),
+            client_options=self._client(),
+            retry_config=self._retries(),
             config={"endpoint": endpoint} if endpoint else None,
         )
 
@@ -395,8 +402,8 @@ class ObjectStorage:
                     endpoint_url=self._endpoint(),
                     config=Config(
                         connect_timeout=_CONNECT_SECONDS,
-                        read_timeout=_STALL_SECONDS,
-                        retries={"mode": "standard", "total_max_attempts": _RETRIES + 1},
+                        read_timeout=self._stall_seconds,
+                        retries={"mode": "standard", "total_max_attempts": self._settings.request_retries + 1},
                         s3={"addressing_style": "path" if self._endpoint() else "auto"},
                     ),
                 )
@@ -428,6 +435,21 @@ class ObjectStorage:
             raise MisconfiguredError("S3_ENDPOINT", "not a valid URL", "write https://host or http://host:port")
         return endpoint
 
+    def _client(self) -> "ClientConfig":
+        return {
+            "allow_http": True,
+            "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
+            "read_timeout": timedelta(seconds=self._stall_seconds),
+            "timeout": timedelta(seconds=self._request_seconds),
+        }
+
+    def _retries(self) -> "RetryConfig":
+        return {
+            "max_retries": self._settings.request_retries,
+            "retry_timeout": timedelta(seconds=self._stall_seconds),
+            "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=3), "base": 2},
+        }
+
 
 def _local_roots(settings: Settings) -> list[Location]:
     """The local folders that the settings name."""
@@ -439,23 +461,6 @@ def _local_roots(settings: Settings) -> list[Location]:
             with suppress(MisconfiguredError):
                 roots.append(Location.from_url(url))
     return roots
-
-
-def _client() -> "ClientConfig":
-    return {
-        "allow_http": True,
-        "connect_timeout": timedelta(seconds=_CONNECT_SECONDS),
-        "read_timeout": timedelta(seconds=_STALL_SECONDS),
-        "timeout": timedelta(seconds=_REQUEST_SECONDS),
-    }
-
-
-def _retries() -> "RetryConfig":
-    return {
-        "max_retries": _RETRIES,
-        "retry_timeout": timedelta(seconds=_STALL_SECONDS),
-        "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=3), "base": 2},
-    }
 
 
 def _path(location: Location) -> str:

@@ -93,7 +93,7 @@ def test_keys_without_permission_are_told_from_wrong_ones(
 def test_an_endpoint_that_does_not_answer_is_named_with_a_fix_and_without_its_password(
     cli: Cli, configured: None, bucket: Location, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
+    monkeypatch.setenv("EXR_PIPELINE_REQUEST_RETRIES", "0")
     monkeypatch.setenv("S3_ENDPOINT", "http://me:hush-hush@127.0.0.1:9")
     said = cli("doctor")
     bad = failed(said)
@@ -107,7 +107,7 @@ def test_an_endpoint_that_does_not_answer_is_named_with_a_fix_and_without_its_pa
 def test_a_database_endpoint_that_does_not_answer_is_named_with_a_fix(
     cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("exr_pipeline.tables.stores.vast_session.SDK_TRIES", 1)
+    monkeypatch.setenv("EXR_PIPELINE_REQUEST_RETRIES", "0")
     keys = {"VAST_DB_ACCESS_KEY": "k", "VAST_DB_SECRET_KEY": "s", "EXR_PIPELINE_WORKERS": "1"}
     for name, value in {"VAST_DB_ENDPOINT": "http://127.0.0.1:9", "VAST_DB_BUCKET": "renders", **keys}.items():
         monkeypatch.setenv(name, value)

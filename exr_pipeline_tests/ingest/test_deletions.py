@@ -212,16 +212,15 @@ def test_a_listing_without_any_file_is_believed_only_if_forced(source: Source) -
 
 
 def test_a_store_that_refuses_or_does_not_answer_or_has_lost_the_bucket_marks_nothing(
-    source: Source, s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch
+    source: Source, s3_server: EmbeddedS3
 ) -> None:
-    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
     gone, _ = source.put("a.1001.exr", "a.1002.exr")
     source.delete(gone)
     before = source.everything()
 
     access: dict[str, Any] = {f"s3_{name}": key for name, key in STRANGER.items()}
     stranger = Settings(_env_file=None, s3_endpoint=s3_server.endpoint, **access)
-    closed = source.settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9"})
+    closed = source.settings.model_copy(update={"s3_endpoint": "http://127.0.0.1:9", "request_retries": 0})
     for settings, said in (
         (stranger, "S3_ACCESS_KEY: the store refuses to list"),
         (closed, "no answer from the store"),

@@ -446,12 +446,12 @@ def test_an_ingest_whose_store_goes_away_for_good_says_so_and_stops(
 ) -> None:
     impatient = replace(POLICY, first_pause_seconds=0.01, step_pause_seconds=0, patience_seconds=0)
     monkeypatch.setattr("exr_pipeline.pipeline.POLICY", impatient)
-    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
     workshop.put({f"{number:03}.exr": b"" for number in range(120)})
     server = urlsplit(s3_server.endpoint)
     told: list[int] = []
     with Relay((str(server.hostname), int(server.port or 0))) as relay:
-        settings = workshop.pipeline.settings.model_copy(update={"s3_endpoint": relay.endpoint, "chunk_size": 40})
+        changes = {"s3_endpoint": relay.endpoint, "request_retries": 0, "chunk_size": 40}
+        settings = workshop.pipeline.settings.model_copy(update=changes)
         listener = IngestListener(on_found=lambda _: relay.down(), on_progress=lambda done, _: told.append(done))
         report = ingest_source(workshop.bucket, settings, listener)
 

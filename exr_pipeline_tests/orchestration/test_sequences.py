@@ -116,12 +116,11 @@ class OnceAway(ObjectStorage):
 
 
 @pytest.fixture
-def relay(shots: Shots, s3_server: EmbeddedS3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Relay]:
+def relay(shots: Shots, s3_server: EmbeddedS3) -> Iterator[Relay]:
     """What the workshop's store can be cut off with."""
-    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
     server = urlsplit(s3_server.endpoint)
     with Relay((str(server.hostname), int(server.port or 0))) as relay:
-        shots.use(shots.pipeline.settings.model_copy(update={"s3_endpoint": relay.endpoint}))
+        shots.use(shots.pipeline.settings.model_copy(update={"s3_endpoint": relay.endpoint, "request_retries": 0}))
         yield relay
 
 

@@ -403,12 +403,9 @@ def test_an_answer_that_is_not_the_stores_is_no_written_object(
 
 
 def test_a_slow_download_goes_on_for_as_long_as_bytes_arrive_and_a_stalled_one_ends(
-    s3_settings: Settings, bucket: Location, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3_settings: Settings, bucket: Location, tmp_path: Path
 ) -> None:
     # Time runs 600 times as fast: the two seconds and more of the slow one stand for twenty minutes.
-    monkeypatch.setattr("exr_pipeline.storage.objects._REQUEST_SECONDS", _REQUEST_SECONDS / 600)
-    monkeypatch.setattr("exr_pipeline.storage.objects._STALL_SECONDS", 1)
-    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
     stalls = Event()
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
 
@@ -429,8 +426,9 @@ def test_a_slow_download_goes_on_for_as_long_as_bytes_arrive_and_a_stalled_one_e
 
         listener.settimeout(20)
         serving = threads.submit(trickle)
+        changes = {"s3_endpoint": f"http://127.0.0.1:{listener.getsockname()[1]}", "request_retries": 0}
         slow = ObjectStorage(
-            s3_settings.model_copy(update={"s3_endpoint": f"http://127.0.0.1:{listener.getsockname()[1]}"})
+            s3_settings.model_copy(update=changes), stall_seconds=1, request_seconds=_REQUEST_SECONDS / 600
         )
         try:
             assert slow.download(bucket.child("x.mov"), tmp_path / "copy").size == 24

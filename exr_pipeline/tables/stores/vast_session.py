@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
 READ_TIMEOUT_SECONDS: Final = 60.0
-# How often and how long the SDK repeats what it may repeat (503 SlowDown, reads whose connection broke).
-SDK_TRIES: Final = 5
+# How long the SDK repeats what it may repeat (503 SlowDown, reads whose connection broke).
 SDK_SECONDS: Final = 20.0
 SDK_LONGEST_PAUSE_SECONDS: Final = 2.0
 
@@ -41,6 +40,7 @@ class VastConnection:
     secret_key: SecretStr
     bucket: str
     schema: str
+    retries: int
     read_timeout_seconds: float = READ_TIMEOUT_SECONDS
     sdk_seconds: float = SDK_SECONDS
     _sessions: dict[int, Any] = field(default_factory=dict, repr=False, compare=False)
@@ -72,7 +72,7 @@ class VastConnection:
             )
         assert access_key is not None
         assert secret_key is not None
-        return cls(endpoint, access_key, secret_key, bucket, settings.vast_db_schema)
+        return cls(endpoint, access_key, secret_key, bucket, settings.vast_db_schema, settings.request_retries)
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
@@ -118,7 +118,7 @@ class VastConnection:
                 secret=self.secret_key.get_secret_value(),
                 timeout=(CONNECT_TIMEOUT_SECONDS, self.read_timeout_seconds),
                 backoff_config=BackoffConfig(
-                    max_tries=SDK_TRIES, max_time=self.sdk_seconds, max_value=SDK_LONGEST_PAUSE_SECONDS
+                    max_tries=self.retries + 1, max_time=self.sdk_seconds, max_value=SDK_LONGEST_PAUSE_SECONDS
                 ),
                 config=SessionConfig(data_endpoints=[self.endpoint]),
             )

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from exr_pipeline.ingest.chunk import ChunkIngest, ChunkProgress
+from exr_pipeline.ingest.chunk import SECONDS_BETWEEN_WRITES, ChunkIngest, ChunkProgress
 from exr_pipeline.pictures import PicturePool
 from exr_pipeline.products.file_result import FileResult
 from exr_pipeline.products.product import FileProduct
 from exr_pipeline.products.registry import products_named
 from exr_pipeline.retries import POLICY
 from exr_pipeline.settings import Settings
-from exr_pipeline.storage import objects
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectInfo, ObjectStorage
 from exr_pipeline.tables.stores.duckdb import DuckDBStore
@@ -72,11 +71,6 @@ class WatchedStorage(ObjectStorage):
         return found
 
 
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objects, "_RETRIES", 0)
-
-
 @pytest.fixture(scope="module")
 def pool() -> Iterator[PicturePool]:
     with PicturePool(picture_settings()) as workers:
@@ -112,6 +106,7 @@ class Bench:
         self.rows = DuckDBStore(database)
         self.reported: list[FileResult] = []
         self.retries = replace(POLICY, first_pause_seconds=0.05)
+        self.seconds_between_writes = SECONDS_BETWEEN_WRITES
 
     def put(self, name: str, data: bytes) -> Location:
         location = self.bucket.child(name)
@@ -123,7 +118,13 @@ class Bench:
     ) -> ChunkProgress:
         settings = self.settings.model_copy(update=changes)
         one = ChunkIngest(
-            settings, self.storage, media=self.media, rows=self.rows, pool=self.pool, retries=self.retries
+            settings,
+            self.storage,
+            media=self.media,
+            rows=self.rows,
+            pool=self.pool,
+            retries=self.retries,
+            seconds_between_writes=self.seconds_between_writes,
         )
         return one.run(locations, wanted, on_written=self.reported.extend)
 
@@ -140,4 +141,4 @@ class Bench:
 
 @pytest.fixture
 def bench(s3_settings: Settings, bucket: Location, database: Path, pool: PicturePool) -> Bench:
-    return Bench(s3_settings, bucket, database, pool)
+    return Bench(s3_settings.model_copy(update={"request_retries": 0}), bucket, database, pool)

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from exr_pipeline.ingest import chunk
 from exr_pipeline.ingest.chunk import ChunkIngest, ChunkProgress
 from exr_pipeline.ingest.read_header import FIRST_READ_BYTES
 from exr_pipeline.products.file_result import FileResult
@@ -139,38 +138,30 @@ def test_headers_in_flight_heed_how_many_connections_the_system_allows() -> None
     assert told.split() == ["500", "744", "1000"]
 
 
-def written_batches(bench: Bench, locations: Sequence[Location]) -> list[int]:
+def written_batches(bench: Bench, locations: Sequence[Location], **when: Any) -> list[int]:
     sizes: list[int] = []
-    ingest = ChunkIngest(bench.settings, bench.storage, media=bench.media, rows=bench.rows, pool=None)
+    ingest = ChunkIngest(bench.settings, bench.storage, media=bench.media, rows=bench.rows, pool=None, **when)
     ingest.run(locations, HEADERS, on_written=lambda batch: sizes.append(len(batch)))
     return sizes
 
 
-def test_a_chunk_is_one_write_unless_it_takes_long(bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_chunk_is_one_write_unless_it_takes_long(bench: Bench, good: bytes) -> None:
     locations = [bench.put(f"{number:03d}.exr", good) for number in range(240)]
 
-    monkeypatch.setattr(chunk, "SECONDS_BETWEEN_WRITES", 600.0)
-    assert written_batches(bench, locations) == [240]
+    assert written_batches(bench, locations, seconds_between_writes=600.0) == [240]
     assert len({row["last_inspected"] for row in bench.files()}) == 1
 
-    monkeypatch.setattr(chunk, "SECONDS_BETWEEN_WRITES", 0.0)
-    assert len(written_batches(bench, locations)) > 1
+    assert len(written_batches(bench, locations, seconds_between_writes=0.0)) > 1
 
 
-def test_headers_of_megabytes_are_written_before_they_add_up(
-    bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_headers_of_megabytes_are_written_before_they_add_up(bench: Bench, good: bytes) -> None:
     locations = [bench.put(f"{number}.exr", good) for number in range(6)]
 
     assert written_batches(bench, locations) == [6]
-    monkeypatch.setattr(chunk, "HEADER_BYTES_PER_WRITE", 1)
-    assert len(written_batches(bench, locations)) > 1
+    assert len(written_batches(bench, locations, header_bytes_per_write=1)) > 1
 
 
-def test_files_are_reported_when_their_rows_and_media_are_in_place(
-    bench: Bench, good: bytes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(chunk, "SECONDS_BETWEEN_WRITES", 0.0)
+def test_files_are_reported_when_their_rows_and_media_are_in_place(bench: Bench, good: bytes) -> None:
     locations = [bench.put(f"{number}.exr", good) for number in range(5)]
     batches: list[int] = []
 
@@ -183,7 +174,9 @@ def test_files_are_reported_when_their_rows_and_media_are_in_place(
             bench.owner.head(products.stored["proxy"])
 
     done: list[int] = []
-    ingest = ChunkIngest(bench.settings, bench.storage, media=bench.media, rows=bench.rows, pool=bench.pool)
+    ingest = ChunkIngest(
+        bench.settings, bench.storage, media=bench.media, rows=bench.rows, pool=bench.pool, seconds_between_writes=0.0
+    )
     ingest.run(locations, FILE_PRODUCTS, on_written=written, on_progress=lambda progress: done.append(progress.done))
 
     assert sum(batches) == 5

@@ -243,10 +243,9 @@ def test_nothing_is_reported_if_the_tables_cannot_be_written(
     bench: Bench,
     good: bytes,
     holder: subprocess.Popen[str],
-    monkeypatch: pytest.MonkeyPatch,
     on_warning: Callable[[Callable[[], None]], None],
 ) -> None:
-    monkeypatch.setattr(chunk, "SECONDS_BETWEEN_WRITES", 0.0)
+    bench.seconds_between_writes = 0.0
     locations = [bench.put(f"{number}.exr", good) for number in range(6)]
     tries: list[int] = []
     on_warning(lambda: tries.append(1))

@@ -167,9 +167,8 @@ def test_a_tick_ends_when_its_time_is_over_and_the_next_source_is_the_next(make_
 
 
 def test_an_unreachable_store_is_a_reason_to_look_again_from_the_same_place(
-    make_watch: MakeWatch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, instance: dg.DagsterInstance
+    make_watch: MakeWatch, tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
-    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
     closed = Settings(
         _env_file=None,
         s3_endpoint="http://127.0.0.1:1",
@@ -177,6 +176,7 @@ def test_an_unreachable_store_is_a_reason_to_look_again_from_the_same_place(
         s3_secret_key=SecretStr("b"),
         sources=("s3://renders",),
         database=tmp_path / "tables.duckdb",
+        request_retries=0,
     )
 
     before = Cursor(after={"s3://renders": "m.exr"}).to_text()
@@ -189,15 +189,10 @@ def test_an_unreachable_store_is_a_reason_to_look_again_from_the_same_place(
 
 @pytest.mark.parametrize("missing", ["s3://renders", "file:///not/mounted"])
 def test_sources_that_are_unavailable_hold_up_no_other_and_go_on_from_where_they_were(
-    make_watch: MakeWatch,
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-    missing: str,
+    make_watch: MakeWatch, tmp_path: Path, caplog: pytest.LogCaptureFixture, missing: str
 ) -> None:
-    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
     (tmp_path / "a.exr").write_bytes(b"a")
-    watch = make_watch(sources=(missing, tmp_path.as_uri()), s3_endpoint="http://127.0.0.1:1")
+    watch = make_watch(sources=(missing, tmp_path.as_uri()), s3_endpoint="http://127.0.0.1:1", request_retries=0)
     now = watch.now.replace(microsecond=0)
     watch.cursor = Cursor(after={missing: "m.exr"}, hot=[HotFolder(f"{missing}/shot/", now)])
 
@@ -212,11 +207,8 @@ def test_sources_that_are_unavailable_hold_up_no_other_and_go_on_from_where_they
     assert f"nothing to ingest; {missing} is skipped: " in str(idle.skip_reason)
 
 
-def test_a_hot_folder_of_a_store_that_is_away_stays_hot(
-    make_watch: MakeWatch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("exr_pipeline.storage.objects._RETRIES", 0)
-    watch = make_watch(sources=("s3://renders", tmp_path.as_uri()), s3_endpoint="http://127.0.0.1:1")
+def test_a_hot_folder_of_a_store_that_is_away_stays_hot(make_watch: MakeWatch, tmp_path: Path) -> None:
+    watch = make_watch(sources=("s3://renders", tmp_path.as_uri()), s3_endpoint="http://127.0.0.1:1", request_retries=0)
     hot = [HotFolder(f"s3://renders/{name}/", watch.now) for name in "ab"]
     watch.cursor = Cursor(hot=hot)
 
