@@ -12,8 +12,11 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -266,3 +269,112 @@ def test_a_table_store_that_is_added_keeps_the_contract(follow: Callable[[str], 
     said = recipe.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *CONTRACT)
     assert int(re.findall(r"(\d+) passed", said)[0]) > 20
     assert "skipped" not in said
+
+
+def test_a_key_of_picture_rules_that_is_added_changes_pictures(follow: Callable[[str], Recipe], tmp_path: Path) -> None:
+    for folder in ("bright", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.exr").write_bytes(render())
+    rules = tmp_path / "rules.yaml"
+    rules.write_text(f"rules:\n  - prefix: {tmp_path}/bright/\n    stops: -20\n", encoding="utf-8")
+    recipe = follow("Add a color rule")
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "import simplejpeg\n"
+        "from exr_pipeline.pictures.picture_settings import PictureSettings\n"
+        "from exr_pipeline.pictures.render import render_picture\n"
+        "from exr_pipeline.settings import Settings\n"
+        "settings = PictureSettings.from_settings(Settings(_env_file=None))\n"
+        "for path in sys.argv[1:]:\n"
+        "    name = Path(path).as_uri()\n"
+        "    made = render_picture(path, name, thumbnail=True, proxy=False, settings=settings)\n"
+        "    print(simplejpeg.decode_jpeg(made.thumbnail.data).max())\n"
+    )
+    files = [str(tmp_path / folder / "a.exr") for folder in ("bright", "other")]
+    assert "has unknown keys: stops" in recipe.run(
+        "-c", script, *files, status=1, EXR_PIPELINE_PICTURE_RULES=str(rules)
+    )
+    recipe.edit(
+        "exr_pipeline/color/picture_rules.py",
+        "    exact: bool | None = None\n",
+        "    exact: bool | None = None\n    stops: float = 0.0\n",
+    )
+    recipe.edit(
+        "exr_pipeline/color/picture_rules.py",
+        "            layer=self.layer or other.layer,\n",
+        "            layer=self.layer or other.layer,\n            stops=self.stops or other.stops,\n",
+    )
+    recipe.edit(
+        "exr_pipeline/color/picture_rules.py",
+        "return PictureRule(**texts, ",
+        'return PictureRule(**texts, stops=float(entry.get("stops", 0)), ',
+    )
+    recipe.edit(
+        "exr_pipeline/pictures/shown.py",
+        "        transform = self.config.display_transform(view)\n",
+        "        pixels = pixels * np.float32(2.0**self._rule.stops)\n"
+        "        transform = self.config.display_transform(view)\n",
+    )
+    printed = recipe.run("-c", script, *files, EXR_PIPELINE_PICTURE_RULES=str(rules))
+    darkened, other = (int(line) for line in printed.splitlines())
+    assert darkened < 10
+    assert other > 50
+
+
+class Unavailable(BaseHTTPRequestHandler):
+    """A bucket with one object that it lists and cannot give."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        url = urlsplit(self.path)
+        if "list-type" in url.query:
+            self.answer(
+                200,
+                '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Name>renders</Name><Prefix/>'
+                "<KeyCount>1</KeyCount><MaxKeys>1000</MaxKeys><IsTruncated>false</IsTruncated><Contents><Key>a.exr"
+                "</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>&quot;1&quot;</ETag><Size>999</Size>"
+                "<StorageClass>STANDARD</StorageClass></Contents></ListBucketResult>",
+            )
+        else:
+            type(self).asked += url.path.endswith("a.exr")
+            self.answer(503, "<Error><Code>ServiceUnavailable</Code></Error>")
+
+    def answer(self, status: int, text: str) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class has it
+        """Nothing."""
+
+
+def test_a_retry_policy_that_is_changed_is_followed(follow: Callable[[str], Recipe], tmp_path: Path) -> None:
+    recipe = follow("Change the retry policy")
+    policy = "exr_pipeline/retries.py"
+    recipe.edit(policy, "    attempts: int = 4\n", "    attempts: int = 2\n")
+    recipe.edit(policy, "    first_pause_seconds: float = 1.0\n", "    first_pause_seconds: float = 0.25\n")
+    recipe.edit(policy, "    step_attempts: int = 3\n", "    step_attempts: int = 1\n")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Unavailable) as server, ThreadPoolExecutor(1) as threads:
+        threads.submit(server.serve_forever)
+        try:
+            said = recipe.command(
+                "ingest",
+                "s3://renders",
+                "--only",
+                "header",
+                "--json",
+                status=1,
+                S3_ENDPOINT=f"http://127.0.0.1:{server.server_port}",
+                S3_ACCESS_KEY="key",
+                S3_SECRET_KEY="secret",
+                EXR_PIPELINE_REQUEST_RETRIES="2",
+                EXR_PIPELINE_STATE_DIR=str(tmp_path / "state"),
+            )
+        finally:
+            server.shutdown()
+    assert '"retryable"' in said
+    assert Unavailable.asked == 2 * (1 + 2), "two attempts, each a request that is repeated twice"
