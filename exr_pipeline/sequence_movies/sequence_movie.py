@@ -410,6 +410,7 @@ class _Making:
         waiting = [job for job in reversed(jobs) if job.report is None]
         found = sum(job.frames for job in jobs if job.report is not None)
         running: list[_Job] = []
+        self._tell(jobs, found, began)
         while waiting or running:
             while waiting and len(running) < self._reading.pictures.workers:
                 job = waiting.pop()

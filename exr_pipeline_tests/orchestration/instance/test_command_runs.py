@@ -27,7 +27,11 @@ LAUNCHERS = [
     CommandAwareEcsRunLauncher,
     CommandAwareK8sRunLauncher,
 ]
-WAIT = "import sys; print('ready', flush=True); sys.stdin.read()"
+# A shell's background job, and what it starts, ignores Ctrl-C.
+WAIT = (
+    "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "print('ready', flush=True); sys.stdin.read()"
+)
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +84,7 @@ def test_every_launcher_knows_whether_the_command_of_a_run_is_still_there(
 
     health = launcher.check_run_worker_health(run_of(process))
     assert health.status == WorkerStatus.FAILED
-    assert health.msg == f"process {command.pid} of {socket.gethostname()} is gone"
+    assert health.msg == f"process {command.pid} on {socket.gethostname()} has ended"
     # That is for those hosts to say.
     assert launcher.check_run_worker_health(elsewhere).status == WorkerStatus.RUNNING
     assert launcher.check_run_worker_health(container).status == WorkerStatus.RUNNING
