@@ -35,7 +35,7 @@ def inspect_bytes(data: bytes, source: SourceFile) -> Inspection:
             raise NeedMoreBytes(name, len(data), _LONGEST_MAGIC)
         raise BadInputError(name, f"not an {labels('render')} file: it begins with {data[:4].hex(' ')}")
     extension = f".{source.location.name.rpartition('.')[2].lower()}"
-    if _BY_EXTENSION.get(extension, format_) != format_:
+    if _BY_EXTENSION.get(extension, format_) is not format_:
         raise BadInputError(name, f"the extension is {extension}, the content is {format_.label}")
     try:
         inspection: Inspection = format_.header.load()(data, source)
