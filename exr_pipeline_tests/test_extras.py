@@ -114,7 +114,7 @@ def test_what_the_package_imports_comes_with_the_base_or_leads_to_an_extra(modul
     if not distributions_of(module) & BASE:
         error = explain(ModuleNotFoundError(f"No module named {module!r}", name=f"{module}.part"))
         assert error is not None, f"imported in {', '.join(IMPORTS[module])}"
-        (extra,) = re.findall(r"^exr-pipeline\[(\w+)\]: the module ", str(error))
+        (extra,) = re.findall(r"^exr-pipeline\[(\w+)\]: module ", str(error))
         assert distributions_of(module) & bringing(extra)
 
 
@@ -125,7 +125,7 @@ def test_a_module_of_nobody_leads_to_no_extra() -> None:
 
 def test_the_error_names_extra_module_and_remedy() -> None:
     assert str(explain(ModuleNotFoundError("No module named 'av'", name="av.video"))) == (
-        "exr-pipeline[pictures]: the module av is not installed. Fix: pip install 'exr-pipeline[pictures]'"
+        "exr-pipeline[pictures]: module av is not installed. Fix: pip install 'exr-pipeline[pictures]'"
     )
 
 

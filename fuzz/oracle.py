@@ -103,7 +103,7 @@ def _check_rejection(error: BadInputError, data: bytes, name: str) -> None:
         _check_error(error, data, name)
     else:
         # What is another kind of file has no place where it is wrong.
-        assert error.reason.startswith(("the file is empty", "neither ", "the extension is"))
+        assert error.reason.startswith(("the file is empty", "not an ", "the extension is"))
 
 
 def calls(work: Callable[[], Any]) -> int:

@@ -92,8 +92,8 @@ def test_it_asks_unless_told_not_to(cli: Cli, files: list[str], monkeypatch: pyt
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        (("archive",), "PREFIX: no files are named"),
-        (("unarchive",), "PREFIX: no files are named"),
+        (("archive",), "PREFIX: no files are selected"),
+        (("unarchive",), "PREFIX: no files are selected"),
         (("archive", "--older-than", "soon"), "'soon' is not a valid age: write 90d, 12h or 6w"),
         (("archive", "nowhere://bucket/"), "'nowhere://bucket/' is not an object storage URL"),
     ],

@@ -71,11 +71,11 @@ def test_where_leaves_out_files_by_their_columns_and_those_of_their_first_part(i
         (["nosuch.exr"], "nosuch.exr: no such file in the tables or on this machine"),
         (
             ["renders/shot_010/notes.1004.exr"],
-            "its header could not be read (rejected: neither OpenEXR",
+            "its header could not be read (rejected: not an OpenEXR",
         ),
         ([KNOWN, "--where", "nosuch = 1"], '"nosuch" not found'),
         ([KNOWN, "--where", "frame_number ="], "syntax error"),
-        ([KNOWN, "--where", "true); DROP TABLE files; SELECT (1"], "only one SELECT"),
+        ([KNOWN, "--where", "true); DROP TABLE files; SELECT (1"], "single SELECT"),
         ([KNOWN, "--limit", "0"], "--limit"),
         (["renders"], "renders"),
         (["s3://"], "s3://"),
@@ -101,4 +101,4 @@ def test_before_any_ingest_there_is_nothing_to_compare_with(cli: Cli, home: Path
     assert json.loads(said.out) == []
     assert said.err.startswith("Warning: database ")
     (home / "b.exr").write_text("this is a text")
-    assert "neither OpenEXR, DPX nor Cineon" in cli("similar", "b.exr").error
+    assert "not an OpenEXR, DPX or Cineon file" in cli("similar", "b.exr").error

@@ -145,7 +145,7 @@ def damaged(change: bytes, at: int) -> bytes:
         (b"\x76\x2f\x31\x01\x02\0\0\0p\0preview\0\x08\0\0\0\xff\xff\xff\xff\xff\xff\xff\xff\0", 22, "preview"),
         (b"\x76\x2f\x31\x01\x02\0\0\0s\0stringvector\0\x04\0\0\0\xff\xff\xff\xff\0", 27, "string longer"),
         (b"\x76\x2f\x31\x01\x02\0\0\0c\0chlist\0\x03\0\0\0R\0\0\0", 22, "truncated"),
-        (b"\x76\x2f\x31\x01\x02\0\0\0c\0chlist\0\x02\0\0\0\0\0\0", 22, "after the end"),
+        (b"\x76\x2f\x31\x01\x02\0\0\0c\0chlist\0\x02\0\0\0\0\0\0", 22, "extra bytes after the channel list"),
     ],
 )
 def test_damage_is_reported_with_its_place(data: bytes, offset: int, problem: str) -> None:

@@ -214,7 +214,7 @@ def test_frames_that_differ_are_fitted_shown_and_told(tmp_path: Path) -> None:
         "128x72 pixels instead of 64x36",
         "1x1 pixels instead of 64x36",
         "shows Z (depth) instead of RGB",
-        "from ACEScg instead of Linear Rec.709 (sRGB)",
+        "source color space ACEScg instead of Linear Rec.709 (sRGB)",
     ):
         assert expected in told
     assert result.not_shown == {}
@@ -478,7 +478,7 @@ def test_memory_does_not_grow_with_the_length(tmp_path: Path) -> None:
 
 
 def test_a_sequence_of_two_distant_frames_is_no_movie(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match=r"name a range, as in shot\.1001-900000####\.exr"):
+    with pytest.raises(BadInputError, match=r"give a frame range, such as shot\.1001-900000####\.exr"):
         make(write_frames(tmp_path / "f", [0, 898999]), tmp_path / "a.mp4")
 
 

@@ -242,7 +242,7 @@ def test_a_backfill_over_a_subset_with_a_bad_file_is_split_into_chunks_and_leave
 def test_a_rejected_file_is_a_line_on_the_console_and_no_stack_trace(page: Page) -> None:
     (key,) = page.put({"console/notes.exr": b"not an image"})
     wait_for(lambda: key in page.statuses("exr_header")["failed"], 600, "the rejection")
-    line = f"rejected: {page.bucket.child('console/notes.exr').url}: neither OpenEXR, DPX nor Cineon"
+    line = f"rejected: {page.bucket.child('console/notes.exr').url}: not an OpenEXR, DPX or Cineon file"
     wait_for(lambda: line in page.log.read_text(), 300, "the line")
     # Of a step's last lines Dagster's copy of its output may lose some, of the run's none.
     wait_for(lambda: "RUN_FAILURE" in page.log.read_text().partition(line)[2], 300, "the end of its run")

@@ -115,7 +115,7 @@ def test_an_icc_profile_decides_by_its_name_and_an_unknown_one_is_a_warning(tmp_
     assert known.provenance.color_rule.startswith("ICC profile (sRGB")
     assert unknown.provenance.color_rule == "default (integers: sRGB)"
     assert len(unknown.warnings) == 1
-    assert "is not known: ignored" in unknown.warnings[0]
+    assert "unknown ICC profile" in unknown.warnings[0]
 
 
 def test_display_p3_is_converted_to_the_display(tmp_path: Path) -> None:
