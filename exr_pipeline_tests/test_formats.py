@@ -19,6 +19,7 @@ from exr_pipeline.dpx import MAGICS as DPX_MAGICS
 from exr_pipeline.exr import MAGIC
 from exr_pipeline.formats import FORMATS, KINDS, FileFormat, described_kinds, format_of_bytes, format_of_name, labels
 from exr_pipeline_tests.cli.conftest import bare_environment, make_home
+from exr_pipeline_tests.long_tests import takes_long
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "exr_pipeline"
@@ -144,6 +145,7 @@ def copy(tmp_path: Path) -> Path:
     return home
 
 
+@takes_long
 def test_one_row_and_its_readers_are_all_that_a_new_kind_of_file_needs(copy: Path) -> None:
     shot = copy / "renders" / "shot"
     shot.mkdir(parents=True)

@@ -28,6 +28,7 @@ from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables import open_table_store
 from exr_pipeline_tests.docs.generated import REPOSITORY
 from exr_pipeline_tests.docs.test_rooms import unknown
+from exr_pipeline_tests.long_tests import takes_long
 from exr_pipeline_tests.renders import render
 
 RECIPES = dict(
@@ -100,6 +101,7 @@ def test_files_and_names_of_a_recipe_exist(title: str) -> None:
     assert [name for name in unknown(text) if name not in NOT_OURS] == []
 
 
+@takes_long
 def test_a_column_that_is_added_is_filled_in_new_rows_and_null_in_those_that_were_there(
     follow: Callable[[str], Recipe], tmp_path: Path
 ) -> None:
@@ -146,6 +148,7 @@ def test_a_column_that_is_added_is_filled_in_new_rows_and_null_in_those_that_wer
     assert "| `megapixels` |" in (recipe.clone / "docs/tables.md").read_text(encoding="utf-8")
 
 
+@takes_long
 def test_a_preset_that_is_added_makes_movies(follow: Callable[[str], Recipe], tmp_path: Path) -> None:
     import av
 
@@ -167,6 +170,7 @@ def test_a_preset_that_is_added_makes_movies(follow: Callable[[str], Recipe], tm
         assert sum(1 for _ in movie.decode(stream)) == 4
 
 
+@takes_long
 def test_a_spelling_of_a_color_space_that_is_added_is_understood(
     follow: Callable[[str], Recipe], tmp_path: Path
 ) -> None:
@@ -192,6 +196,7 @@ def test_a_spelling_of_a_color_space_that_is_added_is_understood(
     assert recipe.run("-c", script, str(file)).strip().endswith("ARRI LogC4 by colorInteropID")
 
 
+@takes_long
 def test_a_command_that_is_added_is_a_module_and_one_line(follow: Callable[[str], Recipe], tmp_path: Path) -> None:
     recipe = follow("Add a command")
     assert "No such command" in recipe.command("frame-count", "x", status=2)
@@ -219,6 +224,7 @@ def test_a_command_that_is_added_is_a_module_and_one_line(follow: Callable[[str]
     assert "\n### frame-count\n\n    exr-pipeline frame-count FOLDER\n" in (recipe.clone / "docs/cli.md").read_text()
 
 
+@takes_long
 def test_a_setting_that_is_added_is_read_shown_and_documented(follow: Callable[[str], Recipe]) -> None:
     recipe = follow("Add a setting")
     before = recipe.command("settings", "--changed", EXR_PIPELINE_HOUSE="Mill Street")
@@ -238,6 +244,7 @@ def test_a_setting_that_is_added_is_read_shown_and_documented(follow: Callable[[
     assert "| `EXR_PIPELINE_HOUSE` |  | Name of the house. |" in text
 
 
+@takes_long
 def test_a_table_store_that_is_added_keeps_the_contract(follow: Callable[[str], Recipe]) -> None:
     recipe = follow("Add a table store")
     store = (REPOSITORY / "exr_pipeline_tests/docs/one_file_store.py").read_text(encoding="utf-8")
@@ -271,6 +278,7 @@ def test_a_table_store_that_is_added_keeps_the_contract(follow: Callable[[str], 
     assert "skipped" not in said
 
 
+@takes_long
 def test_a_key_of_picture_rules_that_is_added_changes_pictures(follow: Callable[[str], Recipe], tmp_path: Path) -> None:
     for folder in ("bright", "other"):
         (tmp_path / folder).mkdir()
@@ -352,6 +360,7 @@ class Unavailable(BaseHTTPRequestHandler):
         """Nothing."""
 
 
+@takes_long
 def test_a_retry_policy_that_is_changed_is_followed(follow: Callable[[str], Recipe], tmp_path: Path) -> None:
     recipe = follow("Change the retry policy")
     policy = "exr_pipeline/retries.py"

@@ -19,6 +19,7 @@ from exr_pipeline.products.registry import (
 )
 from exr_pipeline.tables.specs import TABLES
 from exr_pipeline_tests.layers import PACKAGE
+from exr_pipeline_tests.long_tests import takes_long
 from exr_pipeline_tests.pictures.files import flat, write_rgb
 
 
@@ -121,6 +122,7 @@ if __name__ == "__main__":
 """
 
 
+@takes_long
 def test_a_new_asset_per_file_is_one_module_one_line_of_the_registry_and_its_column(tmp_path: Path) -> None:
     """The recipe of CONTRIBUTING, followed on a copy of the package."""
     package = tmp_path / "exr_pipeline"
