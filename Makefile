@@ -56,6 +56,8 @@ lock: $(VENV)/.dev ## Compile the pinned requirements; UPGRADE=1 moves them up t
 	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra demo --extra pandas --extra vast $(LOCK) -o requirements/runtime.txt
 	@$(BIN)/uv pip compile pyproject.toml -c requirements/runtime.txt $(LOCK) -o requirements/base.txt
 	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --extra demo --extra pandas --extra vast --extra celery --extra ecs --extra k8s -c requirements/runtime.txt $(LOCK) -o requirements/distributed.txt
+	@for folder in dataengine lambda; do $(BIN)/uv pip compile pyproject.toml --extra pictures --extra vast -c requirements/runtime.txt $(LOCK) -o deploy/$$folder/requirements.txt; done
+	@$(BIN)/uv pip compile pyproject.toml deploy/cloudrun/requirements.in --extra pictures --extra vast -c requirements/runtime.txt $(LOCK) -o deploy/cloudrun/requirements.txt
 	@$(BIN)/uv pip compile pyproject.toml requirements/build.in --all-extras --group dev --group docs -c requirements/runtime.txt $(LOCK) -o requirements/dev.txt
 LOCK = --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --no-strip-extras $(if $(UPGRADE),--upgrade)
 

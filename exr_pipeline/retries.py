@@ -7,6 +7,7 @@ what is tried (`ingest`, `orchestration.steps`), or the retries of clients below
 
 from __future__ import annotations
 
+import random
 import time
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +33,8 @@ class RetryPolicy:
 
     - Within a step, each is tried `attempts` times. The first pause is `first_pause_seconds`, each further one
       `pause_factor` times as long. All others have their turn in between.
+      With `jitter`, each pause is longer or shorter by up to this share of it, at random: where thousands of processes
+      are at it, they do not all come back at the same moment.
     - After `failures_of_an_outage` failures in a row and `patience_seconds` without a success, a step stops early.
     - A step is run `step_attempts` times, `step_pause_seconds` apart, if something of it can still be tried.
     - After the run, what is `retryable` is due again once it has waited as long as it has been failing, but at least
@@ -48,6 +51,7 @@ class RetryPolicy:
     patience_seconds: float = 30.0
     step_attempts: int = 3
     step_pause_seconds: float = 30.0
+    jitter: float = 0.0
     longest_wait_factor: int = 12
     unreadable_wait_factor: int = 24
 
@@ -59,7 +63,7 @@ class RetryPolicy:
     @property
     def attempts_and_pauses(self) -> tuple[float | None, ...]:
         """For each attempt, the seconds to pause after it; None for the last one."""
-        return (*self.pauses, None)
+        return (*(pause * random.uniform(1 - self.jitter, 1 + self.jitter) for pause in self.pauses), None)  # noqa: S311
 
     def may_repeat_step(self, repeated: int) -> bool:
         """Whether a step that was repeated so many times may be run once more."""

@@ -157,7 +157,6 @@ class Settings(BaseSettings):
     request_retries: int = Field(
         4,
         ge=0,
-        le=20,
         description="How many times a failed request to object storage or VAST DataBase is repeated.",
     )
     header_fetches: int = Field(
@@ -209,6 +208,18 @@ class Settings(BaseSettings):
         "URL (see docs/color.md).",
     )
 
+    # Functions
+    function_products: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated products that a serverless function makes: header, checksum, thumbnail, proxy. "
+        "If empty, all that the installed extras can make.",
+    )
+    raise_retryable: bool = Field(
+        default=True,
+        description="Whether a serverless function raises an exception for what may succeed later, so that its "
+        "platform sends the event again. If not, the answer says so.",
+    )
+
     # Movies of sequences
     movie_preset: str = Field("review", description="Default preset of sequence movies (see docs/sequence-movies.md).")
     movie_presets: Path | None = Field(
@@ -238,7 +249,7 @@ class Settings(BaseSettings):
         "If empty, no keys match.",
     )
 
-    @field_validator("sources", "source_kinds", "page_hosts", mode="before")
+    @field_validator("sources", "source_kinds", "page_hosts", "function_products", mode="before")
     @classmethod
     def _split_sources(cls, value: object) -> object:
         if isinstance(value, str):

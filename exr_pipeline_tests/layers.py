@@ -73,12 +73,14 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
             "sequences",
             "tables",
         },
+        "functions": _NAMES
+        | {"extras", "ingest", "inspection", "pictures", "pipeline", "products", "retries", "tables"},
         "definitions": {"orchestration", "settings"},
         "sample": {"exr"},
     }.items()
 }
 # Ways in: none imports another. The command line may import all, and starts each.
-EDGES: Final = {"orchestration"}
+EDGES: Final = {"functions", "orchestration"}
 EVERYTHING: Final = "cli"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from exr_pipeline.workers.in_process import InProcessPool
 from exr_pipeline.workers.pool import WorkerPool
 
 if TYPE_CHECKING:
@@ -18,18 +19,11 @@ if TYPE_CHECKING:
     from exr_pipeline.pictures.shown import Picture
 
 
-class PicturePool(WorkerPool):
-    """`settings.workers` processes that render files. Entering raises `MisconfiguredError` for a bad OCIO config."""
+class _RendersPictures:
+    """Files as the calls of some pool."""
 
-    def __init__(self, settings: PictureSettings) -> None:
-        super().__init__(workers=settings.workers, memory_mb=settings.worker_memory_mb)
-        self._settings = settings
-
-    def __enter__(self) -> Self:
-        from exr_pipeline.color.config import load_config
-
-        load_config(self._settings)
-        return super().__enter__()
+    _settings: PictureSettings
+    call: Any
 
     def submit(
         self,
@@ -42,7 +36,38 @@ class PicturePool(WorkerPool):
     ) -> Future[RenderedPictures]:
         """Render a local file as `render_picture` does, in some worker; see there for the arguments, and `call`."""
         timeout = self._settings.worker_timeout_seconds
-        return self.call(_render, name, timeout, path, name, thumbnail, proxy, dict(others or {}), self._settings)
+        call: Future[RenderedPictures] = self.call(
+            _render, name, timeout, path, name, thumbnail, proxy, dict(others or {}), self._settings
+        )
+        return call
+
+
+class PicturePool(_RendersPictures, WorkerPool):
+    """`settings.workers` processes that render files. Entering raises `MisconfiguredError` for a bad OCIO config."""
+
+    def __init__(self, settings: PictureSettings) -> None:
+        super().__init__(workers=settings.workers, memory_mb=settings.worker_memory_mb)
+        self._settings = settings
+
+    def __enter__(self) -> Self:
+        from exr_pipeline.color.config import load_config
+
+        load_config(self._settings)
+        return super().__enter__()
+
+
+class InProcessPicturePool(_RendersPictures, InProcessPool):
+    """The same without processes: for platforms that isolate each call themselves."""
+
+    def __init__(self, settings: PictureSettings) -> None:
+        super().__init__()
+        self._settings = settings
+
+    def __enter__(self) -> Self:
+        from exr_pipeline.color.config import load_config
+
+        load_config(self._settings)
+        return super().__enter__()
 
 
 def _render(

@@ -25,6 +25,9 @@ RENAMED = {
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
     "deploy/ecs/README.md": "deploy-ecs.md",
+    "deploy/dataengine/README.md": "deploy-dataengine.md",
+    "deploy/lambda/README.md": "deploy-lambda.md",
+    "deploy/cloudrun/README.md": "deploy-cloudrun.md",
     "deploy/kubernetes/README.md": "deploy-kubernetes.md",
     "fuzz/README.md": "fuzzing.md",
 }
