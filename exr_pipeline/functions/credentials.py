@@ -10,9 +10,9 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
-from exr_pipeline.errors import BadInputError
+from exr_pipeline.errors import BadInputError, MisconfiguredError
 from exr_pipeline.settings import Settings
 
 # Of an event or of a secret, by the settings that they stand for.
@@ -27,7 +27,7 @@ def function_settings(secrets: Any, payload: Mapping[str, Any] | None = None) ->
 
     `secrets` is `ctx.secrets`: mappings by the name of a secret. `payload` is the event's data. An event that names an
     endpoint must name both of its keys too: else whoever can send events could have requests signed with our keys sent
-    wherever they like. Raises `BadInputError` for such an event.
+    wherever they like. Raises `BadInputError` for such an event, and `MisconfiguredError` for a wrong setting.
     """
     values: dict[str, Any] = {}
     names = {
@@ -37,7 +37,14 @@ def function_settings(secrets: Any, payload: Mapping[str, Any] | None = None) ->
     for service in _SERVICES:
         values |= _of_secret(service, secrets, names[service])
         values |= _of_event(service, payload or {})
-    settings = Settings(**values)
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        # Without the value: it may be a secret.
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = str(first["loc"][0])
+        setting = Settings.variable(name) if name in Settings.model_fields else name
+        raise MisconfiguredError(setting, str(first["msg"]), "see docs/settings.md") from None
     names_database = settings.vast_db_endpoint is not None
     if settings.vast_db_bucket is None and names_database:
         settings = settings.model_copy(update={"vast_db_bucket": _DEFAULT_BUCKET})

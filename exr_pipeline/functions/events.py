@@ -29,14 +29,12 @@ class ObjectEvent:
     """One object that an event names.
 
     Keys in `Records` are URL-encoded by most senders and plain by some. `location` has the key decoded; `as_written`
-    has it as it stands, where that differs, and is looked up if there is no such object. `message_id` is that of the
-    queue's message which brought it.
+    has it as it stands, where that differs, and is looked up if there is no such object.
     """
 
     location: Location
     action: Action = "created"
     as_written: Location | None = None
-    message_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def read_event(event: Any) -> Request:
     """
     envelope = event if isinstance(event, Mapping) else _of_runtime(event)
     payload = _payload(envelope)
-    objects = tuple(dict.fromkeys(_objects(envelope, depth=0, message_id="")))
+    objects = tuple(dict.fromkeys(_objects(envelope, depth=0)))
     if not objects and not _is_test(envelope):
         raise BadInputError("event", "it names no object in any known form")
     later = tuple(name for name in _LATER if payload.get(name))
@@ -103,27 +101,27 @@ def _payload(envelope: Mapping[str, Any]) -> Mapping[str, Any]:
     return envelope
 
 
-def _objects(envelope: Mapping[str, Any], *, depth: int, message_id: str) -> Iterator[ObjectEvent]:
+def _objects(envelope: Mapping[str, Any], *, depth: int) -> Iterator[ObjectEvent]:
     if depth > _DEEPEST:
         raise BadInputError("event", f"more than {_DEEPEST} envelopes in each other")
     location = _named(envelope)
     if location is not None:
         is_element = "elementpath" in envelope or "element" in envelope
         name = _name_within(envelope) if is_element else _name(envelope)
-        yield ObjectEvent(location, _action(name), None, message_id)
+        yield ObjectEvent(location, _action(name))
         return
     match envelope:
         case {"Records": list(records)}:
             for record in _mappings(records):
-                yield from _of_record(record, depth=depth, message_id=message_id)
+                yield from _of_record(record, depth=depth)
         case {"Type": "Notification", "Message": str(message)}:
-            yield from _within(message, depth=depth, message_id=message_id)
+            yield from _within(message, depth=depth)
         case {"data": Mapping() as inner}:
             # Of an event in an event the outer one says what happened, unless the inner one does.
             named = inner if _name(inner) else {**inner, "type": _name(envelope)}
-            yield from _objects(named, depth=depth + 1, message_id=message_id)
+            yield from _objects(named, depth=depth + 1)
         case {"data": str(text)} if text.lstrip().startswith("{"):
-            yield from _within(text, depth=depth, message_id=message_id)
+            yield from _within(text, depth=depth)
 
 
 def _named(envelope: Mapping[str, Any]) -> Location | None:
@@ -145,23 +143,26 @@ def _named(envelope: Mapping[str, Any]) -> Location | None:
     return None
 
 
-def _of_record(record: Mapping[str, Any], *, depth: int, message_id: str) -> Iterator[ObjectEvent]:
+def _of_record(record: Mapping[str, Any], *, depth: int) -> Iterator[ObjectEvent]:
     match record:
         case {"s3": {"bucket": {"name": str(bucket)}, "object": {"key": str(key)}}}:
             action = _action(_name(record))
-            decoded, written = _location("s3", bucket, unquote_plus(key)), _location("s3", bucket, key)
-            yield ObjectEvent(decoded, action, None if written == decoded else written, message_id)
+            decoded, written = (
+                _location("s3", bucket, unquote_plus(key, errors="surrogateescape")),
+                _location("s3", bucket, key),
+            )
+            yield ObjectEvent(decoded, action, None if written == decoded else written)
         case {"body": str(body)}:
-            yield from _within(body, depth=depth, message_id=str(record.get("messageId", "")))
+            yield from _within(body, depth=depth)
         case {"Sns": {"Message": str(message)}}:
-            yield from _within(message, depth=depth, message_id=message_id)
+            yield from _within(message, depth=depth)
 
 
-def _within(text: str, *, depth: int, message_id: str) -> Iterator[ObjectEvent]:
+def _within(text: str, *, depth: int) -> Iterator[ObjectEvent]:
     inner = _json(text)
     if not isinstance(inner, Mapping):
         raise BadInputError("event", "its message is not a JSON object")
-    yield from _objects(inner, depth=depth + 1, message_id=message_id)
+    yield from _objects(inner, depth=depth + 1)
 
 
 def _name(envelope: Mapping[str, Any]) -> str:
@@ -227,7 +228,12 @@ def _checked(location: Location) -> Location:
         raise BadInputError("event", "it names a local file: a function reads object storage only")
     if not location.bucket or not location.key:
         raise BadInputError("event", "it names a bucket without a key, or a key without a bucket")
-    if len(location.key.encode("utf-8", "surrogateescape")) > _LONGEST_KEY:
+    try:
+        length = len(location.key.encode("utf-8", "surrogateescape"))
+        location.bucket.encode()
+    except UnicodeEncodeError:
+        raise BadInputError("event", "it names an object by what is not text") from None
+    if length > _LONGEST_KEY:
         raise BadInputError("event", f"its key is longer than {_LONGEST_KEY} bytes")
     return location
 

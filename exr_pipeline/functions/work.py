@@ -11,6 +11,7 @@ import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError, StateUnknownError
@@ -23,7 +24,8 @@ from exr_pipeline.ingest.media_files import needs_workers
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.products.registry import FILE_PRODUCTS, PRODUCT_NAMES, products_named
 from exr_pipeline.retries import RetryPolicy
-from exr_pipeline.storage.locations import is_source
+from exr_pipeline.storage.locations import Location, SourceRule
+from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline.storage.store_errors import MissingObjectError
 from exr_pipeline.tables.specs import REJECTED, RETRYABLE
 
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
     from exr_pipeline.products.file_result import FileResult
     from exr_pipeline.products.product import FileProduct
     from exr_pipeline.settings import Settings
-    from exr_pipeline.storage.locations import Location
     from exr_pipeline.tables.specs import TableName
     from exr_pipeline.tables.store import FileVersion, Mark, TableStore
 
@@ -74,6 +75,8 @@ class FunctionWork:
         self._secrets = secrets
         self._in_process = in_process
         self._open = ExitStack()
+        # Runtimes may call from several threads at once.
+        self._lock = Lock()
         self._pool: PicturePool | None = None
         self._pipeline = Pipeline(function_settings(secrets))
         self.settings = self._pipeline.settings
@@ -140,6 +143,8 @@ class FunctionWork:
             settings = function_settings(self._secrets, request.payload)
         except BadInputError as error:
             return [failed(None, error.reason, "bad event")]
+        except MisconfiguredError as error:
+            return [failed(None, str(error), "misconfigured")]
         return _Call(self, Pipeline(settings)).answers([request])[0]
 
     def pool(self, settings: Settings) -> PicturePool:
@@ -147,11 +152,11 @@ class FunctionWork:
         from exr_pipeline.pictures import PicturePool, PictureSettings
         from exr_pipeline.pictures.picture_pool import InProcessPicturePool
 
-        if self._pool is None:
-            picture_settings = PictureSettings.from_settings(settings)
-            made: Any = InProcessPicturePool if self._in_process else PicturePool
-            self._pool = self._open.enter_context(made(picture_settings))
-        return self._pool
+        with self._lock:
+            if self._pool is None:
+                made: Any = InProcessPicturePool if self._in_process else PicturePool
+                self._pool = self._open.enter_context(made(PictureSettings.from_settings(settings)))
+            return self._pool
 
 
 def function_products(settings: Settings) -> tuple[FileProduct, ...]:
@@ -198,11 +203,18 @@ class _Call:
     def _place(self, event: ObjectEvent) -> Location | None:
         """Where the object is, None if it needs no work."""
         location = event.location
-        if event.action != "created" or not is_source(location.key, kinds=self._settings.source_kinds):
+        if event.action != "created" or not self._is_source(location):
             return None
         if event.as_written is not None and not self._is_there(location) and self._is_there(event.as_written):
             return event.as_written
         return location
+
+    def _is_source(self, location: Location) -> bool:
+        """Whether the sensor would ingest it: an event about what a function has made must not make more of it."""
+        sources = [Location.from_url(url).as_folder() for url in self._settings.sources]
+        if sources and not any(source.holds(location) for source in sources):
+            return False
+        return SourceRule.of(self._settings.source_kinds, OutputPlace.from_settings(self._settings)).accepts(location)
 
     def _is_there(self, location: Location) -> bool:
         try:
@@ -285,7 +297,6 @@ class _NoTables:
 
     def write(self, rows: Mapping[TableName, pa.Table], *, now: datetime) -> None:
         """Know these files."""
-        from exr_pipeline.storage.locations import Location
         from exr_pipeline.tables.merge import instant
         from exr_pipeline.tables.store import FileVersion
 
@@ -320,7 +331,7 @@ class _Remembering:
 
 def _why_skipped(event: ObjectEvent) -> str:
     if event.action == "created":
-        return "not a source file: its extension is not that of a kind that is ingested, or it is hidden"
+        return "not a source file: of a kind that is not ingested, hidden, an output, or below no configured source"
     if event.action == "deleted":
         return "deleted objects are found by the sensor or by `exr-pipeline reconcile`"
     return f"nothing to do for an event of this type ({event.action})"

@@ -50,14 +50,3 @@ def wire(path: Path, bucket: str = "renders") -> dict[str, Any]:
     text = path.read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text.replace("renders/", f"{bucket}/").replace('"renders"', f'"{bucket}"'))
     return found
-
-
-def in_text(path: Path, bucket: str) -> dict[str, Any]:
-    """The same for events that hold others as text."""
-    text = (
-        path.read_text(encoding="utf-8")
-        .replace('\\"renders\\"', f'\\"{bucket}\\"')
-        .replace('\\\\\\"renders\\\\\\"', f'\\\\\\"{bucket}\\\\\\"')
-    )
-    found: dict[str, Any] = json.loads(text.replace('"renders"', f'"{bucket}"'))
-    return found

@@ -171,6 +171,21 @@ def test_objects_that_are_no_sources_are_skipped(function: Open, bucket: Locatio
     assert dataengine.handler(function(), created(bucket, key))["status"] == "skipped"
 
 
+def test_outputs_below_a_root_and_objects_outside_the_sources_are_skipped(
+    function: Open, storage: ObjectStorage, bucket: Location, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXR_PIPELINE_SOURCES", bucket.url)
+    monkeypatch.setenv("EXR_PIPELINE_OUTPUT_ROOT", bucket.child("media").url)
+    put(storage, bucket, {"shot/beauty.1001.exr": render()})
+    context = function()
+    answer = dataengine.handler(context, created(bucket, "shot/beauty.1001.exr"))
+    assert answer["proxy_key"].startswith("media/")
+    for key in (answer["proxy_key"], answer["thumbnail_key"]):
+        assert dataengine.handler(context, created(bucket, key))["status"] == "skipped"
+    elsewhere = created(Location("s3", f"{bucket.bucket}-other", ""), "shot/beauty.1001.exr")
+    assert dataengine.handler(context, elsewhere)["status"] == "skipped"
+
+
 def test_a_missing_object_and_an_event_without_one_are_answered_and_not_raised(
     function: Open, bucket: Location
 ) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.functions.events import Toggles, read_event
@@ -81,11 +84,6 @@ def test_a_key_that_may_be_plain_or_encoded_is_kept_in_both_forms() -> None:
     assert one.as_written.key == "a+b/100%25.exr"
 
 
-def test_messages_keep_the_id_of_their_queue() -> None:
-    event = json.loads((REPOSITORY / "deploy/lambda/events/sqs.json").read_text(encoding="utf-8"))
-    assert [one.message_id for one in read_event(event).objects] == ["m-1", "m-2"]
-
-
 def test_what_is_asked_for_and_not_there_yet_is_known() -> None:
     event = wire(EVENTS / "named_by_key_with_toggles.json")
     assert read_event(event).toggles == Toggles(meta=True, not_available=("stats", "validate", "policy_path"))
@@ -110,6 +108,8 @@ def test_what_is_asked_for_and_not_there_yet_is_known() -> None:
         {"elementpath": "bucket-alone"},
         {"data": "text"},
         {"detail-type": "Object Created", "detail": {"bucket": "b"}},
+        {"s3_bucket": "b", "s3_key": "\ud800.exr"},
+        {"s3_bucket": "\ud800", "s3_key": "a.exr"},
         RuntimeEvent({"type": "vastdata.com:Function", "id": "1", "data": None}),
         "a text",
         None,
@@ -136,6 +136,33 @@ def test_envelopes_in_each_other_without_end_are_refused() -> None:
 def test_a_deeply_nested_message_is_no_trouble() -> None:
     with pytest.raises(BadInputError):
         read_event({"Records": [{"body": "[" * 100_000}]})
+
+
+WORDS = st.sampled_from(
+    [
+        *("Records", "s3", "bucket", "name", "object", "key", "body", "Sns", "Message", "Type", "data", "path"),
+        *("elementpath", "element", "detail", "detail-type", "type", "eventName", "s3_bucket", "s3_key", "meta"),
+    ]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text() | st.sampled_from(["Notification", "b", "a.exr", "b/a.exr"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(WORDS, inner, max_size=4)
+        | st.dictionaries(WORDS, inner, max_size=4).map(json.dumps)
+    ),
+    max_leaves=25,
+)
+
+
+@given(event=VALUES)
+@settings(deadline=None)
+def test_no_event_raises_anything_but_bad_input(event: Any) -> None:
+    with contextlib.suppress(BadInputError):
+        for one in read_event(event).objects:
+            assert one.location.bucket
+            assert one.location.key
+            assert one.location.scheme != "file"
 
 
 def test_local_files_are_not_read_for_an_event(tmp_path: Path) -> None:
