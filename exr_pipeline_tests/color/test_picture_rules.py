@@ -182,7 +182,7 @@ def test_a_layer_asked_for_by_hand_comes_before_the_rule_and_its_lack_is_an_erro
         ("rules: [{video: {view: ACES 1.0 - SDR Vidoe}}]", "did you mean 'ACES 1.0 - SDR Video'"),
         ("rules: [{source_space: ACESgc}]", "no color space or role 'ACESgc'. Fix: did you mean 'ACEScg'"),
         ("rules: [{default_space: nothing like it}]", "no color space or role 'nothing like it'"),
-        ("rules: [{lut: missing.cube}]", "there is no LUT .*missing.cube"),
+        ("rules: [{lut: missing.cube}]", "LUT file .*missing.cube not found"),
         ("rules: [{lut: rules.yaml}]", "cannot convert these colors"),
         ("rules: [{lut: a.cube, view: Raw}]", "sets both a view and a LUT"),
         ("rules: [{veiw: Raw}]", "unknown keys: veiw"),
