@@ -43,7 +43,7 @@ def examine(data: bytes) -> str:
         inspection = inspect_bytes(data, source)
     except BadInputError as error:
         _check_rejection(error, data, location.url)
-        return "cut" if "header alone" in error.reason else "rejected"
+        return "cut" if "its header takes at least" in error.reason else "rejected"
     json.dumps(inspection_json(inspection), allow_nan=False).encode()
     return "accepted"
 

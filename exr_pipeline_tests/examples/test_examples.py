@@ -135,7 +135,7 @@ def test_dg_scaffolds_the_component_in_a_project_and_the_project_loads_with_it(
     [
         ({"chunk_sise": 5}, "chunk_sise: no such setting"),
         ({"chunk_size": "many"}, "chunk_size"),
-        ({"s3_secret_key": "x"}, "S3_SECRET_KEY: a secret"),
+        ({"s3_secret_key": "x"}, "S3_SECRET_KEY: a component's attributes must not hold a secret"),
     ],
 )
 def test_the_component_names_a_setting_that_is_unknown_wrong_or_secret(settings: dict[str, Any], said: str) -> None:

@@ -69,7 +69,7 @@ def test_a_file_cut_off_in_its_header_says_how_long_it_is(
     with pytest.raises(BadInputError) as caught:
         inspected(storage, location)
 
-    assert f"truncated: {FIRST_READ_BYTES + 5} bytes" in caught.value.reason
+    assert f"truncated: the file has {FIRST_READ_BYTES + 5} bytes" in caught.value.reason
 
 
 @pytest.mark.parametrize("length", [3 * FIRST_READ_BYTES, FIRST_READ_BYTES])

@@ -64,7 +64,7 @@ def test_movies_sounds_and_stills_go_through_the_same_assets_as_renders(
         "shot/c.dpx": ("ready", "dpx"),
         "shot/d.png": ("ready", "png"),
     }
-    assert "not a movie" in rows["shot/broken.mp4"]["reason"]
+    assert "not a readable movie" in rows["shot/broken.mp4"]["reason"]
     streams = sorted(
         (row["file_path"], row["stream_index"], row["stream_type"], row["codec"])
         for row in tables.read("media_streams").to_pylist()

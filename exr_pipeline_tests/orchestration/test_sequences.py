@@ -225,7 +225,7 @@ def test_cineon_frames_become_files_with_pictures_and_a_movie_as_dpx_frames_of_t
         ("ready", "cineon"),
         ("ready", "dpx"),
     }
-    assert rows["scans/cut.0001.cin"]["reason"].startswith("truncated: 4000 bytes")
+    assert rows["scans/cut.0001.cin"]["reason"].startswith("truncated: the file has 4000 bytes")
     parts = {row["file_path"]: row for row in shots.pipeline.tables.read("parts").to_pylist()}
     part = parts["scans/roll.1001.cin"]
     assert (part["display_width"], part["display_height"], part["frame_rate"]) == (96, 32, "24/1")
