@@ -53,7 +53,7 @@ def test_files_that_the_tables_know_are_left_alone(make_watch: MakeWatch) -> Non
     assert isinstance(result, dg.SensorResult)
     assert result.run_requests == []
     assert result.dynamic_partitions_requests == []
-    assert "nothing to do" in str(result.skip_reason)
+    assert "nothing to ingest" in str(result.skip_reason)
 
 
 def test_a_changed_file_is_asked_for_by_name_beside_new_ones(make_watch: MakeWatch) -> None:
