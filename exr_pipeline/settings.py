@@ -138,6 +138,9 @@ class Settings(BaseSettings):
 
     # Runs
     chunk_size: int = Field(500, ge=1, le=2000, description="Files per run.")
+    write_seconds: float = Field(
+        5.0, ge=0, description="Seconds after which a run writes the rows of the files that it has finished."
+    )
     workers: int = Field(
         default_factory=lambda: len(os.sched_getaffinity(0)), ge=1, description="Picture worker processes per run."
     )

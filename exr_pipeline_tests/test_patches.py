@@ -14,7 +14,6 @@ REMAINING = {
     ("orchestration/sensors/conftest.py", "HOT_FOLDERS"),
     ("orchestration/conftest.py", "POLICY"),
     ("orchestration/test_overlap.py", "GROUP_WITH_PICTURES"),
-    ("orchestration/test_overlap.py", "SECONDS_BETWEEN_WRITES"),
     ("orchestration/test_runs.py", "POLICY"),
 }
 

@@ -232,13 +232,12 @@ class _Call:
         rows: Any = self._pipeline.tables if has_tables(self._settings) else _NoTables()
         pool = self._work.pool(self._settings) if needs_workers(locations, self._products) else None
         chunk = ChunkIngest(
-            self._settings,
+            self._settings.model_copy(update={"write_seconds": math.inf}),
             self._pipeline.storage,
             media=self._pipeline.storage,
             rows=_Remembering(rows, self),
             pool=pool,
             retries=FUNCTION_RETRIES,
-            seconds_between_writes=math.inf,
             header_bytes_per_write=1 << 62,
         )
         try:

@@ -52,9 +52,6 @@ log = logging.getLogger(__name__)
 # Files looked up in the tables at a time, just before their turn, for what other runs have done in the meantime.
 GROUP_WITH_PICTURES = 16
 GROUP_OF_HEADERS = 500
-# A chunk is one write, unless it takes longer: then what is finished is in the tables soon, for whoever looks, and a
-# worker that is killed loses little.
-SECONDS_BETWEEN_WRITES = 5.0
 # Manifests and previews of megabytes in every frame: a write holds its rows in memory several times over.
 HEADER_BYTES_PER_WRITE = 32 << 20
 _READ = "file could be read"
@@ -159,8 +156,9 @@ class ChunkIngest:
 
     `pool` renders pictures in worker processes and may be None when no product needs them. `media` and `rows` receive
     what is made: a `MediaWriter` such as `ObjectStorage`, a `RowStore` such as a table store. `retries` says how often
-    and when files and writes of rows are tried again. Rows are written when the last write is `seconds_between_writes`
-    ago, or when the headers behind them add up to `header_bytes_per_write`.
+    and when files and writes of rows are tried again. A chunk is one write, unless it takes longer than
+    `settings.write_seconds`, or the headers behind its rows add up to `header_bytes_per_write`: then what is finished
+    is in the tables soon, for whoever looks, and a worker that is killed loses little.
     """
 
     def __init__(
@@ -172,7 +170,6 @@ class ChunkIngest:
         rows: RowStore,
         pool: PicturePool | None,
         retries: RetryPolicy = POLICY,
-        seconds_between_writes: float = SECONDS_BETWEEN_WRITES,
         header_bytes_per_write: int = HEADER_BYTES_PER_WRITE,
     ) -> None:
         self._settings = settings
@@ -181,7 +178,6 @@ class ChunkIngest:
         self._rows = rows
         self._pool = pool
         self._retries = retries
-        self._seconds_between_writes = seconds_between_writes
         self._header_bytes_per_write = header_bytes_per_write
         self._outputs = OutputPlace.from_settings(settings)
         self._media_at_once = asyncio.Semaphore()
@@ -300,7 +296,7 @@ class ChunkIngest:
                         continue
                     finished.append(result)
                     header_bytes += result.inspection.header_bytes if result.inspection is not None else 0
-                    due = time.monotonic() - wrote_at >= self._seconds_between_writes
+                    due = time.monotonic() - wrote_at >= self._settings.write_seconds
                     if due or header_bytes >= self._header_bytes_per_write:
                         await flush()
             except BaseException:

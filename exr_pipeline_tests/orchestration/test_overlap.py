@@ -34,7 +34,6 @@ def inspections(workshop: Workshop) -> dict[str, int]:
 
 def ingest_in_small_steps(settings: Settings, keys: list[str]) -> None:
     """A run of its own process, whose work is in the tables after a few files already."""
-    chunk.SECONDS_BETWEEN_WRITES = 0.1
     chunk.GROUP_WITH_PICTURES = 4
     setattr(other_runs, "GROUP_WITH_PICTURES", 4)  # noqa: B010 - it is imported there
     job = build_defs(settings=settings).resolve_job_def("ingest")
@@ -48,7 +47,7 @@ def test_two_runs_over_the_same_files_share_the_work_and_both_end_right(workshop
     files[f"shot/a.{BAD:04d}.exr"] = b"not a picture"
     keys = workshop.put(files)
     good = {key for key in keys if key != keys[BAD]}
-    settings = workshop.pipeline.settings.model_copy(update={"workers": 1, "fetches": 4})
+    settings = workshop.pipeline.settings.model_copy(update={"workers": 1, "fetches": 4, "write_seconds": 0.1})
 
     spawn = multiprocessing.get_context("spawn")
     processes = [spawn.Process(target=ingest_in_small_steps, args=(settings, keys)) for _ in range(2)]

@@ -188,5 +188,7 @@ def test_a_layer_part_view_or_channel_can_be_asked_for(wanted: str, part_index: 
 
 
 def test_asking_for_what_is_not_there_names_what_is() -> None:
-    with pytest.raises(UnknownLayerError, match=r"no layer, part, view or channel 'beauty'; it has R, G, B, depth, Z$"):
+    with pytest.raises(
+        UnknownLayerError, match=r"no layer, part, view or channel 'beauty'; the file has R, G, B, depth, Z$"
+    ):
         choose_layer(header(("", "R G B"), ("depth", "Z")), name="x.exr", wanted="beauty")

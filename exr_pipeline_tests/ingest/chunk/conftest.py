@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from exr_pipeline.ingest.chunk import SECONDS_BETWEEN_WRITES, ChunkIngest, ChunkProgress
+from exr_pipeline.ingest.chunk import ChunkIngest, ChunkProgress
 from exr_pipeline.pictures import PicturePool
 from exr_pipeline.products.file_result import FileResult
 from exr_pipeline.products.product import FileProduct
@@ -106,7 +106,6 @@ class Bench:
         self.rows = DuckDBStore(database)
         self.reported: list[FileResult] = []
         self.retries = replace(POLICY, first_pause_seconds=0.05)
-        self.seconds_between_writes = SECONDS_BETWEEN_WRITES
 
     def put(self, name: str, data: bytes) -> Location:
         location = self.bucket.child(name)
@@ -124,7 +123,6 @@ class Bench:
             rows=self.rows,
             pool=self.pool,
             retries=self.retries,
-            seconds_between_writes=self.seconds_between_writes,
         )
         return one.run(locations, wanted, on_written=self.reported.extend)
 

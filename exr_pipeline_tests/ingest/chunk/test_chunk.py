@@ -138,9 +138,12 @@ def test_headers_in_flight_heed_how_many_connections_the_system_allows() -> None
     assert told.split() == ["500", "744", "1000"]
 
 
-def written_batches(bench: Bench, locations: Sequence[Location], **when: Any) -> list[int]:
+def written_batches(
+    bench: Bench, locations: Sequence[Location], *, write_seconds: float = 600.0, **when: Any
+) -> list[int]:
     sizes: list[int] = []
-    ingest = ChunkIngest(bench.settings, bench.storage, media=bench.media, rows=bench.rows, pool=None, **when)
+    settings = bench.settings.model_copy(update={"write_seconds": write_seconds})
+    ingest = ChunkIngest(settings, bench.storage, media=bench.media, rows=bench.rows, pool=None, **when)
     ingest.run(locations, HEADERS, on_written=lambda batch: sizes.append(len(batch)))
     return sizes
 
@@ -148,10 +151,10 @@ def written_batches(bench: Bench, locations: Sequence[Location], **when: Any) ->
 def test_a_chunk_is_one_write_unless_it_takes_long(bench: Bench, good: bytes) -> None:
     locations = [bench.put(f"{number:03d}.exr", good) for number in range(240)]
 
-    assert written_batches(bench, locations, seconds_between_writes=600.0) == [240]
+    assert written_batches(bench, locations, write_seconds=600.0) == [240]
     assert len({row["last_inspected"] for row in bench.files()}) == 1
 
-    assert len(written_batches(bench, locations, seconds_between_writes=0.0)) > 1
+    assert len(written_batches(bench, locations, write_seconds=0.0)) > 1
 
 
 def test_headers_of_megabytes_are_written_before_they_add_up(bench: Bench, good: bytes) -> None:
@@ -174,9 +177,8 @@ def test_files_are_reported_when_their_rows_and_media_are_in_place(bench: Bench,
             bench.owner.head(products.stored["proxy"])
 
     done: list[int] = []
-    ingest = ChunkIngest(
-        bench.settings, bench.storage, media=bench.media, rows=bench.rows, pool=bench.pool, seconds_between_writes=0.0
-    )
+    settings = bench.settings.model_copy(update={"write_seconds": 0.0})
+    ingest = ChunkIngest(settings, bench.storage, media=bench.media, rows=bench.rows, pool=bench.pool)
     ingest.run(locations, FILE_PRODUCTS, on_written=written, on_progress=lambda progress: done.append(progress.done))
 
     assert sum(batches) == 5

@@ -245,13 +245,12 @@ def test_nothing_is_reported_if_the_tables_cannot_be_written(
     holder: subprocess.Popen[str],
     on_warning: Callable[[Callable[[], None]], None],
 ) -> None:
-    bench.seconds_between_writes = 0.0
     locations = [bench.put(f"{number}.exr", good) for number in range(6)]
     tries: list[int] = []
     on_warning(lambda: tries.append(1))
 
     with pytest.raises(RetryableError, match=str(holder.pid)):
-        bench.ingest(locations)
+        bench.ingest(locations, write_seconds=0.0)
 
     assert bench.reported == []
     assert len(tries) == bench.retries.attempts - 1, (

@@ -55,7 +55,7 @@ def test_a_held_lock_is_reported_with_the_process_that_holds_it(path: Path, star
     holder = start(hold_open, path, held, let_go)
     assert held.wait(60)
     for attempt in (lambda: store.write(rows_of(SampleFile()), now=NOON), lambda: store.sql("SELECT 1")):
-        with pytest.raises(RetryableError, match=f"process {holder.pid} .* has the database; waited 0.3 s"):
+        with pytest.raises(RetryableError, match=f"process {holder.pid} .* is using the database; waited 0.3 s"):
             attempt()
     let_go.set()
     DuckDBStore(path).write(rows_of(SampleFile()), now=NOON)

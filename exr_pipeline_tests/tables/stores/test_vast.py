@@ -183,7 +183,7 @@ def test_a_table_of_other_types_is_a_wrong_schema(vast: StoreUnderTest, emulator
     with session.transaction() as transaction:
         schema = transaction.bucket("vastdb").create_schema(vast.settings["vast_db_schema"])
         schema.create_table("parts", pa.schema([("file_id", pa.int64())]))
-    with pytest.raises(MisconfiguredError, match=r"VAST_DB_SCHEMA.*file_id is int64, not string"):
+    with pytest.raises(MisconfiguredError, match=r"VAST_DB_SCHEMA.*file_id has the type int64 instead of string"):
         vast.store.create_tables()
 
 
