@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.functions.answer import one_answer
 from exr_pipeline.functions.work import FunctionWork
 
@@ -49,7 +48,7 @@ def batch_handler(ctx: Any, events: Sequence[Any]) -> list[Answer]:
 def batching(function: Callable[[Any, Sequence[Any]], list[Answer]]) -> Any:
     """`function` with the runtime's decorator for batches, wherever this generation of it keeps it.
 
-    Raises `MisconfiguredError` outside the runtime.
+    Raises `ImportError` outside the runtime.
     """
     for module in _RUNTIMES:
         try:
@@ -57,7 +56,7 @@ def batching(function: Callable[[Any, Sequence[Any]], list[Answer]]) -> Any:
         except ImportError:
             continue
         return decorator(function)
-    raise MisconfiguredError("batching", "this is not a runtime of VAST DataEngine", "call batch_handler itself")
+    raise ImportError("this is not a runtime of VAST DataEngine: call batch_handler itself")
 
 
 def _work(ctx: Any) -> FunctionWork:

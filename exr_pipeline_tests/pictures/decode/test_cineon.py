@@ -77,5 +77,5 @@ def test_lines_of_one_channel_that_end_within_a_word_are_refused(tmp_path: Path)
 def test_a_picture_larger_than_the_limit_is_refused_before_it_is_read(tmp_path: Path) -> None:
     path = write_cineon(tmp_path / "x.cin", np.zeros((600, 600, 3)))
 
-    with pytest.raises(BadInputError, match="more than the 1 MiB"):
+    with pytest.raises(BadInputError, match="more than the limit of 1 MiB"):
         open_source(str(path), "x.cin", max_image_mb=1)
