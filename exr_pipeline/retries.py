@@ -63,7 +63,7 @@ class RetryPolicy:
     @property
     def attempts_and_pauses(self) -> tuple[float | None, ...]:
         """For each attempt, the seconds to pause after it; None for the last one."""
-        return (*(pause * random.uniform(1 - self.jitter, 1 + self.jitter) for pause in self.pauses), None)  # noqa: S311
+        return (*(pause * random.uniform(1 - self.jitter, 1 + self.jitter) for pause in self.pauses), None)  # noqa: S311 - not a secret
 
     def may_repeat_step(self, repeated: int) -> bool:
         """Whether a step that was repeated so many times may be run once more."""

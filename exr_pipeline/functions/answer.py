@@ -37,7 +37,10 @@ def skipped(location: Location | None, message: str) -> Answer:
 
 def failed(location: Location | None, error: str, kind: ErrorClass) -> Answer:
     """The answer for an object of which nothing was made, in the shape of all others."""
-    return _envelope(location, "error", error=error, kind=kind)
+    answer = _envelope(location, "error", error=error, kind=kind)
+    if is_retryable(answer):
+        answer["persistence"] = persisted("error", file_id=None, error=printable(error))
+    return answer
 
 
 def is_retryable(answer: Answer) -> bool:

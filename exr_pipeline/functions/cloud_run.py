@@ -21,4 +21,4 @@ def handler(cloud_event: Any) -> dict[str, Any]:
 
 @cache
 def _work() -> FunctionWork:
-    return FunctionWork(in_process=True)
+    return FunctionWork()

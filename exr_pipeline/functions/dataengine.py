@@ -6,7 +6,6 @@ not imported: contexts and events are used by what they can do, so that both of 
 
 from __future__ import annotations
 
-import atexit
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +24,6 @@ _RUNTIMES: Final = ("vast.dataengine.sdk", "vast_runtime.vast_event")
 def init(ctx: Any) -> None:
     """Open what all calls share. Called by the runtime once per process, before the first event."""
     work = FunctionWork(secrets=getattr(ctx, "secrets", None), log=getattr(ctx, "logger", None))
-    atexit.register(work.close)
     setattr(ctx, _ATTRIBUTE, work)
 
 

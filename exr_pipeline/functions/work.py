@@ -7,10 +7,12 @@ the forms of events and answers (`events`, `answer`), or any platform (`dataengi
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,6 +77,7 @@ class FunctionWork:
         self._secrets = secrets
         self._in_process = in_process
         self._open = ExitStack()
+        atexit.register(self.close)
         # Runtimes may call from several threads at once.
         self._lock = Lock()
         self._pool: PicturePool | None = None
@@ -211,10 +214,14 @@ class _Call:
 
     def _is_source(self, location: Location) -> bool:
         """Whether the sensor would ingest it: an event about what a function has made must not make more of it."""
+        sources, rule = self._rule
+        return rule.accepts(location) and (not sources or any(source.holds(location) for source in sources))
+
+    @cached_property
+    def _rule(self) -> tuple[list[Location], SourceRule]:
+        """The folders of the sources, and which files of them are ingested."""
         sources = [Location.from_url(url).as_folder() for url in self._settings.sources]
-        if sources and not any(source.holds(location) for source in sources):
-            return False
-        return SourceRule.of(self._settings.source_kinds, OutputPlace.from_settings(self._settings)).accepts(location)
+        return sources, SourceRule.of(self._settings.source_kinds, OutputPlace.from_settings(self._settings))
 
     def _is_there(self, location: Location) -> bool:
         try:

@@ -218,6 +218,7 @@ def test_a_store_that_is_away_raises_so_that_the_platform_tries_again_unless_tol
     monkeypatch.setenv("EXR_PIPELINE_RAISE_RETRYABLE", "false")
     answer = dataengine.handler(function(), created(bucket, "shot/beauty.1001.exr"))
     assert (answer["status"], answer["error_class"]) == ("error", "connection")
+    assert (answer["persistence"]["status"], answer["persistence"]["error"]) == ("error", answer["error"])
 
 
 def test_wrong_keys_are_answered_with_the_setting_and_without_the_secret(
