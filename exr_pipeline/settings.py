@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from exr_pipeline.formats import KINDS, described_kinds
@@ -357,3 +357,11 @@ def _variables() -> dict[Origin, Mapping[str, str | None]]:
 
 def _names(field: str) -> set[str]:
     return {Settings.variable(field), f"EXR_PIPELINE_{field.upper()}"}
+
+
+def first_fault(error: ValidationError) -> tuple[str, str]:
+    """The variable of the first wrong setting, and what is wrong with it, without its value: that may be a secret."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    # The location is the variable's name where the variable is not named after the field.
+    name = str(first["loc"][0])
+    return Settings.variable(name) if name in Settings.model_fields else name, str(first["msg"])

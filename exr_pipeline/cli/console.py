@@ -74,7 +74,7 @@ def load_settings(*, warn_of_unknown: bool = True) -> Settings:
     """
     from pydantic import ValidationError
 
-    from exr_pipeline.settings import Settings, describe_unknown_variables
+    from exr_pipeline.settings import Settings, describe_unknown_variables, first_fault
 
     if warn_of_unknown:
         for text in describe_unknown_variables():
@@ -82,11 +82,8 @@ def load_settings(*, warn_of_unknown: bool = True) -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        # The location is the variable's name where the variable is not named after the field.
-        name = str(first["loc"][0])
-        setting = Settings.variable(name) if name in Settings.model_fields else name
-        raise MisconfiguredError(setting, str(first["msg"]), "see docs/settings.md") from None
+        setting, problem = first_fault(error)
+        raise MisconfiguredError(setting, problem, "see docs/settings.md") from None
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> Table:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import SecretStr, ValidationError
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError
-from exr_pipeline.settings import Settings
+from exr_pipeline.settings import Settings, first_fault
 
 # Of an event or of a secret, by the settings that they stand for.
 _FIELDS: Final = ("endpoint", "access_key", "secret_key")
@@ -40,11 +40,8 @@ def function_settings(secrets: Any, payload: Mapping[str, Any] | None = None) ->
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        # Without the value: it may be a secret.
-        first = error.errors(include_url=False, include_input=False)[0]
-        name = str(first["loc"][0])
-        setting = Settings.variable(name) if name in Settings.model_fields else name
-        raise MisconfiguredError(setting, str(first["msg"]), "see docs/settings.md") from None
+        setting, problem = first_fault(error)
+        raise MisconfiguredError(setting, problem, "see docs/settings.md") from None
     names_database = settings.vast_db_endpoint is not None
     if settings.vast_db_bucket is None and names_database:
         settings = settings.model_copy(update={"vast_db_bucket": _DEFAULT_BUCKET})
