@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from exr_pipeline import __version__
 from exr_pipeline.footage.rows import media_rows
 from exr_pipeline.formats import category_of
-from exr_pipeline.inspection import NEVER_SEEN, FileState, UnseenFile, rows, unread_rows
+from exr_pipeline.inspection import FileState, UnseenFile, rows, unread_rows
 from exr_pipeline.products.registry import FILE_PRODUCTS
 from exr_pipeline.storage.outputs import media_tags
 from exr_pipeline.tables.specs import arrow_schema
@@ -70,7 +70,7 @@ def _objects(source: Location) -> Iterator[OutputObject]:
 
 def last_known(location: Location, version: FileVersion | None) -> UnseenFile:
     """What is known of a file that can't be looked up now, by the version that the tables know."""
-    return UnseenFile(location, NEVER_SEEN) if version is None else UnseenFile(location, version.mtime, version.etag)
+    return UnseenFile(location) if version is None else UnseenFile(location, version.mtime, version.etag)
 
 
 def rows_of(batch: Sequence[FileResult], *, now: datetime) -> dict[TableName, pa.Table]:

@@ -5,12 +5,11 @@ from exr_pipeline.inspection.embedding import EMBEDDING_VERSION, Vectors, vector
 from exr_pipeline.inspection.identity import asset_id, file_id, frame_number, split_frame, split_frame_text
 from exr_pipeline.inspection.inspect import inspect_bytes
 from exr_pipeline.inspection.json import attributes_json, inspection_json, json_text, rejection_json
-from exr_pipeline.inspection.model import NEVER_SEEN, Inspection, PartFacts, SourceFile, UnseenFile
+from exr_pipeline.inspection.model import Inspection, PartFacts, SourceFile, UnseenFile
 from exr_pipeline.inspection.rows import FileState, rows, unread_rows
 
 __all__ = [
     "EMBEDDING_VERSION",
-    "NEVER_SEEN",
     "FileState",
     "Inspection",
     "PartFacts",

@@ -23,10 +23,14 @@ def iso_time(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat()
 
 
-def file_id(key: str, mtime: datetime) -> str:
-    """One version of a file: 16 hexadecimal digits of a hash of its key in the bucket and its modification time."""
+def file_id(key: str, mtime: datetime | None) -> str:
+    """One version of a file: 16 hexadecimal digits of a hash of its key in the bucket and its modification time.
+
+    Of a file that was never seen, whose time is None, of its key alone.
+    """
     key_hash = hashlib.md5(_key_bytes(key), usedforsecurity=False).hexdigest()
-    return hashlib.sha256(_key_bytes(key) + (iso_time(mtime) + key_hash).encode()).hexdigest()[:16]
+    modified = "" if mtime is None else iso_time(mtime)
+    return hashlib.sha256(_key_bytes(key) + (modified + key_hash).encode()).hexdigest()[:16]
 
 
 def asset_id(key: str) -> str:

@@ -6,19 +6,17 @@ Belongs here: the facts and their names. Not here: finding them (`inspect`) or w
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.inspection.identity import asset_id, file_id, frame_number, iso_time, normalized_path
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from exr_pipeline.exr import Attribute, Box2i, Channel, Finding, TileDescription
     from exr_pipeline.inspection.color_space import StatedColorSpace
     from exr_pipeline.storage.locations import Location
-
-# Stands for the modification time of a file that could not even be looked up. Any real version supersedes it.
-NEVER_SEEN: Final = datetime.fromtimestamp(0, UTC)
 
 # Of the hash of a header's structure. Raised if the same header would now have another one.
 HEADER_HASH_VERSION: Final = 2
@@ -31,7 +29,9 @@ class _Version:
 
     if TYPE_CHECKING:
         location: Location
-        mtime: datetime
+
+        @property
+        def mtime(self) -> datetime | None: ...
 
     @property
     def file_id(self) -> str:
@@ -54,9 +54,9 @@ class _Version:
         return normalized_path(self.location.path)
 
     @property
-    def mtime_text(self) -> str:
-        """Modification time, ISO 8601 in UTC."""
-        return iso_time(self.mtime)
+    def mtime_text(self) -> str | None:
+        """Modification time, ISO 8601 in UTC, None if it is not known."""
+        return None if self.mtime is None else iso_time(self.mtime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +77,11 @@ class SourceFile(_Version):
 class UnseenFile(_Version):
     """A file that could not be looked up: the version that the tables know, whose size is not known here.
 
-    `mtime` is `NEVER_SEEN` if they know none.
+    `mtime` is None if they know none. Any real version supersedes it.
     """
 
     location: Location
-    mtime: datetime
+    mtime: datetime | None = None
     etag: str | None = None
 
     @property

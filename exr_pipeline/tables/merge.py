@@ -438,7 +438,7 @@ def versions_by_location(locations: Iterable[Location], files: pa.Table) -> dict
         FileKey(bucket, path): FileVersion(
             file_id,
             etag,
-            instant(mtime),
+            instant(mtime) if mtime else None,
             state,
             instant(inspected),
             reason,

@@ -94,7 +94,7 @@ _SPECS: Final = (
         "files",
         role="versions",
         row_key=("bucket", "file_id"),
-        required=("bucket", "file_path", "file_id", "mtime", "state"),
+        required=("bucket", "file_path", "file_id", "state"),
         lasts=("inspection_timestamp", "superseded_at", "deleted_at"),
         paths={"bucket": ("file_path", "file_path_normalized")},
         columns=(
@@ -102,7 +102,7 @@ _SPECS: Final = (
             Column("file_path_normalized", "string", "The same in lower case with forward slashes", "coalesce"),
             Column("header_hash", "string", "SHA-256 of the header's structure; null if there is no header", "header"),
             Column("size_bytes", "int64", "Size of the file", "coalesce"),
-            Column("mtime", "timestamp", "Last modification", "coalesce"),
+            Column("mtime", "timestamp", "Last modification; null if the file could never be looked up", "coalesce"),
             Column("multipart_count", "int32", "Number of parts", "header"),
             Column("is_deep", "bool", "Whether any part has deep data", "header"),
             Column(

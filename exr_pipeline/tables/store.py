@@ -31,7 +31,7 @@ class FileVersion(NamedTuple):
 
     file_id: str
     etag: str | None
-    mtime: datetime
+    mtime: datetime | None
     state: State
     last_inspected: datetime
     reason: str | None = None

@@ -96,7 +96,8 @@ def test_tables_and_schema_list_what_can_be_asked(cli: Cli, home: Path) -> None:
     listed = json.loads(cli("tables", "--json").out)
     assert [row["name"] for row in listed] == [*TABLES, *(view.usage for view in VIEWS)]
     columns = {row["column"]: row for row in json.loads(cli("schema", "latest_files", "--json").out)}
-    assert columns["mtime"] == {"column": "mtime", "type": "TIMESTAMP WITH TIME ZONE", "meaning": "Last modification"}
+    meaning = "Last modification; null if the file could never be looked up"
+    assert columns["mtime"] == {"column": "mtime", "type": "TIMESTAMP WITH TIME ZONE", "meaning": meaning}
     assert columns["warnings"]["type"] == "JSON"
     assert "VARCHAR" in cli("schema", "files").out
     assert json.loads(cli("schema", "files_as_of(moment)", "--json").out) == list(columns.values())

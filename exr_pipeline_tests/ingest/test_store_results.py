@@ -16,7 +16,7 @@ from exr_pipeline.ingest.store_results import (
     rows_of,
     store_objects,
 )
-from exr_pipeline.inspection import NEVER_SEEN, SourceFile, inspect_bytes
+from exr_pipeline.inspection import SourceFile, inspect_bytes
 from exr_pipeline.pictures import RenderedPictures
 from exr_pipeline.pictures.held_frame import ENCODER
 from exr_pipeline.pictures.render import render_picture
@@ -159,7 +159,8 @@ def test_a_file_that_was_never_seen_gives_way_to_any_real_version(picture: Path,
     store = DuckDBStore(tmp_path / "tables.duckdb")
     unseen = FileResult(LOCATION, "rejected", "permission denied", last_known(LOCATION, None))
     store.write(rows_of([unseen], now=NOW), now=NOW)
-    assert store.current_versions([LOCATION])[LOCATION].mtime == NEVER_SEEN
+    assert store.current_versions([LOCATION])[LOCATION].mtime is None
+    assert store.read("files").column("mtime").to_pylist() == [None]
 
     store.write(rows_of([made(picture)], now=NOW), now=NOW)
 

@@ -13,7 +13,6 @@ import dagster as dg
 from rich.filesize import decimal
 
 from exr_pipeline import __version__
-from exr_pipeline.inspection import NEVER_SEEN
 from exr_pipeline.orchestration.assets.specs import SOURCE_FILE
 from exr_pipeline.orchestration.instance.event_storage import AssetEvent, materialization
 from exr_pipeline.orchestration.instance.names import DATA_VERSION_TAG
@@ -38,7 +37,7 @@ def file_events(batch: Iterable[FileResult], assets: Collection[dg.AssetKey]) ->
         partition = result.location.partition_key
         url = result.location.url
         etag = (result.source.etag if result.source else None) or ""
-        if result.source is not None and result.source.mtime != NEVER_SEEN:
+        if result.source is not None and result.source.mtime is not None:
             reason = {} if result.reason is None else {"reason": result.reason}
             yield materialization(
                 SOURCE_FILE,
