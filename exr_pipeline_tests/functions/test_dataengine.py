@@ -8,14 +8,21 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from exr_pipeline.functions import dataengine
 from exr_pipeline.functions.work import TryAgainError
+from exr_pipeline.ingest.discovery.cursor import Cursor
+from exr_pipeline.orchestration.assets.specs import FILE_ASSETS
+from exr_pipeline.orchestration.partitions import FILES as FILES_SET
+from exr_pipeline.orchestration.sensors.files import tick
 from exr_pipeline.pipeline import Pipeline
+from exr_pipeline.products.proxy import PROXY
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
@@ -114,6 +121,68 @@ def test_a_function_makes_the_rows_and_objects_of_a_run(
         assert len(ours[table]) == len(rows)
         for one, other in zip(ours[table], rows, strict=True):
             assert {name: (one[name], value) for name, value in other.items() if one[name] != value} == {}, table
+
+
+def test_what_a_function_did_appears_in_dagster_without_anything_being_fetched_or_made(
+    function: Open, workshop: Workshop, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXR_PIPELINE_DATABASE", str(workshop.pipeline.settings.database_path))
+    put(storage, workshop.bucket, FILES)
+    dataengine.batch_handler(function(), [created(workshop.bucket, key) for key in FILES])
+    made = {info.location: info for info in storage.iter_objects(workshop.bucket)}
+    rows = tables(workshop.pipeline.settings.database_path)
+
+    asked = tick(workshop.instance, workshop.pipeline, Cursor(), now=datetime.now(UTC) + timedelta(seconds=1))
+    assert isinstance(asked, dg.SensorResult)
+    (request,) = asked.run_requests or []
+    (new,) = asked.dynamic_partitions_requests or []
+    workshop.instance.add_dynamic_partitions(FILES_SET, list(new.partition_keys))
+    # Whatever fetched a file, or made something of it, would not find it.
+    for key in FILES:
+        storage.delete(workshop.bucket.child(key))
+    workshop.run(str(request.job_name), tags=dict(request.tags))
+
+    good = {workshop.bucket.child(key).partition_key for key in list(FILES)[:2]}
+    bad = {workshop.bucket.child(key).partition_key for key in list(FILES)[2:]}
+    for asset in FILE_ASSETS:
+        found = workshop.statuses(asset.path[-1])
+        assert (found["materialized"], found["failed"], found["in progress"]) == (good, bad, set()), asset
+    sources = workshop.materializations("source_file")
+    assert set(sources) == good | bad
+    assert {key: events[0].metadata["state"].value for key, events in sources.items()} == dict.fromkeys(
+        good, "ready"
+    ) | dict.fromkeys(bad, "rejected")
+    for events in workshop.materializations("thumbnail").values():
+        assert "thumbnail" in str(events[0].metadata["picture"].value)
+    assert tables(workshop.pipeline.settings.database_path) == rows
+    outputs = {info.location: info for info in storage.iter_objects(workshop.bucket)}
+    assert outputs == {location: info for location, info in made.items() if location in outputs}
+    assert len(outputs) == 4
+
+    again = tick(workshop.instance, workshop.pipeline, Cursor(), now=datetime.now(UTC) + timedelta(seconds=1))
+    assert isinstance(again, dg.SensorResult)
+    assert not again.run_requests
+
+
+def test_pictures_that_a_function_did_not_make_are_made_by_dagster(
+    function: Open, workshop: Workshop, storage: ObjectStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXR_PIPELINE_DATABASE", str(workshop.pipeline.settings.database_path))
+    monkeypatch.setenv("EXR_PIPELINE_FUNCTION_PRODUCTS", "header")
+    put(storage, workshop.bucket, {"shot/beauty.1001.exr": render()})
+    answer = dataengine.handler(function(), created(workshop.bucket, "shot/beauty.1001.exr"))
+    assert answer["status"] == "success"
+    assert not any("/.proxies/" in key for key in workshop.objects())
+
+    asked = tick(workshop.instance, workshop.pipeline, Cursor(), now=datetime.now(UTC) + timedelta(seconds=1))
+    assert isinstance(asked, dg.SensorResult)
+    (request,) = asked.run_requests or []
+    (new,) = asked.dynamic_partitions_requests or []
+    workshop.instance.add_dynamic_partitions(FILES_SET, list(new.partition_keys))
+    assert workshop.run(str(request.job_name), tags=dict(request.tags)).success
+
+    assert sum("/.proxies/" in key for key in workshop.objects()) == 2
+    assert workshop.statuses(PROXY.asset)["materialized"] == set(new.partition_keys)
 
 
 def test_the_answer_has_the_fields_of_both_functions_before_it(

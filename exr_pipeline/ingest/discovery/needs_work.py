@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from exr_pipeline.tables.store import FileVersion
 
 # `outdated`: its pictures are not what they would be now; `again`: somebody asked for it, although nothing has changed.
-Need = Literal["new", "changed", "retry", "outdated", "again"]
+# `elsewhere`: it needs no work, since something other than Dagster has done it, and is only to be shown.
+Need = Literal["new", "changed", "retry", "outdated", "again", "elsewhere"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,19 @@ def needs_work(
         ):
             found.append(Candidate(info, "retry"))
     return found
+
+
+def finished_elsewhere(listed: Iterable[ObjectInfo], known: Mapping[Location, FileVersion]) -> list[Candidate]:
+    """Of listed files that no run has ever been asked for, those that have nevertheless ended as ready or rejected."""
+    return [
+        Candidate(info, "elsewhere")
+        for info in listed
+        if (version := known.get(info.location)) is not None
+        and version.state != RETRYABLE
+        and version.etag == info.etag
+        and version.archived_at is None
+        and version.deleted_at is None
+    ]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,17 +13,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import IntEnum
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.ingest.discovery.cursor import Cursor
-from exr_pipeline.ingest.discovery.needs_work import Candidate, in_chunks, needs_work, settled
+from exr_pipeline.ingest.discovery.needs_work import Candidate, finished_elsewhere, in_chunks, needs_work, settled
 from exr_pipeline.ingest.discovery.sweep import hot_folders, list_sources
 from exr_pipeline.orchestration.instance.key_migration import migrate_for_a_while
 from exr_pipeline.orchestration.jobs import ASSET_NAMES, INGEST_JOB, RETRY_JOB, SELECTION_JOB, Selection
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
+from exr_pipeline.orchestration.steps.run_tags import FINISHED_ELSEWHERE_TAG
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.outputs import OutputPlace
 
@@ -108,6 +110,8 @@ def tick(
     unavailable = [f"{url} is skipped: {error}" for url, error in look.unavailable.items()]
     for message in unavailable:
         log.warning(message)
+    # Before the tables too: what is archived in between has its mark before it loses its partition.
+    known = existing_partitions(instance, [info.location.partition_key for info in listed])
     versions = pipeline.tables.current_versions([info.location for info in listed])
     candidates = needs_work(listed, versions, now=now, retry_after=timedelta(seconds=settings.retry_after_seconds))
     cursor.hot = hot_folders(cursor.hot, candidates, now=now)
@@ -121,8 +125,10 @@ def tick(
     for message in closed:
         log.warning(message)
     unavailable += closed
-    known = existing_partitions(instance, [candidate.info.location.partition_key for candidate in ready])
-    added, requests = run_requests(ready, known, settings, room=room)
+    waits = {candidate.info.location for candidate in candidates}
+    unknown = [info for info in listed if info.location.partition_key not in known and info.location not in waits]
+    elsewhere = finished_elsewhere(unknown, versions)
+    added, requests = run_requests([*ready, *elsewhere], known, settings, room=room)
     return dg.SensorResult(
         run_requests=requests,
         dynamic_partitions_requests=[files_partitions.build_add_request(added)] if added else [],
@@ -181,33 +187,46 @@ def run_requests(
 ) -> tuple[list[str], list[dg.RunRequest]]:
     """The partitions to add, and at most `room` runs: over ranges of those, and over lists of `known` ones.
 
-    Those over lists make these `assets`. No run has files of two shows. Shows take turns, those of higher priority
-    first, so that a flood of one delays no other for long.
+    Those over lists make these `assets`. No run has files of two shows, or both files to work on and files to show that
+    were finished elsewhere. Shows take turns, those of higher priority first, so that a flood of one delays no other
+    for long.
     """
-    chunks: list[tuple[int, int, str, bool, list[str]]] = []
-    by_show: dict[tuple[str, bool], list[Candidate]] = defaultdict(list)
+    chunks: list[tuple[int, _Kind, int, str, list[str]]] = []
+    by_show: dict[tuple[str, _Kind], list[Candidate]] = defaultdict(list)
     show_of = shows(settings)
     for candidate in candidates:
-        is_known = candidate.info.location.partition_key in known
-        by_show[show_of(candidate.info.location), is_known].append(candidate)
-    for (show, is_known), files in by_show.items():
+        by_show[show_of(candidate.info.location), _kind(candidate, known)].append(candidate)
+    for (show, kind), files in by_show.items():
         for turn, chunk in enumerate(in_chunks(files, settings.chunk_size)):
             keys = [candidate.info.location.partition_key for candidate in chunk]
-            chunks.append((-settings.priorities.get(show, 0), turn, show, is_known, keys))
-    # A show's new files come before those that are done again.
-    chunks.sort(key=lambda chunk: (chunk[0], chunk[3], chunk[1], chunk[2]))
+            chunks.append((-settings.priorities.get(show, 0), kind, turn, show, keys))
     added: list[str] = []
     requests: list[dg.RunRequest] = []
-    for priority, _, show, is_known, keys in chunks[:room]:
+    for priority, kind, _, show, keys in sorted(chunks)[:room]:
         tags = {SHOW_TAG: show} | ({_PRIORITY_TAG: str(-priority)} if priority else {})
-        if is_known:
+        if kind is _Kind.KNOWN:
             config = dg.RunConfig(ops={"ingest_selected_files": Selection(partitions=keys, assets=list(assets))})
             requests.append(dg.RunRequest(job_name=SELECTION_JOB, run_config=config, tags=tags))
         else:
             added += keys
             tags |= {RANGE_START: keys[0], RANGE_END: keys[-1]}
+            tags |= {FINISHED_ELSEWHERE_TAG: "true"} if kind is _Kind.ELSEWHERE else {}
             requests.append(dg.RunRequest(job_name=INGEST_JOB, tags=tags))
     return added, requests
+
+
+class _Kind(IntEnum):
+    """What a run is asked for; a show's new files come before those that are done again, and work before mere show."""
+
+    NEW = 0
+    KNOWN = 1
+    ELSEWHERE = 2
+
+
+def _kind(candidate: Candidate, known: Collection[str]) -> _Kind:
+    if candidate.need == "elsewhere":
+        return _Kind.ELSEWHERE
+    return _Kind.KNOWN if candidate.info.location.partition_key in known else _Kind.NEW
 
 
 def shows(settings: Settings) -> Callable[[Location], str]:

@@ -89,7 +89,7 @@ def ingest_step(
     def skipped(files: Sequence[FinishedFile]) -> None:
         log_asset_events(context, events_of_finished(context.instance, files, assets))
         failed.extend(_rejected(files))
-        context.log.info(f"another run has finished {len(files)} of the files")
+        context.log.info(f"{len(files)} of the files were finished elsewhere")
 
     locations = in_turns(context, locations_of(left))
     workers = (

@@ -1,12 +1,12 @@
-"""How the files or sequences of a run ended, as tags of the run: what the list of runs shows of it.
+"""How the files or sequences of a run ended, and what it was asked for, as tags of the run.
 
-Belongs here: these tags, and what they tell of a failed run. Not here: the status of a run, or of its partitions.
+Belongs here: these tags, and what they tell of a run. Not here: the status of a run, or of its partitions.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, Final, get_args
 
 from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE, State
 
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     import dagster as dg
+
+# Of a run over files that something other than Dagster has finished: it shows them, and repeats nothing.
+FINISHED_ELSEWHERE_TAG: Final = "exr_pipeline/finished_elsewhere"
 
 _STATES = get_args(State)
 

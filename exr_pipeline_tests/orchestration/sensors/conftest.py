@@ -147,7 +147,12 @@ class Watch:
         return run.run_id
 
     def inspect(self, *names: str, state: State = "ready") -> None:
-        """Rows as a run would leave them for the present versions."""
+        """Rows and partitions as a run would leave them for the present versions."""
+        self.inspect_elsewhere(*names, state=state)
+        self.instance.add_dynamic_partitions(FILES, [self.key(name) for name in names])
+
+    def inspect_elsewhere(self, *names: str, state: State = "ready") -> None:
+        """Rows as something other than Dagster would leave them for the present versions."""
         batch = []
         for name in names:
             info = self.pipeline.storage.head(self.root.child(name))

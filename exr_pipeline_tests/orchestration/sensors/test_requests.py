@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from exr_pipeline.ingest.store_results import last_known, rows_of
 from exr_pipeline.orchestration.jobs import INGEST_JOB, RETRY_JOB, SELECTION_JOB
+from exr_pipeline.orchestration.steps.run_tags import FINISHED_ELSEWHERE_TAG
 from exr_pipeline.products.file_result import FileResult
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
@@ -54,6 +55,45 @@ def test_files_that_the_tables_know_are_left_alone(make_watch: MakeWatch) -> Non
     assert result.run_requests == []
     assert result.dynamic_partitions_requests == []
     assert "nothing to ingest" in str(result.skip_reason)
+
+
+def test_files_that_something_else_has_finished_are_asked_for_as_such_after_new_ones(make_watch: MakeWatch) -> None:
+    watch = make_watch()
+    watch.put("a.exr", "b.exr", "c.exr", "d.exr")
+    watch.inspect_elsewhere("a.exr", "c.exr")
+    watch.inspect_elsewhere("d.exr", state="rejected")
+
+    result = watch.tick()
+
+    assert isinstance(result, dg.SensorResult)
+    new, elsewhere = result.run_requests or []
+    assert watch.asked(result) == [(INGEST_JOB, ["b.exr"]), (INGEST_JOB, ["a.exr", "c.exr", "d.exr"])]
+    assert FINISHED_ELSEWHERE_TAG not in new.tags
+    assert elsewhere.tags[FINISHED_ELSEWHERE_TAG] == "true"
+    watch.inspect("b.exr")
+    assert watch.asked() == []
+
+
+def test_what_was_finished_elsewhere_and_has_no_partition_is_left_if_archived_deleted_or_due_for_a_retry(
+    make_watch: MakeWatch,
+) -> None:
+    watch = make_watch()
+    watch.put("archived.exr", "deleted.exr", "retryable.exr", "changed.exr")
+    watch.inspect_elsewhere("archived.exr", "deleted.exr", "changed.exr")
+    watch.inspect_elsewhere("retryable.exr", state="retryable")
+    places = {name: watch.root.child(f"{name}.exr") for name in ("archived", "deleted")}
+    known = watch.pipeline.tables.current_versions(places.values())
+    for mark in ("archived", "deleted"):
+        watch.pipeline.tables.mark({places[mark]: known[places[mark]].file_id}, mark, now=watch.now)
+    watch.put("changed.exr")
+
+    result = watch.tick()
+
+    # One that was taken for deleted is there again, and is worked on like one that has changed.
+    assert watch.asked(result) == [(INGEST_JOB, ["changed.exr", "deleted.exr"])]
+    assert isinstance(result, dg.SensorResult)
+    (request,) = result.run_requests or []
+    assert FINISHED_ELSEWHERE_TAG not in request.tags
 
 
 def test_a_changed_file_is_asked_for_by_name_beside_new_ones(make_watch: MakeWatch) -> None:
