@@ -90,7 +90,7 @@ def _check_keys(name: TableName, table: pa.Table) -> None:
 
 def touched_files(rows: Mapping[TableName, pa.Table]) -> list[FileKey]:
     """The files and sequences that a write changes something of."""
-    names = (name for name in TABLES if name in rows and name not in CHILD_TABLES)
+    names = (name for name in tables_of("versions", "outputs", "latest") if name in rows)
     return list(dict.fromkeys(key for name in names for key in _file_keys(rows[name], *TABLES[name].file)))
 
 
@@ -102,7 +102,7 @@ def plan_write(
     files = _FilesMerge(rows, stored_files, clock)
     outputs = _OutputsMerge(rows, stored_outputs, files, clock)
     changed_files, changed_outputs = files.changed_rows(), outputs.changed_rows()
-    latest = {name: rows[name] for name in tables_of("latest") if name in rows}
+    latest = {name: rows[name] for name in tables_of("latest", "queue") if name in rows}
     return WritePlan(
         removed={
             **{name: _pairs(table, *TABLES[name].version) for name, table in latest.items()},
@@ -117,6 +117,13 @@ def plan_write(
             "proxy_outputs": changed_outputs,
         },
     )
+
+
+def plan_removal(table: TableName, rows: Iterable[VersionId]) -> WritePlan:
+    """What to write so that these rows of a queue are gone. Raises `ValueError` for a table that is no queue."""
+    if TABLES[table].role != "queue":
+        raise ValueError(f"rows of {table} are never removed")
+    return WritePlan({table: list(dict.fromkeys(rows))}, {})
 
 
 def plan_mark(

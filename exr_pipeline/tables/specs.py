@@ -17,7 +17,17 @@ from exr_pipeline.formats import PICTURE_FORMATS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-TableName = Literal["files", "parts", "channels", "attributes", "proxy_outputs", "media_streams", "sequence_outputs"]
+TableName = Literal[
+    "files",
+    "parts",
+    "channels",
+    "attributes",
+    "proxy_outputs",
+    "media_streams",
+    "sequence_outputs",
+    "outbox",
+    "event_rejects",
+]
 
 METADATA_EMBEDDING_DIMENSIONS: Final = 384
 CHANNEL_FINGERPRINT_DIMENSIONS: Final = 128
@@ -34,8 +44,9 @@ RETRYABLE: Final = "retryable"
 MergeRule = Literal["incoming", "coalesce", "header", "thumbnail", "proxy", "computed"]
 
 # What rows are: versions of files, of which one is current; what else is known of a version, replaced together; what
-# was made of a file, of which one is current; or the latest of something that has no versions.
-Role = Literal["versions", "children", "outputs", "latest"]
+# was made of a file, of which one is current; the latest of something that has no versions; or what waits to be dealt
+# with, and is then removed.
+Role = Literal["versions", "children", "outputs", "latest", "queue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,6 +425,41 @@ _SPECS: Final = (
                 "timestamp",
                 "Since when every attempt at this sequence has ended as retryable; null in other states",
             ),
+        ),
+    ),
+    TableSpec(
+        "outbox",
+        role="queue",
+        row_key=("sink", "event_id"),
+        version=("sink", "event_id"),
+        file=("sink", "event_id"),
+        required=("sink", "event_id", "type", "payload", "created_at"),
+        paths={},
+        columns=(
+            Column("sink", "string", "Where the event goes: kafka, or webhook and a hash of its URL"),
+            Column("event_id", "string", "Identifier of the event, the same for the same fact"),
+            Column("type", "string", "Type of the event, such as proxy.generated"),
+            Column("topic", "string", "Topic of the broker"),
+            Column("key", "string", "Key of the message: events of one key stay in order"),
+            Column("subject", "string", "What the event is about: the URL of the file or sequence"),
+            Column("payload", "json", "Object that is published"),
+            Column("created_at", "timestamp", "When the event was written"),
+        ),
+    ),
+    TableSpec(
+        "event_rejects",
+        role="queue",
+        row_key=("source", "position"),
+        version=("source", "position"),
+        file=("source", "position"),
+        required=("source", "position", "reason", "rejected_at"),
+        paths={},
+        columns=(
+            Column("source", "string", "Where the event came from, or the sink that refused it"),
+            Column("position", "string", "Partition and offset, identifier of the message, or event_id"),
+            Column("reason", "string", "Why it was rejected, in one line"),
+            Column("content", "string", "The first 4096 characters of the event"),
+            Column("rejected_at", "timestamp", "When it was rejected"),
         ),
     ),
 )

@@ -70,6 +70,9 @@ class TableStore(Protocol):
         `StateUnknownError` if the answer to the commit was lost and the store cannot be asked either.
         """
 
+    def remove(self, table: TableName, rows: Collection[tuple[str, str]], *, now: datetime) -> None:
+        """Remove rows of a queue (`outbox`, `event_rejects`), by their `version`; those that are gone are no error."""
+
     def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
         """Mark these versions (by file_id) in one transaction; returns the files that bear the mark afterwards.
 

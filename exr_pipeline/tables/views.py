@@ -291,5 +291,5 @@ VIEWS: Final = (
         GROUP BY f.bucket, f.file_path, v.view_name, f.uri, f.file_id
         ORDER BY f.bucket, f.file_path, view_index""",
     ),
-    *(_as_of(table) for table in TABLES if TABLES[table].role != "latest"),
+    *(_as_of(table) for table in TABLES if TABLES[table].role not in ("latest", "queue")),
 )

@@ -25,6 +25,7 @@ from exr_pipeline.tables.merge import (
     conform_all,
     newest_by_folder,
     plan_mark,
+    plan_removal,
     plan_write,
     touched_files,
     versions_by_location,
@@ -49,10 +50,16 @@ class OneFileStore:
     def write(self, rows: Mapping[TableName, pa.Table], *, now: datetime) -> None:
         """See `TableStore`."""
         conformed = conform_all(rows)
-        if files := touched_files(conformed):
+        files = touched_files(conformed)
+        if any(table.num_rows for table in conformed.values()):
             with self._locked() as stored:
                 before = {name: _of_files(stored, name, files) for name in ("files", "proxy_outputs")}
                 self._apply(stored, plan_write(conformed, before["files"], before["proxy_outputs"], now))
+
+    def remove(self, table: TableName, rows: Collection[tuple[str, str]], *, now: datetime) -> None:
+        """See `TableStore`."""
+        with self._locked() as stored:
+            self._apply(stored, plan_removal(table, rows))
 
     def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
         """See `TableStore`."""

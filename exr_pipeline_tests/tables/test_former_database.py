@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FORMER = Path(__file__).with_name("former_database")
 FOLDER = "/tmp/studio/renders/shot_010"
+OLD_TABLES = [table for table in TABLES if (FORMER / f"{table}.csv").exists()]
 FRAME = Location("file", "", f"{FOLDER}/beauty.1002.exr"[1:])
 
 
@@ -36,16 +37,16 @@ def test_a_database_of_an_earlier_version_opens_with_all_its_rows_and_absolute_p
     former: dict[str, list[dict[str, Any]]] = {}
     with duckdb.connect(path) as connection:
         connection.execute((FORMER / "schema.sql").read_text(encoding="utf-8"))
-        for table in (*TABLES, "tables_signature"):
+        for table in (*OLD_TABLES, "tables_signature"):
             connection.execute(
                 f"COPY {table} FROM '{FORMER / table}.csv' (FORMAT csv, HEADER, allow_quoted_nulls false)"
             )
-        for table in TABLES:
+        for table in OLD_TABLES:
             former[table] = connection.sql(f"FROM {table}").to_arrow_table().to_pylist()
     assert former["files"][0]["file_path"].startswith("tmp/")
 
     store = DuckDBStore(path)
-    for table in TABLES:
+    for table in OLD_TABLES:
         rows = store.sql(f"FROM {table}").to_pylist()
         before = _rooted(former[table], table)
         assert [{name: row[name] for name in old} for row, old in zip(rows, before, strict=True)] == before

@@ -28,6 +28,7 @@ from exr_pipeline.tables.merge import (
     conform_all,
     newest_by_folder,
     plan_mark,
+    plan_removal,
     plan_write,
     touched_files,
     versions_by_location,
@@ -105,11 +106,17 @@ class DuckDBStore:
         """See `TableStore`."""
         conformed = conform_all(rows)
         files = touched_files(conformed)
-        if not files:
+        if not any(table.num_rows for table in conformed.values()):
             return
         with self._with_tables(read_only=False) as connection, _transaction(connection):
             stored = {name: _matching(connection, name, files=files) for name in ("files", "proxy_outputs")}
             _apply(connection, plan_write(conformed, stored["files"], stored["proxy_outputs"], now))
+
+    def remove(self, table: TableName, rows: Collection[VersionId], *, now: datetime) -> None:
+        """See `TableStore`."""
+        if rows:
+            with self._with_tables(read_only=False) as connection, _transaction(connection):
+                _apply(connection, plan_removal(table, rows))
 
     def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
         """See `TableStore`."""

@@ -25,6 +25,7 @@ from exr_pipeline.tables.merge import (
     conform_all,
     newest_by_folder,
     plan_mark,
+    plan_removal,
     plan_write,
     touched_files,
     versions_by_location,
@@ -95,7 +96,7 @@ class VastStore:
         """See `TableStore`."""
         conformed = conform_all(rows)
         files = touched_files(conformed)
-        if not files:
+        if not any(table.num_rows for table in conformed.values()):
             return
         long_texts: dict[str, bytes] = {}
         conformed = {name: take_out(table, long_texts) for name, table in conformed.items()}
@@ -105,6 +106,12 @@ class VastStore:
             return plan_write(conformed, stored_files, stored_outputs, now)
 
         self._change(files, plan, long_texts, now)
+
+    def remove(self, table: TableName, rows: Collection[VersionId], *, now: datetime) -> None:
+        """See `TableStore`."""
+        if rows:
+            self._tables()
+            self._change([], lambda *_: plan_removal(table, rows), {}, now)
 
     def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
         """See `TableStore`."""
@@ -338,7 +345,8 @@ class VastStore:
 
     def _lock(self, transaction: Any, files: Collection[FileKey], write_id: str) -> None:
         """Make this transaction conflict with any other that writes files of the same folders."""
-        self._lock_slots(transaction, sorted({_slot(file) for file in files}), write_id)
+        if files:
+            self._lock_slots(transaction, sorted({_slot(file) for file in files}), write_id)
 
     def _lock_slots(self, transaction: Any, slots: Sequence[int], write_id: str) -> None:
         import pyarrow as pa
