@@ -21,6 +21,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "dagster": ("dagster", "sqlalchemy"),
     "ui": ("dagster_dg_cli", "dagster_webserver", "graphql", "starlette", "uvicorn"),
     "vast": ("requests", "vastdb"),
+    "events": ("cloudevents", "confluent_kafka", "standardwebhooks"),
     "pandas": ("pandas",),
     "polars": ("polars",),
     "postgres": ("dagster_postgres",),

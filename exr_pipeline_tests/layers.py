@@ -59,9 +59,11 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         },
         "ingest": _NAMES
         | {"color", "exr", "footage", "inspection", "pictures", "products", "retries", "sequence_movies", "sequences"}
-        | {"tables", "workers"},
+        | {"events", "tables", "workers"},
+        "events": _NAMES | {"extras", "inspection", "products", "retries", "tables"},
         "orchestration": _NAMES
         | {
+            "events",
             "extras",
             "ingest",
             "inspection",
@@ -74,7 +76,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
             "tables",
         },
         "functions": _NAMES
-        | {"extras", "ingest", "inspection", "pictures", "pipeline", "products", "retries", "tables"},
+        | {"events", "extras", "ingest", "inspection", "pictures", "pipeline", "products", "retries", "tables"},
         "definitions": {"orchestration", "settings"},
         "sample": {"exr"},
     }.items()
