@@ -223,6 +223,39 @@ class Settings(BaseSettings):
         "platform sends the event again. If not, the answer says so.",
     )
 
+    # Events for others
+    publish_brokers: str = Field(
+        "",
+        description="Comma-separated host:port of a Kafka broker, such as VAST's, that events are published to. If "
+        "empty, none are (see docs/events.md).",
+    )
+    publish_topic: str = Field("exr-pipeline.events", description="Topic of all events but proxy.generated.")
+    publish_proxy_topic: str = Field("spaceharbor.proxy", description="Topic of the event proxy.generated.")
+    publish_types: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated types of events to publish: header.inspected, proxy.generated, sequence.ready, "
+        "file.rejected, file.deleted. If empty, all.",
+    )
+    publish_source: str = Field(
+        "/exr-pipeline", description="Attribute `source` of events: a URI reference that tells installations apart."
+    )
+    publish_username: str = Field("", description="User at the broker (SASL). If empty, none is sent.")
+    publish_password: SecretStr | None = Field(None, description="Password at the broker.")
+    publish_sasl: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="Mechanism of authentication at the broker."
+    )
+    publish_tls: bool = Field(default=False, description="Whether the connection to the broker is encrypted (TLS).")
+    publish_webhooks: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated https URLs that each event is sent to in a POST. http is for this machine only.",
+    )
+    publish_webhook_secret: SecretStr | None = Field(
+        None, description="Secret that webhooks are signed with: whsec_ and Base64 of 24 to 64 bytes."
+    )
+    publish_alarm_seconds: float = Field(
+        600.0, gt=0, description="Age of the oldest unpublished event from which the sensor `events_out` fails."
+    )
+
     # Movies of sequences
     movie_preset: str = Field("review", description="Default preset of sequence movies (see docs/sequence-movies.md).")
     movie_presets: Path | None = Field(
@@ -252,7 +285,9 @@ class Settings(BaseSettings):
         "If empty, no keys match.",
     )
 
-    @field_validator("sources", "source_kinds", "page_hosts", "function_products", mode="before")
+    @field_validator(
+        "sources", "source_kinds", "page_hosts", "function_products", "publish_types", "publish_webhooks", mode="before"
+    )
     @classmethod
     def _split_sources(cls, value: object) -> object:
         if isinstance(value, str):
@@ -282,6 +317,8 @@ class Settings(BaseSettings):
         "s3_secret_key",
         "vast_db_access_key",
         "vast_db_secret_key",
+        "publish_password",
+        "publish_webhook_secret",
         mode="before",
     )
     @classmethod

@@ -17,6 +17,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError, StateUnknownError
+from exr_pipeline.events.outbox import publish_after_work
 from exr_pipeline.extras import is_installed
 from exr_pipeline.functions.answer import failed, is_retryable, made, persisted, skipped
 from exr_pipeline.functions.credentials import function_settings, has_tables, names_credentials
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
     from exr_pipeline.products.product import FileProduct
     from exr_pipeline.settings import Settings
     from exr_pipeline.tables.specs import TableName
-    from exr_pipeline.tables.store import FileVersion, Mark, TableStore
+    from exr_pipeline.tables.store import FileVersion, Mark, Queue, TableStore
 
 # A call ends within minutes, and the platform calls again. Thousands are called at once: not all at the same moment.
 FUNCTION_RETRIES: Final = RetryPolicy(attempts=3, first_pause_seconds=0.5, pause_factor=3, jitter=0.5)
@@ -249,6 +250,8 @@ class _Call:
         )
         try:
             chunk.run(list(locations), self._products, on_written=self._written)
+            if has_tables(self._settings):
+                publish_after_work(self._pipeline.tables, self._settings, self._log)
         except StateUnknownError as error:
             return "transaction", str(error)
         except RetryableError as error:
@@ -314,7 +317,9 @@ class _NoTables:
         """What was written."""
         return {location: self._known[location] for location in locations if location in self._known}
 
-    def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
+    def mark(
+        self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
+    ) -> set[Location]:
         """Mark nothing."""
         return set()
 

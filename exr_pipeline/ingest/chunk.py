@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from exr_pipeline.errors import BadInputError, RetryableError, StateUnknownError
+from exr_pipeline.events.outbox import events_of_marked, with_events
 from exr_pipeline.ingest.in_flight import InFlight
 from exr_pipeline.ingest.media_files import is_media, make_media, render_in
 from exr_pipeline.ingest.read_header import HeaderReader, first_bytes, headers_at_once, inspect_local, source_file
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from exr_pipeline.storage.object_info import OnBlock
     from exr_pipeline.storage.objects import ObjectStorage
     from exr_pipeline.tables.specs import State, TableName
-    from exr_pipeline.tables.store import FileVersion, Mark
+    from exr_pipeline.tables.store import FileVersion, Mark, Queue
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +67,10 @@ class RowStore(Protocol):
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
         """What the tables know of these files."""
 
-    def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
-        """Mark these versions, by file_id."""
+    def mark(
+        self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
+    ) -> set[Location]:
+        """Mark these versions, by file_id; `queue` gives rows that are written along."""
 
 
 @dataclass(slots=True)
@@ -427,11 +430,11 @@ class ChunkIngest:
 
     def _write_rows_once(self, batch: Sequence[FileResult]) -> set[Location]:
         now = datetime.now(UTC)
-        self._rows.write(rows_of(batch, now=now), now=now)
+        self._rows.write(with_events(rows_of(batch, now=now), self._settings, now=now), now=now)
         sources = {result.location: result.source for result in batch if result.source is not None}
         gone = {p.location: sources[p.location].file_id for p in batch if p.is_gone}
         # What was only away for a moment may return as the version that it was.
-        self._rows.mark(gone, "deleted", now=now)
+        self._rows.mark(gone, "deleted", now=now, queue=events_of_marked(self._settings, now=now))
         shown = [result.location for result in batch if result.stored]
         current = self._rows.current_versions(shown)
         return {location for location in shown if current[location].file_id != sources[location].file_id}

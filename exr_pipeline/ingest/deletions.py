@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, TypeVar
 
 from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError, RetryableError
+from exr_pipeline.events.outbox import events_of_marked
 from exr_pipeline.products.registry import FILE_PRODUCTS, SEQUENCE_PRODUCTS
 from exr_pipeline.storage.locations import Location, SourceRule
 from exr_pipeline.storage.outputs import OutputPlace
@@ -346,7 +347,8 @@ class _Comparison:
                 self._report.stale.add(location.url)
             else:
                 self._report.unconfirmed.add(f"{location.url}: {answer}")
-        marked = set(gone) if self._report.dry_run else self._tables.mark(gone, "deleted", now=now)
+        queue = events_of_marked(self._settings, now=now)
+        marked = set(gone) if self._report.dry_run else self._tables.mark(gone, "deleted", now=now, queue=queue)
         rows = [(location.path, file_id, now.isoformat()) for location, file_id in gone.items() if location in marked]
         if rows:
             keys, ids, moments = (list(column) for column in zip(*rows, strict=True))

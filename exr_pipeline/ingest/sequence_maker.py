@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from exr_pipeline import __version__
 from exr_pipeline.errors import BadInputError, RetryableError
+from exr_pipeline.events.outbox import with_events
 from exr_pipeline.ingest.discovery.settled_sequences import frames_hash
 from exr_pipeline.products.registry import SEQUENCE_PRODUCTS
 from exr_pipeline.products.sequence_movie import SEQUENCE_MOVIE
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location
     from exr_pipeline.storage.objects import ObjectStorage
+    from exr_pipeline.tables.specs import TableName
     from exr_pipeline.tables.store import TableStore
 
 
@@ -136,7 +138,9 @@ class SequenceMaker:
 
         stored = self._tables.read("sequence_outputs", locations=[result.location]).to_pylist()
         row = sequence_row(result, wanted, stored[0] if stored else {}, now=datetime.now(UTC))
-        self._tables.write({"sequence_outputs": pa.Table.from_pylist([row])}, now=datetime.now(UTC))
+        now = datetime.now(UTC)
+        rows: dict[TableName, pa.Table] = {"sequence_outputs": pa.Table.from_pylist([row])}
+        self._tables.write(with_events(rows, self._settings, now=now), now=now)
 
 
 def _reason(error: BadInputError, sequence: Sequence) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.pipeline import Pipeline
     from exr_pipeline.storage.locations import Location
-    from exr_pipeline.tables.store import FileVersion, Mark
+    from exr_pipeline.tables.store import FileVersion, Mark, Queue
 
 
 class _TableReader(dg.IOManager):
@@ -100,9 +100,11 @@ class TableIOManager(_TableReader):
         """What the tables know of these files."""
         return self._pipeline.tables.current_versions(locations)
 
-    def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
-        """Mark these versions, by file_id."""
-        return self._pipeline.tables.mark(versions, mark, now=now)
+    def mark(
+        self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
+    ) -> set[Location]:
+        """Mark these versions, by file_id; `queue` gives rows that are written along."""
+        return self._pipeline.tables.mark(versions, mark, now=now, queue=queue)
 
     def handle_output(self, context: dg.OutputContext, obj: Mapping[TableName, Any]) -> None:
         """Write what an asset returns: a mapping from table name to rows, as Arrow, pandas or Polars."""

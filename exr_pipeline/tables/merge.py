@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from exr_pipeline.storage.locations import Location
-    from exr_pipeline.tables.store import Mark
+    from exr_pipeline.tables.store import Mark, Queue
 
 CHILD_TABLES: Final = tables_of("children")
 
@@ -124,6 +124,15 @@ def plan_removal(table: TableName, rows: Iterable[VersionId]) -> WritePlan:
     if TABLES[table].role != "queue":
         raise ValueError(f"rows of {table} are never removed")
     return WritePlan({table: list(dict.fromkeys(rows))}, {})
+
+
+def plan_with_queue(plan: WritePlan, queue: Queue | None) -> WritePlan:
+    """A plan, with what a queue makes of the rows of files that it changes."""
+    if queue is None or "files" not in plan.rows:
+        return plan
+    rows = conform_all(queue(plan.rows["files"]))
+    removed = {name: _pairs(table, *TABLES[name].version) for name, table in rows.items()}
+    return WritePlan({**plan.removed, **removed}, {**plan.rows, **rows})
 
 
 def plan_mark(

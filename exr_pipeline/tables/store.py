@@ -6,6 +6,7 @@ Belongs here: signatures, promises, the errors of a store. Not here: how rows ar
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from exr_pipeline.errors import BadInputError
@@ -45,6 +46,10 @@ class FileVersion(NamedTuple):
 Mark = Literal["archived", "unarchived", "deleted", "media_removed"]
 
 
+# Rows of queues that go with rows of files.
+Queue = Callable[["pa.Table"], "Mapping[TableName, pa.Table]"]
+
+
 class TableStore(Protocol):
     """Where rows are kept. Thread-safe and usable from several processes at once.
 
@@ -73,11 +78,14 @@ class TableStore(Protocol):
     def remove(self, table: TableName, rows: Collection[tuple[str, str]], *, now: datetime) -> None:
         """Remove rows of a queue (`outbox`, `event_rejects`), by their `version`; those that are gone are no error."""
 
-    def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
+    def mark(
+        self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
+    ) -> set[Location]:
         """Mark these versions (by file_id) in one transaction; returns the files that bear the mark afterwards.
 
-        A version that is no longer the current one is left alone; so is one to be archived that is `retryable`. A mark
-        that is there already keeps its date. `media_removed` supersedes the outputs.
+        `queue` gives rows of queues that are written along, from the rows of files that are changed. A version that is
+        no longer the current one is left alone; so is one to be archived that is `retryable`. A mark that is there
+        already keeps its date. `media_removed` supersedes the outputs.
 
         Raises `StateUnknownError` as `write` does.
         """

@@ -26,13 +26,14 @@ from exr_pipeline.tables.merge import (
     newest_by_folder,
     plan_mark,
     plan_removal,
+    plan_with_queue,
     plan_write,
     touched_files,
     versions_by_location,
 )
 from exr_pipeline.tables.queries import in_memory, one_select, run_select
 from exr_pipeline.tables.specs import TABLES, TableName, arrow_schema, tables_of
-from exr_pipeline.tables.store import FileVersion, Mark
+from exr_pipeline.tables.store import FileVersion, Mark, Queue
 
 Stored = dict[TableName, pa.Table]
 
@@ -61,13 +62,15 @@ class OneFileStore:
         with self._locked() as stored:
             self._apply(stored, plan_removal(table, rows))
 
-    def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
+    def mark(
+        self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
+    ) -> set[Location]:
         """See `TableStore`."""
         meant = {FileKey(location.bucket, location.path): file_id for location, file_id in versions.items()}
         with self._locked() as stored:
             before = {name: _of_files(stored, name, meant) for name in ("files", "proxy_outputs")}
             plan, marked = plan_mark(meant, mark, before["files"], before["proxy_outputs"], now)
-            self._apply(stored, plan)
+            self._apply(stored, plan_with_queue(plan, queue))
         return {location for location in versions if FileKey(location.bucket, location.path) in marked}
 
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:

@@ -13,6 +13,7 @@ import dagster as dg
 
 from exr_pipeline import __version__
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
+from exr_pipeline.events.outbox import publish_after_work
 from exr_pipeline.ingest.discovery.settled_sequences import frames_hash
 from exr_pipeline.orchestration.assets.sequence_checks import evaluate_sequence_checks
 from exr_pipeline.orchestration.assets.specs import SOURCE_FILE, TABLE_IO
@@ -123,6 +124,7 @@ def sequences_step(
                     failed.append(result)
                     context.log.warning(f"{result.state}: {result.url}: {result.reason}")
                 context.log.info(f"{number}/{len(left)} sequences, the last one in {result.seconds:.1f} s")
+        publish_after_work(pipeline.tables, pipeline.settings, context.log)
         if SEQUENCE_MOVIE in wanted:
             for evaluation in evaluate_sequence_checks(pipeline.tables):
                 context.log_event(evaluation)  # type: ignore[arg-type]  # it takes them, its annotation lags behind

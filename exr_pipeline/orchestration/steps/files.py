@@ -15,6 +15,7 @@ from contextlib import contextmanager, nullcontext
 import dagster as dg
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
+from exr_pipeline.events.outbox import publish_after_work
 from exr_pipeline.ingest.overlap import FinishedFile
 from exr_pipeline.orchestration.instance.console import tidy_console
 from exr_pipeline.orchestration.instance.event_storage import announce, log_asset_events
@@ -117,6 +118,7 @@ def ingest_step(
                     on_finished_elsewhere=skipped,
                     finished_earlier=len(partition_keys) - len(left),
                 )
+        publish_after_work(pipeline.tables, pipeline.settings, context.log)
     except MisconfiguredError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:

@@ -29,6 +29,7 @@ from exr_pipeline.tables.merge import (
     newest_by_folder,
     plan_mark,
     plan_removal,
+    plan_with_queue,
     plan_write,
     touched_files,
     versions_by_location,
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.storage.locations import Location
     from exr_pipeline.tables.merge import VersionId, WritePlan
-    from exr_pipeline.tables.store import FileVersion, Mark
+    from exr_pipeline.tables.store import FileVersion, Mark, Queue
 
 # How long an operation waits for the file while others have it.
 LOCK_WAIT_SECONDS: Final = 60.0
@@ -118,7 +119,9 @@ class DuckDBStore:
             with self._with_tables(read_only=False) as connection, _transaction(connection):
                 _apply(connection, plan_removal(table, rows))
 
-    def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
+    def mark(
+        self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
+    ) -> set[Location]:
         """See `TableStore`."""
         if not versions:
             return set()
@@ -126,7 +129,7 @@ class DuckDBStore:
         with self._with_tables(read_only=False) as connection, _transaction(connection):
             stored = {name: _matching(connection, name, files=wanted) for name in ("files", "proxy_outputs")}
             plan, marked = plan_mark(wanted, mark, stored["files"], stored["proxy_outputs"], now)
-            _apply(connection, plan)
+            _apply(connection, plan_with_queue(plan, queue))
         return {location for location in versions if FileKey(location.bucket, location.path) in marked}
 
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:

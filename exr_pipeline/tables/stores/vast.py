@@ -26,6 +26,7 @@ from exr_pipeline.tables.merge import (
     newest_by_folder,
     plan_mark,
     plan_removal,
+    plan_with_queue,
     plan_write,
     touched_files,
     versions_by_location,
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.storage.locations import Location
     from exr_pipeline.tables.merge import VersionId, WritePlan
-    from exr_pipeline.tables.store import FileVersion, Mark
+    from exr_pipeline.tables.store import FileVersion, Mark, Queue
     from exr_pipeline.tables.stores.vast_session import VastConnection
 
 # Tables that only VAST needs.
@@ -113,7 +114,9 @@ class VastStore:
             self._tables()
             self._change([], lambda *_: plan_removal(table, rows), {}, now)
 
-    def mark(self, versions: Mapping[Location, str], mark: Mark, *, now: datetime) -> set[Location]:
+    def mark(
+        self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
+    ) -> set[Location]:
         """See `TableStore`."""
         if not versions:
             return set()
@@ -124,7 +127,7 @@ class VastStore:
             changes, bearing = plan_mark(wanted, mark, stored_files, stored_outputs, now)
             marked.clear()
             marked.update(bearing)
-            return changes
+            return plan_with_queue(changes, queue)
 
         self._tables()
         self._change(list(wanted), plan, {}, now)

@@ -1,0 +1,176 @@
+"""The outbox: events wait in the tables, written with the rows that they tell of, until every sink has them.
+
+Belongs here: the rows of waiting events, and delivering them. Not here: what is published (`outgoing`), or how a sink
+takes it (`kafka_sink`, `webhooks`). At least once: a drainer that is killed after a delivery delivers again, with the
+same `event_id`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
+from exr_pipeline.events.outgoing import events_of
+from exr_pipeline.events.sinks import Published, Sink, WaitingEvent, open_sinks, sink_names
+from exr_pipeline.tables.specs import arrow_schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pyarrow as pa
+
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.tables.specs import TableName
+    from exr_pipeline.tables.store import Queue, TableStore
+
+EVENTS_AT_ONCE: Final = 1000
+# How long whoever has written rows spends on the events of them.
+SECONDS_AFTER_WORK: Final = 2.0
+# Whoever finds an event as old as this leaves all to the sensor: a sink is away, and work must not wait for it.
+TROUBLE_AFTER: Final = timedelta(seconds=30)
+
+_CONTENT_KEPT: Final = 4096
+
+
+@dataclass(slots=True)
+class Drained:
+    """What was delivered and rejected, what still waits, since when (UTC), and what is wrong with sinks, by name."""
+
+    delivered: int = 0
+    rejected: int = 0
+    waiting: int = 0
+    oldest: datetime | None = None
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def with_events(
+    rows: Mapping[TableName, pa.Table], settings: Settings, *, now: datetime
+) -> Mapping[TableName, pa.Table]:
+    """The rows of a write, and those of the events that tell of them: nothing more if nothing is published."""
+    import pyarrow as pa
+
+    sinks = sink_names(settings)
+    if not sinks:
+        return rows
+    waiting = [
+        {
+            "sink": sink,
+            "event_id": event.event_id,
+            "type": event.type,
+            "topic": settings.publish_proxy_topic if event.type == "proxy.generated" else settings.publish_topic,
+            "key": event.key,
+            "subject": event.subject,
+            "payload": json.dumps(event.payload),
+            "created_at": now.astimezone(UTC).isoformat(),
+        }
+        for event in events_of(rows, now=now, output_root=settings.output_root)
+        if not settings.publish_types or event.type in settings.publish_types
+        for sink in sinks
+    ]
+    return {**rows, "outbox": pa.Table.from_pylist(waiting, schema=arrow_schema("outbox"))}
+
+
+def events_of_marked(settings: Settings, *, now: datetime) -> Queue | None:
+    """What `TableStore.mark` writes along with a mark: the events of files that are marked as deleted."""
+    if not sink_names(settings):
+        return None
+    return lambda files: {"outbox": with_events({"files": files}, settings, now=now)["outbox"]}
+
+
+def drain(tables: TableStore, settings: Settings, *, seconds: float) -> Drained:
+    """Deliver what waits, oldest first, for at most about this long, of which each sink has its share.
+
+    Raises `RetryableError` if the tables are not available, and `MisconfiguredError` for a sink that can't be used.
+    """
+    drained = Drained()
+    with open_sinks(settings) as sinks:
+        for name, sink in sinks.items():
+            _drain_sink(tables, name, sink, drained, time.monotonic() + seconds / len(sinks))
+    drained.waiting, drained.oldest = waiting(tables)
+    return drained
+
+
+def drain_after_work(tables: TableStore, settings: Settings) -> Drained | None:
+    """Deliver what waits in two seconds at most, unless a sink has been away for a while; None if nothing is published.
+
+    What is left is delivered by the sensor `events_out`. Raises as `drain` does.
+    """
+    if not sink_names(settings):
+        return None
+    count, oldest = waiting(tables)
+    if oldest is not None and datetime.now(UTC) - oldest > TROUBLE_AFTER:
+        return Drained(waiting=count, oldest=oldest)
+    return drain(tables, settings, seconds=SECONDS_AFTER_WORK)
+
+
+def publish_after_work(tables: TableStore, settings: Settings, log: logging.Logger) -> None:
+    """`drain_after_work` for those whose work is done whatever becomes of the events: troubles are logged."""
+    try:
+        drained = drain_after_work(tables, settings)
+    except (MisconfiguredError, RetryableError, StateUnknownError) as error:
+        log.warning("Events were not published, and wait in the table outbox: %s", error)
+        return
+    for sink, problem in (drained.problems if drained is not None else {}).items():
+        log.warning("Events wait in the table outbox: %s: %s", sink, problem)
+
+
+def waiting(tables: TableStore) -> tuple[int, datetime | None]:
+    """How many events wait, and since when the oldest does (UTC). An event for two sinks is two."""
+    row = tables.sql("SELECT count(*) AS events, min(created_at) AS oldest FROM outbox").to_pylist()[0]
+    return row["events"], datetime.fromisoformat(row["oldest"]) if row["oldest"] else None
+
+
+def _drain_sink(tables: TableStore, name: str, sink: Sink, drained: Drained, deadline: float) -> None:
+    while (left := deadline - time.monotonic()) > 0:
+        batch = _oldest(tables, name)
+        if not batch:
+            return
+        published = sink.publish(batch, seconds=left)
+        _settle(tables, name, batch, published)
+        drained.delivered += len(published.delivered)
+        drained.rejected += len(published.rejected)
+        if published.problem is not None:
+            drained.problems[name] = published.problem
+            return
+
+
+def _oldest(tables: TableStore, sink: str) -> list[WaitingEvent]:
+    rows = tables.sql(
+        """SELECT DISTINCT ON (event_id) event_id, type, topic, key, subject, payload, created_at
+        FROM (SELECT * FROM outbox WHERE sink = $sink ORDER BY created_at, event_id LIMIT $count)
+        ORDER BY created_at, event_id""",
+        {"sink": sink, "count": EVENTS_AT_ONCE},
+    )
+    return [WaitingEvent(**row) for row in rows.to_pylist()]
+
+
+def _settle(tables: TableStore, sink: str, batch: Sequence[WaitingEvent], published: Published) -> None:
+    """Remove what is done with. What can never be delivered is kept, with the reason, where somebody can look at it."""
+    now = datetime.now(UTC)
+    if published.rejected:
+        refused = [event for event in batch if event.event_id in published.rejected]
+        rejects = [_reject(sink, event, published.rejected[event.event_id], now) for event in refused]
+        tables.write({"event_rejects": _table(rejects)}, now=now)
+    done = [*published.delivered, *published.rejected]
+    tables.remove("outbox", [(sink, event_id) for event_id in done], now=now)
+
+
+def _reject(sink: str, event: WaitingEvent, reason: str, now: datetime) -> dict[str, Any]:
+    return {
+        "source": sink,
+        "position": event.event_id,
+        "reason": reason,
+        "content": event.payload[:_CONTENT_KEPT],
+        "rejected_at": now.isoformat(),
+    }
+
+
+def _table(rejects: list[dict[str, Any]]) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.Table.from_pylist(rejects, schema=arrow_schema("event_rejects"))
