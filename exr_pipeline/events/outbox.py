@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
@@ -32,7 +32,7 @@ EVENTS_AT_ONCE: Final = 1000
 # How long whoever has written rows spends on the events of them.
 SECONDS_AFTER_WORK: Final = 2.0
 # Whoever finds an event as old as this leaves all to the sensor: a sink is away, and work must not wait for it.
-TROUBLE_AFTER: Final = timedelta(seconds=30)
+TROUBLE_AFTER_SECONDS: Final = 30.0
 
 _CONTENT_KEPT: Final = 4096
 
@@ -103,7 +103,7 @@ def drain_after_work(tables: TableStore, settings: Settings) -> Drained | None:
     if not sink_names(settings):
         return None
     count, oldest = waiting(tables)
-    if oldest is not None and datetime.now(UTC) - oldest > TROUBLE_AFTER:
+    if oldest is not None and (datetime.now(UTC) - oldest).total_seconds() > TROUBLE_AFTER_SECONDS:
         return Drained(waiting=count, oldest=oldest)
     return drain(tables, settings, seconds=SECONDS_AFTER_WORK)
 
