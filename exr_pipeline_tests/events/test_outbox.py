@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import multiprocessing
+import random
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -28,6 +30,7 @@ from exr_pipeline.settings import Settings
 from exr_pipeline.tables.stores.duckdb import DuckDBStore
 from exr_pipeline_tests.events.running_broker import Tansu, free_port, messages, running_mock, running_tansu
 from exr_pipeline_tests.events.schemas import assert_described, assert_headers_described
+from exr_pipeline_tests.long_tests import takes_long
 from exr_pipeline_tests.orchestration.conftest import Workshop
 from exr_pipeline_tests.orchestration.conftest import workshop as workshop
 from exr_pipeline_tests.renders import render
@@ -311,3 +314,37 @@ def test_two_drainers_at_once_lose_nothing(store: DuckDBStore, tansu: Tansu) -> 
         for message in messages(tansu.address, TOPICS[0], 600, seconds=5)
     }
     assert len(found) == 300
+
+
+def drain_at_length(settings: Settings) -> None:
+    drain(DuckDBStore(settings.database_path), settings, seconds=60)
+
+
+@takes_long
+def test_a_drainer_that_is_killed_at_any_moment_loses_no_event_and_publishes_none_under_another_identifier(
+    tmp_path: Path, tansu: Tansu
+) -> None:
+    settings = settings_of(
+        publish_brokers=tansu.address, publish_types=("header.inspected",), database=tmp_path / "tables.duckdb"
+    )
+    store = DuckDBStore(settings.database_path)
+    files = [SampleFile(key=f"a.{number:05}.exr", channels=0, attributes=0, streams=0) for number in range(2000)]
+    now = datetime.now(UTC)
+    store.write({"outbox": with_events(rows_of(*files, outputs=False), settings, now=now)["outbox"]}, now=now)
+    expected = set(store.read("outbox", columns=["event_id"]).column("event_id").to_pylist())
+    dice = random.Random(17)
+
+    killed = 0
+    while store.read("outbox", columns=["event_id"]).num_rows and killed < 20:
+        drainer = multiprocessing.get_context("spawn").Process(target=drain_at_length, args=(settings,))
+        drainer.start()
+        drainer.join(timeout=dice.uniform(1.0, 4.0))
+        killed += drainer.is_alive()
+        drainer.kill()
+        drainer.join()
+    drain_at_length(settings)
+
+    assert killed > 0
+    assert store.read("outbox").num_rows == 0
+    received = messages(tansu.address, TOPICS[0], 3 * len(files), seconds=8)
+    assert {dict(header_texts(message))["ce_id"] for message in received} == expected
