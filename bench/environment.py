@@ -1,6 +1,7 @@
-"""A virtual environment of this project with one of its extras, from the locked versions, and what it takes on disk.
+"""A virtual environment of this project, from locked versions, and what it takes on disk.
 
-Belongs here: making one. Not here: what is measured in it. The test of the base install makes its own the same way.
+Belongs here: making one. Not here: what is measured in it. The tests of the base install and of functions make theirs
+the same way.
 """
 
 from __future__ import annotations
@@ -57,10 +58,21 @@ def build_wheel(folder: Path) -> Path:
 
 def make_base(folder: Path, wheel: Path) -> Environment:
     """An environment of the base install: requirements/base.txt with its hashes checked, and the wheel."""
-    made = _make(folder)
-    _install(made, "--require-hashes", "-r", ROOT / "requirements" / "base.txt")
-    _install(made, "--no-deps", "--no-index", wheel)
+    made = make_locked(folder, ROOT / "requirements" / "base.txt")
+    install_wheel(made, wheel)
     return made
+
+
+def make_locked(folder: Path, requirements: Path) -> Environment:
+    """An environment with nothing but the wheels that a file of requirements names, their hashes checked."""
+    made = _make(folder)
+    _install(made, "--require-hashes", "-r", requirements)
+    return made
+
+
+def install_wheel(environment: Environment, wheel: Path) -> None:
+    """Add a wheel without what it depends on."""
+    _install(environment, "--no-deps", "--no-index", wheel)
 
 
 def make_with_extra(folder: Path, wheel: Path, extra: str) -> Environment:

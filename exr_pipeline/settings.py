@@ -99,6 +99,11 @@ class Settings(BaseSettings):
         description="URL to write media to, at keys relative to their source. `{source}` in it stands for the "
         "source's bucket and prefix. If empty, media are written to `.proxies/` next to the files.",
     )
+    compatibility: Literal["", "spaceharbor"] = Field(
+        "",
+        description="`spaceharbor` gives media the names that SpaceHarbor looks for, and adds a still of the proxy and "
+        "the header as JSON. See docs/compatibility.md.",
+    )
     state_dir: Path = Field(
         Path(".state"), description="Folder of the embedded database and the demonstration's object store."
     )

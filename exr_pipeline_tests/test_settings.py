@@ -37,6 +37,7 @@ def test_a_setting_is_read_by_the_name_that_is_documented(monkeypatch: pytest.Mo
             "source_kinds": "exr",
             "priorities": "show=1",
             "sequence_missing": "black",
+            "compatibility": "spaceharbor",
             "reconcile_dry_run": "false",
             "raise_retryable": "false",
             "local_links": "inside",

@@ -317,6 +317,12 @@ class _NoTables:
         """What was written."""
         return {location: self._known[location] for location in locations if location in self._known}
 
+    def read(self, table: TableName, *, columns: Sequence[str], locations: Collection[Location]) -> pa.Table:
+        """No rows."""
+        from exr_pipeline.tables.specs import arrow_schema
+
+        return arrow_schema(table).empty_table().select(list(columns))
+
     def mark(
         self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
     ) -> set[Location]:
@@ -331,6 +337,7 @@ class _Remembering:
         self._tables = tables
         self._call = call
         self.write = tables.write
+        self.read = tables.read
         self.mark = tables.mark
 
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:

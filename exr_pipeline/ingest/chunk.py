@@ -10,7 +10,7 @@ import logging
 import time
 import uuid
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,11 +19,12 @@ from exr_pipeline.errors import BadInputError, RetryableError, StateUnknownError
 from exr_pipeline.events.outbox import events_of_marked, with_events
 from exr_pipeline.ingest.in_flight import InFlight
 from exr_pipeline.ingest.media_files import is_media, make_media, render_in
+from exr_pipeline.ingest.output_names import OutputNames
 from exr_pipeline.ingest.read_header import HeaderReader, first_bytes, headers_at_once, inspect_local, source_file
-from exr_pipeline.ingest.store_results import MediaWriter, delete_objects, last_known, rows_of, store_objects
+from exr_pipeline.ingest.store_results import MediaWriter, last_known, objects_to_delete, rows_of, store_objects
 from exr_pipeline.inspection import SourceFile
 from exr_pipeline.products.file_result import FileResult
-from exr_pipeline.products.registry import most_needed
+from exr_pipeline.products.registry import FILE_PRODUCTS, most_needed
 from exr_pipeline.retries import POLICY, OutageError, Patience, RetryPolicy
 from exr_pipeline.storage.machine_errors import machine_trouble
 from exr_pipeline.storage.outputs import OutputPlace
@@ -66,6 +67,9 @@ class RowStore(Protocol):
 
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
         """What the tables know of these files."""
+
+    def read(self, table: TableName, *, columns: Sequence[str], locations: Collection[Location]) -> pa.Table:
+        """The current rows of these files."""
 
     def mark(
         self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
@@ -183,6 +187,7 @@ class ChunkIngest:
         self._retries = retries
         self._header_bytes_per_write = header_bytes_per_write
         self._outputs = OutputPlace.from_settings(settings)
+        self._names = OutputNames(settings, storage, rows)
         self._media_at_once = asyncio.Semaphore()
         self._in_flight = InFlight(0)
         self._patience = Patience(self._retries, _READ)
@@ -377,12 +382,19 @@ class ChunkIngest:
                 await verify_start(self._storage, location, info.etag, info.size, start)
             if spooled is None and (await self._storage.head_async(location)).etag != info.etag:
                 raise RetryableError(f"{location.url}: the file changed while it was read")
-            await store_objects(self._media, self._outputs, result)
+            await self._store(result)
         finally:
             if spooled is not None:
                 spooled.unlink(missing_ok=True)
             if is_media(location):
                 proxy_path.unlink(missing_ok=True)
+
+    async def _store(self, result: FileResult) -> None:
+        after, warning = await asyncio.to_thread(self._names.of, result.location)
+        if warning is not None and result.pictures is not None:
+            result.pictures = replace(result.pictures, warnings=(*result.pictures.warnings, warning))
+        compatibility = self._settings.compatibility
+        await store_objects(self._media, self._outputs, result, after=after, compatibility=compatibility)
 
     async def _inspect_and_render(
         self, result: FileResult, path: Path, proxy_path: Path, wanted: Sequence[FileProduct]
@@ -405,7 +417,7 @@ class ChunkIngest:
             try:
                 # Before the rows, which are all that tells later that there is something to delete.
                 for outdated in await asyncio.to_thread(self._settle, batch):
-                    await delete_objects(self._media, self._outputs, outdated)
+                    await self._media.delete_async(outdated)
                 return await asyncio.to_thread(self._write_rows_once, batch)
             except (RetryableError, StateUnknownError) as error:
                 if pause is None:
@@ -415,7 +427,7 @@ class ChunkIngest:
         raise AssertionError("the last attempt returns or raises")
 
     def _settle(self, batch: Sequence[FileResult]) -> list[Location]:
-        """Complete what files are by what the tables know; returns those whose media nothing stands for any more."""
+        """Complete what files are by what the tables know; returns the media that nothing stands for any more."""
         known = self._rows.current_versions([result.location for result in batch])
         outdated: list[Location] = []
         for result in batch:
@@ -426,7 +438,23 @@ class ChunkIngest:
                 outdated.append(result.location)
             elif version is not None and _was_rejected_for_its_pixels(version, result):
                 result.state, result.reason = REJECTED, version.reason
-        return outdated
+        return self._media_of(outdated)
+
+    def _media_of(self, sources: Collection[Location]) -> list[Location]:
+        if not sources:
+            return []
+        keys = [f"{thing.name}_s3_key" for product in FILE_PRODUCTS for thing in product.objects]
+        columns = ("s3_bucket", "s3_key", "output_bucket", *keys)
+        rows = self._rows.read("proxy_outputs", columns=columns, locations=sources).to_pylist()
+        known = {(row["s3_bucket"], row["s3_key"]): row for row in rows}
+        compatibility = self._settings.compatibility
+        return [
+            location
+            for source in sources
+            for location in objects_to_delete(
+                self._outputs, source, known.get((source.bucket, source.path), {}), compatibility
+            )
+        ]
 
     def _write_rows_once(self, batch: Sequence[FileResult]) -> set[Location]:
         now = datetime.now(UTC)

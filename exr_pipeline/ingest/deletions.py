@@ -145,6 +145,13 @@ def reconcile(
     return report
 
 
+def _unshared(name: str) -> str:
+    """SQL of the key of an output, null if another file has it by now."""
+    key = f"o.{name}_s3_key"
+    taken = f"FROM others t WHERE t.media = {key} AND t.output_bucket = o.output_bucket"
+    return f"CASE WHEN NOT EXISTS ({taken}) THEN {key} END"
+
+
 class _Media(NamedTuple):
     """The media of a file or a sequence: of which (and its version), where they lie, and their bytes."""
 
@@ -233,7 +240,8 @@ class _Comparison:
         """Tell of the files that are gone, and remove the media that are due."""
         for batch in self._batches("SELECT key FROM gone ORDER BY key"):
             self._report.partitions += self._listener.on_gone_files([self._location(key) for (key,) in batch])
-        columns = ", ".join(f"o.{name}_s3_key, o.{name}_size_bytes" for name in _FILE_MEDIA)
+        self._stage_media_of_others()
+        columns = ", ".join(f"{_unshared(name)}, o.{name}_size_bytes" for name in _FILE_MEDIA)
         rows = self._batches(
             f"""SELECT g.key, g.file_id, g.deleted_at, o.output_bucket, {columns}
             FROM gone g JOIN outputs o USING (key) ORDER BY g.key"""  # noqa: S608 - our names
@@ -245,6 +253,16 @@ class _Comparison:
                 self._tables.mark(
                     {media.source: media.version for media in removed}, "media_removed", now=datetime.now(UTC)
                 )
+
+    def _stage_media_of_others(self) -> None:
+        """What outputs of files that are there have the names of by now, in the folders of those that are gone."""
+        names = ", ".join(f"o.{name}_s3_key" for name in _FILE_MEDIA)
+        self._stage.execute(
+            rf"""CREATE TABLE others AS SELECT DISTINCT output_bucket, unnest([{names}]) AS media
+            FROM outputs o ANTI JOIN gone USING (key)
+            WHERE regexp_extract(key, '^(?:.*/)?', 0, 's') IN
+                (SELECT regexp_extract(key, '^(?:.*/)?', 0, 's') FROM gone)"""  # noqa: S608 - our names
+        )
 
     def settle_sequences(self) -> None:
         """The same for the sequences of which every frame is gone."""

@@ -11,6 +11,8 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.formats import format_of_name, plays
+from exr_pipeline.ingest.output_names import by_stem, output_names, owner_among
+from exr_pipeline.ingest.store_results import output_objects
 from exr_pipeline.products.registry import FILE_PRODUCTS, products_named
 from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline.tables.specs import READY
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from exr_pipeline.sequences.model import Sequence as FrameSequence
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location
+    from exr_pipeline.storage.outputs import NamedAfter
     from exr_pipeline.tables.specs import TableName
     from exr_pipeline.tables.store import TableStore
 
@@ -34,6 +37,7 @@ _OUTPUT_COLUMNS: Final = (
     *("s3_bucket", "s3_key", "output_bucket", "thumbnail_s3_key", "proxy_s3_key", "thumb_resolution"),
     *("proxy_resolution", "layer", "source_colorspace", "color_rule", "still_view", "proxy_view"),
     *("ocio_config", "ocio_config_hash"),
+    *("proxy_still_s3_key", "metadata_s3_key"),
 )
 _PART_COLUMNS: Final = (
     *("part_index", "part_name", "view_name", "is_deep", "display_width", "display_height", "pixel_aspect_ratio"),
@@ -69,7 +73,7 @@ def outdated_pictures(
     if not ready:
         return {}
     outputs = {key: row for key, (row,) in _rows(tables, "proxy_outputs", _OUTPUT_COLUMNS, ready).items()}
-    judge = _Judge(tables, ready, files, settings) if kinds else None
+    judge = _Judge(tables, ready, files, outputs, settings) if kinds else None
     found: dict[Location, str] = {}
     for location in ready:
         key = (location.bucket, location.path)
@@ -116,13 +120,19 @@ class _Judge:
     """What the tables know of these files, beyond their outputs, and what the settings would make of them."""
 
     def __init__(
-        self, tables: TableStore, ready: Sequence[Location], files: Mapping[FileKey, Row], settings: Settings
+        self,
+        tables: TableStore,
+        ready: Sequence[Location],
+        files: Mapping[FileKey, Row],
+        outputs: Mapping[FileKey, Row],
+        settings: Settings,
     ) -> None:
         from exr_pipeline.pictures import PictureSettings
         from exr_pipeline.pictures.expectation import Expectation
 
         self._settings, self._files = settings, files
         self._outputs = OutputPlace.from_settings(settings)
+        self._names = _names(ready, outputs) if settings.compatibility else {}
         self._expectation = Expectation(PictureSettings.from_settings(settings))
         pictures = [location for location in ready if not plays(location.name)]
         media = [location for location in ready if plays(location.name)]
@@ -133,11 +143,14 @@ class _Judge:
     def reasons(self, location: Location, row: Row, kinds: Sequence[str]) -> Iterator[str]:
         """Why the pictures of a file are not what they would be; `row` is that of its outputs, empty without any."""
         for kind in kinds:
-            target = self._outputs.at(location, _ENDINGS[kind])
+            target = self._outputs.at(location, _ENDINGS[kind], self._names.get(location, "own"))
             if not row.get(f"{kind}_s3_key"):
                 yield f"no {kind}"
             elif (row["output_bucket"], row[f"{kind}_s3_key"]) != (target.bucket, target.path):
                 yield f"place of the {kind}: {row[f'{kind}_s3_key']}, would be {target.path}"
+        for thing in output_objects(location, self._settings.compatibility) if "proxy" in kinds else ():
+            if thing.only_for and not row.get(f"{thing.name}_s3_key"):
+                yield f"no {thing.name}"
         record = _record({name: value for name, value in row.items() if _is_about(name, kinds)})
         if plays(location.name):
             yield from self._of_media(location, record)
@@ -178,6 +191,16 @@ class _Judge:
                 yield from size_difference("proxy", record.proxy_size, [proxy])
         if record.thumbnail_size is not None:
             yield from size_difference("thumbnail", record.thumbnail_size, [expected])
+
+
+def _names(ready: Sequence[Location], outputs: Mapping[FileKey, Row]) -> dict[Location, NamedAfter]:
+    """What outputs are named after where names may be shared, as far as these files and their outputs tell."""
+    found: dict[Location, NamedAfter] = {}
+    for sources in by_stem(ready).values():
+        made = {one.name: output_names(outputs.get((one.bucket, one.path), {})) for one in sources}
+        owner = owner_among(sources, made)
+        found |= {one: "stem" if one.name == owner else "name" for one in sources}
+    return found
 
 
 def _index(row: Row) -> int:

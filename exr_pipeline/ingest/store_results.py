@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from exr_pipeline import __version__
 from exr_pipeline.footage.rows import media_rows
-from exr_pipeline.formats import category_of
 from exr_pipeline.inspection import FileState, UnseenFile, rows, unread_rows
 from exr_pipeline.products.registry import FILE_PRODUCTS
 from exr_pipeline.storage.outputs import media_tags
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from exr_pipeline.products.file_result import FileResult
     from exr_pipeline.products.product import OutputObject
     from exr_pipeline.storage.locations import Location
-    from exr_pipeline.storage.outputs import OutputPlace
+    from exr_pipeline.storage.outputs import NamedAfter, OutputPlace
     from exr_pipeline.tables.specs import TableName
     from exr_pipeline.tables.store import FileVersion
 
@@ -43,28 +42,40 @@ class MediaWriter(Protocol):
         """Remove one object, if it is there."""
 
 
-async def store_objects(media: MediaWriter, outputs: OutputPlace, result: FileResult) -> None:
-    """Store the objects that products have made of a file, and note where."""
-    for thing in _objects(result.location):
+async def store_objects(
+    media: MediaWriter, outputs: OutputPlace, result: FileResult, *, after: NamedAfter = "own", compatibility: str = ""
+) -> None:
+    """Store the objects that products have made of a file, named `after` this, and note where."""
+    for thing in output_objects(result.location, compatibility):
         content = thing.content(result)
         if content is not None:
             data, content_type = content
-            target = outputs.at(result.location, thing.ending)
+            target = outputs.at(result.location, thing.ending, after)
             await media.write_async(target, data, content_type=content_type, tags=media_tags(thing.name))
             result.stored[thing.name] = target
 
 
-async def delete_objects(media: MediaWriter, outputs: OutputPlace, source: Location) -> None:
-    """Remove the media of a version that was replaced by one that can't be read: they would show what is gone."""
-    for thing in _objects(source):
-        await media.delete_async(outputs.at(source, thing.ending))
+def objects_to_delete(
+    outputs: OutputPlace, source: Location, row: Mapping[str, Any], compatibility: str = ""
+) -> set[Location]:
+    """The media of a version that was replaced by one that can't be read: they would show what is gone.
+
+    `row` is that of its outputs, empty without any. What a run that was killed has stored has no row, but its name,
+    unless names are shared.
+    """
+    after: NamedAfter = "name" if compatibility else "own"
+    found = {outputs.at(source, thing.ending, after) for thing in output_objects(source, compatibility)}
+    folder = outputs.at(source, "").folder
+    keys = [row.get(f"{thing.name}_s3_key") for product in FILE_PRODUCTS for thing in product.objects]
+    listed = [folder.at(key) for key in keys if key and row["output_bucket"] == folder.bucket]
+    return found | {location for location in listed if location.folder == folder}
 
 
-def _objects(source: Location) -> Iterator[OutputObject]:
-    category = category_of(source.name)
+def output_objects(source: Location, compatibility: str = "") -> Iterator[OutputObject]:
+    """What products may store of a source."""
     for product in FILE_PRODUCTS:
         for thing in product.objects:
-            if not thing.only_of or thing.only_of == category:
+            if thing.is_made(source.name, compatibility):
                 yield thing
 
 

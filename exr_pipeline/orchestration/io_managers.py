@@ -18,7 +18,7 @@ from exr_pipeline.storage.outputs import OutputPlace, media_tags
 from exr_pipeline.tables.specs import TABLES, TableName
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -99,6 +99,10 @@ class TableIOManager(_TableReader):
     def current_versions(self, locations: Collection[Location]) -> dict[Location, FileVersion]:
         """What the tables know of these files."""
         return self._pipeline.tables.current_versions(locations)
+
+    def read(self, table: TableName, *, columns: Sequence[str], locations: Collection[Location]) -> pa.Table:
+        """The current rows of these files."""
+        return self._pipeline.tables.read(table, columns=columns, locations=locations)
 
     def mark(
         self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None

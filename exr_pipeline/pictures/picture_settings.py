@@ -38,6 +38,7 @@ class PictureSettings:
     workers: int
     worker_memory_mb: int
     worker_timeout_seconds: float
+    compatibility: str = ""
     thumbnail_format: StillFormat = "jpeg"
     picture_rules: str = ""
     rules: tuple[PictureRule, ...] = ()

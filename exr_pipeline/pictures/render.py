@@ -46,9 +46,10 @@ def render_picture(
     picture = Picture(path, name, box=box, settings=settings, even_sides=proxy)
     of_others = {product: make(picture) for product, make in others.items()}
     of_proxy = picture.made("video", proxy_box, even_sides=True) if proxy else None
+    # Before the picture is shrunk to the size of the thumbnail.
+    made_proxy = None if of_proxy is None else _proxy(picture, of_proxy, settings)
     of_still = picture.made("still", still_box) if thumbnail or not proxy else None
     made = [one for one in (of_proxy, of_still) if one is not None]
-    made_proxy = None if of_proxy is None else _proxy(picture, of_proxy, settings)
     made_thumbnail = None if of_still is None or not thumbnail else _thumbnail(of_still, settings.thumbnail_format)
     return RenderedPictures(
         thumbnail=made_thumbnail,
@@ -76,7 +77,12 @@ def _proxy(picture: Picture, made: Made, settings: PictureSettings) -> Proxy:
         view=made.view,
         color_space=made.color_space,
         encoder=held_frame.ENCODER,
+        still_jpeg=_proxy_still(picture, settings) if settings.compatibility else None,
     )
+
+
+def _proxy_still(picture: Picture, settings: PictureSettings) -> bytes:
+    return still.jpeg(picture.made("still", Size(settings.proxy_width, settings.proxy_height)).rgb)
 
 
 def _rate_warnings(picture: Picture) -> tuple[str, ...]:

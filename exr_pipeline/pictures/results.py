@@ -35,7 +35,8 @@ class Thumbnail:
 class Proxy:
     """An MP4 of `width` x `height` pixels and `duration` seconds at `rate` frames per second, made for `view`.
 
-    That of a movie, which may be of any size, is a local file; that of a sound has no pixels and rate 0.
+    That of a movie, which may be of any size, is a local file; that of a sound has no pixels and rate 0. `still_jpeg`
+    is a still of that size, if one is wanted.
     """
 
     mp4: bytes | Path
@@ -47,6 +48,7 @@ class Proxy:
     color_space: str
     encoder: str
     file_bytes: int = 0
+    still_jpeg: bytes | None = None
 
     @property
     def size_bytes(self) -> int:

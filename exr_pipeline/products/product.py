@@ -9,9 +9,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
+from exr_pipeline.formats import category_of
+
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from exr_pipeline.formats import Category
     from exr_pipeline.pictures.shown import Picture
     from exr_pipeline.products.file_result import FileResult
     from exr_pipeline.products.sequence_result import SequenceResult, SequenceWork, StoredMedium
@@ -65,15 +68,20 @@ class OutputObject:
 
     `name` is its tag and that of its columns (`<name>_s3_key`, `<name>_size_bytes`), `ending` ends its key.
     `content` gives the bytes, or a local file, and the media type; None if there is nothing to store. `part` is what a
-    link names after the asset's partition, empty for the main object. `only_of` limits it to one category of sources,
-    such as `movie`.
+    link names after the asset's partition, empty for the main object. `only_of` limits it to these categories of
+    sources, `only_for` to one value of `EXR_PIPELINE_COMPATIBILITY`.
     """
 
     name: str
     ending: str
     content: Callable[[FileResult], tuple[bytes | Path, str] | None]
     part: str = ""
-    only_of: str = ""
+    only_of: tuple[Category, ...] = ()
+    only_for: str = ""
+
+    def is_made(self, source: str, compatibility: str) -> bool:
+        """Whether it may be made of a source of this name under this setting."""
+        return self.only_for in {"", compatibility} and (not self.only_of or category_of(source) in self.only_of)
 
 
 def no_columns(_: FileResult) -> Mapping[str, Any]:

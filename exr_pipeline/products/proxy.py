@@ -26,6 +26,11 @@ def _movie(result: FileResult) -> tuple[bytes | Path, str] | None:
     return None if made is None else (made.mp4, "video/mp4" if made.width else "audio/mp4")
 
 
+def _still(result: FileResult) -> tuple[bytes, str] | None:
+    made = result.pictures.proxy if result.pictures is not None else None
+    return None if made is None or made.still_jpeg is None else (made.still_jpeg, "image/jpeg")
+
+
 def _row(result: FileResult) -> Mapping[str, Any]:
     made = result.pictures.proxy if result.pictures is not None else None
     if made is None:
@@ -36,6 +41,7 @@ def _row(result: FileResult) -> Mapping[str, Any]:
         "proxy_resolution": f"{made.width}x{made.height}" if made.width else None,
         "proxy_view": made.view,
         "encoder": made.encoder,
+        "proxy_still_size_bytes": None if made.still_jpeg is None else len(made.still_jpeg),
     }
 
 
@@ -43,7 +49,7 @@ def _facts(result: FileResult) -> Facts | None:
     pictures, at = result.pictures, result.stored.get("proxy")
     if pictures is None or pictures.proxy is None or at is None:
         return None
-    made = pictures.proxy
+    made, still = pictures.proxy, result.stored.get("proxy_still")
     return {
         "movie": ServedLink(PROXY.asset),
         "icon": InlinePicture("webp", pictures.icon_webp),
@@ -54,6 +60,7 @@ def _facts(result: FileResult) -> Facts | None:
         "size": decimal(made.size_bytes),
         "view": made.view,
         "encoder": made.encoder,
+        **({} if still is None else {"still uri": still.url}),
         **picture_facts(result, pictures),
     }
 
@@ -77,7 +84,12 @@ PROXY: Final = FileProduct(
     comes_from=("source_file",),
     table="proxy_outputs",
     evidence="proxy_s3_key",
-    objects=(OutputObject("proxy", "proxy.mp4", _movie),),
+    objects=(
+        OutputObject("proxy", "proxy.mp4", _movie),
+        OutputObject(
+            "proxy_still", "proxy.jpg", _still, part="still", only_of=("render", "still"), only_for="spaceharbor"
+        ),
+    ),
     row=_row,
     facts=_facts,
 )

@@ -88,7 +88,7 @@ THUMBNAIL: Final = FileProduct(
     evidence="thumbnail_s3_key",
     objects=(
         OutputObject("thumbnail", "thumb.jpg", _still),
-        OutputObject("filmstrip", "filmstrip.jpg", _filmstrip, part="filmstrip", only_of="movie"),
+        OutputObject("filmstrip", "filmstrip.jpg", _filmstrip, part="filmstrip", only_of=("movie",)),
     ),
     row=_row,
     facts=_facts,

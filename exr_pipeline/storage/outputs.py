@@ -8,16 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Final, Literal, Self
 from urllib.parse import quote
 
 from exr_pipeline import __version__
 from exr_pipeline.errors import MisconfiguredError
-from exr_pipeline.formats import format_of_name
+from exr_pipeline.formats import FORMATS, category_of, format_of_name
 from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from exr_pipeline.settings import Settings
+
+# What the names of outputs begin with: `name` is that of the source, `stem` the same without its extension. `own` is
+# the stem of OpenEXR files and the name of all others, so that no two sources have the same.
+NamedAfter = Literal["own", "stem", "name"]
 
 GENERATOR: Final = "exr_pipeline"
 _SETTING: Final = "EXR_PIPELINE_OUTPUT_ROOT"
@@ -45,8 +51,8 @@ class OutputPlace:
         """The place that the settings name."""
         return cls(settings.output_root, tuple(settings.sources))
 
-    def at(self, source: Location, ending: str) -> Location:
-        """Where the object of this ending goes, such as `thumb.jpg`.
+    def at(self, source: Location, ending: str, after: NamedAfter = "own") -> Location:
+        """Where the object of this ending goes, such as `thumb.jpg`, if outputs are named `after` this.
 
         Raises `MisconfiguredError`, naming the setting, where a root could not keep the files of several sources apart,
         or for a file below none of them.
@@ -58,7 +64,7 @@ class OutputPlace:
         else:
             target, relative = self._root_and_relative_key(source, self.root)
             folder = relative.removesuffix(source.name)
-        return target.child(f"{folder}{_base(source.name)}_{ending}")
+        return target.child(f"{folder}{_named(source.name, ending, after)}")
 
     def root_of(self, folder: Location) -> Location | None:
         """The root that receives what is made of a source's folder, None without a root."""
@@ -82,10 +88,42 @@ class OutputPlace:
         return target, source.key[len(folder.key) :]
 
 
-def _base(name: str) -> str:
+def _named(name: str, ending: str, after: NamedAfter) -> str:
+    if after == "stem":
+        # Who looks for the proxy of a movie by the stem looks for it with a hyphen.
+        joint = "-" if ending == "proxy.mp4" and category_of(name) == "movie" else "_"
+        return f"{stem_of(name)}{joint}{ending}"
+    return f"{name if after == 'name' else _own(name)}_{ending}"
+
+
+def _own(name: str) -> str:
     """The name that outputs begin with: the stem where no other source can have the same one, else all of it."""
-    stem = name.removesuffix(".exr")
+    return stem_of(name) if name.endswith(".exr") else name
+
+
+def stem_of(name: str) -> str:
+    """The name of a source without its extension, or with it if what is left could be the name of another source."""
+    stem = name.rpartition(".")[0]
     return name if not stem or format_of_name(stem) is not None else stem
+
+
+def stem_owner(names: Collection[str], holding: Collection[str] = ()) -> str:
+    """Which of the sources of one folder that share a stem has outputs with that name; the others use their own names.
+
+    Of those that are `holding` it already, as the tables say, or else of all: the first by format, then by name. So the
+    order in which they are ingested does not matter, and nobody loses a name that a row points to.
+    """
+    return min(holding or names, key=_rank)
+
+
+def is_after_stem(output: str, source: str) -> bool:
+    """Whether an output's name begins with the stem of its source's name, not with all of that name."""
+    return not output.startswith((f"{source}_", f"{source}-"))
+
+
+def _rank(name: str) -> tuple[int, str]:
+    found = format_of_name(name)
+    return (len(FORMATS) if found is None else FORMATS.index(found), name)
 
 
 @cache

@@ -259,7 +259,13 @@ _SPECS: Final = (
         file=("s3_bucket", "s3_key"),
         required=("s3_bucket", "s3_key", "file_id", "proxy_id"),
         lasts=("generated_timestamp", "superseded_at"),
-        paths={"s3_bucket": ("s3_key",), "output_bucket": ("thumbnail_s3_key", "proxy_s3_key", "filmstrip_s3_key")},
+        paths={
+            "s3_bucket": ("s3_key",),
+            "output_bucket": (
+                *("thumbnail_s3_key", "proxy_s3_key", "filmstrip_s3_key", "proxy_still_s3_key"),
+                "metadata_s3_key",
+            ),
+        },
         columns=(
             Column("proxy_id", "string", "Version of the outputs: the file_id that they were made from", "incoming"),
             Column("file_id", "string", "Version of the source file", "incoming"),
@@ -309,6 +315,10 @@ _SPECS: Final = (
                 "coalesce",
             ),
             Column("still_encoder", "string", "Encoder of the thumbnail and its settings", "thumbnail"),
+            Column("proxy_still_s3_key", "string", "Key of the still of the proxy; null if none was made", "coalesce"),
+            Column("proxy_still_size_bytes", "int64", "Size of the still of the proxy", "coalesce"),
+            Column("metadata_s3_key", "string", "Key of the header as JSON; null if none was made", "coalesce"),
+            Column("metadata_size_bytes", "int64", "Size of the header as JSON", "coalesce"),
         ),
     ),
     TableSpec(

@@ -1,6 +1,7 @@
 """The objects that a runtime of VAST DataEngine hands to a function, in the forms of both of its generations.
 
-Belongs here: what functions see of them. The runtimes themselves are not published.
+Belongs here: what functions see of them. The runtimes themselves are not published. Only Python's own modules are
+imported: `calls.py` uses this in environments that have nothing else.
 """
 
 from __future__ import annotations
@@ -13,9 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from exr_pipeline_tests.docs.generated import REPOSITORY
-
-EVENTS = REPOSITORY / "deploy" / "dataengine" / "events"
+EVENTS = Path(__file__).parents[2] / "deploy" / "dataengine" / "events"
 
 
 @dataclass

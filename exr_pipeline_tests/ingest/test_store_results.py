@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from exr_pipeline.ingest.store_results import (
-    delete_objects,
     last_known,
+    objects_to_delete,
     rows_of,
     store_objects,
 )
@@ -65,7 +65,7 @@ class Shelf:
 
 
 @pytest.mark.parametrize("wanted", [{}, {"proxy": False}, {"thumbnail": False}])
-def test_what_was_made_is_stored_and_removed_again(picture: Path, wanted: dict[str, bool]) -> None:
+def test_what_was_made_is_stored_and_found_again_by_its_name(picture: Path, wanted: dict[str, bool]) -> None:
     shelf = Shelf()
     pictures = rendered(picture, **wanted)
 
@@ -78,8 +78,7 @@ def test_what_was_made_is_stored_and_removed_again(picture: Path, wanted: dict[s
         expected[PROXY_AT] = (pictures.proxy.mp4, "video/mp4", media_tags("proxy"))
     assert shelf.objects == expected
     assert len(expected) == 2 - len(wanted)
-    asyncio.run(delete_objects(shelf, OutputPlace(), LOCATION))
-    assert shelf.objects == {}
+    assert objects_to_delete(OutputPlace(), LOCATION, {}) >= set(expected)
 
 
 def test_a_batch_of_all_kinds_is_accepted_by_a_table_store(picture: Path, tmp_path: Path) -> None:

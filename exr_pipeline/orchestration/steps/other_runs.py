@@ -153,7 +153,7 @@ def _facts(file: FinishedFile, asset: dg.AssetKey) -> Facts:
     if product.table == "files":
         facts |= {name: file.row.get(name) for name in product.columns}
     if product.table == "proxy_outputs" and file.outputs is not None:
-        for thing in product.objects:
+        for thing in (one for one in product.objects if not one.only_for):
             if file.outputs[f"{thing.name}_s3_key"] is not None and "jpeg" in product.kinds:
                 facts[thing.part or "picture"] = ServedPicture(product.asset, thing.part)
             elif file.outputs[f"{thing.name}_s3_key"] is not None:

@@ -42,6 +42,7 @@ _TYPES: Final = {
     "mov": "video/quicktime",
     "webm": "video/webm",
     "mkv": "video/matroska",
+    "json": "application/json",
 }
 _HEADERS: Final = {
     # Enough for a browser's own viewer of pictures and movies.
@@ -63,7 +64,7 @@ class _Linked:
 
 def _linked(part: str, *endings: str) -> _Linked:
     named = "|".join(map(re.escape, endings))
-    return _Linked(f"{part} uri".strip(), re.compile(f".+_(?:{named})"))
+    return _Linked(f"{part} uri".strip(), re.compile(f".+[_-](?:{named})"))
 
 
 # By asset and part.
