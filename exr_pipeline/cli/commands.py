@@ -46,6 +46,7 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
         "schema": "tables",
         "similar": "similar",
     },
+    "Hand out": {"url": "url"},
     "Back up": {"backup": "backup"},
     "Clean up": {"reconcile": "reconcile", "archive": "archive", "unarchive": "archive"},
 }

@@ -8,13 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline.tables.specs import READY, RETRYABLE, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.locations import Location
     from exr_pipeline.tables.store import TableStore
 
 
@@ -39,12 +40,12 @@ def outcomes(tables: TableStore, locations: Sequence[Location], settings: Settin
     columns = ("s3_bucket", "s3_key", "output_bucket", "thumbnail_s3_key", "proxy_s3_key")
     rows = tables.read("proxy_outputs", columns=columns, locations=ready).to_pylist() if ready else []
     made = {(row["s3_bucket"], row["s3_key"]): row for row in rows}
-    root = Location.from_url(settings.output_root) if settings.output_root else None
+    place = OutputPlace.from_settings(settings)
 
     def picture(location: Location, kind: str) -> Location | None:
         row = made.get((location.bucket, location.path)) or {}
         path = row.get(f"{kind}_s3_key")
-        return Location((root or location).scheme, row["output_bucket"], "").at(path) if path else None
+        return place.named(location, row["output_bucket"], path) if path else None
 
     def outcome(location: Location) -> FileOutcome:
         version = known.get(location)

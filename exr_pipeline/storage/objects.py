@@ -14,7 +14,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, ParamSpec, TypeVar
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.settings import Settings
@@ -70,7 +70,7 @@ class ObjectStorage:
         self._stall_seconds = stall_seconds
         self._request_seconds = request_seconds
         self._stores: dict[tuple[Scheme, str], ObjectStore] = {}
-        self._lister: Any = None
+        self._boto3_clients: dict[str, Any] = {}
         self._lock = Lock()
         self._threads = ThreadPoolExecutor(max(settings.fetches, 4), thread_name_prefix="objects")
         self.local = LocalFiles(_local_roots(settings), keep_inside=settings.local_links == "inside")
@@ -185,6 +185,29 @@ class ObjectStorage:
             found = None
         if found is None or found.size != size or found.etag != etag:
             raise RetryableError(f"{location.url}: the store confirmed the write but does not have the object")
+
+    def sign_get(self, location: Location, *, seconds: int, content_type: str, content_disposition: str) -> str:
+        """A URL with which anyone may GET this object of S3 for so long. The store is not asked.
+
+        The answer has these two headers: they are signed too. By boto3, because obstore cannot sign them.
+        """
+        if location.scheme != "s3":
+            raise ValueError(f"{location.url} is not in S3")
+        # Not "auto": that names no region, so that S3 sends clients elsewhere, where the signature does not hold.
+        # A certificate for *.s3.amazonaws.com does not hold for a bucket with a dot.
+        client = self._boto3_client("path" if "." in location.bucket else "virtual")
+        with self._typed_errors(location, "read"):
+            url: str = client.generate_presigned_url(
+                "get_object",
+                Params={
+                    "Bucket": location.bucket,
+                    "Key": _path(location),
+                    "ResponseContentType": content_type,
+                    "ResponseContentDisposition": content_disposition,
+                },
+                ExpiresIn=seconds,
+            )
+        return url
 
     def delete(self, location: Location) -> None:
         """Remove an object if it is there."""
@@ -320,7 +343,7 @@ class ObjectStorage:
         position = {"StartAfter": after} if after else {}
         while limit is None or limit > 0:
             with self._typed_errors(prefix, "list"):
-                answer = self._s3_lister().list_objects_v2(
+                answer = self._boto3_client("auto").list_objects_v2(
                     Bucket=prefix.bucket,
                     Prefix=folder,
                     MaxKeys=_LIST_REQUEST if limit is None else min(limit, _LIST_REQUEST),
@@ -392,22 +415,24 @@ class ObjectStorage:
             config={"endpoint": endpoint} if endpoint else None,
         )
 
-    def _s3_lister(self) -> Any:
+    def _boto3_client(self, addressing: Literal["auto", "virtual", "path"]) -> Any:
         from botocore.config import Config
 
         with self._lock:
-            if self._lister is None:
-                self._lister = self._session().client(
+            if addressing not in self._boto3_clients:
+                self._boto3_clients[addressing] = self._session().client(
                     "s3",
                     endpoint_url=self._endpoint(),
                     config=Config(
+                        # Else URLs are signed as S3 did before 2014: without a bound, and for any response.
+                        signature_version="s3v4",
                         connect_timeout=_CONNECT_SECONDS,
                         read_timeout=self._stall_seconds,
                         retries={"mode": "standard", "total_max_attempts": self._settings.request_retries + 1},
-                        s3={"addressing_style": "path" if self._endpoint() else "auto"},
+                        s3={"addressing_style": "path" if self._endpoint() else addressing},
                     ),
                 )
-            return self._lister
+            return self._boto3_clients[addressing]
 
     def _session(self) -> Any:
         """The standard AWS chain, or the keys of the settings."""

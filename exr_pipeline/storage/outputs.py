@@ -66,6 +66,11 @@ class OutputPlace:
             folder = relative.removesuffix(source.name)
         return target.child(f"{folder}{_named(source.name, ending, after)}")
 
+    def named(self, source: Location, bucket: str, path: str) -> Location:
+        """The object that a row of this source names by its bucket and path, which say nothing of the kind of store."""
+        store = source if self.root is None else Location.from_url(self.root, setting=_SETTING)
+        return Location(store.scheme, bucket, "").at(path)
+
     def root_of(self, folder: Location) -> Location | None:
         """The root that receives what is made of a source's folder, None without a root."""
         if self.root is None:

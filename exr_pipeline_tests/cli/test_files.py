@@ -142,7 +142,7 @@ def test_a_thumbnail_in_a_bucket_has_the_content_type_of_its_format(
 ) -> None:
     for name, content_type in (("a.png", "image/png"), ("a.webp", "image/webp"), ("a.jpg", "image/jpeg")):
         assert cli("thumbnail", "shot/beauty.1001.exr", f"s3://{bucket.bucket}/{name}").status == 0
-        assert storage._s3_lister().head_object(Bucket=bucket.bucket, Key=name)["ContentType"] == content_type
+        assert storage._boto3_client("auto").head_object(Bucket=bucket.bucket, Key=name)["ContentType"] == content_type
 
 
 def test_a_proxy_is_a_movie_of_the_picture(cli: Cli, shot: Path, home: Path) -> None:

@@ -68,5 +68,7 @@ def test_ingest_and_what_asks_the_tables_show_names_and_reasons_harmlessly(cli: 
     assert TERMINAL in cli("sql", "SELECT channel_name FROM channels", "--csv").out, "programs get the exact text"
     assert is_harmless(at_a_terminal("sql", "SELECT channel_name FROM channels", "--csv"))
     assert is_harmless(cli("similar", f"renders/{GOOD}"))
+    assert is_harmless(cli("url", f"renders/{GOOD}"))
+    assert is_harmless(cli("url", f"renders/{BAD}", "--thumbnail"))
     (renders / GOOD).unlink()
     assert is_harmless(cli("reconcile", "renders"))
