@@ -68,7 +68,7 @@ def with_events(
             "payload": json.dumps(event.payload),
             "created_at": now.astimezone(UTC).isoformat(),
         }
-        for event in events_of(rows, now=now, output_root=settings.output_root)
+        for event in events_of(rows, now=now, output_root=settings.output_root, compatibility=settings.compatibility)
         if not settings.publish_types or event.type in settings.publish_types
         for sink in sinks
     ]

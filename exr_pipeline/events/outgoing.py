@@ -15,6 +15,7 @@ from uuid import UUID, uuid5
 
 from exr_pipeline.inspection.identity import asset_id
 from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.shot_paths import shot_path
 from exr_pipeline.tables.specs import READY, REJECTED
 
 if TYPE_CHECKING:
@@ -52,12 +53,13 @@ class OutgoingEvent:
 
 
 def events_of(
-    rows: Mapping[TableName, pa.Table], *, now: datetime, output_root: str | None = None
+    rows: Mapping[TableName, pa.Table], *, now: datetime, output_root: str | None = None, compatibility: str = ""
 ) -> list[OutgoingEvent]:
     """The events of rows that are about to be written, `now` (aware).
 
-    Outputs are at the store of `output_root`, a URL, or at that of their source. Files that are retryable have no
-    events: nothing is known of them yet.
+    Outputs are at the store of `output_root`, a URL, or at that of their source. With `compatibility` of `spaceharbor`,
+    proxies name project and shot, if the key does. Files that are retryable have no events: nothing is known of them
+    yet.
     """
     files = rows["files"].to_pylist() if "files" in rows else []
     outputs = rows["proxy_outputs"].to_pylist() if "proxy_outputs" in rows else []
@@ -65,7 +67,10 @@ def events_of(
     sources = {(row["bucket"], row["file_id"]): Location.from_url(row["uri"]) for row in files}
     store = None if output_root is None else Location.from_url(output_root).scheme
     found = [event for row in files if (event := _of_file(row, now)) is not None]
-    found += [_of_outputs(row, sources[row["s3_bucket"], row["file_id"]], store, now) for row in outputs]
+    for row in outputs:
+        source = sources[row["s3_bucket"], row["file_id"]]
+        shot = _shot(source) if compatibility == "spaceharbor" else {}
+        found.append(_of_outputs(row, source, store, shot, now))
     return found + [_of_sequence(row, store, now) for row in sequences if row["state"] == READY]
 
 
@@ -82,7 +87,12 @@ def _of_file(row: Row, now: datetime) -> OutgoingEvent | None:
     return None
 
 
-def _of_outputs(row: Row, source: Location, store: Scheme | None, now: datetime) -> OutgoingEvent:
+def _shot(source: Location) -> Payload:
+    found = shot_path(source.key)
+    return {} if found is None else {"project_id": found.project, "shot_id": found.shot}
+
+
+def _of_outputs(row: Row, source: Location, store: Scheme | None, shot: Payload, now: datetime) -> OutgoingEvent:
     """Flat, with the fields of the functions before this one, which SpaceHarbor knows, and some more."""
     facts = {
         "thumbnail_uri": _output(row, "thumbnail_s3_key", store or source.scheme),
@@ -91,7 +101,10 @@ def _of_outputs(row: Row, source: Location, store: Scheme | None, now: datetime)
         "proxy_size_bytes": row["proxy_size_bytes"],
         "source_size_bytes": row["source_size_bytes"],
         "file_id": row["file_id"],
+        **shot,
     }
+    if still := _output(row, "proxy_still_s3_key", store or source.scheme):
+        facts["proxy_still_uri"] = still
     fact = json.dumps({name: value for name, value in row.items() if name not in _VARYING}, default=str)
     return _event("proxy.generated", source, facts, now, hashlib.sha256(fact.encode()).hexdigest())
 

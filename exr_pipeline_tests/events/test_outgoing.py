@@ -13,6 +13,7 @@ from exr_pipeline_tests.tables.sample_rows import SampleFile, rows_of
 
 NOON = datetime(2026, 4, 2, 12, tzinfo=UTC)
 LATER = NOON + timedelta(hours=1)
+RENDER = "projects/ALPHA/SQ01/SH010/render/v001/beauty.1001.exr"
 
 
 def made(rows: dict[TableName, pa.Table], now: datetime = NOON, **options: Any) -> dict[str, OutgoingEvent]:
@@ -81,6 +82,25 @@ def test_outputs_are_named_where_they_lie(root: str | None, uri: str) -> None:
     outputs = [row | {"output_bucket": bucket} for row in rows["proxy_outputs"].to_pylist()]
     event = made(rows | {"proxy_outputs": table_of("proxy_outputs", outputs)}, output_root=root)["proxy.generated"]
     assert event.payload["thumbnail_uri"].startswith(uri)
+
+
+@pytest.mark.parametrize(
+    ("key", "compatibility", "shot"),
+    [
+        (
+            "projects/ALPHA/SQ01/SH010/render/v001/beauty.1001.exr",
+            "spaceharbor",
+            {"project_id": "ALPHA", "shot_id": "SH010"},
+        ),
+        ("projects/ALPHA/SQ01/SH010/render/v001/beauty.1001.exr", "", {}),
+        ("shot/beauty.1001.exr", "spaceharbor", {}),
+    ],
+)
+def test_project_and_shot_are_named_where_spaceharbor_finds_them_in_the_key(
+    key: str, compatibility: str, shot: dict[str, str]
+) -> None:
+    payload = made(rows_of(SampleFile(key=key)), compatibility=compatibility)["proxy.generated"].payload
+    assert {name: payload[name] for name in ("project_id", "shot_id") if name in payload} == shot
 
 
 def test_every_type_of_event_is_described() -> None:
