@@ -200,6 +200,18 @@ class Settings(BaseSettings):
         default=True, description="Whether the nightly `reconcile`, which is off by default, only reports."
     )
 
+    archive_after_days: float | None = Field(
+        None,
+        ge=0,
+        description="Days after which the hourly schedule `archive` retires the partitions of finished files.",
+    )
+    archive_most_live: int | None = Field(
+        None,
+        ge=0,
+        description="Number of files that keep partitions: the hourly schedule `archive` retires finished ones beyond "
+        "it, those touched longest ago first.",
+    )
+
     # Pictures
     thumbnail_size: int = Field(256, ge=16, le=4096, description="Longest side of a thumbnail, in pixels.")
     proxy_width: int = Field(1920, ge=16, le=8192, description="Largest width of a proxy, in pixels.")
@@ -317,6 +329,8 @@ class Settings(BaseSettings):
         "database",
         "picture_rules",
         "movie_presets",
+        "archive_after_days",
+        "archive_most_live",
         "deleted_media_days",
         "s3_access_key",
         "s3_secret_key",

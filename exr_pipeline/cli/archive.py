@@ -44,6 +44,10 @@ def archive(
             help="Only files neither modified nor inspected for this long, such as 90d, 12h or 6w.",
         ),
     ] = None,
+    most_live: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Only so many of the files touched longest ago that N at most stay."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print what would be archived, and change nothing.")
     ] = False,
@@ -51,9 +55,10 @@ def archive(
 ) -> None:
     """Remove the partitions of finished files to keep Dagster's page fast. Rows, media and history are kept.
 
-    At least one of PREFIX, --show and --older-than is required. Files must match all that are given. Files that are
-    retryable or in a run keep their partitions. The partition of a file returns when the file changes. `unarchive`
-    restores the partitions of any archived files.
+    At least one of PREFIX, --show, --older-than and --most-live is required. Files must match all that are given; of
+    --older-than and --most-live the one that archives more counts. Files that are retryable or in a run keep their
+    partitions. The partition of a file returns when the file changes. `unarchive` restores the partitions of any
+    archived files.
     """
     from exr_pipeline.ingest.finished_work import require_criterion
     from exr_pipeline.orchestration.instance.key_migration import instance_for_work
@@ -61,12 +66,12 @@ def archive(
     from exr_pipeline.orchestration.maintenance.archive import scope_of
     from exr_pipeline.pipeline import Pipeline
 
-    require_criterion("PREFIX", prefix, show, older_than is not None)
+    require_criterion("PREFIX", prefix, show, older_than is not None or most_live is not None)
     pipeline = Pipeline(load_settings())
     scope = scope_of(url_prefix(prefix) if prefix else "", show, pipeline)
     with instance_for_work() as instance:
         if dry_run or not yes:
-            would = retire(instance, pipeline, scope, older_than=older_than, dry_run=True)
+            would = retire(instance, pipeline, scope, older_than=older_than, most_live=most_live, dry_run=True)
             if dry_run:
                 stdout.print(f"Would archive {_files(would.archived)}. {_describe_skipped(would)}")
                 return
@@ -74,7 +79,9 @@ def archive(
                 fail("cannot ask for confirmation without a terminal: add --yes, or try --dry-run first", status=2)
             typer.confirm(f"Archive {_files(would.archived)}?", abort=True)
         with progress_line() as line:
-            report = retire(instance, pipeline, scope, older_than=older_than, on_progress=line.update)
+            report = retire(
+                instance, pipeline, scope, older_than=older_than, most_live=most_live, on_progress=line.update
+            )
     stdout.print(
         f"Archived {_files(report.archived)}. Removed {report.partitions_removed} file partitions and "
         f"{report.sequences_removed} sequence partitions. {_describe_skipped(report)}",

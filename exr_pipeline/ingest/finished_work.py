@@ -9,6 +9,8 @@ from __future__ import annotations
 import tempfile
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
+from heapq import nlargest
 from itertools import islice
 from typing import IO, TYPE_CHECKING, Final
 
@@ -19,7 +21,7 @@ from exr_pipeline.tables.specs import READY, REJECTED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
-    from datetime import datetime, timedelta
+    from datetime import datetime
 
     from exr_pipeline.tables.store import TableStore
 
@@ -49,7 +51,7 @@ def require_criterion(setting: str, *criteria: object) -> None:
         raise MisconfiguredError(
             setting,
             "no files are selected",
-            "give a URL prefix such as s3://bucket/, a show, or an age (to archive)",
+            "give a URL prefix such as s3://bucket/, a show, or (to archive) an age or a number of files to keep",
         )
 
 
@@ -58,6 +60,30 @@ def require_files(tables: TableStore, scope: Scope) -> None:
     with closing(_rows(tables, scope)) as rows:
         if next(rows, None) is None:
             raise BadInputError(scope.text, "no such file in the tables")
+
+
+def age_limit(
+    tables: TableStore, scope: Scope, *, older_than: timedelta | None, most_live: int | None, now: datetime
+) -> timedelta | None:
+    """From which age on files are to be archived: from `older_than` on, and so that at most `most_live` stay live.
+
+    Of the files that are neither archived nor gone, those touched last stay. None if there is no limit at all. In
+    bounded memory: as many moments as files may stay.
+    """
+    if most_live is None:
+        return older_than
+    live = (
+        _touched(mtime, inspected)
+        for _, _, _, mtime, inspected, archived_at, deleted_at in _rows(tables, scope)
+        if archived_at is None and deleted_at is None
+    )
+    latest = nlargest(most_live + 1, live)
+    beyond = now - latest[-1] if len(latest) > most_live else timedelta.max
+    return beyond if older_than is None else min(beyond, older_than)
+
+
+def _touched(mtime: str | None, inspected: str | None) -> datetime:
+    return max(instant(mtime), instant(inspected))
 
 
 @dataclass
@@ -109,7 +135,7 @@ def to_archive(
                 found.archived += 1
             elif state not in {READY, REJECTED}:
                 found.unfinished += 1
-            elif older_than is not None and now - max(instant(mtime), instant(inspected)) < older_than:
+            elif older_than is not None and now - _touched(mtime, inspected) < older_than:
                 found.recent += 1
             else:
                 found.choose(uri, file_id)

@@ -10,6 +10,7 @@ from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.ingest.finished_work import (
     ArchivePlan,
     Scope,
+    age_limit,
     live_files,
     require_criterion,
     to_archive,
@@ -70,6 +71,42 @@ def test_a_file_is_as_old_as_its_latest_change_or_inspection(tables: TableStore)
     assert chosen(tables, days=90)[1].recent == 2
     assert len(chosen(tables, days=1)[0]) == 3
     assert chosen(tables, days=100.5)[0] == set()
+
+
+def limit(tables: TableStore, most_live: int | None, days: float | None = None) -> timedelta | None:
+    older_than = None if days is None else timedelta(days=days)
+    return age_limit(tables, ALL, older_than=older_than, most_live=most_live, now=NOW)
+
+
+@pytest.mark.parametrize(("most_live", "left"), [(0, 0), (1, 1), (3, 3), (4, 4), (5, 5), (9, 5)])
+def test_of_files_beyond_a_number_those_touched_longest_ago_are_chosen(
+    tables: TableStore, most_live: int, left: int
+) -> None:
+    for days in range(5):
+        put(tables, f"{days}.exr", mtime=NOW - (days + 10) * DAY, inspected=NOW - (days + 1) * DAY)
+    put(tables, "archived.exr", "deleted.exr", inspected=NOW - DAY / 2)
+    mark(tables, "archived.exr", "archived")
+    mark(tables, "deleted.exr", "deleted")
+
+    with to_archive(tables, ALL, older_than=limit(tables, most_live), now=NOW) as found:
+        keys = sorted(location.key for location in found.locations())
+
+    assert keys == [f"{days}.exr" for days in range(left, 5)]
+
+
+def test_files_touched_at_once_go_together_and_never_more_stay_than_may(tables: TableStore) -> None:
+    put(tables, *(f"{number}.exr" for number in range(6)))
+    with to_archive(tables, ALL, older_than=limit(tables, 4), now=NOW) as found:
+        assert found.chosen == 6
+
+
+def test_of_an_age_and_a_number_the_one_that_archives_more_counts(tables: TableStore) -> None:
+    for days in (1, 5, 50):
+        put(tables, f"{days}.exr", mtime=NOW - days * DAY, inspected=NOW - days * DAY)
+    assert limit(tables, 1, days=30) == 5 * DAY
+    assert limit(tables, 3, days=30) == 30 * DAY
+    assert limit(tables, None, days=30) == 30 * DAY
+    assert limit(tables, None) is None
 
 
 def test_only_the_current_version_of_a_file_counts(tables: TableStore) -> None:

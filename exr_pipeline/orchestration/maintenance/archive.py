@@ -14,6 +14,7 @@ from pydantic import Field
 
 from exr_pipeline.ingest.finished_work import (
     Scope,
+    age_limit,
     live_files,
     require_criterion,
     require_files,
@@ -43,6 +44,9 @@ UNARCHIVE_JOB: Final = "unarchive"
 
 # Files at a time: in memory, in one transaction of the tables, and between two looks at the runs.
 BATCH: Final = 5000
+
+# Not at the full hour, when everything else begins.
+EVERY_HOUR: Final = "17 * * * *"
 
 # What is being done, how much of it is done, of how much if that is known.
 
@@ -91,17 +95,21 @@ def archive(
     scope: Scope,
     *,
     older_than: timedelta | None = None,
+    most_live: int | None = None,
     dry_run: bool = False,
     on_progress: OnStepProgress = lambda *_: None,
     batch_size: int = BATCH,
 ) -> Archived:
     """Mark the finished files of a scope as archived, and remove the partitions of all its files that bear the mark.
 
+    `older_than` and `most_live` choose among them as `finished_work.age_limit` says.
     Rows and media stay, and so do Dagster's events. Marks come first: whatever a killed call has left undone is done
     by the next one over the same scope. Files of runs under way keep their partitions.
     """
     report = Archived()
-    with to_archive(pipeline.tables, scope, older_than=older_than, now=datetime.now(UTC)) as found:
+    now = datetime.now(UTC)
+    age = age_limit(pipeline.tables, scope, older_than=older_than, most_live=most_live, now=now)
+    with to_archive(pipeline.tables, scope, older_than=age, now=now) as found:
         report.archived_before, report.recent, report.unfinished = found.archived, found.recent, found.unfinished
         done = 0
         for batch in found.batches(batch_size):
@@ -234,6 +242,9 @@ class Archive(Files):
     older_than_days: float | None = Field(
         default=None, ge=0, description="Only files neither modified nor inspected for this many days."
     )
+    most_live: int | None = Field(
+        default=None, ge=0, description="Only so many of the files touched longest ago that at most this many stay."
+    )
     dry_run: bool = Field(default=False, description="Only report what would be archived.")
 
 
@@ -246,13 +257,16 @@ def archive_files(context: dg.OpExecutionContext, config: Archive) -> None:
     pipeline: Pipeline = context.resources.pipeline
     tidy_console(context, pipeline.settings)
     with stated_failure():
-        require_criterion("url_prefix", config.url_prefix, config.show, config.older_than_days is not None)
-        scope = scope_of(config.url_prefix, config.show, pipeline)
+        has_limit = config.older_than_days is not None or config.most_live is not None
+        require_criterion("url_prefix", config.url_prefix, config.show, has_limit)
+        is_narrowed = config.url_prefix or config.show
+        scope = scope_of(config.url_prefix, config.show, pipeline) if is_narrowed else Scope()
     report = archive(
         context.instance,
         pipeline,
         scope,
         older_than=None if config.older_than_days is None else timedelta(days=config.older_than_days),
+        most_live=config.most_live,
         dry_run=config.dry_run,
         on_progress=logged(context),
     )
@@ -296,3 +310,20 @@ def archive_job() -> None:
 def unarchive_job() -> None:
     """Un-archive files."""
     unarchive_files()
+
+
+def build_archive_schedule(settings: Settings) -> dg.ScheduleDefinition:
+    """Every hour, if a setting says what is to be archived: finished files of an age, or beyond a number."""
+    days, most_live = settings.archive_after_days, settings.archive_most_live
+    is_wanted = days is not None or most_live is not None
+    return dg.ScheduleDefinition(
+        name=ARCHIVE_JOB,
+        job=archive_job,
+        cron_schedule=EVERY_HOUR,
+        run_config=dg.RunConfig(ops={"archive_files": Archive(older_than_days=days, most_live=most_live)}),
+        default_status=dg.DefaultScheduleStatus.RUNNING if is_wanted else dg.DefaultScheduleStatus.STOPPED,
+        description=(
+            "Hourly: retire the partitions of finished files that are older than EXR_PIPELINE_ARCHIVE_AFTER_DAYS, or "
+            "beyond the latest EXR_PIPELINE_ARCHIVE_MOST_LIVE. On if one of these is set."
+        ),
+    )

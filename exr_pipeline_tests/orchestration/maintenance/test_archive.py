@@ -332,3 +332,38 @@ def test_the_jobs_do_it_from_the_page(shelf: Shelf) -> None:
     for job in ("archive", "unarchive"):
         refused = launch(job, url_prefix="s3://renders/show_b/", show="show_a").failure_data_for_node(f"{job}_files")
         assert refused.user_failure_data.description == nothing
+
+
+def test_the_schedule_retires_what_is_beyond_the_number_that_a_setting_names(shelf: Shelf) -> None:
+    for number in range(5):
+        shelf.put(f"show_a/{number}.exr", etag=str(number))
+        moment = datetime.now(UTC) - timedelta(days=number)
+        shelf.pipeline.tables.write(
+            {"files": rows_of(SampleFile(key=f"show_a/{number}.exr", mtime=LONG_AGO, etag=str(number)))["files"]},
+            now=moment,
+        )
+    settings = shelf.settings.model_copy(update={"archive_most_live": 2})
+    defs = build_defs(settings=settings, resource_overrides={"pipeline": Pipeline(settings)})
+    schedule = defs.resolve_schedule_def("archive")
+    assert schedule.default_status == dg.DefaultScheduleStatus.RUNNING
+
+    with dg.build_schedule_context(instance=shelf.instance) as context:
+        (request,) = schedule.evaluate_tick(context).run_requests or []
+    result = defs.resolve_job_def("archive").execute_in_process(
+        instance=shelf.instance, run_config=dict(request.run_config)
+    )
+
+    assert result.success
+    assert shelf.live() == ["show_a/0.exr", "show_a/1.exr"]
+    assert len(shelf.marked()) == 3
+
+
+def test_the_schedule_is_off_unless_a_setting_says_what_is_to_go_and_does_no_harm_without_files(shelf: Shelf) -> None:
+    schedule = build_defs(settings=shelf.settings).resolve_schedule_def("archive")
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+    settings = shelf.settings.model_copy(update={"archive_after_days": 1.0})
+    defs = build_defs(settings=settings, resource_overrides={"pipeline": Pipeline(settings)})
+    with dg.build_schedule_context(instance=shelf.instance) as context:
+        (request,) = defs.resolve_schedule_def("archive").evaluate_tick(context).run_requests or []
+    job = defs.resolve_job_def("archive")
+    assert job.execute_in_process(instance=shelf.instance, run_config=dict(request.run_config)).success
