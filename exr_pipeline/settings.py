@@ -248,10 +248,13 @@ class Settings(BaseSettings):
     )
     publish_topic: str = Field("exr-pipeline.events", description="Topic of all events but proxy.generated.")
     publish_proxy_topic: str = Field("spaceharbor.proxy", description="Topic of the event proxy.generated.")
+    publish_completed_topic: str = Field(
+        "spaceharbor.dataengine.completed", description="Topic of the event vast.dataengine.pipeline.completed."
+    )
     publish_types: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Comma-separated types of events to publish: header.inspected, proxy.generated, sequence.ready, "
-        "file.rejected, file.deleted. If empty, all.",
+        "file.rejected, file.deleted, vast.dataengine.pipeline.completed. If empty, all.",
     )
     publish_source: str = Field(
         "/exr-pipeline", description="Attribute `source` of events: a URI reference that tells installations apart."

@@ -1,5 +1,7 @@
 """Events to a Kafka broker, in the binary mode of CloudEvents: attributes in headers, the payload as the value.
 
+The one that SpaceHarbor reads is in structured mode, for it looks at values only.
+
 Belongs here: the producer, and what its reports mean. Not here: what waits (`outbox`). The producer asks for nothing
 that VAST's broker lacks: no compression, no idempotence, no topics made by themselves.
 Source: CloudEvents 1.0.2, Kafka protocol binding.
@@ -13,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.events.outgoing import COMPLETED
 from exr_pipeline.events.sinks import Published
 
 if TYPE_CHECKING:
@@ -60,7 +63,7 @@ class KafkaSink:
         return published
 
     def _message(self, event: WaitingEvent) -> Any:
-        from cloudevents.core.bindings.kafka import to_binary_event
+        from cloudevents.core.bindings.kafka import to_binary_event, to_structured_event
         from cloudevents.core.v1.event import CloudEvent
 
         attributes = {
@@ -72,7 +75,8 @@ class KafkaSink:
             "partitionkey": event.key,
             "datacontenttype": "application/json",
         }
-        return to_binary_event(CloudEvent(attributes, json.loads(event.payload)))
+        to_message = to_structured_event if event.type == COMPLETED else to_binary_event
+        return to_message(CloudEvent(attributes, json.loads(event.payload)))
 
     def _producer(self, seconds: float) -> Any:
         from confluent_kafka import KafkaException, Producer

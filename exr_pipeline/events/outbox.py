@@ -15,15 +15,16 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
-from exr_pipeline.events.outgoing import events_of
+from exr_pipeline.events.outgoing import COMPLETED, events_of
 from exr_pipeline.events.sinks import Published, Sink, WaitingEvent, open_sinks, sink_names
 from exr_pipeline.tables.specs import arrow_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pyarrow as pa
 
+    from exr_pipeline.events.outgoing import EventType, OutgoingEvent
     from exr_pipeline.settings import Settings
     from exr_pipeline.tables.specs import TableName
     from exr_pipeline.tables.store import Queue, TableStore
@@ -52,27 +53,37 @@ def with_events(
     rows: Mapping[TableName, pa.Table], settings: Settings, *, now: datetime
 ) -> Mapping[TableName, pa.Table]:
     """The rows of a write, and those of the events that tell of them: nothing more if nothing is published."""
+    if not sink_names(settings):
+        return rows
+    events = events_of(rows, now=now, output_root=settings.output_root, compatibility=settings.compatibility)
+    return {**rows, "outbox": outbox_rows(events, settings, now=now)}
+
+
+def outbox_rows(events: Iterable[OutgoingEvent], settings: Settings, *, now: datetime) -> pa.Table:
+    """The rows of events: one for each sink, of the types that are published."""
     import pyarrow as pa
 
-    sinks = sink_names(settings)
-    if not sinks:
-        return rows
     waiting = [
         {
             "sink": sink,
             "event_id": event.event_id,
             "type": event.type,
-            "topic": settings.publish_proxy_topic if event.type == "proxy.generated" else settings.publish_topic,
+            "topic": _topic(event.type, settings),
             "key": event.key,
             "subject": event.subject,
             "payload": json.dumps(event.payload),
             "created_at": now.astimezone(UTC).isoformat(),
         }
-        for event in events_of(rows, now=now, output_root=settings.output_root, compatibility=settings.compatibility)
+        for event in events
         if not settings.publish_types or event.type in settings.publish_types
-        for sink in sinks
+        for sink in sink_names(settings)
     ]
-    return {**rows, "outbox": pa.Table.from_pylist(waiting, schema=arrow_schema("outbox"))}
+    return pa.Table.from_pylist(waiting, schema=arrow_schema("outbox"))
+
+
+def _topic(kind: EventType, settings: Settings) -> str:
+    of_others = {"proxy.generated": settings.publish_proxy_topic, COMPLETED: settings.publish_completed_topic}
+    return of_others.get(kind, settings.publish_topic)
 
 
 def events_of_marked(settings: Settings, *, now: datetime) -> Queue | None:

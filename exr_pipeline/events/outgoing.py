@@ -26,13 +26,21 @@ if TYPE_CHECKING:
     from exr_pipeline.storage.locations import Scheme
     from exr_pipeline.tables.specs import TableName
 
-EventType = Literal["header.inspected", "proxy.generated", "sequence.ready", "file.rejected", "file.deleted"]
+EventType = Literal[
+    "header.inspected",
+    "proxy.generated",
+    "sequence.ready",
+    "file.rejected",
+    "file.deleted",
+    "vast.dataengine.pipeline.completed",
+]
 EVENT_TYPES: Final = get_args(EventType)
+COMPLETED: Final = "vast.dataengine.pipeline.completed"
 
 # Raised with every change of a payload that is more than a new field.
 SCHEMA_VERSION: Final = 1
 
-_NAMESPACE: Final = UUID("c43a3f6e-0a57-5d53-9a0b-4a7c2b0f8f11")
+NAMESPACE: Final = UUID("c43a3f6e-0a57-5d53-9a0b-4a7c2b0f8f11")
 
 # What differs between two times that the same outputs are made of the same file.
 _VARYING: Final = frozenset({"generated_timestamp", "processing_time_seconds", "superseded_at"})
@@ -124,7 +132,7 @@ def _event(kind: EventType, source: Location, facts: Payload, now: datetime, dig
     fact = json.dumps([kind, source.url, facts, digest, SCHEMA_VERSION], sort_keys=True)
     key = asset_id(source.key)
     payload = {"type": kind, "asset_id": key, "uri": source.url, **facts, "timestamp": now.isoformat()}
-    return OutgoingEvent(str(uuid5(_NAMESPACE, fact)), kind, key, source.url, payload)
+    return OutgoingEvent(str(uuid5(NAMESPACE, fact)), kind, key, source.url, payload)
 
 
 def _output(row: Row, column: str, scheme: Scheme) -> str | None:

@@ -12,12 +12,15 @@ import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError, StateUnknownError
-from exr_pipeline.events.outbox import publish_after_work
+from exr_pipeline.events.completed_jobs import Job
+from exr_pipeline.events.outbox import outbox_rows, publish_after_work
+from exr_pipeline.events.sinks import sink_names
 from exr_pipeline.extras import is_installed
 from exr_pipeline.functions.answer import failed, is_retryable, made, persisted, skipped
 from exr_pipeline.functions.credentials import function_settings, has_tables, names_credentials
@@ -34,7 +37,6 @@ from exr_pipeline.tables.specs import REJECTED, RETRYABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
-    from datetime import datetime
 
     import pyarrow as pa
 
@@ -199,10 +201,27 @@ class _Call:
             return self._all_failed(requests, error, "authentication" if _is_about_keys(error) else "misconfigured")
         except RetryableError as error:
             return self._all_failed(requests, error, "connection")
-        return [
+        answers = [
             [self._answer(event, wanted[event], request.toggles, trouble) for event in request.objects]
             for request in requests
         ]
+        self._publish(requests, answers)
+        return answers
+
+    def _publish(self, requests: Sequence[Request], answers: Sequence[Sequence[Answer]]) -> None:
+        """Publish what was written, and the ends of jobs that events name, but those that are to be tried again."""
+        if not (has_tables(self._settings) and sink_names(self._settings)):
+            return
+        now = datetime.now(UTC)
+        ended = [
+            job.ended(subject=answered[0]["file"]["uri"], error=_errors(answered), outputs=_outputs(answered), now=now)
+            for request, answered in zip(requests, answers, strict=True)
+            if (job := Job.of(request.payload)) is not None and answered and not any(map(is_retryable, answered))
+        ]
+        tables = self._pipeline.tables
+        if ended:
+            tables.write({"outbox": outbox_rows(ended, self._settings, now=now)}, now=now)
+        publish_after_work(tables, self._settings, self._log)
 
     def _place(self, event: ObjectEvent) -> Location | None:
         """Where the object is, None if it needs no work."""
@@ -250,8 +269,6 @@ class _Call:
         )
         try:
             chunk.run(list(locations), self._products, on_written=self._written)
-            if has_tables(self._settings):
-                publish_after_work(self._pipeline.tables, self._settings, self._log)
         except StateUnknownError as error:
             return "transaction", str(error)
         except RetryableError as error:
@@ -345,6 +362,20 @@ class _Remembering:
         found = self._tables.current_versions(locations)
         self._call.remember(locations, found)
         return found
+
+
+def _errors(answers: Sequence[Answer]) -> str | None:
+    return next((answer["error"] for answer in answers if answer["status"] == "error"), None)
+
+
+def _outputs(answers: Sequence[Answer]) -> dict[str, str]:
+    """The URIs of the pictures of the first object that has some."""
+    for answer in answers:
+        bucket = answer["file"].get("bucket")
+        found = {name: answer.get(f"{name}_key") for name in ("thumbnail", "proxy")}
+        if bucket and any(found.values()):
+            return {f"{name}_uri": f"s3://{bucket}/{key}" for name, key in found.items() if key}
+    return {}
 
 
 def _why_skipped(event: ObjectEvent) -> str:

@@ -23,6 +23,7 @@ from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.events.kafka_sink import DeliveryReport
 from exr_pipeline.events.outbox import drain, drain_after_work, events_of_marked, with_events
 from exr_pipeline.events.sinks import Published, WaitingEvent
+from exr_pipeline.functions import dataengine
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.sensors.events_out import EVENTS_OUT_SENSOR
 from exr_pipeline.pipeline import Pipeline
@@ -30,6 +31,7 @@ from exr_pipeline.settings import Settings
 from exr_pipeline.tables.stores.duckdb import DuckDBStore
 from exr_pipeline_tests.events.running_broker import Tansu, free_port, messages, running_mock, running_tansu
 from exr_pipeline_tests.events.schemas import assert_described, assert_headers_described
+from exr_pipeline_tests.functions.runtimes import Context
 from exr_pipeline_tests.long_tests import takes_long
 from exr_pipeline_tests.orchestration.conftest import Workshop
 from exr_pipeline_tests.orchestration.conftest import workshop as workshop
@@ -41,7 +43,7 @@ from exr_pipeline_tests.tables.conftest import tables as tables
 from exr_pipeline_tests.tables.conftest import vast as vast
 from exr_pipeline_tests.tables.sample_rows import SampleFile, rows_of
 
-TOPICS = ("exr-pipeline.events", "spaceharbor.proxy")
+TOPICS = ("exr-pipeline.events", "spaceharbor.proxy", "spaceharbor.dataengine.completed")
 SECRET = "whsec_" + base64.b64encode(bytes(range(24))).decode()
 
 
@@ -106,6 +108,36 @@ def test_events_of_a_run_reach_the_broker_as_cloudevents_and_leave_the_outbox(br
     assert value["proxy_uri"] == f"s3://{workshop.bucket.bucket}/shot/.proxies/beauty.1001_proxy.mp4"
     assert value["proxy_size_bytes"] == stored.size
     assert pipeline.tables.read("outbox").num_rows == 0
+
+
+@pytest.mark.parametrize(("key", "success"), [("shot/beauty.1001.exr", True), ("shot/text.1002.exr", False)])
+def test_a_function_tells_spaceharbor_that_its_job_has_ended(
+    tansu: Tansu, workshop: Workshop, monkeypatch: pytest.MonkeyPatch, key: str, success: bool
+) -> None:
+    monkeypatch.setenv("EXR_PIPELINE_PUBLISH_BROKERS", tansu.address)
+    monkeypatch.setenv("EXR_PIPELINE_DATABASE", str(workshop.pipeline.settings.database_path))
+    workshop.pipeline.storage.write(
+        workshop.bucket.child(key), render() if success else b"text", content_type="image/x-exr", tags={}
+    )
+    context = Context()
+    dataengine.init(context)
+    data = {"s3_bucket": workshop.bucket.bucket, "s3_key": key, "job_id": "job-7", "asset_id": "theirs"}
+
+    answer = dataengine.handler(context, {"data": data})
+
+    getattr(context, dataengine._ATTRIBUTE).close()
+    assert answer["status"] == ("success" if success else "error")
+    (message,) = messages(tansu.address, "spaceharbor.dataengine.completed", 1)
+    event = json.loads(message.value() or b"")
+    assert event["type"] == "vast.dataengine.pipeline.completed"
+    assert event["specversion"] == "1.0"
+    assert_described(event["type"], event["data"])
+    told = event["data"]
+    assert (told["job_id"], told["asset_id"], told["success"]) == ("job-7", "theirs", success)
+    assert told["metadata"]["asset_id"] == "theirs"
+    assert ("proxy_uri" in told["metadata"]) == success
+    assert ("error" in told) != success
+    assert workshop.pipeline.tables.read("outbox").num_rows == 0
 
 
 def test_while_the_broker_is_away_events_wait_and_come_later_once_each_in_their_order(
