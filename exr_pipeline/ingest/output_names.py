@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from exr_pipeline.storage.locations import Location, SourceRule
 from exr_pipeline.storage.outputs import OutputPlace, is_after_stem, stem_of, stem_owner
+from exr_pipeline.untrusted_text import quoted
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -57,7 +58,7 @@ class OutputNames:
         owner = owner_among([source, *others], self._outputs([source, *others]))
         if owner == source.name:
             return "stem", None
-        warning = f"outputs have the whole name of the file: {owner} in the same folder has the name without extension"
+        warning = f"outputs have the whole name of the file: {quoted(owner)} in the same folder has its stem"
         log.warning("%s: %s", source.url, warning)
         return "name", warning
 

@@ -129,7 +129,7 @@ def test_of_two_files_with_one_stem_the_same_has_it_in_whatever_order(desk: Desk
     assert (desk.outputs(EXR) - {EXR}, desk.outputs(DPX) - {DPX}) == (OF_EXR, OF_DPX_BESIDE)
     assert desk.objects() == OF_EXR | OF_DPX_BESIDE
     assert json.loads(desk.read("plate.1001_metadata.json"))["file"]["path"].endswith(EXR)
-    assert "plate.1001.exr in the same folder" in desk.row(DPX)["warnings"]
+    assert "'plate.1001.exr' in the same folder" in desk.row(DPX)["warnings"]
     assert "same folder" not in desk.row(EXR)["warnings"]
     assert desk.outdated() == {}
 

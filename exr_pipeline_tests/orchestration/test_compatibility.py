@@ -95,7 +95,9 @@ def test_a_function_stores_the_same_and_answers_with_their_keys(compatible: Work
         row = before[answer["source_key"]]
         names = ("thumbnail", "proxy", "proxy_still", "metadata")
         assert [answer[f"{name}_key"] for name in names] == [row[f"{name}_s3_key"] for name in names]
-    assert json.loads(before["shot/a.png"]["warnings"])[0].startswith("outputs have the whole name of the file: a.exr")
+    assert json.loads(before["shot/a.png"]["warnings"])[0].startswith(
+        "outputs have the whole name of the file: 'a.exr'"
+    )
     assert [len(answer["warnings"]) for answer in answers] == [0, 1, 0]
 
 
