@@ -318,7 +318,12 @@ _OURS: Final = ("EXR_PIPELINE_", "VAST_DB_")
 _OF_THE_TESTS: Final = "EXR_PIPELINE_TEST_"
 # Dagster reads them, by the `dagster.yaml` of the configurations in `deploy`.
 _OF_DEPLOYMENTS: Final = frozenset(
-    {"EXR_PIPELINE_POSTGRES_URL", "EXR_PIPELINE_REDIS_URL", "EXR_PIPELINE_REDIS_PASSWORD_FILE"}
+    {
+        "EXR_PIPELINE_LOG_BUCKET",
+        "EXR_PIPELINE_POSTGRES_URL",
+        "EXR_PIPELINE_REDIS_PASSWORD_FILE",
+        "EXR_PIPELINE_REDIS_URL",
+    }
 )
 
 
