@@ -36,6 +36,7 @@ IMPORTED: Final[dict[str, str]] = {
     "polars": "polars",
     "postgres": "exr_pipeline.orchestration.instance.postgres",
     "celery": "exr_pipeline.orchestration.instance.celery_launcher",
+    "aws": "exr_pipeline.definitions, dagster_aws.s3",
     "ecs": "exr_pipeline.orchestration.instance.ecs_launcher",
     "k8s": "exr_pipeline.orchestration.instance.k8s_launcher",
 }

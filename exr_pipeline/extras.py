@@ -12,7 +12,8 @@ from typing import Final
 
 from exr_pipeline.errors import MisconfiguredError
 
-# A module stands with the smallest extra that brings it. `demo` has none: of its own it brings a program.
+# A module stands with the smallest extra that brings it. `demo` and `ecs` have none: `demo` brings a program, and `ecs`
+# only other extras.
 EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "pictures": (
         *("av", "cv2", "deflate", "numpy", "OpenEXR", "OpenImageIO", "pebble", "PIL", "PyOpenColorIO"),
@@ -26,7 +27,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "polars": ("polars",),
     "postgres": ("dagster_postgres",),
     "celery": ("celery", "dagster_celery", "redis"),
-    "ecs": ("dagster_aws",),
+    "aws": ("dagster_aws",),
     "k8s": ("dagster_k8s",),
 }
 

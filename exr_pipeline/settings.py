@@ -44,6 +44,16 @@ class Settings(BaseSettings):
         validation_alias="S3_SECRET_KEY",
         description="Secret key. If empty, the standard AWS credential chain is used.",
     )
+    s3_session_token: SecretStr | None = Field(
+        None,
+        validation_alias="S3_SESSION_TOKEN",
+        description="Session token, if S3_ACCESS_KEY and S3_SECRET_KEY are temporary.",
+    )
+    s3_profile: str | None = Field(
+        None,
+        validation_alias="S3_PROFILE",
+        description="AWS profile that is used if no access key is set. If empty, AWS_PROFILE or the default one.",
+    )
     s3_region: str = Field(
         "us-east-1", validation_alias="S3_REGION", description="Region that requests are signed for."
     )
@@ -337,6 +347,8 @@ class Settings(BaseSettings):
         "deleted_media_days",
         "s3_access_key",
         "s3_secret_key",
+        "s3_session_token",
+        "s3_profile",
         "vast_db_access_key",
         "vast_db_secret_key",
         "publish_password",
@@ -365,7 +377,12 @@ _OURS: Final = ("EXR_PIPELINE_", "VAST_DB_")
 _OF_THE_TESTS: Final = "EXR_PIPELINE_TEST_"
 # Dagster reads them, by the `dagster.yaml` of the configurations in `deploy`.
 _OF_DEPLOYMENTS: Final = frozenset(
-    {"EXR_PIPELINE_POSTGRES_URL", "EXR_PIPELINE_REDIS_URL", "EXR_PIPELINE_REDIS_PASSWORD_FILE"}
+    {
+        "EXR_PIPELINE_LOG_BUCKET",
+        "EXR_PIPELINE_POSTGRES_URL",
+        "EXR_PIPELINE_REDIS_PASSWORD_FILE",
+        "EXR_PIPELINE_REDIS_URL",
+    }
 )
 
 

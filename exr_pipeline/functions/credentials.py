@@ -76,8 +76,10 @@ def _of_event(service: str, payload: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _values(service: str, found: Mapping[str, Any]) -> dict[str, Any]:
-    return {
+    values: dict[str, Any] = {
         f"{service}_{field}": value if field == "endpoint" else SecretStr(value)
         for field, value in found.items()
         if isinstance(value, str) and value
     }
+    # The token of the environment belongs to its keys.
+    return values | {"s3_session_token": None} if "s3_access_key" in values else values

@@ -3,9 +3,11 @@
 Belongs here: wiring. Tests and tools build variants with it, without patching.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
@@ -19,11 +21,15 @@ from exr_pipeline.orchestration.jobs import build_ingest_job, ingest_selection_j
 from exr_pipeline.orchestration.maintenance.archive import archive_job, build_archive_schedule, unarchive_job
 from exr_pipeline.orchestration.maintenance.reconcile import build_reconcile_schedule, reconcile_job
 from exr_pipeline.orchestration.maintenance.retention import retention_job, retention_schedule
+from exr_pipeline.orchestration.s3_resource import with_s3_resource
 from exr_pipeline.orchestration.sensors.events_out import build_events_out_sensor
 from exr_pipeline.orchestration.sensors.files import build_sensor
 from exr_pipeline.orchestration.sensors.sequences import build_sequence_sensor
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster_aws.s3 import S3Resource
 
 
 def _resources(pipeline: Pipeline) -> dict[str, dg.ResourceDefinition]:
@@ -62,15 +68,21 @@ def _tables_in(settings: Settings) -> str:
 
 
 def build_defs(
-    *, settings: Settings | None = None, resource_overrides: Mapping[str, Any] | None = None
+    *,
+    settings: Settings | None = None,
+    s3: S3Resource | None = None,
+    resource_overrides: Mapping[str, Any] | None = None,
 ) -> dg.Definitions:
     """The definitions: assets, jobs, sensor and resources.
 
-    `settings` default to the environment; `resource_overrides` replace resources by key (`pipeline`, `table_io`,
-    `media_io`).
+    `settings` default to the environment. `s3`, a resource of dagster-aws, replaces their endpoint and credentials
+    (`with_s3_resource`); it is read now, environment variables included. `resource_overrides` replace resources by key
+    (`pipeline`, `table_io`, `media_io`).
     """
     print_reasons_without_stack_traces()
     settings = settings or Settings()
+    if s3 is not None:
+        settings = with_s3_resource(settings, s3)
     overrides = dict(resource_overrides or {})
     pipeline = overrides.pop("pipeline", None) or Pipeline(settings)
     ingest_job, sequences_job = build_ingest_job(), build_sequences_job()

@@ -15,7 +15,7 @@ from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.settings import Settings
 
-_SECRETS = frozenset(name for name in Settings.model_fields if name.endswith(("_access_key", "_secret_key")))
+_SECRETS = frozenset(name for name in Settings.model_fields if name.endswith(("_access_key", "_secret_key", "_token")))
 
 
 class ExrPipelineComponent(dg.Component, dg.Model, dg.Resolvable):

@@ -435,22 +435,23 @@ class ObjectStorage:
             return self._boto3_clients[addressing]
 
     def _session(self) -> Any:
-        """The standard AWS chain, or the keys of the settings."""
-        import boto3
-
+        """The standard AWS chain, or the keys or the profile of the settings."""
         access, secret = self._settings.s3_access_key, self._settings.s3_secret_key
         if (access is None) != (secret is None):
             missing = "S3_ACCESS_KEY" if access is None else "S3_SECRET_KEY"
             raise MisconfiguredError(
                 missing, "only one of the two keys is set", "set both, or neither to use AWS's credential chain"
             )
+        token, profile = self._settings.s3_session_token, None if access else self._settings.s3_profile
         # A region that nobody chose must not hide that of the AWS profile.
         region = self._settings.s3_region
         if "s3_region" not in self._settings.model_fields_set:
-            region = boto3.Session().region_name or region
-        return boto3.Session(
+            region = _session_of(profile).region_name or region
+        return _session_of(
+            profile,
             aws_access_key_id=access.get_secret_value() if access else None,
             aws_secret_access_key=secret.get_secret_value() if secret else None,
+            aws_session_token=token.get_secret_value() if access and token else None,
             region_name=region,
         )
 
@@ -474,6 +475,20 @@ class ObjectStorage:
             "retry_timeout": timedelta(seconds=self._stall_seconds),
             "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=3), "base": 2},
         }
+
+
+def _session_of(profile: str | None, **options: str | None) -> Any:
+    import boto3
+    from botocore.exceptions import ProfileNotFound
+
+    try:
+        return boto3.Session(profile_name=profile, **options)
+    except ProfileNotFound:
+        if profile is None:
+            raise
+        raise MisconfiguredError(
+            "S3_PROFILE", f"the AWS configuration has no profile {profile!r}", "correct it, or unset it"
+        ) from None
 
 
 def _local_roots(settings: Settings) -> list[Location]:

@@ -1,7 +1,10 @@
 """What `deploy` says is what Dagster, AWS and the files beside it understand, as far as shows without a cluster."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 import tomllib
 from collections.abc import Mapping
 from importlib import import_module
@@ -12,6 +15,7 @@ from typing import Any
 import botocore.loaders
 import botocore.model
 import botocore.validate
+import dagster as dg
 import pytest
 import yaml
 from dagster._config import process_config, resolve_to_config_type
@@ -20,6 +24,9 @@ from dagster._serdes import ConfigurableClassData
 
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.settings import Settings
+from exr_pipeline.storage.embedded import EmbeddedS3
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.objects import ObjectStorage
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 ENGINES = ("celery", "ecs", "kubernetes")
@@ -35,6 +42,9 @@ def addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXR_PIPELINE_POSTGRES_URL", "postgresql+psycopg2://dagster:secret@postgres/dagster")
     monkeypatch.setenv("EXR_PIPELINE_REDIS_URL", "redis://redis/0")
     monkeypatch.setenv("EXR_PIPELINE_REDIS_PASSWORD_FILE", "")
+    monkeypatch.setenv("EXR_PIPELINE_LOG_BUCKET", "logs")
+    monkeypatch.setenv("S3_ENDPOINT", "https://s3.example.com")
+    monkeypatch.setenv("S3_REGION", "eu-central-1")
 
 
 def instance_ref(engine: str, folder: Path, change: Any = None) -> InstanceRef:
@@ -124,6 +134,72 @@ def test_the_services_on_ecs_may_start_runs_with_their_roles() -> None:
     assert str(code["grpc_server"]["port"]) in command
 
 
+def read_by_dagster(engine: str) -> set[str]:
+    """The variables that a dagster.yaml reads."""
+    return set(re.findall(r"env: (\w+)", (DEPLOY / engine / "dagster.yaml").read_text()))
+
+
+def test_every_container_on_ecs_gets_the_variables_that_dagster_reads() -> None:
+    wanted = read_by_dagster("ecs")
+    assert wanted == {"EXR_PIPELINE_POSTGRES_URL", "EXR_PIPELINE_LOG_BUCKET", "S3_REGION"}
+    for name in ("services-task", "run-task"):
+        for container in loaded(f"ecs/{name}.json")["containerDefinitions"]:
+            given = {entry["name"] for entry in [*container["environment"], *container["secrets"]]}
+            assert wanted <= given, container["name"]
+
+
+def test_every_pod_on_kubernetes_gets_the_variables_that_dagster_reads() -> None:
+    given = set(loaded("kubernetes/settings.yaml")["data"])
+    (secrets,) = re.findall(r"`secrets.env` holds (.*?)\.", (DEPLOY / "kubernetes/README.md").read_text())
+    given |= set(re.findall(r"`(\w+)`", secrets))
+    assert read_by_dagster("kubernetes") <= given
+    # What the log manager signs with: it knows no others.
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} <= given
+
+
+def test_the_roles_on_ecs_may_write_and_read_what_runs_print() -> None:
+    def allowed(policy: str) -> set[str]:
+        statements = loaded(f"ecs/{policy}.json")["Statement"]
+        return {action for s in statements if "LOG_BUCKET" in str(s["Resource"]) for action in s["Action"]}
+
+    assert allowed("run-policy") == {"s3:PutObject"}
+    assert allowed("services-policy") == {"s3:PutObject", "s3:GetObject"}
+
+
+@pytest.mark.parametrize("engine", ["ecs", "kubernetes"])
+def test_what_a_run_prints_is_in_the_bucket_and_is_shown_from_there(
+    engine: str,
+    tmp_path: Path,
+    s3_server: EmbeddedS3,
+    bucket: Location,
+    storage: ObjectStorage,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("EXR_PIPELINE_LOG_BUCKET", bucket.bucket)
+    monkeypatch.setenv("S3_ENDPOINT", s3_server.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", s3_server.access_key)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3_server.secret_key)
+    # On AWS there is no other endpoint than AWS's; boto3 reads this variable.
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", s3_server.endpoint)
+    home = tmp_path / "home"
+    home.mkdir()
+    config = {name: loaded(f"{engine}/dagster.yaml")[name] for name in ("compute_logs", "telemetry")}
+    (home / "dagster.yaml").write_text(yaml.safe_dump(config))
+    command = [sys.executable, "-m", "dagster", "job", "execute", "-m", "exr_pipeline_tests.deploy.talkative"]
+    # A folder for temporary files that only the run has: the page is on another machine.
+    (tmp_path / "machine").mkdir()
+    environment = os.environ | {"DAGSTER_HOME": str(home), "TMPDIR": str(tmp_path / "machine")}
+    subprocess.run([*command, "-j", "talkative"], env=environment, capture_output=True, timeout=600, check=True)
+
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        (run,) = instance.get_runs()
+        (written,) = [info.location for info in storage.iter_objects(bucket) if info.location.name.endswith(".out")]
+        assert written.folder.key == f"exr-pipeline/storage/{run.run_id}/compute_logs/"
+        assert storage.read(written)[1] == b"frame 1001 is done\n"
+        key = [run.run_id, "compute_logs", written.name.removesuffix(".out")]
+        assert instance.compute_log_manager.get_log_data(key).stdout == b"frame 1001 is done\n"
+
+
 def settings_names() -> set[str]:
     """The environment variables that the project reads."""
     return {
@@ -157,7 +233,7 @@ def test_kubernetes_files_name_the_same_things() -> None:
     assert values["global"]["dagsterHome"] == launcher["dagster_home"]
     assert values["global"]["serviceAccountName"] == launcher["service_account_name"]
     assert [settings["metadata"]["name"]] == launcher["env_config_maps"]
-    assert set(settings["data"]) <= settings_names()
+    assert set(settings["data"]) <= settings_names() | read_by_dagster("kubernetes")
     (deployment,) = values["dagster-user-deployments"]["deployments"]
     for component in (values["dagsterWebserver"], values["dagsterDaemon"], deployment):
         assert [entry["name"] for entry in component["envConfigMaps"]] == launcher["env_config_maps"]

@@ -309,6 +309,7 @@ def test_secrets_of_the_platform_come_before_the_environment_and_those_of_the_ev
     event = wire(EVENTS / "named_by_key.json", bucket.bucket)
 
     monkeypatch.setenv("S3_ACCESS_KEY", "nobody")
+    monkeypatch.setenv("S3_SESSION_TOKEN", "of nobody")
     assert dataengine.handler(function(secrets={"s3": good}), RuntimeEvent(event))["status"] == "success"
 
     stranger = {**good, **STRANGER}
