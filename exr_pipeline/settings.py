@@ -127,6 +127,37 @@ class Settings(BaseSettings):
         description="Seconds before a sensor first retries a retryable file or sequence. Later waits are longer.",
     )
 
+    # Events of stores
+    events_seconds: float = Field(
+        4.0, gt=0, le=20, description="Seconds that a tick of the sensor of events reads. Dagster ends a tick after 60."
+    )
+    events_max_read: int = Field(
+        10_000, ge=1, description="Maximum messages that a tick of the sensor of events reads."
+    )
+    events_kafka_brokers: str | None = Field(
+        None,
+        description="Comma-separated host:port of Kafka brokers, such as a VAST Event Broker, whose events are read.",
+    )
+    events_kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated topics with events of object storage (see docs/events-in.md)."
+    )
+    events_kafka_group: str = Field(
+        "exr-pipeline",
+        min_length=1,
+        description="Consumer group that offsets are committed for. Each deployment needs its own.",
+    )
+    events_kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        "plaintext", description="How to connect to the Kafka brokers."
+    )
+    events_kafka_ca: Path | None = Field(
+        None, description="PEM file of certificate authorities for the Kafka brokers. Defaults to the system's."
+    )
+    events_kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="SASL mechanism, if the security is sasl_plaintext or sasl_ssl."
+    )
+    events_kafka_username: str | None = Field(None, description="SASL user name.")
+    events_kafka_password: SecretStr | None = Field(None, description="SASL password.")
+
     show_folders: int = Field(
         0,
         ge=0,
@@ -252,7 +283,7 @@ class Settings(BaseSettings):
         "If empty, no keys match.",
     )
 
-    @field_validator("sources", "source_kinds", "page_hosts", "function_products", mode="before")
+    @field_validator("sources", "source_kinds", "page_hosts", "function_products", "events_kafka_topics", mode="before")
     @classmethod
     def _split_sources(cls, value: object) -> object:
         if isinstance(value, str):
@@ -282,6 +313,10 @@ class Settings(BaseSettings):
         "s3_secret_key",
         "vast_db_access_key",
         "vast_db_secret_key",
+        "events_kafka_brokers",
+        "events_kafka_ca",
+        "events_kafka_username",
+        "events_kafka_password",
         mode="before",
     )
     @classmethod

@@ -40,6 +40,8 @@ def test_a_setting_is_read_by_the_name_that_is_documented(monkeypatch: pytest.Mo
             "raise_retryable": "false",
             "local_links": "inside",
             "console_level": "ERROR",
+            "events_kafka_security": "ssl",
+            "events_kafka_sasl_mechanism": "SCRAM-SHA-512",
         }
         text = listed.get(field) or ("un-tone-mapped" if field.endswith("_view") else texts[kind])
         before = getattr(Settings(), field)
@@ -101,7 +103,8 @@ def test_settings_do_not_change() -> None:
 
 def test_secrets_are_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     secret = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
-    assert secret == ["s3_access_key", "s3_secret_key", "vast_db_access_key", "vast_db_secret_key"]
+    stores = ["s3_access_key", "s3_secret_key", "vast_db_access_key", "vast_db_secret_key"]
+    assert secret == [*stores, "events_kafka_password"]
     for field in secret:
         monkeypatch.setenv(setting_name(field), "hush-hush")
     settings = Settings()

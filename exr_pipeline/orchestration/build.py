@@ -9,6 +9,7 @@ from typing import Any
 
 import dagster as dg
 
+from exr_pipeline.events.source import has_sources
 from exr_pipeline.orchestration.assets.definitions import build_file_assets, build_sequence_assets
 from exr_pipeline.orchestration.assets.sequences import build_sequences_job
 from exr_pipeline.orchestration.assets.specs import MEDIA_IO, SOURCE_SPEC, TABLE_IO
@@ -18,6 +19,7 @@ from exr_pipeline.orchestration.jobs import build_ingest_job, ingest_selection_j
 from exr_pipeline.orchestration.maintenance.archive import archive_job, unarchive_job
 from exr_pipeline.orchestration.maintenance.reconcile import build_reconcile_schedule, reconcile_job
 from exr_pipeline.orchestration.maintenance.retention import retention_job, retention_schedule
+from exr_pipeline.orchestration.sensors.events_in import build_events_sensor
 from exr_pipeline.orchestration.sensors.files import build_sensor
 from exr_pipeline.orchestration.sensors.sequences import build_sequence_sensor
 from exr_pipeline.pipeline import Pipeline
@@ -81,6 +83,7 @@ def build_defs(
         schedules=[build_reconcile_schedule(settings), retention_schedule],
         sensors=[
             build_sensor(settings, [ingest_job, ingest_selection_job]),
+            *([build_events_sensor(settings, [ingest_selection_job])] if has_sources(settings) else []),
             build_sequence_sensor(settings, sequences_job),
         ],
         resources={**_resources(pipeline), **overrides},
