@@ -83,7 +83,7 @@ def build_defs(
         schedules=[build_reconcile_schedule(settings), retention_schedule],
         sensors=[
             build_sensor(settings, [ingest_job, ingest_selection_job]),
-            *([build_events_sensor(settings, [ingest_selection_job])] if has_sources(settings) else []),
+            *([build_events_sensor(settings, [ingest_selection_job, sequences_job])] if has_sources(settings) else []),
             build_sequence_sensor(settings, sequences_job),
         ],
         resources={**_resources(pipeline), **overrides},

@@ -33,6 +33,7 @@ from exr_pipeline.orchestration.sensors.files import (
     run_requests,
     unfinished_runs,
 )
+from exr_pipeline.orchestration.sensors.ready_folders import complete_folders, ready_folders
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.untrusted_text import visible_line
 
@@ -58,18 +59,21 @@ class EventsCursor:
     """What one tick leaves for the next: where each source is, and files that were named and are not asked for yet.
 
     Those wait because they have not settled, could not be looked up, or because too many runs are under way.
-    `never_asked` are those of them that have a partition by this sensor, and no run.
+    `never_asked` are those of them that have a partition by this sensor, and no run. `ready`: folders that a `.ready`
+    object says are complete, with when its event was read.
     """
 
     positions: dict[str, Positions] = field(default_factory=dict)
     waiting: dict[str, Sighting] = field(default_factory=dict)
     never_asked: list[str] = field(default_factory=list)
+    ready: dict[str, datetime] = field(default_factory=dict)
 
     @classmethod
     def from_text(cls, text: str | None) -> EventsCursor:
         """The cursor that an earlier tick wrote."""
         raw: dict[str, Any] = json.loads(text) if text else {}
-        return cls(raw.get("positions", {}), sightings_of(raw.get("waiting", {})), raw.get("never_asked", []))
+        ready = {url: datetime.fromisoformat(since) for url, since in raw.get("ready", {}).items()}
+        return cls(raw.get("positions", {}), sightings_of(raw.get("waiting", {})), raw.get("never_asked", []), ready)
 
     def to_text(self) -> str:
         """JSON for Dagster to keep."""
@@ -135,7 +139,7 @@ def tick(
             named = []
             if left <= 0 or time.monotonic() >= deadline:
                 break
-    return work.result(reader)
+    return work.result(reader, clock())
 
 
 class _Reader:
@@ -187,13 +191,16 @@ class _Work:
         self._to_ask: dict[str, Candidate] = {}
         self._waiting: dict[str, Sighting] = {}
         self._never_asked: set[str] = set(cursor.never_asked)
+        self._ready = dict(cursor.ready)
         self._counts = dict.fromkeys(("messages", "rejected", "partitions added", "deleted"), 0)
         self._closed: dict[str, None] = {}
 
     def do(self, messages: Sequence[Message], waiting: Iterable[Location], now: datetime) -> None:
         """Look up what is named, add partitions, mark what is gone."""
         self._counts["messages"] += len(messages)
-        named = {location: location for location in waiting} | named_sources(self._events(messages, now), self._sources)
+        events = self._events(messages, now)
+        self._ready |= dict.fromkeys(ready_folders(events, self._sources), now)
+        named = {location: location for location in waiting} | named_sources(events, self._sources)
         if not named:
             return
         # Before anything is looked up: a run that ends in between has its rows in the tables by then.
@@ -284,7 +291,7 @@ class _Work:
             self._never_asked |= {location.url for location in new}
             self._counts["partitions added"] += len(new)
 
-    def result(self, reader: _Reader) -> dg.SensorResult:
+    def result(self, reader: _Reader, now: datetime) -> dg.SensorResult:
         """The runs to ask for, as far as there is room for them, and the cursor."""
         settings = self._pipeline.settings
         room = settings.sensor_max_runs - unfinished_runs(self._instance)
@@ -300,7 +307,9 @@ class _Work:
         }
         waiting = dict(list({**later, **self._waiting}.items())[-SIGHTINGS_KEPT:])
         never_asked = sorted(url for url in self._never_asked if url in waiting)
-        cursor = EventsCursor(reader.positions, waiting, never_asked)
+        of_sequences, ready = complete_folders(self._instance, self._pipeline, self._ready, now=now)
+        requests += of_sequences
+        cursor = EventsCursor(reader.positions, waiting, never_asked, ready)
         counts = [f"{count} {what}" for what, count in self._counts.items()]
         texts = [", ".join([*counts, f"{len(waiting)} files wait"]), *reader.unavailable, *self._closed]
         return dg.SensorResult(
