@@ -158,6 +158,10 @@ class Settings(BaseSettings):
     events_kafka_username: str | None = Field(None, description="SASL user name.")
     events_kafka_password: SecretStr | None = Field(None, description="SASL password.")
 
+    events_sqs_queues: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated URLs of Amazon SQS queues with events of object storage."
+    )
+
     show_folders: int = Field(
         0,
         ge=0,
@@ -283,7 +287,15 @@ class Settings(BaseSettings):
         "If empty, no keys match.",
     )
 
-    @field_validator("sources", "source_kinds", "page_hosts", "function_products", "events_kafka_topics", mode="before")
+    @field_validator(
+        "sources",
+        "source_kinds",
+        "page_hosts",
+        "function_products",
+        "events_kafka_topics",
+        "events_sqs_queues",
+        mode="before",
+    )
     @classmethod
     def _split_sources(cls, value: object) -> object:
         if isinstance(value, str):

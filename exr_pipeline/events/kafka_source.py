@@ -78,7 +78,7 @@ class KafkaSource:
         self._consumer.close()
         self._assigned = False
 
-    def acknowledge(self, positions: Positions) -> None:
+    def acknowledge(self, positions: Positions) -> Positions:
         """Commit these offsets, for whoever watches the lag. A failure is logged: no message depends on it."""
         from confluent_kafka import KafkaException, TopicPartition
 
@@ -88,11 +88,12 @@ class KafkaSource:
             for partition, offset in partitions.items()
         ]
         if not offsets:
-            return
+            return positions
         try:
             self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
             _LOG.warning("offsets are not committed: %s", _text(error.args[0]))
+        return positions
 
     def read(self, positions: Positions, *, limit: int, seconds: float) -> Batch:
         """Messages in the order of their partitions; a topic that the broker does not have is `MisconfiguredError`."""

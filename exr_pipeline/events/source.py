@@ -1,7 +1,7 @@
 """The contract of a source of events: messages in bounded batches, positions for the cursor, and acknowledgement.
 
 Belongs here: that contract, what a message names, and the choice of sources by the settings. Not here: how a broker is
-read (`kafka_source`), or what is done about the objects that messages name (`ingest.discovery.named`).
+read (`kafka_source`, `sqs_source`), or what is done about the objects that messages name (`ingest.discovery.named`).
 """
 
 from __future__ import annotations
@@ -76,8 +76,11 @@ class EventSource(AbstractContextManager["EventSource"], Protocol):
 
     name: str
 
-    def acknowledge(self, positions: Positions) -> None:
-        """Tell the service that everything before these positions is dealt with. Safe to repeat."""
+    def acknowledge(self, positions: Positions) -> Positions:
+        """Tell the service that everything before these positions is dealt with; returns where to read on.
+
+        Safe to repeat.
+        """
 
     def read(self, positions: Positions, *, limit: int, seconds: float) -> Batch:
         """At most `limit` messages from these positions on, those that come within some seconds.
@@ -88,7 +91,7 @@ class EventSource(AbstractContextManager["EventSource"], Protocol):
 
 def has_sources(settings: Settings) -> bool:
     """Whether the settings name any source of events."""
-    return settings.events_kafka_brokers is not None
+    return settings.events_kafka_brokers is not None or bool(settings.events_sqs_queues)
 
 
 def sources_of(settings: Settings) -> list[EventSource]:
@@ -105,4 +108,8 @@ def sources_of(settings: Settings) -> list[EventSource]:
         raise MisconfiguredError(
             "EXR_PIPELINE_EVENTS_KAFKA_BROKERS", "topics are set, but no brokers", "set it to host:port"
         )
+    if settings.events_sqs_queues:
+        from exr_pipeline.events.sqs_source import SqsSource
+
+        sources.append(SqsSource(settings.events_sqs_queues, settings))
     return sources

@@ -27,7 +27,14 @@ class Broker:
         self._can_create = can_create
         # What a VAST Event Broker takes: no idempotence, no compression.
         self._producer = Producer(
-            {"bootstrap.servers": address, "enable.idempotence": False, "compression.type": "none", "acks": "all"}
+            {
+                "bootstrap.servers": address,
+                "enable.idempotence": False,
+                "compression.type": "none",
+                "acks": "all",
+                # It says on standard error when a broker ends.
+                "log_level": 0,
+            }
         )
 
     def new_topic(self) -> str:

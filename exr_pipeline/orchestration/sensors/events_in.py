@@ -104,9 +104,9 @@ def build_events_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDef
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"pipeline"},
         description=(
-            "Reads events of object storage (EXR_PIPELINE_EVENTS_KAFKA_BROKERS), looks up the objects that they name, "
-            "adds a partition for each that needs work, and starts runs that ingest them. What no event names, "
-            "source_files finds."
+            "Reads events of object storage (EXR_PIPELINE_EVENTS_KAFKA_BROKERS, EXR_PIPELINE_EVENTS_SQS_QUEUES), looks "
+            "up the objects that they name, adds a partition for each that needs work, and starts runs that ingest "
+            "them. What no event names, source_files finds."
         ),
     )
 
@@ -153,7 +153,11 @@ class _Reader:
 
     def acknowledge(self) -> None:
         """Tell the sources of what the cursor is past."""
-        self._each(lambda source: source.acknowledge(self.positions.get(source.name, {})))
+
+        def acknowledge(source: EventSource) -> None:
+            self.positions[source.name] = source.acknowledge(self.positions.get(source.name, {}))
+
+        self._each(acknowledge)
 
     def read(self, limit: int) -> list[Message]:
         """What comes within a moment, from all sources."""

@@ -23,6 +23,7 @@ from exr_pipeline.storage.locations import Location
 from exr_pipeline_tests.events.wire import FORMS, notification
 from exr_pipeline_tests.orchestration.sensors.conftest import MakeWatch, Watch
 from exr_pipeline_tests.services.kafka import Broker
+from exr_pipeline_tests.services.moto import Moto
 from exr_pipeline_tests.services.processes import free_port, wait_until
 
 
@@ -45,8 +46,9 @@ class Line:
         start = len(self.messages)
         self.messages += [Message("line", str(start + index), content) for index, content in enumerate(contents)]
 
-    def acknowledge(self, positions: Positions) -> None:
+    def acknowledge(self, positions: Positions) -> Positions:
         self.acknowledged.append(positions)
+        return positions
 
     def read(self, positions: Positions, *, limit: int, seconds: float) -> Batch:
         start = positions.get("next", 0)
@@ -131,6 +133,26 @@ def test_what_is_acknowledged_is_what_the_cursor_of_the_tick_before_says(make_in
     inbox.cursor = EventsCursor()
     inbox.tick()
     assert inbox.cursor.positions in ({"kafka": {}}, {"kafka": {topic: {}}})
+
+
+def test_a_message_of_sqs_is_deleted_when_its_partition_exists_and_its_cursor_was_kept(
+    make_inbox: MakeInbox, moto: Moto
+) -> None:
+    queue, sqs = moto.new_queue(), moto.client("sqs")
+    inbox = make_inbox(events_sqs_queues=(queue,))
+    inbox.watch.put("a.exr")
+    sqs.send_message(QueueUrl=queue, MessageBody=created(inbox.watch, "a.exr")[0].decode())
+
+    def left() -> str:
+        name = "ApproximateNumberOfMessagesNotVisible"
+        return str(sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=[name])["Attributes"][name])
+
+    assert inbox.asked() == [(SELECTION_JOB, ["a.exr"])]
+    assert inbox.partitions() == ["a.exr"]
+    assert left() == "1"
+    inbox.tick()
+    assert left() == "0"
+    assert inbox.cursor.positions == {"sqs": {queue: []}}
 
 
 def test_sources_hear_of_the_cursor_one_tick_later(make_inbox: MakeInbox) -> None:
