@@ -7,6 +7,7 @@ Belongs here: which of them are sources, and asking for them side by side. Not h
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
@@ -17,7 +18,7 @@ from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline.storage.store_errors import MissingObjectError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping, Sequence
 
     from exr_pipeline.events.notifications import ObjectEvent
     from exr_pipeline.settings import Settings
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from exr_pipeline.storage.objects import ObjectStorage
 
 LOOK_UP_SECONDS: Final = 15.0
+WORTH_LISTING: Final = 20
+# One request to a store.
+_PAGE: Final = 1000
 
 
 @dataclass
@@ -64,20 +68,57 @@ def named_sources(events: Iterable[ObjectEvent], sources: SourceFiles) -> dict[L
 
 
 def look_up(
-    named: dict[Location, Location], storage: ObjectStorage, *, at_once: int, seconds: float = LOOK_UP_SECONDS
+    named: Mapping[Location, Location], storage: ObjectStorage, *, at_once: int, seconds: float = LOOK_UP_SECONDS
 ) -> Found:
     """Ask for objects, `at_once` at a time. What was not answered within some seconds counts as failed.
 
-    Of an object that is not there, its other key is tried. One that may not be looked at is left to the sweep.
+    Of an object that is not there, its other key is tried. One that may not be looked at is left to the sweep. Many
+    objects of one folder are found by listing a stretch of it, which takes one request instead of hundreds.
     """
     deadline = time.monotonic() + seconds
     threads = ThreadPoolExecutor(at_once, thread_name_prefix="named")
-    asked = {location: threads.submit(_answer, location, other, storage) for location, other in named.items()}
+    found = Found(files=_listed(named, storage, threads, deadline))
+    seen = {info.location for info in found.files}
+    asked = {
+        location: threads.submit(_answer, location, other, storage)
+        for location, other in named.items()
+        if location not in seen
+    }
     wait(asked.values(), max(deadline - time.monotonic(), 0))
     threads.shutdown(wait=False, cancel_futures=True)
-    found = Found()
-    for (location, answer), other in zip(asked.items(), named.values(), strict=True):
-        _sort(location, other, answer, found)
+    for location, answer in asked.items():
+        _sort(location, named[location], answer, found)
+    return found
+
+
+def _listed(
+    named: Mapping[Location, Location], storage: ObjectStorage, threads: ThreadPoolExecutor, deadline: float
+) -> list[ObjectInfo]:
+    """Those objects that have many neighbors among the named ones, as far as listings find them."""
+    by_folder: dict[Location, list[Location]] = defaultdict(list)
+    for location in named:
+        by_folder[location.folder].append(location)
+    crowded = {folder: sorted(each) for folder, each in by_folder.items() if len(each) >= WORTH_LISTING}
+    listings = [threads.submit(_stretch, folder, each, storage) for folder, each in crowded.items()]
+    done, _ = wait(listings, max(deadline - time.monotonic(), 0))
+    return [info for listing in done for info in listing.result()]
+
+
+def _stretch(folder: Location, locations: Sequence[Location], storage: ObjectStorage) -> list[ObjectInfo]:
+    """What a listing finds of these objects, which are in order, but for the first: it is where the listing begins."""
+    wanted, last = set(locations), locations[-1].key
+    found: list[ObjectInfo] = []
+    after: str | None = locations[0].key
+    # Where there are many others in between, to ask for each is quicker.
+    for _ in range(1 + len(locations) // WORTH_LISTING):
+        try:
+            page = storage.list_page(folder, after=after, limit=_PAGE)
+        except (BadInputError, RetryableError, MisconfiguredError):
+            break
+        found += [info for info in page.objects if info.location in wanted]
+        after = page.last_key
+        if page.done or after is None or after >= last:
+            break
     return found
 
 

@@ -129,7 +129,7 @@ def tick(
         reader = _Reader([opened.enter_context(source) for source in sources], cursor.positions, log)
         reader.acknowledge()
         work = _Work(instance, pipeline, cursor, log)
-        named = [Location.from_url(url) for url in cursor.waiting]
+        named = work.waiting_before()
         deadline = time.monotonic() + pipeline.settings.events_seconds
         left = pipeline.settings.events_max_read
         while True:
@@ -198,6 +198,13 @@ class _Work:
         self._ready = dict(cursor.ready)
         self._counts = dict.fromkeys(("messages", "rejected", "partitions added", "deleted"), 0)
         self._closed: dict[str, None] = {}
+
+    def waiting_before(self) -> list[Location]:
+        """The files that wait since earlier ticks; without room for a run they go on waiting, and nobody asks."""
+        if unfinished_runs(self._instance) >= self._pipeline.settings.sensor_max_runs:
+            self._waiting = dict(self._before.waiting)
+            return []
+        return [Location.from_url(url) for url in self._before.waiting]
 
     def do(self, messages: Sequence[Message], waiting: Iterable[Location], now: datetime) -> None:
         """Look up what is named, add partitions, mark what is gone."""
