@@ -162,6 +162,12 @@ class Settings(BaseSettings):
         (), description="Comma-separated URLs of Amazon SQS queues with events of object storage."
     )
 
+    events_catalog: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="Paths of a VAST cluster whose changes are read from its VAST Catalog, and their URLs, such as "
+        "`/renders=s3://renders/`.",
+    )
+
     show_folders: int = Field(
         0,
         ge=0,
@@ -308,6 +314,14 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             pairs = (part.rpartition("=") for part in value.split(",") if part.strip())
             return {show.strip(): number.strip() for show, _, number in pairs}
+        return value
+
+    @field_validator("events_catalog", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        if isinstance(value, str):
+            pairs = (part.partition("=") for part in value.split(",") if part.strip())
+            return {path.strip(): url.strip() for path, _, url in pairs}
         return value
 
     @field_validator(

@@ -35,6 +35,7 @@ def test_a_setting_is_read_by_the_name_that_is_documented(monkeypatch: pytest.Mo
         listed = {
             "source_kinds": "exr",
             "priorities": "show=1",
+            "events_catalog": "/renders=s3://renders/",
             "sequence_missing": "black",
             "reconcile_dry_run": "false",
             "raise_retryable": "false",

@@ -1,7 +1,8 @@
 """The contract of a source of events: messages in bounded batches, positions for the cursor, and acknowledgement.
 
 Belongs here: that contract, what a message names, and the choice of sources by the settings. Not here: how a broker is
-read (`kafka_source`, `sqs_source`), or what is done about the objects that messages name (`ingest.discovery.named`).
+read (`kafka_source`, `sqs_source`,
+`catalog_source`), or what is done about the objects that messages name (`ingest.discovery.named`).
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ class EventSource(AbstractContextManager["EventSource"], Protocol):
 
 def has_sources(settings: Settings) -> bool:
     """Whether the settings name any source of events."""
-    return settings.events_kafka_brokers is not None or bool(settings.events_sqs_queues)
+    return bool(settings.events_kafka_brokers or settings.events_sqs_queues or settings.events_catalog)
 
 
 def sources_of(settings: Settings) -> list[EventSource]:
@@ -112,4 +113,8 @@ def sources_of(settings: Settings) -> list[EventSource]:
         from exr_pipeline.events.sqs_source import SqsSource
 
         sources.append(SqsSource(settings.events_sqs_queues, settings))
+    if settings.events_catalog:
+        from exr_pipeline.events.catalog_source import CatalogSource
+
+        sources.append(CatalogSource.from_settings(settings))
     return sources

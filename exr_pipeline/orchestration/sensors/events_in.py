@@ -104,9 +104,9 @@ def build_events_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDef
         default_status=dg.DefaultSensorStatus.RUNNING,
         required_resource_keys={"pipeline"},
         description=(
-            "Reads events of object storage (EXR_PIPELINE_EVENTS_KAFKA_BROKERS, EXR_PIPELINE_EVENTS_SQS_QUEUES), looks "
-            "up the objects that they name, adds a partition for each that needs work, and starts runs that ingest "
-            "them. What no event names, source_files finds."
+            "Reads events of object storage (EXR_PIPELINE_EVENTS_KAFKA_BROKERS, EXR_PIPELINE_EVENTS_SQS_QUEUES, "
+            "EXR_PIPELINE_EVENTS_CATALOG), looks up the objects that they name, adds a partition for each that needs "
+            "work, and starts runs that ingest them. What no event names, source_files finds."
         ),
     )
 
