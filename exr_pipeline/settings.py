@@ -142,6 +142,47 @@ class Settings(BaseSettings):
         description="Seconds before a sensor first retries a retryable file or sequence. Later waits are longer.",
     )
 
+    # Events of stores
+    events_seconds: float = Field(
+        4.0, gt=0, le=20, description="Seconds that a tick of the sensor of events reads. Dagster ends a tick after 60."
+    )
+    events_max_read: int = Field(
+        10_000, ge=1, description="Maximum messages that a tick of the sensor of events reads."
+    )
+    events_kafka_brokers: str | None = Field(
+        None,
+        description="Comma-separated host:port of Kafka brokers, such as a VAST Event Broker, whose events are read.",
+    )
+    events_kafka_topics: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated topics with events of object storage (see docs/events-in.md)."
+    )
+    events_kafka_group: str = Field(
+        "exr-pipeline",
+        min_length=1,
+        description="Consumer group that offsets are committed for. Each deployment needs its own.",
+    )
+    kafka_security: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"] = Field(
+        "plaintext", description="How to connect to Kafka brokers, to read events from and to publish them to."
+    )
+    kafka_ca: Path | None = Field(
+        None, description="PEM file of certificate authorities for Kafka brokers. Defaults to the system's."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "PLAIN", description="SASL mechanism, if the security is sasl_plaintext or sasl_ssl."
+    )
+    kafka_username: str | None = Field(None, description="SASL user name.")
+    kafka_password: SecretStr | None = Field(None, description="SASL password.")
+
+    events_sqs_queues: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Comma-separated URLs of Amazon SQS queues with events of object storage."
+    )
+
+    events_catalog: Annotated[dict[str, str], NoDecode] = Field(
+        {},
+        description="Paths of a VAST cluster whose changes are read from its VAST Catalog, and their URLs, such as "
+        "`/renders=s3://renders/`.",
+    )
+
     show_folders: int = Field(
         0,
         ge=0,
@@ -269,12 +310,6 @@ class Settings(BaseSettings):
     publish_source: str = Field(
         "/exr-pipeline", description="Attribute `source` of events: a URI reference that tells installations apart."
     )
-    publish_username: str = Field("", description="User at the broker (SASL). If empty, none is sent.")
-    publish_password: SecretStr | None = Field(None, description="Password at the broker.")
-    publish_sasl: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
-        "PLAIN", description="Mechanism of authentication at the broker."
-    )
-    publish_tls: bool = Field(default=False, description="Whether the connection to the broker is encrypted (TLS).")
     publish_webhooks: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Comma-separated https URLs that each event is sent to in a POST. http is for this machine only.",
@@ -316,7 +351,9 @@ class Settings(BaseSettings):
     )
 
     @field_validator(
-        "sources", "source_kinds", "page_hosts", "function_products", "publish_types", "publish_webhooks", mode="before"
+        *("sources", "source_kinds", "page_hosts", "function_products", "publish_types", "publish_webhooks"),
+        *("events_kafka_topics", "events_sqs_queues"),
+        mode="before",
     )
     @classmethod
     def _split_sources(cls, value: object) -> object:
@@ -330,6 +367,14 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             pairs = (part.rpartition("=") for part in value.split(",") if part.strip())
             return {show.strip(): number.strip() for show, _, number in pairs}
+        return value
+
+    @field_validator("events_catalog", mode="before")
+    @classmethod
+    def _split_paths(cls, value: object) -> object:
+        if isinstance(value, str):
+            pairs = (part.partition("=") for part in value.split(",") if part.strip())
+            return {path.strip(): url.strip() for path, _, url in pairs}
         return value
 
     @field_validator(
@@ -351,8 +396,11 @@ class Settings(BaseSettings):
         "s3_profile",
         "vast_db_access_key",
         "vast_db_secret_key",
-        "publish_password",
         "publish_webhook_secret",
+        "events_kafka_brokers",
+        "kafka_ca",
+        "kafka_username",
+        "kafka_password",
         mode="before",
     )
     @classmethod

@@ -16,6 +16,8 @@ from exr_pipeline_tests.services.postgres import PostgresServer, require_postgre
 
 if TYPE_CHECKING:
     from exr_pipeline.storage.objects import ObjectStorage
+    from exr_pipeline_tests.services.kafka import Broker
+    from exr_pipeline_tests.services.moto import Moto
 
 # A busy machine is no defect of what is tested.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
@@ -124,3 +126,33 @@ def postgres_server() -> Iterator[PostgresServer]:
 def postgres_url(postgres_server: PostgresServer) -> str:
     """A new, empty database."""
     return postgres_server.new_database()
+
+
+@pytest.fixture(scope="session", params=["tansu", "librdkafka"])
+def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Broker"]:
+    """Each of two implementations of Kafka's protocol."""
+    from exr_pipeline_tests.services.kafka import Broker, Tansu, librdkafka_broker
+
+    if request.param == "tansu":
+        with Tansu(tmp_path_factory.mktemp("tansu")) as tansu:
+            yield Broker(tansu.address, can_create=True)
+    else:
+        with librdkafka_broker() as built_in:
+            yield built_in
+
+
+@pytest.fixture(scope="session")
+def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Moto"]:
+    """The session's stand-in for Amazon."""
+    from exr_pipeline_tests.services.moto import Moto
+
+    with Moto(tmp_path_factory.mktemp("moto")) as running:
+        yield running
+
+
+@pytest.fixture
+def moto(moto_server: "Moto", monkeypatch: pytest.MonkeyPatch) -> "Moto":
+    """The session's stand-in for Amazon, with its keys in the environment."""
+    for name, value in moto_server.keys.items():
+        monkeypatch.setenv(name, value)
+    return moto_server

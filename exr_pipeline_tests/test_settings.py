@@ -36,13 +36,15 @@ def test_a_setting_is_read_by_the_name_that_is_documented(monkeypatch: pytest.Mo
         listed = {
             "source_kinds": "exr",
             "priorities": "show=1",
+            "events_catalog": "/renders=s3://renders/",
             "sequence_missing": "black",
             "compatibility": "spaceharbor",
             "reconcile_dry_run": "false",
             "raise_retryable": "false",
             "local_links": "inside",
             "console_level": "ERROR",
-            "publish_sasl": "SCRAM-SHA-512",
+            "kafka_security": "ssl",
+            "kafka_sasl_mechanism": "SCRAM-SHA-512",
         }
         text = listed.get(field) or ("un-tone-mapped" if field.endswith("_view") else texts[kind])
         before = getattr(Settings(), field)

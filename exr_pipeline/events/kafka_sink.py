@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.events.kafka_security import security_options
 from exr_pipeline.events.outgoing import COMPLETED
 from exr_pipeline.events.sinks import Published
 
@@ -90,24 +91,12 @@ class KafkaSink:
             "message.timeout.ms": max(1, int(seconds * 1000)),
             "linger.ms": 5,
             "log_level": 0,
-            **self._security(),
+            **security_options(self._settings),
         }
         try:
             return Producer(options)
         except (KafkaException, ValueError, TypeError) as error:
             raise MisconfiguredError(_SETTING, f"the producer refuses it: {error}", "see docs/events.md") from error
-
-    def _security(self) -> dict[str, str]:
-        settings = self._settings
-        if not settings.publish_username:
-            return {"security.protocol": "SSL" if settings.publish_tls else "PLAINTEXT"}
-        password = settings.publish_password
-        return {
-            "security.protocol": "SASL_SSL" if settings.publish_tls else "SASL_PLAINTEXT",
-            "sasl.mechanism": settings.publish_sasl,
-            "sasl.username": settings.publish_username,
-            "sasl.password": "" if password is None else password.get_secret_value(),
-        }
 
 
 class DeliveryReport:

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from exr_pipeline.events.notifications import ObjectEvent
     from exr_pipeline.functions.answer import Answer, ErrorClass
-    from exr_pipeline.functions.events import ObjectEvent, Request, Toggles
+    from exr_pipeline.functions.events import Request, Toggles
     from exr_pipeline.pictures import PicturePool
     from exr_pipeline.products.file_result import FileResult
     from exr_pipeline.products.product import FileProduct

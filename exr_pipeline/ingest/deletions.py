@@ -22,7 +22,7 @@ from exr_pipeline.storage.store_errors import MissingObjectError
 from exr_pipeline.tables.specs import REJECTED
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from types import TracebackType
 
     import pyarrow as pa
@@ -150,6 +150,62 @@ def _unshared(name: str) -> str:
     key = f"o.{name}_s3_key"
     taken = f"FROM others t WHERE t.media = {key} AND t.output_bucket = o.output_bucket"
     return f"CASE WHEN NOT EXISTS ({taken}) THEN {key} END"
+
+
+@dataclass(frozen=True)
+class Confirmed:
+    """What a store says of files that seem to be gone, asked at or after `at`.
+
+    `deleted` are surely gone, with their versions; they are marked, unless it was a dry run. `unconfirmed`: with what
+    the store says instead.
+    """
+
+    at: datetime
+    deleted: dict[Location, str]
+    present: list[Location]
+    unconfirmed: dict[Location, str]
+
+
+def confirm_deletions(
+    versions: Mapping[Location, str],
+    storage: ObjectStorage,
+    tables: TableStore,
+    *,
+    settings: Settings,
+    threads: ThreadPoolExecutor,
+    dry_run: bool = False,
+) -> Confirmed:
+    """Ask the store for each of these files, and mark those as deleted that are gone, by their versions in the tables.
+
+    A file whose current version is another one by then is not among the deleted.
+    """
+
+    def answer(location: Location) -> bool | str:
+        return _is_gone(location, storage)
+
+    # Before the store is asked: whoever meets the file after that has met it after its deletion.
+    now = datetime.now(UTC)
+    answers = dict(zip(versions, _each(threads, answer, versions), strict=True))
+    gone = {location: versions[location] for location, said in answers.items() if said is True}
+    queue = events_of_marked(settings, now=now)
+    marked = set(gone) if dry_run else tables.mark(gone, "deleted", now=now, queue=queue)
+    return Confirmed(
+        now,
+        {location: version for location, version in gone.items() if location in marked},
+        [location for location, said in answers.items() if said is False],
+        {location: said for location, said in answers.items() if isinstance(said, str)},
+    )
+
+
+def _is_gone(location: Location, storage: ObjectStorage) -> bool | str:
+    """Whether the store says so by itself, or why it does not say."""
+    try:
+        storage.head(location)
+    except MissingObjectError:
+        return True
+    except BadInputError as error:
+        return error.reason
+    return False
 
 
 class _Media(NamedTuple):
@@ -354,36 +410,26 @@ class _Comparison:
         """Ask the store for each of these files; mark those that are gone."""
         import pyarrow as pa
 
-        # Before the store is asked: whoever meets the file after that has met it after its deletion.
-        now = datetime.now(UTC)
         files = {self._location(key): (file_id, size or 0) for key, file_id, size in batch}
-        gone: dict[Location, str] = {}
-        for location, answer in zip(files, self._each(self._is_gone, files), strict=True):
-            if answer is True:
-                gone[location] = files[location][0]
-            elif answer is False:
-                self._report.stale.add(location.url)
-            else:
-                self._report.unconfirmed.add(f"{location.url}: {answer}")
-        queue = events_of_marked(self._settings, now=now)
-        marked = set(gone) if self._report.dry_run else self._tables.mark(gone, "deleted", now=now, queue=queue)
-        rows = [(location.path, file_id, now.isoformat()) for location, file_id in gone.items() if location in marked]
+        versions = {location: file_id for location, (file_id, _) in files.items()}
+        found = confirm_deletions(
+            versions,
+            self._storage,
+            self._tables,
+            settings=self._settings,
+            threads=self._threads,
+            dry_run=self._report.dry_run,
+        )
+        for location in found.present:
+            self._report.stale.add(location.url)
+        for location, reason in found.unconfirmed.items():
+            self._report.unconfirmed.add(f"{location.url}: {reason}")
+        rows = [(location.path, file_id, found.at.isoformat()) for location, file_id in found.deleted.items()]
         if rows:
             keys, ids, moments = (list(column) for column in zip(*rows, strict=True))
             self._insert("gone", pa.table({"key": keys, "file_id": ids, "deleted_at": moments}))
-        for location in gone:
-            if location in marked:
-                self._report.deleted.add(location.url, files[location][1])
-
-    def _is_gone(self, location: Location) -> bool | str:
-        """Whether the store says so by itself, or why it does not say."""
-        try:
-            self._storage.head(location)
-        except MissingObjectError:
-            return True
-        except BadInputError as error:
-            return error.reason
-        return False
+        for location in found.deleted:
+            self._report.deleted.add(location.url, files[location][1])
 
     # media
 
@@ -425,13 +471,13 @@ class _Comparison:
         if not self._report.dry_run:
 
             def remove(each: _Media) -> bool:
-                if check and self._is_gone(each.source) is not True:
+                if check and _is_gone(each.source, self._storage) is not True:
                     return False
                 for location in each.objects:
                     self._storage.delete(location)
                 return True
 
-            placed = [each for each, done in zip(placed, self._each(remove, placed), strict=True) if done]
+            placed = [each for each, done in zip(placed, _each(self._threads, remove, placed), strict=True) if done]
         for each in placed:
             self._report.media.add(each.source.url, each.size)
         if placed:
@@ -502,14 +548,15 @@ class _Comparison:
             while batch := cursor.fetchmany(BATCH):
                 yield batch
 
-    def _each(self, ask: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
-        futures = [self._threads.submit(ask, item) for item in items]
-        try:
-            return [future.result() for future in futures]
-        finally:
-            # A store that does not answer is not asked for all of them.
-            for future in futures:
-                future.cancel()
+
+def _each(threads: ThreadPoolExecutor, ask: Callable[[_T], _R], items: Iterable[_T]) -> list[_R]:
+    futures = [threads.submit(ask, item) for item in items]
+    try:
+        return [future.result() for future in futures]
+    finally:
+        # A store that does not answer is not asked for all of them.
+        for future in futures:
+            future.cancel()
 
 
 def _text(key: str) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from exr_pipeline.events.sinks import sink_names
+from exr_pipeline.events.source import has_sources
 from exr_pipeline.orchestration.assets.definitions import build_file_assets, build_sequence_assets
 from exr_pipeline.orchestration.assets.sequences import build_sequences_job
 from exr_pipeline.orchestration.assets.specs import MEDIA_IO, SOURCE_SPEC, TABLE_IO
@@ -22,6 +23,7 @@ from exr_pipeline.orchestration.maintenance.archive import archive_job, build_ar
 from exr_pipeline.orchestration.maintenance.reconcile import build_reconcile_schedule, reconcile_job
 from exr_pipeline.orchestration.maintenance.retention import retention_job, retention_schedule
 from exr_pipeline.orchestration.s3_resource import with_s3_resource
+from exr_pipeline.orchestration.sensors.events_in import build_events_sensor
 from exr_pipeline.orchestration.sensors.events_out import build_events_out_sensor
 from exr_pipeline.orchestration.sensors.files import build_sensor
 from exr_pipeline.orchestration.sensors.sequences import build_sequence_sensor
@@ -95,6 +97,7 @@ def build_defs(
         schedules=[build_archive_schedule(settings), build_reconcile_schedule(settings), retention_schedule],
         sensors=[
             build_sensor(settings, [ingest_job, ingest_selection_job]),
+            *([build_events_sensor(settings, [ingest_selection_job, sequences_job])] if has_sources(settings) else []),
             build_sequence_sensor(settings, sequences_job),
             *([build_events_out_sensor()] if sink_names(settings) else []),
         ],

@@ -6,6 +6,7 @@ Belongs here: that state and its text. Not here: looking (`sweep`), or what is f
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any
@@ -35,10 +36,7 @@ class Cursor:
     def from_text(cls, text: str | None) -> Cursor:
         """The cursor that an earlier tick wrote."""
         raw: dict[str, Any] = json.loads(text) if text else {}
-        sightings = {
-            url: Sighting(seen["etag"], datetime.fromisoformat(seen["since"]))
-            for url, seen in raw.get("sightings", {}).items()
-        }
+        sightings = sightings_of(raw.get("sightings", {}))
         hot = [
             HotFolder(each["url"], datetime.fromisoformat(each["latest"]), each["after"]) for each in raw.get("hot", [])
         ]
@@ -47,3 +45,8 @@ class Cursor:
     def to_text(self) -> str:
         """JSON for Dagster to keep."""
         return json.dumps(asdict(self), default=datetime.isoformat)
+
+
+def sightings_of(raw: Mapping[str, Any]) -> dict[str, Sighting]:
+    """Sightings by URL, as JSON has them."""
+    return {url: Sighting(seen["etag"], datetime.fromisoformat(seen["since"])) for url, seen in raw.items()}

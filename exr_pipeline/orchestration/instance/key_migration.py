@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from threading import Lock
 from typing import Any, Final
 
 import dagster as dg
@@ -42,6 +43,8 @@ _KEY: Final = re.compile(r"[A-Za-z0-9_.~-]*~[A-Za-z0-9_.~-]*\.[A-Za-z0-9]+")
 # A whole string in JSON, or in JSON in a string in JSON.
 _STRING: Final = re.compile(rf'(?<="){_KEY.pattern}(?=\\*")')
 
+_MIGRATING: Final = Lock()
+
 _Connect = Callable[[], AbstractContextManager[db.Connection]]
 
 
@@ -70,9 +73,11 @@ def migrate_keys(instance: dg.DagsterInstance) -> None:
 def migrate_for_a_while(instance: dg.DagsterInstance) -> str | None:
     """As much of `migrate_keys` as a sensor's tick has time for; what it is at, or None once nothing is left."""
     started = time.monotonic()
-    for step in migration(instance):
-        if time.monotonic() - started > SECONDS_PER_TICK:
-            return f"Migrating the partition keys of an earlier version: {step}"
+    # Sensors tick side by side: whoever comes second finds nothing left to do, or goes on.
+    with _MIGRATING:
+        for step in migration(instance):
+            if time.monotonic() - started > SECONDS_PER_TICK:
+                return f"Migrating the partition keys of an earlier version: {step}"
     return None
 
 

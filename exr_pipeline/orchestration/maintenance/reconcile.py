@@ -109,6 +109,11 @@ def _retire(
     return len(free)
 
 
+def retire_files(instance: dg.DagsterInstance, locations: Sequence[Location]) -> int:
+    """Remove the partitions of files that are gone, but for those that unfinished runs are at; how many."""
+    return _retire(instance, FILES, locations, _files_under_way, dry_run=False)
+
+
 def _files_under_way(instance: dg.DagsterInstance) -> frozenset[str]:
     return Busy.of(instance, RunsNow.of(instance, failed_since=datetime.now(UTC))).under_way
 

@@ -1,8 +1,8 @@
 """The sensor: new and changed files under the sources become partitions and runs.
 
-Belongs here: one tick, its cursor and what is already under way. Not here: where it looks (`ingest.discovery.sweep`),
-which files need work (`ingest.discovery.needs_work`). It compares listing and tables anew at every sweep, so that
-nothing depends on an event or on the order of keys.
+Belongs here: one tick, its cursor, what is already under way, and what follows for files however they were found. Not
+here: where it looks (`ingest.discovery.sweep`), which files need work (`ingest.discovery.needs_work`). It compares
+listing and tables anew at every sweep, so that nothing depends on an event or on the order of keys.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ import dagster as dg
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableError
 from exr_pipeline.ingest.discovery.cursor import Cursor
-from exr_pipeline.ingest.discovery.needs_work import Candidate, finished_elsewhere, in_chunks, needs_work, settled
+from exr_pipeline.ingest.discovery.needs_work import (
+    Candidate,
+    Sighting,
+    finished_elsewhere,
+    in_chunks,
+    needs_work,
+    settled,
+)
 from exr_pipeline.ingest.discovery.sweep import hot_folders, list_sources
 from exr_pipeline.orchestration.instance.key_migration import migrate_for_a_while
 from exr_pipeline.orchestration.jobs import ASSET_NAMES, INGEST_JOB, RETRY_JOB, SELECTION_JOB, Selection
@@ -34,6 +41,7 @@ if TYPE_CHECKING:
 
     from exr_pipeline.pipeline import Pipeline
     from exr_pipeline.settings import Settings
+    from exr_pipeline.storage.object_info import ObjectInfo
 
 SENSOR: Final = "source_files"
 SIGHTINGS_KEPT: Final = 2000
@@ -110,25 +118,16 @@ def tick(
     unavailable = [f"{url} is skipped: {error}" for url, error in look.unavailable.items()]
     for message in unavailable:
         log.warning(message)
-    # Before the tables too: what is archived in between has its mark before it loses its partition.
-    known = existing_partitions(instance, [info.location.partition_key for info in listed])
-    versions = pipeline.tables.current_versions([info.location for info in listed])
-    candidates = needs_work(listed, versions, now=now, retry_after=timedelta(seconds=settings.retry_after_seconds))
-    cursor.hot = hot_folders(cursor.hot, candidates, now=now)
-    busy = Busy.of(instance, runs_now if candidates else RunsNow())
-    free = [candidate for candidate in candidates if not busy.covers(candidate)]
-    ready, waiting = settled(free, cursor.sightings, now=now, settle=timedelta(seconds=settings.settle_seconds))
+    work = find_work(instance, pipeline, listed, cursor.sightings, runs_now, now=now)
+    cursor.hot = hot_folders(cursor.hot, work.candidates, now=now)
     seen_now = {info.location.url for info in listed}
     kept = {url: seen for url, seen in cursor.sightings.items() if url not in seen_now}
-    cursor.sightings = dict(list({**kept, **waiting}.items())[-SIGHTINGS_KEPT:])
-    ready, closed = with_writable_outputs(ready, pipeline)
-    for message in closed:
+    cursor.sightings = dict(list({**kept, **work.waiting}.items())[-SIGHTINGS_KEPT:])
+    for message in work.closed:
         log.warning(message)
-    unavailable += closed
-    waits = {candidate.info.location for candidate in candidates}
-    unknown = [info for info in listed if info.location.partition_key not in known and info.location not in waits]
-    elsewhere = finished_elsewhere(unknown, versions)
-    added, requests = run_requests([*ready, *elsewhere], known, settings, room=room)
+    # Another sensor may have added some of them meanwhile, and a range would not hold those.
+    known = work.known | existing_partitions(instance, [each.info.location.partition_key for each in work.ready])
+    added, requests = run_requests([*work.ready, *work.elsewhere], known, settings, room=room)
     return dg.SensorResult(
         run_requests=requests,
         dynamic_partitions_requests=[files_partitions.build_add_request(added)] if added else [],
@@ -136,9 +135,62 @@ def tick(
         skip_reason=None
         if requests
         else "; ".join(
-            [f"{len(listed)} objects listed, {len(waiting)} not settled yet, nothing to ingest", *unavailable]
+            [
+                f"{len(listed)} objects listed, {len(work.waiting)} not settled yet, nothing to ingest",
+                *unavailable,
+                *work.closed,
+            ]
         ),
     )
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be done about files that a sensor has looked up: which `candidates` need work, and which of them now.
+
+    `ready`: those that nobody writes or works on and whose media can be stored. `waiting`: those that have not settled.
+    `elsewhere`: files that something else has finished and that no run was ever asked for. `known`: the partition keys
+    of these files that exist. `closed`: what is wrong with places that take no media.
+    """
+
+    candidates: list[Candidate]
+    ready: list[Candidate]
+    waiting: dict[str, Sighting]
+    elsewhere: list[Candidate]
+    known: set[str]
+    closed: list[str]
+
+
+def find_work(
+    instance: dg.DagsterInstance,
+    pipeline: Pipeline,
+    files: Sequence[ObjectInfo],
+    sightings: Mapping[str, Sighting],
+    runs: RunsNow,
+    *,
+    now: datetime,
+    never_asked: Collection[str] = (),
+) -> Work:
+    """Compare files as they are in their store with the tables. `runs` were looked up before the files were.
+
+    `never_asked` are URLs of files that have a partition although no run was ever asked for.
+    """
+    settings = pipeline.settings
+    # Before the tables too: what is archived in between has its mark before it loses its partition.
+    known = existing_partitions(instance, [info.location.partition_key for info in files])
+    versions = pipeline.tables.current_versions([info.location for info in files])
+    candidates = needs_work(files, versions, now=now, retry_after=timedelta(seconds=settings.retry_after_seconds))
+    busy = Busy.of(instance, runs if candidates else RunsNow())
+    free = [candidate for candidate in candidates if not busy.covers(candidate)]
+    ready, waiting = settled(free, sightings, now=now, settle=timedelta(seconds=settings.settle_seconds))
+    ready, closed = with_writable_outputs(ready, pipeline)
+    waits = {candidate.info.location for candidate in candidates}
+    unknown = [
+        info
+        for info in files
+        if info.location not in waits and (info.location.partition_key not in known or info.location.url in never_asked)
+    ]
+    return Work(candidates, ready, waiting, finished_elsewhere(unknown, versions), known, closed)
 
 
 def with_writable_outputs(ready: Sequence[Candidate], pipeline: Pipeline) -> tuple[list[Candidate], list[str]]:
@@ -204,13 +256,13 @@ def run_requests(
     requests: list[dg.RunRequest] = []
     for priority, kind, _, show, keys in sorted(chunks)[:room]:
         tags = {SHOW_TAG: show} | ({_PRIORITY_TAG: str(-priority)} if priority else {})
-        if kind is _Kind.KNOWN:
+        tags |= {FINISHED_ELSEWHERE_TAG: "true"} if kind is _Kind.ELSEWHERE else {}
+        if all(key in known for key in keys):
             config = dg.RunConfig(ops={"ingest_selected_files": Selection(partitions=keys, assets=list(assets))})
             requests.append(dg.RunRequest(job_name=SELECTION_JOB, run_config=config, tags=tags))
         else:
             added += keys
             tags |= {RANGE_START: keys[0], RANGE_END: keys[-1]}
-            tags |= {FINISHED_ELSEWHERE_TAG: "true"} if kind is _Kind.ELSEWHERE else {}
             requests.append(dg.RunRequest(job_name=INGEST_JOB, tags=tags))
     return added, requests
 

@@ -135,6 +135,11 @@ def sequences_under_way(instance: dg.DagsterInstance) -> frozenset[str]:
     return frozenset(key for run in unfinished for key in _keys_of(run, known))
 
 
+def unfinished_sequence_runs(instance: dg.DagsterInstance) -> int:
+    """How many runs over sequences are under way, by whoever started them."""
+    return len(_unfinished_runs(instance))
+
+
 def _left_by_failed_runs(
     instance: dg.DagsterInstance, pipeline: Pipeline, mark: Watermark, *, until: datetime
 ) -> list[str]:

