@@ -453,3 +453,31 @@ def test_a_writer_killed_at_any_moment_leaves_whole_chunks_and_one_current_row(
         SampleFile().later(1_000_000).file_id
     ]
     assert len(rows(tables, "channels")) == 4 * (20 * len(chunks) + 1)
+
+
+def test_a_streamed_result_has_the_rows_of_sql_in_batches(tables: StoreUnderTest) -> None:
+    tables.store.write(rows_of(*(SampleFile(key=f"s/a.{frame}.exr") for frame in range(3))), now=NOON)
+    query = "SELECT file_path, range FROM latest_files, range(10_000) WHERE file_path >= $first ORDER BY ALL"
+    whole = tables.store.sql(query, {"first": "s/a.1.exr"})
+    with tables.store.stream_sql(query, {"first": "s/a.1.exr"}) as rows:
+        batches = list(rows)
+    assert whole.num_rows == 20_000
+    assert pa.Table.from_batches(batches, rows.schema).to_pylist() == whole.to_pylist()
+    with pytest.raises(BadQueryError, match="nosuch"), tables.store.stream_sql("SELECT nosuch FROM files"):
+        pass
+
+
+def test_rows_put_as_they_are_take_the_place_of_those_with_their_key(tables: StoreUnderTest) -> None:
+    file, other = SampleFile(), SampleFile(key="b.exr")
+    written = rows_of(file, other)
+    assert tables.open().stored_schemas() == {}
+    for name, rows in written.items():
+        assert tables.store.put_rows(name, rows, now=NOON) == rows.num_rows
+        assert tables.open().put_rows(name, rows, now=NOON) == 0, "they are there"
+    changed = pa.Table.from_pylist([file.files_row() | {"reason": "changed"}], schema=arrow_schema("files"))
+    assert tables.store.put_rows("files", changed, now=NOON) == 1
+    stored = pa.Table.from_batches(tables.store.stored_rows("files", ["file_path", "reason"])).to_pylist()
+    assert sorted(stored, key=lambda row: row["file_path"]) == [
+        {"file_path": "b.exr", "reason": None},
+        {"file_path": file.key, "reason": "changed"},
+    ]
