@@ -481,3 +481,20 @@ def test_rows_put_as_they_are_take_the_place_of_those_with_their_key(tables: Sto
         {"file_path": "b.exr", "reason": None},
         {"file_path": file.key, "reason": "changed"},
     ]
+
+
+def test_eight_processes_that_race_on_the_same_files_leave_the_rows_of_one_after_the_other(
+    tables: StoreUnderTest, duckdb_file: StoreUnderTest, start: Callable[..., multiprocessing.context.ForkProcess]
+) -> None:
+    files = [SampleFile(key=f"shot_{frame % 3}/a.{frame}.exr", channels=2, attributes=2) for frame in range(12)]
+    barrier = multiprocessing.get_context("fork").Barrier(8)
+    processes = [start(write_versions, tables, barrier, 1, files) for _ in range(8)]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    raced = {name: rows(tables, name, current_only=False) for name in TABLES}
+    one_after_the_other = replace(duckdb_file, settings={"database": duckdb_file.settings["database"].with_name("b")})
+    for _ in range(8):
+        one_after_the_other.store.write(rows_of(*files), now=NOON)
+    for name in TABLES:
+        assert sorted(raced[name], key=repr) == sorted(rows(one_after_the_other, name, current_only=False), key=repr)
