@@ -5,7 +5,7 @@ Belongs here: names, groups, and where a command's function is. Not here: what a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,10 +14,13 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from typer._click.core import Command, Context
     from typer._click.formatting import HelpFormatter
 
-# Group, command, module. The function has the name of its command, with underscores. A module may have a COMMAND_CLASS.
+# Group, command, module. The function, or typer's application of commands below a command, has the name of its command,
+# with underscores. A module may have a COMMAND_CLASS.
 GROUPS: Final[dict[str, dict[str, str]]] = {
     "Start here": {
         "init": "init",
@@ -53,6 +56,18 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
 _PLACES: Final = {name: module for names in GROUPS.values() for name, module in names.items()}
 
 
+def _command(function: Callable[..., None], module: ModuleType) -> Command:
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(function.__name__.replace("_", "-"), cls=getattr(module, "COMMAND_CLASS", None))(function)
+    return get_command(app)
+
+
+def _group(app: typer.Typer, name: str) -> Command:
+    group = get_command(app)
+    group.name = name
+    return group
+
+
 class _Commands(Mapping[str, "Command"]):
     """Commands by name. Each is created when it is first used."""
 
@@ -62,10 +77,8 @@ class _Commands(Mapping[str, "Command"]):
     def __getitem__(self, name: str) -> Command:
         if name not in self._created:
             module = import_module(f"exr_pipeline.cli.{_PLACES[name]}")
-            function = getattr(module, name.replace("-", "_"))
-            app = typer.Typer(add_completion=False, rich_markup_mode=None)
-            app.command(name, cls=getattr(module, "COMMAND_CLASS", None))(function)
-            self._created[name] = get_command(app)
+            found = getattr(module, name.replace("-", "_"))
+            self._created[name] = _group(found, name) if isinstance(found, typer.Typer) else _command(found, module)
         return self._created[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sys
 from datetime import date, datetime, time
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING, Any, Final, Literal, TextIO
+from tempfile import NamedTemporaryFile, TemporaryFile
+from textwrap import indent
+from typing import IO, TYPE_CHECKING, Any, Final, Literal, TextIO
 
 from rich.markup import escape
 
@@ -21,19 +23,27 @@ from exr_pipeline.storage.private_files import share_like_folder
 from exr_pipeline.untrusted_text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     import pyarrow as pa
 
-TextFormat = Literal["csv", "json", "ndjson"]
-_BY_SUFFIX: Final[dict[str, TextFormat | Literal["parquet"]]] = {
+    from exr_pipeline.tables.queries import RowStream
+
+Format = Literal["csv", "json", "ndjson", "parquet"]
+# Stands for standard output where a file is named.
+STDOUT: Final = "-"
+
+_BY_SUFFIX: Final[dict[str, Format]] = {
     ".parquet": "parquet",
     ".csv": "csv",
     ".json": "json",
     ".ndjson": "ndjson",
     ".jsonl": "ndjson",
 }
-_ROWS_AT_ONCE: Final = 1000
+# A row group of Parquet.
+_GROUP_ROWS: Final = 100_000
+_GROUP_BYTES: Final = 32 << 20
 
 
 def show_result(result: pa.Table) -> None:
@@ -44,57 +54,98 @@ def show_result(result: pa.Table) -> None:
         stdout.print(f"{result.num_rows} rows")
 
 
-def print_result(result: pa.Table, form: TextFormat) -> None:
-    """Print the rows for a program. On a terminal, control characters in CSV are escaped: it would obey them."""
-    _write_text(result, form, sys.stdout, spell_out=sys.stdout.isatty())
+def print_result(result: AbstractContextManager[RowStream], form: Format) -> None:
+    """Print the rows for a program. On a terminal, control characters in CSV are escaped: it would obey them.
+
+    The rows go to a temporary file first: who reads them slowly must not keep writers from the database.
+    """
+    with TemporaryFile("w+", encoding="utf-8", newline="") as spool:
+        with result as rows:
+            _write_text(rows, form, spool, spell_out=sys.stdout.isatty())
+        spool.seek(0)
+        shutil.copyfileobj(spool, sys.stdout)
 
 
-def save_result(result: pa.Table, path: Path) -> None:
-    """Write the rows to a file, whole or not at all. Raises `BadInputError` if the suffix is not that of a format."""
-    form = result_format(path)
+def save_result(result: AbstractContextManager[RowStream], path: Path, form: Format) -> int:
+    """Write the rows to a file, whole or not at all. Returns how many there are."""
     # Not in place: readers see the old file until the new one is complete.
-    with NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent, delete=False) as staged:
+    with result as rows, NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent, delete=False) as staged:
         try:
             if form == "parquet":
-                import pyarrow.parquet as pq
-
-                pq.write_table(_without_fixed_nulls(result), staged)
+                count = _write_parquet(rows, staged)
             else:
                 with Path(staged.name).open("w", encoding="utf-8", newline="") as text:
-                    _write_text(result, form, text)
+                    count = _write_text(rows, form, text)
             # A temporary file is private. The result gets the permissions of its folder, as media do.
             share_like_folder(staged.fileno(), path.parent)
             Path(staged.name).replace(path)
         except BaseException:
             Path(staged.name).unlink(missing_ok=True)
             raise
+    return count
 
 
-def _without_fixed_nulls(result: pa.Table) -> pa.Table:
-    """The rows with vectors that may be null as lists of any length.
+def _write_parquet(rows: RowStream, out: IO[bytes]) -> int:
+    import pyarrow.parquet as pq
+
+    count = 0
+    with pq.ParquetWriter(out, _schema_for_parquet(rows.schema)) as writer:
+        for group in _row_groups(rows):
+            writer.write_table(_without_fixed_lists(group))
+            count += group.num_rows
+    return count
+
+
+def _row_groups(rows: RowStream) -> Iterator[pa.Table]:
+    """The rows in tables that are worth a row group of Parquet each, and fit into memory well."""
+    import pyarrow as pa
+
+    batches: list[pa.RecordBatch] = []
+    for batch in rows:
+        batches.append(batch)
+        if _is_row_group(batches):
+            yield pa.Table.from_batches(batches)
+            batches = []
+    yield pa.Table.from_batches(batches, schema=rows.schema)
+
+
+def _is_row_group(batches: list[pa.RecordBatch]) -> bool:
+    rows, size = sum(batch.num_rows for batch in batches), sum(batch.nbytes for batch in batches)
+    return bool(rows >= _GROUP_ROWS or size >= _GROUP_BYTES)
+
+
+def _schema_for_parquet(schema: pa.Schema) -> pa.Schema:
+    return _without_fixed_lists(schema.empty_table()).schema
+
+
+def _without_fixed_lists(rows: pa.Table) -> pa.Table:
+    """The rows with vectors as lists of any length.
 
     PyArrow's writer of Parquet accepts a null in a list of fixed size only if nothing stands in its place, and DuckDB
-    leaves something there.
+    leaves something there. The types must not depend on whether there is a null, which the last row may have.
     """
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    for index, field in enumerate(result.schema):
-        column = result.column(index)
-        if pa.types.is_fixed_size_list(field.type) and column.null_count:
-            is_there = column.is_valid()
-            values = pc.list_flatten(column.filter(is_there))
-            lengths = pc.multiply(is_there.cast(pa.int32()), field.type.list_size)
-            ends = pc.cumulative_sum(lengths).cast(pa.int32())
-            offsets = pa.concat_arrays([pa.array([0], pa.int32()), *ends.chunks])
-            lists = pa.ListArray.from_arrays(
-                offsets, values.combine_chunks(), mask=pc.invert(is_there).combine_chunks()
-            )
-            result = result.set_column(index, field.name, lists)
-    return result
+    for index, field in enumerate(rows.schema):
+        if pa.types.is_fixed_size_list(field.type):
+            chunks = [_as_lists(chunk) for chunk in rows.column(index).chunks]
+            lists = pa.chunked_array(chunks, pa.list_(field.type.value_type))
+            rows = rows.set_column(index, field.name, lists)
+    return rows
 
 
-def result_format(path: Path) -> TextFormat | Literal["parquet"]:
+def _as_lists(vectors: pa.FixedSizeListArray) -> pa.ListArray:
+    import numpy as np
+    import pyarrow as pa
+
+    is_there = vectors.is_valid().to_numpy(zero_copy_only=False)
+    offsets = np.concatenate([[0], np.cumsum(is_there * vectors.type.list_size)])
+    return pa.ListArray.from_arrays(
+        pa.array(offsets, pa.int32()), vectors.drop_null().flatten(), mask=pa.array(~is_there)
+    )
+
+
+def result_format(path: Path) -> Format:
     """The format that a file's suffix names. Raises `BadInputError` if the suffix is unknown."""
     form = _BY_SUFFIX.get(path.suffix.lower())
     if form is None:
@@ -102,25 +153,49 @@ def result_format(path: Path) -> TextFormat | Literal["parquet"]:
     return form
 
 
-def _write_text(result: pa.Table, form: TextFormat, out: TextIO, *, spell_out: bool = False) -> None:
-    rows = _rows(result)
+def _write_text(rows: RowStream, form: Format, out: TextIO, *, spell_out: bool = False) -> int:
+    """Write the rows one after the other. Returns how many there are."""
     if form == "csv":
-        writer = csv.writer(out)
-        writer.writerow(result.column_names)
-        for row in rows:
-            cells = (_json(v) if isinstance(v, (list, dict)) else _plain(v) for v in row.values())
-            writer.writerow([visible(cell) if spell_out and isinstance(cell, str) else cell for cell in cells])
-    elif form == "ndjson":
-        for row in rows:
-            out.write(_json(row) + "\n")
-    else:
-        json.dump(list(rows), out, indent=1, default=_plain)
-        out.write("\n")
+        return _write_csv(rows, out, spell_out=spell_out)
+    if form == "ndjson":
+        return _write_each(rows, out, _line)
+    count = _write_each(rows, out, _item_of_array)
+    out.write("\n]\n" if count else "[]\n")
+    return count
 
 
-def _rows(result: pa.Table) -> Iterator[dict[str, Any]]:
-    for batch in result.to_batches(max_chunksize=_ROWS_AT_ONCE):
-        yield from batch.to_pylist()
+def _write_csv(rows: RowStream, out: TextIO, *, spell_out: bool) -> int:
+    writer = csv.writer(out)
+    writer.writerow(rows.schema.names)
+    count = 0
+    for batch in rows:
+        columns = [[_csv_cell(value) for value in column.to_pylist()] for column in batch.columns]
+        for row in zip(*columns, strict=True):
+            writer.writerow([visible(cell) if spell_out and isinstance(cell, str) else cell for cell in row])
+        count += batch.num_rows
+    return count
+
+
+def _csv_cell(value: object) -> object:
+    return _json(value) if isinstance(value, (list, dict)) else _plain(value)
+
+
+def _write_each(rows: RowStream, out: TextIO, text_of: Callable[[dict[str, Any], int], str]) -> int:
+    count = 0
+    for batch in rows:
+        for row in batch.to_pylist():
+            out.write(text_of(row, count))
+            count += 1
+    return count
+
+
+def _line(row: dict[str, Any], _: int) -> str:
+    return _json(row) + "\n"
+
+
+def _item_of_array(row: dict[str, Any], number: int) -> str:
+    """A row as an element of a JSON array, with what stands before it."""
+    return ("[\n" if number == 0 else ",\n") + indent(json.dumps(row, indent=1, default=_plain), " ")
 
 
 def _json(value: object) -> str:

@@ -1,6 +1,7 @@
-"""Commands that report on the tables: `status`, `tables` and `schema`.
+"""Commands that report on the tables: `status`, `tables` and `schema`; and the group of those below `tables`.
 
-Belongs here: arguments and output. Not here: users' own queries (`sql`), queries worth a name (`tables.views`).
+Belongs here: arguments and output. Not here: users' own queries (`sql`), queries worth a name (`tables.views`), what
+is done to whole databases (`databases`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from exr_pipeline.cli import databases
 from exr_pipeline.cli.console import load_settings, stdout, table, warn
 from exr_pipeline.cli.places import url_prefix
 from exr_pipeline.cli.results import show_result
@@ -66,11 +68,23 @@ def _quoted(text: str) -> str:
     return text.replace("'", "''")
 
 
-def tables(
+tables = typer.Typer(add_completion=False, rich_markup_mode=None)
+for _command in (databases.create, databases.check, databases.migrate, databases.copy):
+    tables.command()(_command)
+
+
+@tables.callback(invoke_without_command=True)
+def _list_tables(
+    context: typer.Context,
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array of objects.")] = False,
 ) -> None:
-    """List the tables and views that `sql` can query, with the meaning of each."""
+    """List the tables and views that `sql` can query; or create, check, migrate or copy the tables.
+
+    Without a command, lists them with the meaning of each.
+    """
+    if context.invoked_subcommand is not None:
+        return
     from exr_pipeline.tables.specs import TABLES
     from exr_pipeline.tables.views import VIEWS
 

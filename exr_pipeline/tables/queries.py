@@ -14,6 +14,7 @@ from functools import cache
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final, cast
 
+from exr_pipeline.errors import RetryableError
 from exr_pipeline.tables.specs import TABLES, TableName
 from exr_pipeline.tables.store import BadQueryError
 from exr_pipeline.tables.views import VIEWS
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+Configuration = dict[str, str | bool]
+
 # The configuration of a connection that a user's SQL runs on. It is given on connecting, so that it holds before
 # anything of the SQL is parsed: even an error of the planner can quote a file.
-LOCKED: Final[dict[str, str | bool]] = {
+LOCKED: Final[Configuration] = {
     "enable_external_access": False,
     "python_enable_replacements": False,
     "autoinstall_known_extensions": False,
@@ -39,6 +42,11 @@ LOCKED: Final[dict[str, str | bool]] = {
 }
 # What follows connecting, so that times read the same on every machine.
 USE_UTC: Final = "SET TimeZone = 'UTC'"
+
+# What a connection may have in memory that streams its result. What needs more, such as sorting, goes to disk.
+BOUNDED: Final[Configuration] = {"memory_limit": "200MB"}
+ROWS_PER_BATCH: Final = 10_000
+_NOT_THE_QUERYS_FAULT: Final = ("Out of Memory Error", "INTERNAL Error", "FATAL Error", "IO Error")
 
 # External access or not, DuckDB lets a query read and write the files of its own database and COPY inside a SELECT.
 # So a query may consist only of these nodes, call only these table functions (they make rows of the query's own values,
@@ -101,7 +109,7 @@ def view_statements() -> list[str]:
 
 
 @contextmanager
-def in_memory(**configuration: str) -> Iterator[duckdb.DuckDBPyConnection]:
+def in_memory(**configuration: str | bool) -> Iterator[duckdb.DuckDBPyConnection]:
     """A locked connection to empty tables and the views in memory. What outgrows memory spills to a private folder."""
     import duckdb
 
@@ -144,7 +152,41 @@ def run_select(
     except (duckdb.OutOfMemoryException, duckdb.InternalException, duckdb.FatalException):
         raise
     except duckdb.Error as error:
-        raise BadQueryError("SQL", _first_lines(error)) from error
+        raise sql_error(error) from error
+
+
+class RowStream:
+    """The rows of a result, in batches of bounded size, each of which is computed when it is asked for.
+
+    Iterating may raise `BadQueryError`, for a value that the query cannot convert for example, and `RetryableError`.
+    """
+
+    def __init__(self, reader: pa.RecordBatchReader) -> None:
+        self._reader = reader
+        self.schema: pa.Schema = reader.schema
+
+    def __iter__(self) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self._reader
+        except OSError as error:
+            # What DuckDB raises comes through Arrow's interface with nothing left of its type but the words.
+            if str(error).startswith(_NOT_THE_QUERYS_FAULT):
+                raise RetryableError(f"the query failed: {str(error).splitlines()[0]}") from error
+            raise sql_error(error) from error
+
+
+def stream_select(
+    connection: duckdb.DuckDBPyConnection, select: str, parameters: Mapping[str, object] | None = None
+) -> RowStream:
+    """The result of one SELECT as `run_select` gives it, but little by little."""
+    import duckdb
+
+    try:
+        return RowStream(connection.sql(select, params=dict(parameters or {})).to_arrow_reader(ROWS_PER_BATCH))
+    except (duckdb.OutOfMemoryException, duckdb.InternalException, duckdb.FatalException):
+        raise
+    except duckdb.Error as error:
+        raise sql_error(error) from error
 
 
 def one_select(query: str) -> str:
@@ -154,7 +196,7 @@ def one_select(query: str) -> str:
     """
     import duckdb
 
-    with _parser(os.getpid()).cursor() as connection:
+    with parser() as connection:
         try:
             statements = connection.extract_statements(query)
             if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
@@ -162,13 +204,20 @@ def one_select(query: str) -> str:
             select = str(statements[0].query)
             row = connection.execute("SELECT json_serialize_sql(?::VARCHAR)", [select]).fetchone()
         except duckdb.Error as error:
-            raise BadQueryError("SQL", _first_lines(error)) from error
+            raise sql_error(error) from error
     assert row is not None
     try:
         _check_nodes(json.loads(row[0]))
     except RecursionError:
         raise BadQueryError("SQL", "the query is nested too deeply") from None
     return select
+
+
+@contextmanager
+def parser() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to nothing, which is there to parse SQL."""
+    with _parser(os.getpid()).cursor() as connection:
+        yield connection
 
 
 @cache
@@ -204,39 +253,6 @@ def _check_nodes(tree: dict[str, Any]) -> None:
                 raise BadQueryError("SQL", f"a query may only read the tables: {'.'.join(path)!r} is not one of them")
 
 
-def _first_lines(error: Exception) -> str:
-    """DuckDB's message as one line, without the picture of the query that follows it."""
-    return " ".join(str(error).partition("\nLINE ")[0].split())
-
-
-def needed_columns(select: str, parameters: Mapping[str, object] | None = None) -> dict[TableName, list[str]]:
-    """The columns of each table that a SELECT of `one_select` reads, views included, found by DuckDB's own planner.
-
-    Raises `BadQueryError`.
-    """
-    import duckdb
-
-    with _parser(os.getpid()).cursor() as connection:
-        optimizers = [name for (name,) in connection.execute("SELECT name FROM duckdb_optimizers()").fetchall()]
-    # Any other optimizer might drop what cannot matter to tables without rows.
-    others = ",".join(name for name in optimizers if name != "unused_columns")
-    with in_memory(disabled_optimizers=others) as connection:
-        try:
-            row = connection.execute(f"EXPLAIN (FORMAT json) {select}", dict(parameters or {})).fetchone()
-        except duckdb.Error as error:
-            raise BadQueryError("SQL", _first_lines(error)) from error
-    assert row is not None
-    needed: dict[TableName, list[str]] = {}
-    for scan in _scans(json.loads(row[1])):
-        name = scan["Table"].rpartition(".")[2]
-        projections = scan["Projections"]
-        columns = [projections] if isinstance(projections, str) else projections
-        needed[name] = list(dict.fromkeys([*needed.get(name, []), *filter(None, columns)]))
-    return needed
-
-
-def _scans(nodes: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for node in nodes:
-        if "Table" in node["extra_info"]:
-            yield node["extra_info"]
-        yield from _scans(node["children"])
+def sql_error(error: Exception) -> BadQueryError:
+    """DuckDB's error as one line, without the picture of the query that follows its message."""
+    return BadQueryError("SQL", " ".join(str(error).partition("\nLINE ")[0].split()))

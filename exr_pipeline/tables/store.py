@@ -7,20 +7,27 @@ Belongs here: signatures, promises, the errors of a store. Not here: how rows ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
 
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     import pyarrow as pa
 
     from exr_pipeline.settings import Settings
     from exr_pipeline.storage.locations import Location
+    from exr_pipeline.tables.queries import RowStream
     from exr_pipeline.tables.specs import State, TableName
+
+
+VAST: Final = "vast"
+_DUCKDB: Final = "duckdb:"
 
 
 class BadQueryError(BadInputError):
@@ -132,6 +139,30 @@ class TableStore(Protocol):
         `$name` in the query stands for the parameter of that name.
         """
 
+    def stream_sql(
+        self, query: str, parameters: Mapping[str, object] | None = None
+    ) -> AbstractContextManager[RowStream]:
+        """The result of `sql`, in batches that are computed when they are asked for, in bounded memory.
+
+        The store may be locked until the end of the block: take the batches quickly, and call nothing else meanwhile.
+        """
+
+    def stored_schemas(self) -> dict[TableName, pa.Schema]:
+        """The tables that are there, with the columns and types that they have. Makes and changes nothing."""
+
+    def stored_rows(self, table: TableName, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """These columns of all rows of a table that is there, history included, in batches of bounded size.
+
+        Makes and changes nothing. The store may be locked until the last batch was taken: call nothing else meanwhile.
+        """
+
+    def put_rows(self, table: TableName, rows: pa.Table, *, now: datetime) -> int:
+        """Put rows as they are, without the rules of a write, in one transaction. Returns how many were not there.
+
+        A row takes the place of those with its `row_key`. One that is there exactly so is left alone, so it is safe to
+        repeat. Raises `StateUnknownError` as `write` does.
+        """
+
 
 def open_table_store(settings: Settings) -> TableStore:
     """The store that the settings name: VAST DataBase if `VAST_DB_BUCKET` is set, else the embedded DuckDB.
@@ -143,11 +174,38 @@ def open_table_store(settings: Settings) -> TableStore:
 
         return DuckDBStore(settings.database_path)
 
+    return _open_vast(settings)
+
+
+def _open_vast(settings: Settings) -> TableStore:
     require("vast")
     from exr_pipeline.tables.stores.vast import VastStore
     from exr_pipeline.tables.stores.vast_session import VastConnection
 
     return VastStore(VastConnection.from_settings(settings))
+
+
+def store_name(text: str | None, settings: Settings) -> str:
+    """One name for each store: `vast`, or `duckdb:` and an absolute path.
+
+    `text` is `vast`, `duckdb:PATH` or a path; None stands for the store that the settings name.
+    """
+    if text == VAST or (text is None and settings.vast_db_bucket is not None):
+        return VAST
+    path = settings.database_path if text is None else Path(text.removeprefix(_DUCKDB))
+    return f"{_DUCKDB}{path.resolve()}"
+
+
+def open_named_store(name: str, settings: Settings) -> TableStore:
+    """The store of a `store_name`. Connects to nothing yet.
+
+    Raises `MisconfiguredError` if the client or a setting of VAST DataBase is missing.
+    """
+    if name == VAST:
+        return _open_vast(settings)
+    from exr_pipeline.tables.stores.duckdb import DuckDBStore
+
+    return DuckDBStore(Path(name.removeprefix(_DUCKDB)))
 
 
 def missing_tables(settings: Settings) -> str | None:

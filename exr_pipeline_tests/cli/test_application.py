@@ -162,7 +162,7 @@ def test_the_version_is_printed(cli: Cli) -> None:
         (["nonsense"], "No such command 'nonsense'"),
         (["inspect"], "Missing argument"),
         (["sql", "FROM files", "--xml"], "No such option"),
-        (["sql", "FROM files", "--csv", "--json"], "choose one of --csv, --json, --ndjson and --output"),
+        (["sql", "FROM files", "--csv", "--json"], "choose one of --csv, --parquet, --json, --ndjson and --output"),
         (["ui", "--port", "many"], "Invalid value for '--port'"),
     ],
 )

@@ -38,8 +38,15 @@ def settings_lines() -> Iterator[str]:
         yield f"| `{setting_name(field)}` | {shown} | {info.description} |"
 
 
-def cli_lines() -> Iterator[str]:
+def commands() -> Iterator[tuple[str, Any]]:
+    """Every command by the words that call it, each followed by the commands below it."""
     for name, command in typer.main.get_group(app).commands.items():
+        yield name, command
+        yield from ((f"{name} {below}", each) for below, each in getattr(command, "commands", {}).items())
+
+
+def cli_lines() -> Iterator[str]:
+    for name, command in commands():
         parameters = [parameter for parameter in command.params if parameter.name != "help"]
         usage = " ".join(
             ["exr-pipeline", name, *(f"[{_shown(p)}]" if not p.required else _shown(p) for p in parameters)]

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.tables.conform import cast_columns
+from exr_pipeline.tables.conform import cast_columns, conform
 from exr_pipeline.tables.merge import (
     VERSION_COLUMNS,
     FileKey,
@@ -31,9 +31,10 @@ from exr_pipeline.tables.merge import (
     touched_files,
     versions_by_location,
 )
-from exr_pipeline.tables.queries import in_memory, one_select, run_select
+from exr_pipeline.tables.queries import RowStream, in_memory, one_select, run_select
 from exr_pipeline.tables.specs import TABLES, TableName, arrow_schema, tables_of
 from exr_pipeline.tables.store import FileVersion, Mark, Queue
+from exr_pipeline.tables.verbatim import WHOLE_ROWS_PER_BATCH, rows_to_put
 
 Stored = dict[TableName, pa.Table]
 
@@ -130,6 +131,29 @@ class OneFileStore:
                 connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM stored")
                 connection.unregister("stored")
             return run_select(connection, select, parameters)
+
+    @contextmanager
+    def stream_sql(self, query: str, parameters: Mapping[str, object] | None = None) -> Iterator[RowStream]:
+        """See `TableStore`."""
+        yield RowStream(self.sql(query, parameters).to_reader())
+
+    def stored_schemas(self) -> dict[TableName, pa.Schema]:
+        """See `TableStore`."""
+        return {name: rows.schema for name, rows in self._load().items()} if self._path.exists() else {}
+
+    def stored_rows(self, table: TableName, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """See `TableStore`."""
+        yield from self._load()[table].select(list(columns)).to_batches(max_chunksize=WHOLE_ROWS_PER_BATCH)
+
+    def put_rows(self, table: TableName, rows: pa.Table, *, now: datetime) -> int:
+        """See `TableStore`."""
+        with self._locked() as stored:
+            new, outdated = rows_to_put(table, conform(table, rows), stored[table])
+            gone = set(outdated.to_pylist())
+            kept = [place for place in range(stored[table].num_rows) if place not in gone]
+            stored[table] = stored[table].take(pa.array(kept, pa.int64()))
+            self._apply(stored, WritePlan({}, {table: new}))
+        return int(new.num_rows)
 
     def _load(self) -> Stored:
         if not self._path.exists():

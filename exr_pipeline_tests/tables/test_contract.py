@@ -453,3 +453,48 @@ def test_a_writer_killed_at_any_moment_leaves_whole_chunks_and_one_current_row(
         SampleFile().later(1_000_000).file_id
     ]
     assert len(rows(tables, "channels")) == 4 * (20 * len(chunks) + 1)
+
+
+def test_a_streamed_result_has_the_rows_of_sql_in_batches(tables: StoreUnderTest) -> None:
+    tables.store.write(rows_of(*(SampleFile(key=f"s/a.{frame}.exr") for frame in range(3))), now=NOON)
+    query = "SELECT file_path, range FROM latest_files, range(10_000) WHERE file_path >= $first ORDER BY ALL"
+    whole = tables.store.sql(query, {"first": "s/a.1.exr"})
+    with tables.store.stream_sql(query, {"first": "s/a.1.exr"}) as rows:
+        batches = list(rows)
+    assert whole.num_rows == 20_000
+    assert pa.Table.from_batches(batches, rows.schema).to_pylist() == whole.to_pylist()
+    with pytest.raises(BadQueryError, match="nosuch"), tables.store.stream_sql("SELECT nosuch FROM files"):
+        pass
+
+
+def test_rows_put_as_they_are_take_the_place_of_those_with_their_key(tables: StoreUnderTest) -> None:
+    file, other = SampleFile(), SampleFile(key="b.exr")
+    written = rows_of(file, other)
+    assert tables.open().stored_schemas() == {}
+    for name, rows in written.items():
+        assert tables.store.put_rows(name, rows, now=NOON) == rows.num_rows
+        assert tables.open().put_rows(name, rows, now=NOON) == 0, "they are there"
+    changed = pa.Table.from_pylist([file.files_row() | {"reason": "changed"}], schema=arrow_schema("files"))
+    assert tables.store.put_rows("files", changed, now=NOON) == 1
+    stored = pa.Table.from_batches(tables.store.stored_rows("files", ["file_path", "reason"])).to_pylist()
+    assert sorted(stored, key=lambda row: row["file_path"]) == [
+        {"file_path": "b.exr", "reason": None},
+        {"file_path": file.key, "reason": "changed"},
+    ]
+
+
+def test_eight_processes_that_race_on_the_same_files_leave_the_rows_of_one_after_the_other(
+    tables: StoreUnderTest, duckdb_file: StoreUnderTest, start: Callable[..., multiprocessing.context.ForkProcess]
+) -> None:
+    files = [SampleFile(key=f"shot_{frame % 3}/a.{frame}.exr", channels=2, attributes=2) for frame in range(12)]
+    barrier = multiprocessing.get_context("fork").Barrier(8)
+    processes = [start(write_versions, tables, barrier, 1, files) for _ in range(8)]
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    raced = {name: rows(tables, name, current_only=False) for name in TABLES}
+    one_after_the_other = replace(duckdb_file, settings={"database": duckdb_file.settings["database"].with_name("b")})
+    for _ in range(8):
+        one_after_the_other.store.write(rows_of(*files), now=NOON)
+    for name in TABLES:
+        assert sorted(raced[name], key=repr) == sorted(rows(one_after_the_other, name, current_only=False), key=repr)

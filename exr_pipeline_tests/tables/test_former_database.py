@@ -32,8 +32,8 @@ def _rooted(rows: list[dict[str, Any]], table: str) -> list[dict[str, Any]]:
     return [row | {name: f"/{row[name]}" for name in columns if row.get(name)} for row in rows]
 
 
-def test_a_database_of_an_earlier_version_opens_with_all_its_rows_and_absolute_paths(tmp_path: Path) -> None:
-    path = tmp_path / "tables.duckdb"
+def load_former_database(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Make the former database at a path. Returns its rows."""
     former: dict[str, list[dict[str, Any]]] = {}
     with duckdb.connect(path) as connection:
         connection.execute((FORMER / "schema.sql").read_text(encoding="utf-8"))
@@ -43,6 +43,12 @@ def test_a_database_of_an_earlier_version_opens_with_all_its_rows_and_absolute_p
             )
         for table in OLD_TABLES:
             former[table] = connection.sql(f"FROM {table}").to_arrow_table().to_pylist()
+    return former
+
+
+def test_a_database_of_an_earlier_version_opens_with_all_its_rows_and_absolute_paths(tmp_path: Path) -> None:
+    path = tmp_path / "tables.duckdb"
+    former = load_former_database(path)
     assert former["files"][0]["file_path"].startswith("tmp/")
 
     store = DuckDBStore(path)

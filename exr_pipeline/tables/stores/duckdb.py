@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.storage.private_files import make_private_folder
-from exr_pipeline.tables.conform import cast_columns
+from exr_pipeline.tables.conform import cast_columns, conform
 from exr_pipeline.tables.merge import (
     CHILD_TABLES,
     VERSION_COLUMNS,
@@ -35,15 +35,21 @@ from exr_pipeline.tables.merge import (
     versions_by_location,
 )
 from exr_pipeline.tables.queries import (
+    BOUNDED,
     LOCKED,
+    ROWS_PER_BATCH,
     USE_UTC,
+    Configuration,
+    RowStream,
     in_memory,
     one_select,
     run_select,
+    stream_select,
     table_statements,
     view_statements,
 )
 from exr_pipeline.tables.specs import TABLES, State, TableName, arrow_schema
+from exr_pipeline.tables.verbatim import WHOLE_ROWS_PER_BATCH, rows_to_put
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -58,7 +64,6 @@ if TYPE_CHECKING:
 
 # How long an operation waits for the file while others have it.
 LOCK_WAIT_SECONDS: Final = 60.0
-ROWS_PER_BATCH: Final = 10_000
 
 # Enough for every new database: DuckDB looks at the first bytes of a file before it asks for the lock.
 _AT_ONCE: Final = 64 << 20
@@ -189,9 +194,46 @@ class DuckDBStore:
     def sql(self, query: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
         """See `TableStore`."""
         select = one_select(query)
-        with self._with_tables(read_only=True, locked=True) as connection:
+        with self._with_tables(read_only=True, configuration=LOCKED) as connection:
             connection.execute(USE_UTC)
             return run_select(connection, select, parameters)
+
+    @contextmanager
+    def stream_sql(self, query: str, parameters: Mapping[str, object] | None = None) -> Iterator[RowStream]:
+        """See `TableStore`."""
+        select = one_select(query)
+        with self._with_tables(read_only=True, configuration=LOCKED | BOUNDED) as connection:
+            connection.execute(USE_UTC)
+            yield stream_select(connection, select, parameters)
+
+    def stored_schemas(self) -> dict[TableName, pa.Schema]:
+        """See `TableStore`."""
+        if not self._exists():
+            return {}
+        with self._open(read_only=True) as connection:
+            present = {name for (name,) in connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+            return {
+                name: connection.sql(f"FROM {name} LIMIT 0").to_arrow_table().schema
+                for name in TABLES
+                if name in present
+            }
+
+    def stored_rows(self, table: TableName, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """See `TableStore`."""
+        selected = ", ".join(f'"{name}"' for name in columns)
+        with self._open(read_only=True, configuration=BOUNDED) as connection:
+            yield from connection.sql(f"SELECT {selected} FROM {table}").to_arrow_reader(WHOLE_ROWS_PER_BATCH)  # noqa: S608 - our names
+
+    def put_rows(self, table: TableName, rows: pa.Table, *, now: datetime) -> int:
+        """See `TableStore`."""
+        conformed = conform(table, rows)
+        with self._with_tables(read_only=False) as connection, _transaction(connection):
+            stored = _of_same_versions(connection, table, conformed)
+            new, outdated = rows_to_put(table, conformed, stored)
+            connection.register("outdated", stored.select(["row_number"]).take(outdated))
+            connection.execute(f"DELETE FROM {table} WHERE rowid IN (SELECT row_number FROM outdated)")  # noqa: S608 - our names
+            _insert(connection, table, new)
+        return int(new.num_rows)
 
     def copy_to(self, target: Path) -> None:
         """Copy the database to a new file, as it is between two writes; writers wait as long as that takes.
@@ -286,30 +328,34 @@ class DuckDBStore:
         return True
 
     @contextmanager
-    def _with_tables(self, *, read_only: bool, locked: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _with_tables(
+        self, *, read_only: bool, configuration: Configuration | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         if read_only and not self._exists():
             # Whoever only looks leaves nothing behind.
-            with in_memory() as connection:
+            with in_memory(**(configuration or {})) as connection:
                 yield connection
             return
         if not (self._has_tables and self._exists()):
             self.create_tables()
             self._has_tables = True
-        with self._open(read_only=read_only, locked=locked) as connection:
+        with self._open(read_only=read_only, configuration=configuration) as connection:
             yield connection
 
     @contextmanager
-    def _open(self, *, read_only: bool, locked: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _open(
+        self, *, read_only: bool, configuration: Configuration | None = None
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
         """The file, alone in this process, waiting while another process has it. What DuckDB raises is typed here.
 
-        `locked` is for SQL of users.
+        The configuration `LOCKED` is for SQL of users.
         """
         import duckdb
 
         deadline = time.monotonic() + self._lock_wait_seconds
         with self._alone_in_process():
             try:
-                connection = self._connect(deadline, read_only=read_only, locked=locked)
+                connection = self._connect(deadline, read_only=read_only, configuration=configuration or {})
                 try:
                     yield connection
                 finally:
@@ -330,13 +376,13 @@ class DuckDBStore:
         finally:
             lock.release()
 
-    def _connect(self, deadline: float, *, read_only: bool, locked: bool) -> duckdb.DuckDBPyConnection:
+    def _connect(self, deadline: float, *, read_only: bool, configuration: Configuration) -> duckdb.DuckDBPyConnection:
         import duckdb
 
         reason, cause = "", None
         for _ in _pauses_until(deadline):
             try:
-                return duckdb.connect(_utf8(self._path), read_only=read_only, config=LOCKED if locked else {})
+                return duckdb.connect(_utf8(self._path), read_only=read_only, config=configuration)
             except duckdb.ConnectionException as error:
                 # A connection of this process that is not ours, such as a notebook's.
                 reason, cause = f"this process ({os.getpid()}) has the database open elsewhere", error
@@ -459,6 +505,14 @@ def _matching(
     query = f"SELECT {selected} FROM {table} {where}"  # noqa: S608 - our names
     result = connection.sql(query, params=None if state is None else {"state": state}).to_arrow_table()
     return cast_columns(result, pa.schema([arrow_schema(table).field(name) for name in names]))
+
+
+def _of_same_versions(connection: duckdb.DuckDBPyConnection, table: TableName, rows: pa.Table) -> pa.Table:
+    """The rows of the versions of these rows, in whichever bucket, with `row_number`, DuckDB's own for each."""
+    version = TABLES[table].version[1]
+    connection.register("wanted", rows.select([version]))
+    query = f"SELECT *, rowid AS row_number FROM {table} WHERE {version} IN (SELECT {version} FROM wanted)"  # noqa: S608 - our names
+    return connection.sql(query).to_arrow_table()
 
 
 def _apply(connection: duckdb.DuckDBPyConnection, plan: WritePlan) -> None:

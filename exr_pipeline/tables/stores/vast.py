@@ -12,12 +12,13 @@ import random
 import time
 import uuid
 from collections import Counter
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, timedelta
 from functools import reduce
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import ExrPipelineError, MisconfiguredError, RetryableError, StateUnknownError
-from exr_pipeline.tables.conform import cast_columns
+from exr_pipeline.tables.conform import cast_columns, conform
 from exr_pipeline.tables.merge import (
     CHILD_TABLES,
     VERSION_COLUMNS,
@@ -31,27 +32,32 @@ from exr_pipeline.tables.merge import (
     touched_files,
     versions_by_location,
 )
-from exr_pipeline.tables.queries import in_memory, needed_columns, one_select, run_select
+from exr_pipeline.tables.planned_reads import planned_reads
+from exr_pipeline.tables.queries import BOUNDED, RowStream, in_memory, one_select, run_select, stream_select
 from exr_pipeline.tables.specs import TABLES, State, TableName, arrow_schema, tables_of
 from exr_pipeline.tables.stores.vast_long_values import (
+    REFERENCE_PREFIX,
     cut,
     pieces_schema,
     put_back,
-    put_back_statements,
     references,
     take_out,
     texts_by_reference,
 )
 from exr_pipeline.tables.stores.vast_session import ConflictError
+from exr_pipeline.tables.stores.vast_sql import LazyRows, fetched_name, fetched_table_statements, predicate
+from exr_pipeline.tables.verbatim import WHOLE_ROWS_PER_BATCH, rows_to_put
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
+    import duckdb
     import pyarrow as pa
 
     from exr_pipeline.storage.locations import Location
     from exr_pipeline.tables.merge import VersionId, WritePlan
+    from exr_pipeline.tables.planned_reads import Condition, Read
     from exr_pipeline.tables.store import FileVersion, Mark, Queue
     from exr_pipeline.tables.stores.vast_session import VastConnection
 
@@ -86,11 +92,12 @@ class VastStore:
         self._connection = connection
         self._conflict_wait_seconds = conflict_wait_seconds
         self._metadata: dict[str, Any] = {}
+        self._has_tables = False
         self._has_forgotten = False
 
     def create_tables(self) -> None:
         """See `TableStore`."""
-        self._metadata = {}
+        self._has_tables = False
         self._tables()
 
     def write(self, rows: Mapping[TableName, pa.Table], *, now: datetime) -> None:
@@ -103,16 +110,18 @@ class VastStore:
         conformed = {name: take_out(table, long_texts) for name, table in conformed.items()}
         self._tables()
 
-        def plan(stored_files: pa.Table, stored_outputs: pa.Table) -> WritePlan:
-            return plan_write(conformed, stored_files, stored_outputs, now)
+        def change(transaction: Any) -> None:
+            stored = {name: self._matching(transaction, name, files=files) for name in ("files", "proxy_outputs")}
+            self._apply(transaction, plan_write(conformed, stored["files"], stored["proxy_outputs"], now))
+            self._insert_long_values(transaction, long_texts)
 
-        self._change(files, plan, long_texts, now)
+        self._change(files, change, now)
 
     def remove(self, table: TableName, rows: Collection[VersionId], *, now: datetime) -> None:
         """See `TableStore`."""
         if rows:
             self._tables()
-            self._change([], lambda *_: plan_removal(table, rows), {}, now)
+            self._change([], lambda transaction: self._apply(transaction, plan_removal(table, rows)), now)
 
     def mark(
         self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
@@ -123,33 +132,25 @@ class VastStore:
         wanted = {FileKey(location.bucket, location.path): file_id for location, file_id in versions.items()}
         marked: set[FileKey] = set()
 
-        def plan(stored_files: pa.Table, stored_outputs: pa.Table) -> WritePlan:
-            changes, bearing = plan_mark(wanted, mark, stored_files, stored_outputs, now)
+        def change(transaction: Any) -> None:
+            stored = {name: self._matching(transaction, name, files=wanted) for name in ("files", "proxy_outputs")}
+            plan, bearing = plan_mark(wanted, mark, stored["files"], stored["proxy_outputs"], now)
             marked.clear()
             marked.update(bearing)
-            return plan_with_queue(changes, queue)
+            self._apply(transaction, plan_with_queue(plan, queue))
 
         self._tables()
-        self._change(list(wanted), plan, {}, now)
+        self._change(list(wanted), change, now)
         return {location for location in versions if FileKey(location.bucket, location.path) in marked}
 
-    def _change(
-        self,
-        files: Collection[FileKey],
-        plan: Callable[[pa.Table, pa.Table], WritePlan],
-        long_texts: Mapping[str, bytes],
-        now: datetime,
-    ) -> None:
-        """Change what is stored of these files as `plan` says of it, in one transaction, again after each conflict."""
+    def _change(self, files: Collection[FileKey], change: Callable[[Any], None], now: datetime) -> None:
+        """Change what is stored of these files in one transaction, again after each conflict."""
         write_id = uuid.uuid4().hex
         for _ in _attempts(self._conflict_wait_seconds, "other writers keep changing the same folders"):
             try:
                 with self._connection.transaction() as transaction:
                     self._lock(transaction, files, write_id)
-                    stored_files = self._matching(transaction, "files", files=files)
-                    stored_outputs = self._matching(transaction, "proxy_outputs", files=files)
-                    self._apply(transaction, plan(stored_files, stored_outputs))
-                    self._insert_long_values(transaction, long_texts)
+                    change(transaction)
                     self._forget_writes(transaction, now)
                     self._insert(transaction, WRITES, _write_row(write_id, now))
             except ConflictError:
@@ -233,31 +234,120 @@ class VastStore:
         return dict(sorted(Counter(states.column("state").to_pylist()).items()))
 
     def sql(self, query: str, parameters: Mapping[str, object] | None = None) -> pa.Table:
-        """See `TableStore`. The columns that the query needs are fetched whole, then DuckDB runs it over them.
+        """See `TableStore`. DuckDB runs the query over the rows and columns that it needs, as they arrive."""
+        select = one_select(query)
+        with self._rows_for(planned_reads(select, parameters)) as connection:
+            return run_select(connection, select, parameters)
+
+    @contextmanager
+    def stream_sql(self, query: str, parameters: Mapping[str, object] | None = None) -> Iterator[RowStream]:
+        """See `TableStore`."""
+        select = one_select(query)
+        with self._rows_for(planned_reads(select, parameters), **BOUNDED) as connection:
+            yield stream_select(connection, select, parameters)
+
+    def stored_schemas(self) -> dict[TableName, pa.Schema]:
+        """See `TableStore`."""
+        with self._connection.transaction() as transaction:
+            present = self._present(transaction)
+        if not self._has_tables:
+            self._metadata = present
+        return {name: present[name].arrow_schema for name in TABLES if name in present}
+
+    def stored_rows(self, table: TableName, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """See `TableStore`. Long texts are put back."""
+        with self._connection.transaction() as transaction:
+            self._metadata = self._metadata or self._present(transaction)
+            for rows in _slices(self._reader(transaction, table, columns, None), WHOLE_ROWS_PER_BATCH):
+                size = LONG_TEXTS_PER_SELECT if references(rows) else WHOLE_ROWS_PER_BATCH
+                for some in _slices(rows.to_batches(), size):
+                    yield from self._put_back(transaction, some).to_batches()
+
+    def put_rows(self, table: TableName, rows: pa.Table, *, now: datetime) -> int:
+        """See `TableStore`."""
+        long_texts: dict[str, bytes] = {}
+        conformed = take_out(conform(table, rows), long_texts)
+        self._tables()
+        with self._connection.transaction() as transaction:
+            new, _ = self._rows_to_put(transaction, table, conformed)
+        if not new.num_rows:
+            return 0
+
+        def change(transaction: Any) -> None:
+            missing, outdated = self._rows_to_put(transaction, table, conformed)
+            if outdated.num_rows:
+                self._table(transaction, table).delete(outdated)
+            self._insert(transaction, table, missing)
+            self._insert_long_values(transaction, long_texts)
+
+        self._change([FileKey(*key) for key in set(_pairs(new, *TABLES[table].file))], change, now)
+        return int(new.num_rows)
+
+    def _rows_to_put(self, transaction: Any, table: TableName, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+        """The rows that are not stored exactly so, and the row ids of those whose place they take."""
+        import pyarrow as pa
+
+        version = TABLES[table].version[1]
+        column = self._table(transaction, table)[version]
+        ids = sorted(set(rows.column(version).drop_null().to_pylist()))
+        found = [
+            self._select(transaction, table, rows.column_names, column.isin(some), with_row_ids=True)
+            for some in _in_pieces(ids, KEYS_PER_SELECT)
+        ]
+        if not found:
+            return rows, pa.table({_ROW_ID: pa.array([], pa.uint64())})
+        stored = pa.concat_tables(found)
+        new, outdated = rows_to_put(table, rows, stored)
+        return new, stored.select([_ROW_ID]).take(outdated).combine_chunks()
+
+    @contextmanager
+    def _rows_for(
+        self, reads: Mapping[TableName, Read], **configuration: str | bool
+    ) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A DuckDB whose tables are these of the server. Rows are fetched while a query runs, and are never kept.
 
         Long texts are fetched once each and put in by DuckDB, only where the query wants them.
         """
-        select = one_select(query)
-        needed = needed_columns(select, parameters)
-        with in_memory() as connection:
-            if needed:
+        fetched: list[LazyRows] = []
+        with ExitStack() as stack:
+            if reads:
                 self._tables()
-                with self._connection.transaction() as transaction:
-                    for name, columns in needed.items():
-                        # Even a query that only counts rows needs a column to count.
-                        columns = columns or [TABLES[name].version[1]]
-                        rows = self._select(transaction, name, columns)
-                        connection.register("fetched", rows)
-                        connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM fetched")  # noqa: S608 - our names
-                        connection.unregister("fetched")
-                        self._register_long_texts(transaction, connection, name, rows)
-            return run_select(connection, select, parameters)
+                transaction = stack.enter_context(self._connection.transaction())
+            connection = stack.enter_context(in_memory(**configuration))
+            for name, read in reads.items():
+                # Even a query that only counts rows needs a column to count.
+                columns = read.columns or (TABLES[name].version[1],)
+                fetched.append(self._lazy_rows(transaction, name, columns, read.conditions))
+                connection.register(fetched_name(name), fetched[-1])
+                long_texts = self._fetch_long_texts(transaction, connection, name, columns)
+                for statement in fetched_table_statements(name, columns, long_texts):
+                    connection.execute(statement)
+            try:
+                yield connection
+            except Exception as error:
+                if failures := [failure for rows in fetched for failure in rows.failures]:
+                    raise failures[0] from error
+                raise
+
+    def _lazy_rows(
+        self, transaction: Any, name: TableName, columns: Sequence[str], conditions: Iterable[Condition]
+    ) -> LazyRows:
+        import pyarrow as pa
+
+        schema = pa.schema([arrow_schema(name).field(column) for column in columns])
+        meant = predicate(self._table(transaction, name), name, conditions)
+
+        def fetch() -> Iterator[pa.RecordBatch]:
+            for batch in self._reader(transaction, name, columns, meant):
+                yield from cast_columns(pa.Table.from_batches([batch]), schema).to_batches()
+
+        return LazyRows(schema, fetch)
 
     # tables
 
-    def _tables(self) -> dict[str, Any]:
-        """What the server says of each table, asked once per process, after making those that are missing."""
-        if not self._metadata:
+    def _tables(self) -> None:
+        """Learn what the server says of each table, once per process, after making those that are missing."""
+        if not self._has_tables:
             for _ in _attempts(self._conflict_wait_seconds, "other processes keep making the same tables"):
                 try:
                     with self._connection.transaction() as transaction:
@@ -266,32 +356,46 @@ class VastStore:
                     continue
                 self._metadata = metadata
                 self._root_local_paths()
+                self._has_tables = True
                 break
-        return self._metadata
 
     def _make_tables(self, transaction: Any) -> dict[str, Any]:
         import pyarrow as pa
-        from vastdb.table_metadata import TableMetadata, TableRef, TableType
+        from vastdb.table_metadata import TableMetadata, TableType
 
         bucket = transaction.bucket(self._connection.bucket)
         schema = bucket.create_schema(self._connection.schema, fail_if_exists=False)
-        present = set(schema.tablenames())
-        metadata = {}
+        metadata = self._present(transaction)
         for name, columns in _schemas().items():
-            reference = TableRef(self._connection.bucket, self._connection.schema, name)
-            if name in present:
-                # An existing table may be sorted or have a vector index, which changes how it is written.
-                metadata[name] = TableMetadata(reference)
-                metadata[name].load(transaction)
+            if name in metadata:
                 if missing := self._missing_columns(name, metadata[name].arrow_schema, columns):
                     schema.table(name).add_column(pa.schema(missing))
                     metadata[name].load(transaction)
                 continue
             table = schema.create_table(name, columns)
-            metadata[name] = TableMetadata(reference, columns, TableType.Regular)
+            metadata[name] = TableMetadata(self._reference(name), columns, TableType.Regular)
             if name == LOCKS:
                 table.insert(_lock_rows())
         return metadata
+
+    def _present(self, transaction: Any) -> dict[str, Any]:
+        """What the server says of each of our tables that is there."""
+        from vastdb.table_metadata import TableMetadata
+
+        schema = transaction.bucket(self._connection.bucket).schema(self._connection.schema, fail_if_missing=False)
+        present = set() if schema is None else set(schema.tablenames())
+        metadata = {}
+        for name in _schemas():
+            if name in present:
+                # An existing table may be sorted or have a vector index, which changes how it is written.
+                metadata[name] = TableMetadata(self._reference(name))
+                metadata[name].load(transaction)
+        return metadata
+
+    def _reference(self, name: str) -> Any:
+        from vastdb.table_metadata import TableRef
+
+        return TableRef(self._connection.bucket, self._connection.schema, name)
 
     def _root_local_paths(self) -> None:
         """Make paths of local files absolute, which earlier versions wrote without their first slash."""
@@ -460,7 +564,14 @@ class VastStore:
         return cast_columns(rows, pa.schema(fields))
 
     def _reader(
-        self, transaction: Any, name: str, columns: Sequence[str], predicate: Any, *, with_row_ids: bool = False
+        self,
+        transaction: Any,
+        name: str,
+        columns: Sequence[str],
+        predicate: Any,
+        *,
+        with_row_ids: bool = False,
+        limit_rows: int = 0,
     ) -> pa.RecordBatchReader:
         from vastdb.config import QueryConfig
 
@@ -469,6 +580,7 @@ class VastStore:
             predicate=predicate,
             config=QueryConfig(num_splits=1, data_endpoints=[self._connection.endpoint]),
             internal_row_id=with_row_ids,
+            limit_rows=limit_rows,
         )
 
     def _put_back(self, transaction: Any, rows: pa.Table) -> pa.Table:
@@ -484,19 +596,35 @@ class VastStore:
         ]
         return pa.concat_tables(found)
 
-    def _register_long_texts(self, transaction: Any, connection: Any, name: str, rows: pa.Table) -> None:
-        """Fetch the texts that these rows of a table refer to, and make the table in `connection` show them."""
-        referred = references(rows)
-        if not referred:
-            return
+    def _fetch_long_texts(
+        self, transaction: Any, connection: duckdb.DuckDBPyConnection, name: TableName, columns: Sequence[str]
+    ) -> list[str]:
+        """Fetch the texts that cells of these columns refer to. Returns the columns that have any."""
+        referred = self._references(transaction, name, columns)
         connection.execute("CREATE TABLE IF NOT EXISTS long_texts (reference VARCHAR PRIMARY KEY, text VARCHAR)")
         for hashes in referred.values():
             for some in _in_pieces(sorted(hashes), LONG_TEXTS_PER_SELECT):
-                connection.register("fetched", texts_by_reference(self._pieces(transaction, some)))
-                connection.execute("INSERT OR IGNORE INTO long_texts SELECT reference, text FROM fetched")
-                connection.unregister("fetched")
-        for statement in put_back_statements(name, referred):
-            connection.execute(statement)
+                connection.register("pieces", texts_by_reference(self._pieces(transaction, some)))
+                connection.execute("INSERT OR IGNORE INTO long_texts SELECT reference, text FROM pieces")
+                connection.unregister("pieces")
+        return list(referred)
+
+    def _references(self, transaction: Any, name: TableName, columns: Sequence[str]) -> dict[str, list[str]]:
+        """The hashes of the long texts in each of these columns that has any."""
+        table = self._table(transaction, name)
+        found: dict[str, list[str]] = {}
+        for column in self._columns_with_texts(transaction, name, columns):
+            cells = self._select(transaction, name, [column], table[column].startswith(REFERENCE_PREFIX))
+            found |= references(cells)
+        return found
+
+    def _columns_with_texts(self, transaction: Any, name: TableName, columns: Sequence[str]) -> list[str]:
+        """Those of the columns that hold text, if there is any long text at all."""
+        import pyarrow as pa
+
+        pieces = self._reader(transaction, LONG_VALUES, ["hash"], None, limit_rows=1).read_all()
+        schema = arrow_schema(name)
+        return [column for column in columns if pa.types.is_string(schema.field(column).type) and pieces.num_rows]
 
 
 def _attempts(seconds: float, what: str) -> Iterator[int]:
@@ -537,6 +665,15 @@ def _write_row(write_id: str, now: datetime) -> pa.Table:
 def _slot(file: FileKey) -> int:
     folder = file.file_path.rpartition("/")[0]
     return hashlib.sha256(f"{file.bucket}/{folder}".encode()).digest()[0] % LOCK_SLOTS
+
+
+def _slices(batches: Iterable[pa.RecordBatch], size: int) -> Iterator[pa.Table]:
+    """The rows of batches in tables of at most so many."""
+    import pyarrow as pa
+
+    for batch in batches:
+        for start in range(0, batch.num_rows, size):
+            yield pa.Table.from_batches([batch.slice(start, size)])
 
 
 def _requests(rows: pa.Table) -> Iterator[pa.Table]:

@@ -9,7 +9,7 @@ import hashlib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
 
     import pyarrow as pa
 
@@ -100,21 +100,6 @@ def texts_by_reference(pieces: pa.Table) -> pa.Table:
     texts = _join(pieces)
     references = [REFERENCE_PREFIX + digest for digest in texts]
     return pa.table([pa.array(references, pa.string()), pa.array(texts.values(), pa.string())], ["reference", "text"])
-
-
-def put_back_statements(table: str, columns: Iterable[str]) -> list[str]:
-    """DuckDB's DDL that makes a table into a view of itself with the texts of the table `long_texts` put back.
-
-    Texts are then looked up only for the rows and columns that a query wants, and are in memory once.
-    """
-    stored = f"{table}_with_references"
-    replaced, joined = [], []
-    for column in columns:
-        alias = f"long_{column}"
-        replaced.append(f"coalesce({alias}.text, {stored}.{column}) AS {column}")
-        joined.append(f"LEFT JOIN long_texts {alias} ON {alias}.reference = {stored}.{column}")
-    view = f"SELECT {stored}.* REPLACE ({', '.join(replaced)}) FROM {stored} {' '.join(joined)}"  # noqa: S608 - our names
-    return [f"ALTER TABLE {table} RENAME TO {stored}", f"CREATE VIEW {table} AS {view}"]
 
 
 def _join(pieces: pa.Table) -> dict[str, str]:

@@ -299,11 +299,11 @@ def test_a_notebook_that_holds_a_copy_or_parquet_does_not_stop_ingest(tmp_path: 
     store = DuckDBStore(tmp_path / "tables.duckdb", lock_wait_seconds=0.1)
     store.write(rows_of(SampleFile()), now=NOON)
     store.copy_to(tmp_path / "copy.duckdb")
-    save_result(store.sql("FROM latest_files"), tmp_path / "files.parquet")
+    save_result(store.stream_sql("FROM latest_files"), tmp_path / "files.parquet", "parquet")
     query = "SELECT file_path, mtime FROM {} ORDER BY ALL"
     with duckdb.connect(tmp_path / "copy.duckdb", read_only=True) as copy:
         assert copy.execute(query.format("latest_files")).fetchall() == [("shot/beauty.1001.exr", NOON)]
         assert copy.execute(query.format(f"'{tmp_path}/files.parquet'")).fetchall() == [("shot/beauty.1001.exr", NOON)]
         store.write(rows_of(SampleFile("new.exr")), now=NOON)
-        save_result(store.sql("FROM latest_files"), tmp_path / "files.parquet")
+        save_result(store.stream_sql("FROM latest_files"), tmp_path / "files.parquet", "parquet")
         assert len(copy.execute(query.format(f"'{tmp_path}/files.parquet'")).fetchall()) == 2
