@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from bench import functions, headers, ingest, install, orchestration, pictures, profile, sensor, sequence
+from bench import events, functions, headers, ingest, install, orchestration, pictures, profile, sensor, sequence
 from bench.machine import describe_machine
 from bench.report import Report
 from bench.size import Size
@@ -30,6 +30,7 @@ BENCHMARKS: Final[dict[str, Callable[[Size, Path], Report]]] = {
     "sensor": sensor.run,
     "install": install.run,
     "functions": functions.run,
+    "events": events.run,
 }
 
 
