@@ -15,7 +15,19 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from bench import functions, headers, ingest, install, orchestration, pictures, profile, publishing, sensor, sequence
+from bench import (
+    events,
+    functions,
+    headers,
+    ingest,
+    install,
+    orchestration,
+    pictures,
+    profile,
+    publishing,
+    sensor,
+    sequence,
+)
 from bench.machine import describe_machine
 from bench.report import Report
 from bench.size import Size
@@ -31,6 +43,7 @@ BENCHMARKS: Final[dict[str, Callable[[Size, Path], Report]]] = {
     "install": install.run,
     "functions": functions.run,
     "publishing": publishing.run,
+    "events": events.run,
 }
 
 

@@ -144,7 +144,11 @@ class Settings(BaseSettings):
 
     # Events of stores
     events_seconds: float = Field(
-        4.0, gt=0, le=20, description="Seconds that a tick of the sensor of events reads. Dagster ends a tick after 60."
+        3.0,
+        gt=0,
+        le=20,
+        description="Seconds that a tick of the sensor of events reads. Dagster starts ticks every 5 seconds, and ends "
+        "one after 60.",
     )
     events_max_read: int = Field(
         10_000, ge=1, description="Maximum messages that a tick of the sensor of events reads."
