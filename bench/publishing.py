@@ -16,7 +16,8 @@ from bench.report import Report, Table
 from bench.server import fill, running_server
 from bench.sides import Side, interleaved, started
 from bench.size import Size
-from exr_pipeline_tests.events.running_broker import free_port, running_tansu
+from exr_pipeline_tests.services.kafka import running_tansu
+from exr_pipeline_tests.services.processes import free_port
 
 if TYPE_CHECKING:
     from exr_pipeline.storage.locations import Location
@@ -52,7 +53,7 @@ def run(size: Size, folder: Path) -> Report:
     render = Renders(TINY).write("ZIP", folder / "render.exr").read_bytes()
     ratios = Table(["broker", "x the speed without events"])
     figures = Table(["broker", "files", "files/s", "events that wait in the end"])
-    with running_server(folder), running_tansu(folder / "broker.log", *_TOPICS) as broker:
+    with running_server(folder), running_tansu(folder, *_TOPICS) as broker:
         files = fill({f"headers/file.{index:06d}.exr": render for index in range(count)})
         sides = [
             Side("nothing is published", partial(Publishing, folder / "none", "")),

@@ -29,13 +29,14 @@ from exr_pipeline.orchestration.sensors.events_out import EVENTS_OUT_SENSOR
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.tables.stores.duckdb import DuckDBStore
-from exr_pipeline_tests.events.running_broker import Tansu, free_port, messages, running_mock, running_tansu
 from exr_pipeline_tests.events.schemas import assert_described, assert_headers_described
 from exr_pipeline_tests.functions.runtimes import Context
 from exr_pipeline_tests.long_tests import takes_long
 from exr_pipeline_tests.orchestration.conftest import Workshop
 from exr_pipeline_tests.orchestration.conftest import workshop as workshop
 from exr_pipeline_tests.renders import render
+from exr_pipeline_tests.services.kafka import Tansu, librdkafka_broker, messages, running_tansu
+from exr_pipeline_tests.services.processes import free_port
 from exr_pipeline_tests.tables.conftest import StoreUnderTest
 from exr_pipeline_tests.tables.conftest import duckdb_file as duckdb_file
 from exr_pipeline_tests.tables.conftest import emulator as emulator
@@ -68,7 +69,7 @@ def store(tmp_path: Path) -> DuckDBStore:
 
 @pytest.fixture
 def tansu(tmp_path: Path) -> Iterator[Tansu]:
-    with running_tansu(tmp_path / "broker.log", *TOPICS) as broker:
+    with running_tansu(tmp_path, *TOPICS) as broker:
         yield broker
 
 
@@ -78,8 +79,8 @@ def broker(request: pytest.FixtureRequest) -> Iterator[str]:
     if request.param == "tansu":
         yield request.getfixturevalue("tansu").address
     else:
-        with running_mock() as address:
-            yield address
+        with librdkafka_broker() as found:
+            yield found.address
 
 
 def test_events_of_a_run_reach_the_broker_as_cloudevents_and_leave_the_outbox(broker: str, workshop: Workshop) -> None:
@@ -153,7 +154,7 @@ def test_while_the_broker_is_away_events_wait_and_come_later_once_each_in_their_
     assert (away.delivered, away.waiting) == (0, 50)
     assert "kafka" in away.problems
 
-    tansu.start(*TOPICS)
+    tansu.begin_again(*TOPICS)
     back = drain(store, settings, seconds=30)
     assert (back.delivered, back.waiting, back.problems) == (50, 0, {})
     found = [json.loads(message.value() or b"") for message in messages(tansu.address, TOPICS[0], 51, seconds=3)]

