@@ -112,7 +112,8 @@ def test_requirements_are_wheels_without_dagster_and_the_versions_of_the_tests(f
     assert not [name for name in ours if name.startswith("dagster")]
     assert {"obstore", "duckdb", "vastdb", "openimageio", "av"} <= set(ours)
     different = {name for name in ours if name in tested and ours[name] != tested[name]}
-    assert different == set()
+    # functions-framework keeps an older one for itself; see docs/functions.md.
+    assert different == ({"cloudevents"} if folder == "cloudrun" else set())
 
 
 def test_the_files_of_vast_dataengine_name_the_same_things() -> None:
