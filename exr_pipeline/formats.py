@@ -218,3 +218,15 @@ def described_kinds(kinds: Iterable[str] = KINDS) -> str:
     """Kinds with the formats in each where its word does not say so: `exr, dpx, image (TIFF, PNG, JPEG)`."""
     shared = {kind: [row.label for row in FORMATS if row.kind == kind] for kind in kinds}
     return ", ".join(f"{kind} ({', '.join(names)})" if len(names) > 1 else kind for kind, names in shared.items())
+
+
+# Media types by extension that Python's own list lacks.
+MORE_MEDIA_TYPES: Final = {
+    ".dpx": "image/x-dpx",
+    ".exr": "image/x-exr",
+    ".flac": "audio/flac",
+    ".m4a": "audio/mp4",
+    ".m4v": "video/mp4",
+    ".mkv": "video/x-matroska",
+    ".ogg": "audio/ogg",
+}

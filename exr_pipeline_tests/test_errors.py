@@ -30,6 +30,9 @@ COMPUTED = {
     # names of `_CREDENTIALS`, of VAST's settings, and of the key that is missing
     "missing",
     "f'VAST_DB_{name}'",
+    # two options of `url` that exclude each other, and the fields of a resource of dagster-aws
+    "f'--{named[0]}'",
+    "f'S3Resource.{field}'",
 }
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError
+from exr_pipeline.formats import MORE_MEDIA_TYPES
 from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
@@ -24,16 +25,6 @@ DEFAULT_SECONDS: Final = 3600
 MAX_SECONDS: Final = 7 * 24 * 3600
 
 _ANY_TYPE: Final = "application/octet-stream"
-# What Python's own list lacks.
-_MORE_TYPES: Final = {
-    ".dpx": "image/x-dpx",
-    ".exr": "image/x-exr",
-    ".flac": "audio/flac",
-    ".m4a": "audio/mp4",
-    ".m4v": "video/mp4",
-    ".mkv": "video/x-matroska",
-    ".ogg": "audio/ogg",
-}
 _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9._ -]")
 
 
@@ -50,7 +41,7 @@ def presigned_url(
     """
     if not 1 <= seconds <= MAX_SECONDS:
         raise MisconfiguredError(
-            "expires", f"a URL cannot be valid for {seconds} seconds", f"use 1 to {MAX_SECONDS} (7 days)"
+            "--expires", f"a URL cannot be valid for {seconds} seconds", f"use 1 to {MAX_SECONDS} (7 days)"
         )
     if location.scheme == "file":
         raise BadInputError(location.path, "a local file, which has no URL to hand out: share the path")
@@ -91,6 +82,6 @@ def _extension(name: str) -> str:
 def _types() -> MimeTypes:
     """Python's own list, without that of the machine, which differs from one to the next."""
     types = MimeTypes()
-    for extension, media_type in _MORE_TYPES.items():
+    for extension, media_type in MORE_MEDIA_TYPES.items():
         types.add_type(media_type, extension)
     return types

@@ -112,7 +112,7 @@ def test_a_link_is_valid_for_a_week_at_most(cli: Cli, shot: Location, monkeypatc
     assert cli("ingest", shot.url, "--only", "header").status == 0
     frame = shot.child("beauty.1001.exr").url
     assert cli("url", frame, "--expires", "604801").error == (
-        "expires: a URL cannot be valid for 604801 seconds. Fix: use 1 to 604800 (7 days)"
+        "--expires: a URL cannot be valid for 604801 seconds. Fix: use 1 to 604800 (7 days)"
     )
     assert cli("url", frame, "--proxy").error == (
         f"{frame}: its proxy was not made (to make it: exr-pipeline ingest {frame})"
