@@ -91,7 +91,7 @@ class Deployment:
 
     def _service(self, name: str, *module: str) -> Service:
         command: list[str | Path] = [sys.executable, "-m", *module]
-        environment = {**os.environ, "PYTHONPATH": os.getcwd()}  # noqa: PTH109 - the environment holds text
+        environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
         return Service(name, command, self._home / f"{name}.log", environment=environment, folder=self._home)
 
     def _has_ticked(self) -> bool:

@@ -312,7 +312,9 @@ class Settings(BaseSettings):
         "file.rejected, file.deleted, vast.dataengine.pipeline.completed. If empty, all.",
     )
     publish_source: str = Field(
-        "/exr-pipeline", description="Attribute `source` of events: a URI reference that tells installations apart."
+        "/exr-pipeline",
+        min_length=1,
+        description="Attribute `source` of events: a URI reference that tells installations apart.",
     )
     publish_webhooks: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

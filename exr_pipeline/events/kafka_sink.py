@@ -39,20 +39,17 @@ class KafkaSink:
 
     def publish(self, events: Sequence[WaitingEvent], *, seconds: float) -> Published:
         """See `Sink`. Only the broker's own report says that an event was delivered."""
+        from confluent_kafka import KafkaException
+
         published = Published()
         producer = self._producer(seconds)
         for event in events:
-            message = self._message(event)
-            if len(message.value or b"") > LONGEST_VALUE:
-                published.rejected[event.event_id] = f"its value is longer than {LONGEST_VALUE} bytes"
-                continue
-            producer.produce(
-                event.topic,
-                key=message.key,
-                value=message.value,
-                headers=[(name, bytes(value)) for name, value in message.headers.items()],
-                on_delivery=DeliveryReport(event, published),
-            )
+            try:
+                self._send(producer, event, published)
+            except (BufferError, KafkaException) as error:
+                # Those behind it wait too: events of one key keep their order.
+                published.problem = f"topic {event.topic!r}: {error}"
+                break
             producer.poll(0)
         deadline = time.monotonic() + seconds + 1
         while len(producer) and time.monotonic() < deadline:
@@ -62,6 +59,19 @@ class KafkaSink:
             producer.flush(1)
             published.problem = published.problem or f"no answer within {seconds:.0f} s"
         return published
+
+    def _send(self, producer: Any, event: WaitingEvent, published: Published) -> None:
+        message = self._message(event)
+        if len(message.value or b"") > LONGEST_VALUE:
+            published.rejected[event.event_id] = f"its value is longer than {LONGEST_VALUE} bytes"
+            return
+        producer.produce(
+            event.topic,
+            key=message.key,
+            value=message.value,
+            headers=[(name, bytes(value)) for name, value in message.headers.items()],
+            on_delivery=DeliveryReport(event, published),
+        )
 
     def _message(self, event: WaitingEvent) -> Any:
         from cloudevents.core.bindings.kafka import to_binary_event, to_structured_event

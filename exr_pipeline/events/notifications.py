@@ -180,7 +180,7 @@ def _location(scheme: Literal["s3", "gs"], bucket: str, key: str) -> Location:
 
 def _checked(location: Location) -> Location:
     if location.scheme == "file":
-        raise BadInputError("event", "it names a local file: a function reads object storage only")
+        raise BadInputError("event", "it names a local file: only objects in a store are read")
     if not location.bucket or not location.key:
         raise BadInputError("event", "it names a bucket without a key, or a key without a bucket")
     try:

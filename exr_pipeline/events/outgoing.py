@@ -75,7 +75,8 @@ def events_of(
     sources = {(row["bucket"], row["file_id"]): Location.from_url(row["uri"]) for row in files}
     store = None if output_root is None else Location.from_url(output_root).scheme
     found = [event for row in files if (event := _of_file(row, now)) is not None]
-    for row in outputs:
+    # Of a file whose thumbnail alone was made again, what is stored of its proxy has not changed.
+    for row in (each for each in outputs if each["proxy_s3_key"] is not None):
         source = sources[row["s3_bucket"], row["file_id"]]
         shot = _shot(source) if compatibility == "spaceharbor" else {}
         found.append(_of_outputs(row, source, store, shot, now))

@@ -1,8 +1,8 @@
 """The contract of a source of events: messages in bounded batches, positions for the cursor, and acknowledgement.
 
 Belongs here: that contract, what a message names, and the choice of sources by the settings. Not here: how a broker is
-read (`kafka_source`, `sqs_source`,
-`catalog_source`), or what is done about the objects that messages name (`ingest.discovery.named`).
+read (`kafka_source`, `sqs_source`, `catalog_source`), or what is done about the objects that messages name
+(`ingest.discovery.named`).
 """
 
 from __future__ import annotations

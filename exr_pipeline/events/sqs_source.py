@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.events.source import Batch, Message, Positions
+from exr_pipeline.storage.objects import aws_session
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -110,17 +111,13 @@ def _client(url: str, settings: Settings) -> Any:
 
     place = urlsplit(url)
     region = _REGION.fullmatch(place.hostname or "")
-    keys: dict[str, str] = {}
     # With another store, its keys are not those of the queue.
-    if settings.s3_endpoint is None and settings.s3_access_key and settings.s3_secret_key:
-        keys["aws_access_key_id"] = settings.s3_access_key.get_secret_value()
-        keys["aws_secret_access_key"] = settings.s3_secret_key.get_secret_value()
-    return boto3.Session().client(
+    session = aws_session(settings) if settings.s3_endpoint is None else boto3.Session()
+    return session.client(
         "sqs",
         endpoint_url=f"{place.scheme}://{place.netloc}",
         region_name=region[1] if region else settings.s3_region,
         config=Config(connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 2}),
-        **keys,
     )
 
 

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_PAGE: Final = 1000
+# A stem has few files, and each file asks.
+_PAGE: Final = 32
 OUTPUT_KEYS: Final = ("thumbnail_s3_key", "proxy_s3_key")
 
 

@@ -398,7 +398,7 @@ class ObjectStorage:
         # obstore panics at one that makes no URL.
         if not _BUCKET.fullmatch(bucket):
             raise wrong_bucket_name(Location("s3", bucket, ""))
-        session = self._session()
+        session = aws_session(self._settings)
         if session.get_credentials() is None:
             raise MisconfiguredError(
                 "S3_ACCESS_KEY", "no credentials were found", "set S3_ACCESS_KEY and S3_SECRET_KEY, or an AWS profile"
@@ -420,7 +420,7 @@ class ObjectStorage:
 
         with self._lock:
             if addressing not in self._boto3_clients:
-                self._boto3_clients[addressing] = self._session().client(
+                self._boto3_clients[addressing] = aws_session(self._settings).client(
                     "s3",
                     endpoint_url=self._endpoint(),
                     config=Config(
@@ -433,27 +433,6 @@ class ObjectStorage:
                     ),
                 )
             return self._boto3_clients[addressing]
-
-    def _session(self) -> Any:
-        """The standard AWS chain, or the keys or the profile of the settings."""
-        access, secret = self._settings.s3_access_key, self._settings.s3_secret_key
-        if (access is None) != (secret is None):
-            missing = "S3_ACCESS_KEY" if access is None else "S3_SECRET_KEY"
-            raise MisconfiguredError(
-                missing, "only one of the two keys is set", "set both, or neither to use AWS's credential chain"
-            )
-        token, profile = self._settings.s3_session_token, None if access else self._settings.s3_profile
-        # A region that nobody chose must not hide that of the AWS profile.
-        region = self._settings.s3_region
-        if "s3_region" not in self._settings.model_fields_set:
-            region = _session_of(profile).region_name or region
-        return _session_of(
-            profile,
-            aws_access_key_id=access.get_secret_value() if access else None,
-            aws_secret_access_key=secret.get_secret_value() if secret else None,
-            aws_session_token=token.get_secret_value() if access and token else None,
-            region_name=region,
-        )
 
     def _endpoint(self) -> str | None:
         endpoint = self._settings.s3_endpoint
@@ -475,6 +454,31 @@ class ObjectStorage:
             "retry_timeout": timedelta(seconds=self._stall_seconds),
             "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=3), "base": 2},
         }
+
+
+def aws_session(settings: Settings) -> Any:
+    """A session of boto3 with the standard AWS chain, or the keys or the profile of the settings.
+
+    Raises `MisconfiguredError` if only one key is set, or there is no such profile.
+    """
+    access, secret = settings.s3_access_key, settings.s3_secret_key
+    if (access is None) != (secret is None):
+        missing = "S3_ACCESS_KEY" if access is None else "S3_SECRET_KEY"
+        raise MisconfiguredError(
+            missing, "only one of the two keys is set", "set both, or neither to use AWS's credential chain"
+        )
+    token, profile = settings.s3_session_token, None if access else settings.s3_profile
+    # A region that nobody chose must not hide that of the AWS profile.
+    region = settings.s3_region
+    if "s3_region" not in settings.model_fields_set:
+        region = _session_of(profile).region_name or region
+    return _session_of(
+        profile,
+        aws_access_key_id=access.get_secret_value() if access else None,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        aws_session_token=token.get_secret_value() if access and token else None,
+        region_name=region,
+    )
 
 
 def _session_of(profile: str | None, **options: str | None) -> Any:

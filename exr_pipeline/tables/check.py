@@ -1,4 +1,4 @@
-"""What is stored, compared with the specs: tables and columns that lack, other types, rows that break a rule.
+"""What is stored, compared with the specs: tables and columns that are missing, other types, rows that break a rule.
 
 Belongs here: the findings, their remedies, and bringing tables up to date. Not here: reading what is stored (`stores`).
 """

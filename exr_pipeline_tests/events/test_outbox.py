@@ -207,6 +207,14 @@ def test_what_no_broker_takes_is_kept_with_the_reason_and_holds_up_no_other(stor
     assert "126000 bytes" in reject["reason"]
 
 
+def test_an_event_that_the_client_does_not_take_waits_with_the_topic_named(store: DuckDBStore) -> None:
+    settings = settings_of(publish_brokers=f"127.0.0.1:{free_port()}", publish_topic="x" * 600)
+    write(store, settings, SampleFile(state="rejected", reason="why", header=False))
+    drained = drain(store, settings, seconds=2)
+    assert (drained.delivered, drained.rejected, drained.waiting) == (0, 0, 1)
+    assert drained.problems["kafka"].startswith("topic 'xxx")
+
+
 def test_a_topic_that_does_not_exist_is_named() -> None:
     # Neither broker of these tests refuses one: both make it.
     event = WaitingEvent("id", "file.rejected", "nowhere", "key", "s3://b/a.exr", "{}", "2026-04-02T12:00:00+00:00")

@@ -54,6 +54,12 @@ def test_the_same_fact_has_the_same_identifier_whenever_it_is_written_and_anothe
     assert remade["header.inspected"].event_id == first["header.inspected"].event_id
 
 
+def test_a_thumbnail_alone_is_no_proxy() -> None:
+    rows = rows_of(SampleFile())
+    thumbnail = [row | {"proxy_s3_key": None} for row in rows["proxy_outputs"].to_pylist()]
+    assert set(made(rows | {"proxy_outputs": table_of("proxy_outputs", thumbnail)})) == {"header.inspected"}
+
+
 def test_a_rejected_file_is_told_of_with_its_reason_and_a_retryable_one_is_not() -> None:
     rejected = made(rows_of(SampleFile(state=REJECTED, reason="truncated", header=False), outputs=False))
     assert rejected["file.rejected"].payload["reason"] == "truncated"

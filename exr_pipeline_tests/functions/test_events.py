@@ -167,5 +167,5 @@ def test_no_event_raises_anything_but_bad_input(event: Any) -> None:
 
 def test_local_files_are_not_read_for_an_event(tmp_path: Path) -> None:
     (tmp_path / "a.exr").write_bytes(b"")
-    with pytest.raises(BadInputError, match="object storage only"):
+    with pytest.raises(BadInputError, match="only objects in a store"):
         read_event({"path": (tmp_path / "a.exr").as_uri()})
