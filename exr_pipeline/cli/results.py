@@ -135,14 +135,13 @@ def _without_fixed_lists(rows: pa.Table) -> pa.Table:
 
 
 def _as_lists(vectors: pa.FixedSizeListArray) -> pa.ListArray:
-    import numpy as np
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    is_there = vectors.is_valid().to_numpy(zero_copy_only=False)
-    offsets = np.concatenate([[0], np.cumsum(is_there * vectors.type.list_size)])
-    return pa.ListArray.from_arrays(
-        pa.array(offsets, pa.int32()), vectors.drop_null().flatten(), mask=pa.array(~is_there)
-    )
+    is_there = vectors.is_valid()
+    ends = pc.cumulative_sum(pc.if_else(is_there, pa.scalar(vectors.type.list_size, pa.int32()), 0).cast(pa.int32()))
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), ends])
+    return pa.ListArray.from_arrays(offsets, vectors.drop_null().flatten(), mask=pc.invert(is_there))
 
 
 def result_format(path: Path) -> Format:

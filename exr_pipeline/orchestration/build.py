@@ -19,7 +19,7 @@ from exr_pipeline.orchestration.assets.specs import MEDIA_IO, SOURCE_SPEC, TABLE
 from exr_pipeline.orchestration.instance.console import print_reasons_without_stack_traces
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
 from exr_pipeline.orchestration.jobs import build_ingest_job, ingest_selection_job, retry_failed_files_job
-from exr_pipeline.orchestration.maintenance.archive import archive_job, build_archive_schedule, unarchive_job
+from exr_pipeline.orchestration.maintenance.archive import archive_job, build_archive_schedules, unarchive_job
 from exr_pipeline.orchestration.maintenance.reconcile import build_reconcile_schedule, reconcile_job
 from exr_pipeline.orchestration.maintenance.retention import retention_job, retention_schedule
 from exr_pipeline.orchestration.s3_resource import with_s3_resource
@@ -94,7 +94,7 @@ def build_defs(
             *(ingest_job, ingest_selection_job, retry_failed_files_job, sequences_job),
             *(archive_job, unarchive_job, reconcile_job, retention_job),
         ],
-        schedules=[build_archive_schedule(settings), build_reconcile_schedule(settings), retention_schedule],
+        schedules=[*build_archive_schedules(settings), build_reconcile_schedule(settings), retention_schedule],
         sensors=[
             build_sensor(settings, [ingest_job, ingest_selection_job]),
             *([build_events_sensor(settings, [ingest_selection_job, sequences_job])] if has_sources(settings) else []),

@@ -312,18 +312,20 @@ def unarchive_job() -> None:
     unarchive_files()
 
 
-def build_archive_schedule(settings: Settings) -> dg.ScheduleDefinition:
-    """Every hour, if a setting says what is to be archived: finished files of an age, or beyond a number."""
+def build_archive_schedules(settings: Settings) -> list[dg.ScheduleDefinition]:
+    """Every hour: finished files of an age, or beyond a number. None unless a setting says what is to be archived."""
     days, most_live = settings.archive_after_days, settings.archive_most_live
-    is_wanted = days is not None or most_live is not None
-    return dg.ScheduleDefinition(
+    if days is None and most_live is None:
+        return []
+    schedule = dg.ScheduleDefinition(
         name=ARCHIVE_JOB,
         job=archive_job,
         cron_schedule=EVERY_HOUR,
         run_config=dg.RunConfig(ops={"archive_files": Archive(older_than_days=days, most_live=most_live)}),
-        default_status=dg.DefaultScheduleStatus.RUNNING if is_wanted else dg.DefaultScheduleStatus.STOPPED,
+        default_status=dg.DefaultScheduleStatus.RUNNING,
         description=(
             "Hourly: retire the partitions of finished files that are older than EXR_PIPELINE_ARCHIVE_AFTER_DAYS, or "
-            "beyond the latest EXR_PIPELINE_ARCHIVE_MOST_LIVE. On if one of these is set."
+            "beyond the latest EXR_PIPELINE_ARCHIVE_MOST_LIVE."
         ),
     )
+    return [schedule]

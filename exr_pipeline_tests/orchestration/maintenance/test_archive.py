@@ -358,9 +358,9 @@ def test_the_schedule_retires_what_is_beyond_the_number_that_a_setting_names(she
     assert len(shelf.marked()) == 3
 
 
-def test_the_schedule_is_off_unless_a_setting_says_what_is_to_go_and_does_no_harm_without_files(shelf: Shelf) -> None:
-    schedule = build_defs(settings=shelf.settings).resolve_schedule_def("archive")
-    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+def test_the_schedule_is_there_if_a_setting_says_what_is_to_go_and_does_no_harm_without_files(shelf: Shelf) -> None:
+    schedules = build_defs(settings=shelf.settings).get_repository_def().schedule_defs
+    assert "archive" not in {schedule.name for schedule in schedules}
     settings = shelf.settings.model_copy(update={"archive_after_days": 1.0})
     defs = build_defs(settings=settings, resource_overrides={"pipeline": Pipeline(settings)})
     with dg.build_schedule_context(instance=shelf.instance) as context:
