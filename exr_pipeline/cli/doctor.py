@@ -15,6 +15,8 @@ from rich.markup import escape
 
 from exr_pipeline.cli.console import load_settings, stdout, table
 from exr_pipeline.errors import BadInputError, ExrPipelineError, MisconfiguredError, RetryableError
+from exr_pipeline.events.sinks import open_sinks, sink_names
+from exr_pipeline.events.source import has_sources, sources_of
 from exr_pipeline.extras import is_installed
 from exr_pipeline.storage.locations import OUTPUT_FOLDER, Location, SourceRule
 from exr_pipeline.storage.outputs import OutputPlace
@@ -54,6 +56,10 @@ def _checks(settings: Settings) -> Iterator[Check]:
     if settings.output_root:
         yield "output root", lambda: _output_root(settings)
     yield "tables", lambda: _tables(settings)
+    if has_sources(settings):
+        yield "events in", lambda: _events_in(settings)
+    if sink_names(settings):
+        yield "events out", lambda: _events_out(settings)
     if is_installed("pictures"):
         yield "color", lambda: _color(settings)
         yield "sequences", lambda: _sequences(settings)
@@ -134,6 +140,25 @@ def _tables(settings: Settings) -> str:
         else (f"DuckDB {settings.database_path}")
     )
     return f"{where}: {sum(store.counts_by_state().values())} files"
+
+
+def _events_in(settings: Settings) -> str:
+    found = []
+    for source in sources_of(settings):
+        with source:
+            found.append(source.check())
+    return "; ".join(found)
+
+
+def _events_out(settings: Settings) -> str:
+    from exr_pipeline.events.outbox import waiting
+    from exr_pipeline.tables import open_table_store
+
+    with open_sinks(settings) as sinks:
+        found = [sink.check() for sink in sinks.values()]
+    count, oldest = waiting(open_table_store(settings))
+    since = f", the oldest since {oldest:%Y-%m-%d %H:%M:%S} UTC" if oldest else ""
+    return "; ".join([*found, f"{count} events wait{since}"])
 
 
 def _color(settings: Settings) -> str:

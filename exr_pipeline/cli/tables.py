@@ -42,26 +42,35 @@ def status(
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Count the ready, rejected and retryable files, and list those that are not ready with the reason."""
+    """Count the ready, rejected and retryable files, and list those that are not ready with the reason.
+
+    If events wait to be published, tell how many and since when.
+    """
+    from exr_pipeline.events.outbox import waiting
+
     store = tables_to_read(load_settings())
     prefix = _quoted(url_prefix(key)) if key else ""
     condition = f"starts_with(uri, '{prefix}')"
     counts = store.sql(f"SELECT state, count(*) AS files FROM latest_files WHERE {condition} GROUP BY 1 ORDER BY 1")  # noqa: S608
     listed = f"uri = '{prefix}' OR {condition} AND state <> '{READY}'"
     files = store.sql(f"SELECT uri, state, reason FROM latest_files WHERE {listed} ORDER BY uri")  # noqa: S608
+    events, oldest = waiting(store)
     if key and counts.num_rows == 0:
         raise BadInputError(key, "no such file in the tables")
     if as_json:
         by_state = {row["state"]: row["files"] for row in counts.to_pylist()}
-        json.dump({"states": by_state, "files": files.to_pylist()}, sys.stdout, indent=1)
+        outbox = {"waiting": events, "oldest": oldest.isoformat() if oldest else None}
+        json.dump({"states": by_state, "files": files.to_pylist(), "outbox": outbox}, sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
     if counts.num_rows == 0:
         stdout.print("No files yet. To ingest some: exr-pipeline ingest SOURCE")
-        return
-    show_result(counts)
+    else:
+        show_result(counts)
     if files.num_rows:
         show_result(files)
+    if oldest:
+        stdout.print(f"{events} events wait to be published, the oldest since {oldest:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def _quoted(text: str) -> str:

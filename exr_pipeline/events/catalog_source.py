@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -68,6 +69,11 @@ class CatalogSource:
     ) -> None:
         return None
 
+    def check(self) -> str:
+        """See `EventSource`."""
+        with self._table() as table:
+            return f"the VAST Catalog answers, {len(table.columns())} columns; looked at for {', '.join(self._places)}"
+
     def acknowledge(self, positions: Positions) -> Positions:
         """Nothing hears of it: the catalog has no readers to remember."""
         return positions
@@ -94,10 +100,17 @@ class CatalogSource:
         return Batch([_message(path, location) for _, path, location in chosen], after)
 
     def _changed(self, path: str, since: int) -> pa.Table:
-        from vastdb import errors
-
         # The client compares with microseconds, and without a time zone.
         moment = (_EPOCH + timedelta(microseconds=since // 1000)).replace(tzinfo=None)
+        with self._table() as table:
+            predicate = (table["ctime"] >= moment) & table["parent_path"].startswith(path)
+            found: pa.Table = table.select(columns=_COLUMNS, predicate=predicate).read_all()
+            return found
+
+    @contextmanager
+    def _table(self) -> Iterator[Any]:
+        from vastdb import errors
+
         with self._connection.transaction() as transaction:
             try:
                 table: Any = transaction.catalog(fail_if_missing=False)
@@ -105,9 +118,7 @@ class CatalogSource:
                 table = None
             if table is None:
                 raise MisconfiguredError(_SETTING, "the cluster has no VAST Catalog", "turn it on in the cluster")
-            predicate = (table["ctime"] >= moment) & table["parent_path"].startswith(path)
-            found: pa.Table = table.select(columns=_COLUMNS, predicate=predicate).read_all()
-            return found
+            yield table
 
 
 def _message(path: str, location: Location) -> Message:

@@ -14,10 +14,10 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.events.kafka_security import security_options
 from exr_pipeline.events.outgoing import COMPLETED
-from exr_pipeline.events.sinks import Published
+from exr_pipeline.events.sinks import Published, topics_in_use
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 LONGEST_VALUE: Final = 126_000
 
 _SETTING: Final = "EXR_PIPELINE_PUBLISH_BROKERS"
+_ANSWER_SECONDS: Final = 5.0
 
 
 class KafkaSink:
@@ -36,6 +37,24 @@ class KafkaSink:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+
+    def check(self) -> str:
+        """See `Sink`: the broker answers, and has the topics that events go to."""
+        from confluent_kafka import KafkaException
+
+        producer = self._producer(_ANSWER_SECONDS)
+        brokers, wanted = self._settings.publish_brokers, topics_in_use(self._settings)
+        try:
+            topics = producer.list_topics(timeout=_ANSWER_SECONDS).topics
+        except KafkaException as error:
+            raise RetryableError(
+                f"{brokers}: cannot publish events: {error.args[0].str()}. Fix: check that a Kafka broker answers "
+                f"there, or correct {_SETTING} and the settings of its security"
+            ) from None
+        missing = [topic for topic in wanted if topic not in topics]
+        if missing:
+            raise MisconfiguredError(_SETTING, f"{brokers} has no topic {', '.join(missing)}", "create what is missing")
+        return f"{brokers} answers, and has the topics {', '.join(wanted)}"
 
     def publish(self, events: Sequence[WaitingEvent], *, seconds: float) -> Published:
         """See `Sink`. Only the broker's own report says that an event was delivered."""

@@ -79,6 +79,16 @@ class KafkaSource:
         self._consumer.close()
         self._assigned = False
 
+    def check(self) -> str:
+        """See `EventSource`; a topic that the broker does not have is `MisconfiguredError`."""
+        from confluent_kafka import KafkaException
+
+        try:
+            found = [f"topic {topic} of {len(self._partitions(topic))} partitions" for topic in self._topics]
+        except KafkaException as error:
+            raise self._error(error.args[0]) from None
+        return f"{self._brokers} answers: {', '.join(found)}"
+
     def acknowledge(self, positions: Positions) -> Positions:
         """Commit these offsets, for whoever watches the lag. A failure is logged: no message depends on it."""
         from confluent_kafka import KafkaException, TopicPartition

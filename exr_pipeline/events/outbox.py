@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
-from exr_pipeline.events.outgoing import COMPLETED, events_of
-from exr_pipeline.events.sinks import Published, Sink, WaitingEvent, open_sinks, sink_names
+from exr_pipeline.events.outgoing import events_of
+from exr_pipeline.events.sinks import Published, Sink, WaitingEvent, open_sinks, sink_names, topic_of
 from exr_pipeline.tables.specs import arrow_schema
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from exr_pipeline.events.outgoing import EventType, OutgoingEvent
+    from exr_pipeline.events.outgoing import OutgoingEvent
     from exr_pipeline.settings import Settings
     from exr_pipeline.tables.specs import TableName
     from exr_pipeline.tables.store import Queue, TableStore
@@ -68,7 +68,7 @@ def outbox_rows(events: Iterable[OutgoingEvent], settings: Settings, *, now: dat
             "sink": sink,
             "event_id": event.event_id,
             "type": event.type,
-            "topic": _topic(event.type, settings),
+            "topic": topic_of(event.type, settings),
             "key": event.key,
             "subject": event.subject,
             "payload": json.dumps(event.payload),
@@ -79,11 +79,6 @@ def outbox_rows(events: Iterable[OutgoingEvent], settings: Settings, *, now: dat
         for sink in sink_names(settings)
     ]
     return pa.Table.from_pylist(waiting, schema=arrow_schema("outbox"))
-
-
-def _topic(kind: EventType, settings: Settings) -> str:
-    of_others = {"proxy.generated": settings.publish_proxy_topic, COMPLETED: settings.publish_completed_topic}
-    return of_others.get(kind, settings.publish_topic)
 
 
 def events_of_marked(settings: Settings, *, now: datetime) -> Queue | None:

@@ -11,11 +11,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
+from exr_pipeline.events.outgoing import COMPLETED, EVENT_TYPES
 from exr_pipeline.extras import require
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from exr_pipeline.events.outgoing import EventType
     from exr_pipeline.settings import Settings
 
 KAFKA: Final = "kafka"
@@ -46,6 +48,12 @@ class Published:
 class Sink(Protocol):
     """Takes events."""
 
+    def check(self) -> str:
+        """Ask whether it would take events, without sending any. Returns what was found, for people.
+
+        Raises `RetryableError` if nobody answers and `MisconfiguredError` if a setting is wrong.
+        """
+
     def publish(self, events: Sequence[WaitingEvent], *, seconds: float) -> Published:
         """Deliver events in their order, for at most about this long. What is not confirmed counts as not delivered."""
 
@@ -54,6 +62,19 @@ def sink_names(settings: Settings) -> list[str]:
     """The sinks that are configured, as the outbox names them."""
     kafka = [KAFKA] if settings.publish_brokers else []
     return [*kafka, *map(webhook_name, settings.publish_webhooks)]
+
+
+def topic_of(kind: EventType, settings: Settings) -> str:
+    """The topic of a type of events."""
+    of_others = {"proxy.generated": settings.publish_proxy_topic, COMPLETED: settings.publish_completed_topic}
+    return of_others.get(kind, settings.publish_topic)
+
+
+def topics_in_use(settings: Settings) -> list[str]:
+    """The topics of all types that are published. That of completed jobs only if the settings name the type."""
+    kinds = [kind for kind in EVENT_TYPES if kind in settings.publish_types]
+    kinds = kinds or [kind for kind in EVENT_TYPES if kind != COMPLETED]
+    return list(dict.fromkeys(topic_of(kind, settings) for kind in kinds))
 
 
 def webhook_name(url: str) -> str:

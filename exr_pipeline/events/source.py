@@ -77,6 +77,9 @@ class EventSource(AbstractContextManager["EventSource"], Protocol):
 
     name: str
 
+    def check(self) -> str:
+        """Ask the service whether events can be read, without reading any. Returns what was found, for people."""
+
     def acknowledge(self, positions: Positions) -> Positions:
         """Tell the service that everything before these positions is dealt with; returns where to read on.
 

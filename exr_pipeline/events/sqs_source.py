@@ -29,6 +29,7 @@ RECEIPTS_KEPT: Final = 1000
 # Longer than some ticks: a message is deleted by the next one, or comes again.
 _INVISIBLE_SECONDS: Final = 120
 _WAIT_SECONDS: Final = 1
+_WAITING: Final = "ApproximateNumberOfMessages"
 _NO_QUEUE: Final = frozenset({"AWS.SimpleQueueService.NonExistentQueue", "QueueDoesNotExist", "InvalidAddress"})
 _REGION: Final = re.compile(r"sqs\.([a-z0-9-]+)\.amazonaws\.com")
 
@@ -60,6 +61,15 @@ class SqsSource:
     ) -> None:
         for client in self._clients.values():
             client.close()
+
+    def check(self) -> str:
+        """See `EventSource`. Needs the permission sqs:GetQueueAttributes, which reading does not."""
+        found = []
+        for url in self._queues:
+            with _typed_errors(url):
+                answer = self._clients[url].get_queue_attributes(QueueUrl=url, AttributeNames=[_WAITING])
+            found.append(f"{url}: about {answer['Attributes'][_WAITING]} messages wait")
+        return "; ".join(found)
 
     def acknowledge(self, positions: Positions) -> Positions:
         """Delete these messages. One that is not deleted comes again, which does no harm."""
@@ -151,6 +161,6 @@ def _refused(url: str, response: Any) -> MisconfiguredError | RetryableError:
         return MisconfiguredError(
             "AWS_ACCESS_KEY_ID",
             f"{url} refuses the credentials ({code})",
-            "allow sqs:ReceiveMessage and sqs:DeleteMessage, or correct the credentials",
+            "allow sqs:ReceiveMessage, sqs:DeleteMessage and sqs:GetQueueAttributes, or correct the credentials",
         )
     return RetryableError(f"{url}: cannot read events: HTTP {status} {code}")

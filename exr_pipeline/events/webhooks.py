@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
-from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.events.sinks import Published
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from exr_pipeline.events.sinks import WaitingEvent
     from exr_pipeline.settings import Settings
 
+_SETTING: Final = "EXR_PIPELINE_PUBLISH_WEBHOOKS"
 _LONGEST_ANSWER_SECONDS: Final = 15.0
 # That the receiver will never take this event, whatever is mended on either side.
 _NEVER: Final = frozenset({410, 413})
@@ -49,6 +50,19 @@ class Webhook:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._http.clear()
+
+    def check(self) -> str:
+        """See `Sink`: somebody answers there. Whether they take events is known once one was sent."""
+        import urllib3
+
+        host = urlsplit(self._url).hostname
+        try:
+            answer = self._http.request("HEAD", self._url, redirect=False, timeout=urllib3.Timeout(total=5))
+        except urllib3.exceptions.HTTPError as error:
+            raise RetryableError(
+                f"{host} does not answer: {type(error).__name__}. Fix: check the receiver, or correct {_SETTING}"
+            ) from None
+        return f"{host} answers (HTTP {answer.status} to HEAD); no event was sent"
 
     def publish(self, events: Sequence[WaitingEvent], *, seconds: float) -> Published:
         """See `Sink`. An answer of 2xx confirms an event; the first event without one ends the batch."""
@@ -128,7 +142,7 @@ def _checked(url: str) -> str:
     if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
         return url
     raise MisconfiguredError(
-        "EXR_PIPELINE_PUBLISH_WEBHOOKS",
+        _SETTING,
         f"a webhook at {parts.hostname or 'no host'} is not https",
         "use https; http is for this machine only",
     )

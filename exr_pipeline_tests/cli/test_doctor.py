@@ -12,6 +12,8 @@ import pytest
 from exr_pipeline_tests.cli.conftest import Cli, Result
 from exr_pipeline_tests.conftest import STRANGER
 from exr_pipeline_tests.orchestration.dagster_homes import configure_postgres
+from exr_pipeline_tests.services.kafka import running_tansu
+from exr_pipeline_tests.services.processes import free_port
 
 if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
@@ -249,3 +251,36 @@ def test_a_folder_that_cannot_be_made_is_named(
     (home / "file").touch()
     monkeypatch.setenv(setting, "file/tables.duckdb" if setting.endswith("DATABASE") else "file/state")
     assert failed(cli("doctor"))["tables"].startswith(f"{setting}: ")
+
+
+def test_brokers_of_events_are_asked_and_what_waits_is_told(
+    cli: Cli, configured: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running_tansu(tmp_path, "renders", "exr-pipeline.events", "spaceharbor.proxy") as tansu:
+        monkeypatch.setenv("EXR_PIPELINE_EVENTS_KAFKA_BROKERS", tansu.address)
+        monkeypatch.setenv("EXR_PIPELINE_EVENTS_KAFKA_TOPICS", "renders")
+        monkeypatch.setenv("EXR_PIPELINE_PUBLISH_BROKERS", tansu.address)
+        said = cli("doctor")
+        assert failed(said) == {}
+        assert findings(said)["events in"][1] == f"{tansu.address} answers: topic renders of 1 partitions"
+        assert findings(said)["events out"][1].endswith("exr-pipeline.events, spaceharbor.proxy; 0 events wait")
+        monkeypatch.setenv("EXR_PIPELINE_PUBLISH_TOPIC", "elsewhere")
+        assert "has no topic elsewhere. Fix: create what is missing" in failed(cli("doctor"))["events out"]
+
+
+def test_a_broker_or_webhook_that_does_not_answer_is_named(
+    cli: Cli, configured: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("EXR_PIPELINE_EVENTS_KAFKA_BROKERS", address)
+    monkeypatch.setenv("EXR_PIPELINE_EVENTS_KAFKA_TOPICS", "renders")
+    monkeypatch.setenv("EXR_PIPELINE_PUBLISH_BROKERS", address)
+    found = failed(cli("doctor"))
+    assert "correct EXR_PIPELINE_EVENTS_KAFKA_BROKERS" in found["events in"]
+    assert "correct EXR_PIPELINE_PUBLISH_BROKERS" in found["events out"]
+    monkeypatch.delenv("EXR_PIPELINE_PUBLISH_BROKERS")
+    monkeypatch.setenv("EXR_PIPELINE_PUBLISH_WEBHOOKS", f"http://{address}/events?secret=x")
+    monkeypatch.setenv("EXR_PIPELINE_PUBLISH_WEBHOOK_SECRET", "whsec_" + "A" * 32)
+    found = failed(cli("doctor"))
+    assert "127.0.0.1 does not answer" in found["events out"]
+    assert "secret=x" not in found["events out"]

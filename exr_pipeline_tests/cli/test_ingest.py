@@ -25,6 +25,7 @@ from exr_pipeline_tests.cli.conftest import (
     small_exr,
     write_shot,
 )
+from exr_pipeline_tests.services.processes import free_port
 
 if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
@@ -353,3 +354,21 @@ def test_a_wrong_key_is_said_in_one_line_and_not_shown(
     assert (said.status, said.out) == (1, "")
     assert said.error.startswith("S3_ACCESS_KEY: ")
     assert "wrong-and-secret" not in said.err
+
+
+def test_status_tells_of_events_that_wait_to_be_published(
+    cli: Cli, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_shot(home / "shot")
+    cli("ingest", str(home / "shot"), "--only", "header")
+    assert json.loads(cli("status", "--json").out)["outbox"] == {"waiting": 0, "oldest": None}
+    assert "events wait" not in cli("status").out
+    # Nobody listens there.
+    monkeypatch.setenv("EXR_PIPELINE_PUBLISH_BROKERS", f"127.0.0.1:{free_port()}")
+    monkeypatch.setenv("EXR_PIPELINE_PUBLISH_TYPES", "file.rejected")
+    (home / "shot" / "bad.exr").write_bytes(b"not one")
+    cli("ingest", str(home / "shot"), "--only", "header")
+    outbox = json.loads(cli("status", "--json").out)["outbox"]
+    assert outbox["waiting"] == 1
+    assert outbox["oldest"].endswith("+00:00")
+    assert "1 events wait to be published, the oldest since" in cli("status").out

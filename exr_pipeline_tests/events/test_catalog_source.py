@@ -143,3 +143,11 @@ def test_the_setting_is_pairs_of_paths_and_urls(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("EXR_PIPELINE_EVENTS_CATALOG", "/a=s3://x/, /b=s3://y/k=v/")
     assert Settings(_env_file=None).events_catalog == {"/a": "s3://x/", "/b": "s3://y/k=v/"}
     assert Location.from_url("s3://y/k=v/").key == "k=v/"
+
+
+def test_a_check_says_whether_the_cluster_has_a_catalog(catalog: Catalog) -> None:
+    with catalog.source() as source, pytest.raises(MisconfiguredError, match="the cluster has no VAST Catalog"):
+        source.check()
+    catalog.take({})
+    with catalog.source() as source:
+        assert source.check() == "the VAST Catalog answers, 4 columns; looked at for /studio/renders/"

@@ -128,3 +128,16 @@ def test_the_password_is_not_in_the_error_of_a_wrong_configuration(tmp_path: Pat
         pass
     assert "hidden-word" not in str(caught.value)
     assert caught.value.setting == "EXR_PIPELINE_EVENTS_KAFKA_BROKERS"
+
+
+def test_a_check_reads_nothing_and_names_what_is_missing(broker: Broker) -> None:
+    topic = broker.new_topic()
+    broker.send(topic, b"a")
+    with source(broker.address, topic) as opened:
+        assert opened.check().startswith(f"{broker.address} answers: topic {topic} of ")
+        assert len(read(opened, {}, 1).messages) == 1
+    with (
+        source(f"127.0.0.1:{free_port()}", topic) as opened,
+        pytest.raises(RetryableError, match="EXR_PIPELINE_EVENTS_KAFKA_BROKERS"),
+    ):
+        opened.check()

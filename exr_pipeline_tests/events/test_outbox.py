@@ -22,7 +22,7 @@ from standardwebhooks import Webhook as Verifier
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.events.kafka_sink import DeliveryReport
 from exr_pipeline.events.outbox import drain, drain_after_work, events_of_marked, with_events
-from exr_pipeline.events.sinks import Published, WaitingEvent
+from exr_pipeline.events.sinks import Published, WaitingEvent, open_sinks
 from exr_pipeline.functions import dataengine
 from exr_pipeline.orchestration.build import build_defs
 from exr_pipeline.orchestration.sensors.events_out import EVENTS_OUT_SENSOR
@@ -284,6 +284,14 @@ def test_a_webhook_gets_signed_events_and_those_without_a_good_answer_again(
         ids.append(event["id"])
     assert ids[0] == ids[1] == ids[2] != ids[3]
     assert "token" not in str(store.read("outbox").to_pylist())
+
+
+def test_a_check_of_a_webhook_sends_no_event(receiver: Receiver) -> None:
+    with open_sinks(settings_of(publish_webhooks=(receiver.url,), publish_webhook_secret=SECRET)) as sinks:
+        (webhook,) = sinks.values()
+        # A server that takes nothing but POST.
+        assert webhook.check() == "127.0.0.1 answers (HTTP 501 to HEAD); no event was sent"
+    assert receiver.requests == []
 
 
 def test_sinks_have_each_event_for_themselves(store: DuckDBStore, receiver: Receiver) -> None:

@@ -158,3 +158,12 @@ def test_a_server_that_does_not_answer_is_worth_another_try() -> None:
     url = f"http://127.0.0.1:{free_port()}/123456789012/events"
     with source(url) as opened, pytest.raises(RetryableError, match="cannot read events"):
         opened.read({}, limit=1, seconds=0.1)
+
+
+def test_a_check_receives_nothing_and_names_a_queue_that_is_missing(moto: Moto, queue: str) -> None:
+    moto.client("sqs").send_message(QueueUrl=queue, MessageBody="waits")
+    with source(queue) as opened:
+        assert opened.check() == f"{queue}: about 1 messages wait"
+    assert counts(moto, queue) == (1, 0)
+    with source(f"{queue}-missing") as opened, pytest.raises(MisconfiguredError, match="there is no queue"):
+        opened.check()

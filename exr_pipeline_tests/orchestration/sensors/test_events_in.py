@@ -42,6 +42,9 @@ class Line:
     def __exit__(self, *_: object) -> None:
         return None
 
+    def check(self) -> str:
+        return f"{len(self.messages)} messages"
+
     def add(self, *contents: bytes) -> None:
         start = len(self.messages)
         self.messages += [Message("line", str(start + index), content) for index, content in enumerate(contents)]
