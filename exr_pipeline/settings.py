@@ -144,14 +144,14 @@ class Settings(BaseSettings):
 
     # Events of stores
     events_seconds: float = Field(
-        3.0,
+        4.0,
         gt=0,
         le=20,
-        description="Seconds that a tick of the sensor of events reads. Dagster starts ticks every 5 seconds, and ends "
-        "one after 60.",
+        description="Seconds that a tick of the sensor of events reads; while hundreds come a second, up to 20. Dagster "
+        "starts ticks every 5 seconds.",
     )
     events_max_read: int = Field(
-        10_000, ge=1, description="Maximum messages that a tick of the sensor of events reads."
+        50_000, ge=1, description="Maximum messages that a tick of the sensor of events reads."
     )
     events_kafka_brokers: str | None = Field(
         None,

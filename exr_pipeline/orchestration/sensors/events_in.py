@@ -51,8 +51,13 @@ _LOG = logging.getLogger(__name__)
 # A look-up is one small request, most of which is waiting. More at once took twice the processor time, and no less.
 _LOOK_UPS_AT_ONCE: Final = 16
 # Messages are read in turns of this many and of this long, so that partitions are added soon after their events.
-_PER_TURN: Final = 2000
+_PER_TURN: Final = 5000
 _TURN_SECONDS: Final = 0.2
+# A turn of so many says that more are on their way, and that a pause until the next tick would be felt.
+_MANY: Final = 500
+_SECONDS_BETWEEN_TICKS: Final = 5.0
+# Dagster ends a tick after a minute.
+_LONGEST_SECONDS: Final = 20.0
 
 
 @dataclass
@@ -131,16 +136,38 @@ def tick(
         reader.acknowledge()
         work = _Work(instance, pipeline, cursor, log)
         named = work.waiting_before()
-        deadline = time.monotonic() + pipeline.settings.events_seconds
+        pace = _Pace(pipeline.settings.events_seconds)
         left = pipeline.settings.events_max_read
         while True:
             messages = reader.read(min(left, _PER_TURN))
             left -= len(messages)
             work.do(messages, named, clock())
             named = []
-            if left <= 0 or time.monotonic() >= deadline:
+            if left <= 0 or not pace.goes_on(len(messages)):
                 break
     return work.result(reader, clock())
+
+
+class _Pace:
+    """How long a tick goes on: as long as is set, and while many events come until one of the next ticks would begin.
+
+    The daemon looks for sensors to tick every five seconds: a tick that ends just after it has looked leaves events
+    lying for nearly that long.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._begun = self._turn_begun = time.monotonic()
+        self._end = self._begun + seconds
+
+    def goes_on(self, messages: int) -> bool:
+        """Whether there is time for another turn that takes as long as the one that has just ended, of so many."""
+        now = time.monotonic()
+        next_ends, self._turn_begun = 2 * now - self._turn_begun, now
+        while next_ends > self._end:
+            if messages < _MANY or self._end + _SECONDS_BETWEEN_TICKS > self._begun + _LONGEST_SECONDS:
+                return False
+            self._end += _SECONDS_BETWEEN_TICKS
+        return True
 
 
 class _Reader:

@@ -431,3 +431,24 @@ def test_the_sensor_is_there_if_a_source_is_configured_and_says_what_is_wrong_wi
         with dg.build_sensor_context(instance=watch.instance, resources={"pipeline": watch.pipeline}) as context:
             skipped = str(sensor.evaluate_tick(context).skip_message)
         assert (address in skipped) is migrated
+
+
+class Endless(Line):
+    """A source from which so many messages more come whenever it is read. None names a file of a source."""
+
+    def __init__(self, at_once: int) -> None:
+        super().__init__()
+        self._at_once = at_once
+
+    def read(self, positions: Positions, *, limit: int, seconds: float) -> Batch:
+        start = positions.get("next", 0)
+        count = min(self._at_once, limit)
+        found = [Message("line", str(start + index), b'{"s3_bucket": "else", "s3_key": "x"}') for index in range(count)]
+        return Batch(found, {"next": start + count})
+
+
+def test_a_tick_goes_on_beyond_its_time_while_many_events_come_and_not_for_a_few(make_inbox: MakeInbox) -> None:
+    inbox = make_inbox(Endless(100), events_seconds=0.001)
+    assert "100 messages" in str(inbox.tick().skip_reason)
+    inbox = make_inbox(Endless(1000), events_seconds=0.001, events_max_read=7000)
+    assert "7000 messages" in str(inbox.tick().skip_reason)
