@@ -147,8 +147,8 @@ class Settings(BaseSettings):
         4.0,
         gt=0,
         le=20,
-        description="Seconds that a tick of the sensor of events reads; while hundreds come a second, up to 20. Dagster "
-        "starts ticks every 5 seconds.",
+        description="Seconds that a tick of the sensor of events reads; while hundreds come a second, up to 20. "
+        "Dagster starts ticks every 5 seconds.",
     )
     events_max_read: int = Field(
         50_000, ge=1, description="Maximum messages that a tick of the sensor of events reads."
