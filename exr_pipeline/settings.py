@@ -233,6 +233,22 @@ class Settings(BaseSettings):
         "INFO", description="Lowest level of messages that runs print to the console. All events are stored regardless."
     )
 
+    # Seen from outside
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Form of log lines on standard error: `json` writes one object per line."
+    )
+    metrics: bool = Field(
+        default=False,
+        description="Whether the processes of this machine add up what they do in the state folder, for "
+        "`exr-pipeline metrics`. Needs the extra `telemetry`.",
+    )
+    metrics_address: str = Field(
+        "",
+        description="host:port where the process that runs the sensors answers Prometheus, such as 127.0.0.1:9464. "
+        "Implies EXR_PIPELINE_METRICS. There is no password: other machines can read it unless host is a loopback "
+        "address.",
+    )
+
     retention_days: int = Field(
         30, ge=1, description="Days to keep Dagster's runs and replaced events (see docs/operations.md)."
     )
@@ -417,6 +433,11 @@ class Settings(BaseSettings):
     def variable(cls, field: str) -> str:
         """The environment variable that a setting is read from."""
         return str(cls.model_fields[field].validation_alias or f"EXR_PIPELINE_{field.upper()}")
+
+    @property
+    def counts_metrics(self) -> bool:
+        """Whether processes add up what they do in the state folder."""
+        return self.metrics or bool(self.metrics_address)
 
     @cached_property
     def database_path(self) -> Path:

@@ -35,6 +35,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         "cineon": {"dpx", "exr", "frame_rates"},
         "storage": _BASE | {"settings"},
         "tables": _NAMES | {"extras"},
+        "telemetry": _NAMES | {"extras", "tables"},
         "inspection": _BASE | {"cineon", "dpx", "exr", "frame_rates", "storage", "tables"},
         "sequences": _NAMES | {"inspection"},
         "color": _BASE | {"exr", "inspection"},
@@ -59,8 +60,8 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         },
         "ingest": _NAMES
         | {"color", "exr", "footage", "inspection", "pictures", "products", "retries", "sequence_movies", "sequences"}
-        | {"events", "tables", "workers"},
-        "events": _NAMES | {"extras", "inspection", "products", "retries", "tables"},
+        | {"events", "tables", "telemetry", "workers"},
+        "events": _NAMES | {"extras", "inspection", "products", "retries", "tables", "telemetry"},
         "orchestration": _NAMES
         | {
             "events",
@@ -74,10 +75,12 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
             "sequence_movies",
             "sequences",
             "tables",
+            "telemetry",
         },
         "functions": _NAMES
-        | {"events", "extras", "ingest", "inspection", "pictures", "pipeline", "products", "retries", "tables"},
-        "definitions": {"orchestration", "settings"},
+        | {"events", "extras", "ingest", "inspection", "pictures", "pipeline", "products", "retries", "tables"}
+        | {"telemetry"},
+        "definitions": {"orchestration", "settings", "telemetry"},
         "sample": {"exr"},
     }.items()
 }

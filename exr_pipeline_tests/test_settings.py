@@ -43,6 +43,7 @@ def test_a_setting_is_read_by_the_name_that_is_documented(monkeypatch: pytest.Mo
             "raise_retryable": "false",
             "local_links": "inside",
             "console_level": "ERROR",
+            "log_format": "json",
             "kafka_security": "ssl",
             "kafka_sasl_mechanism": "SCRAM-SHA-512",
         }

@@ -48,6 +48,7 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
         "tables": "tables",
         "schema": "tables",
         "similar": "similar",
+        "metrics": "metrics",
     },
     "Hand out": {"url": "url"},
     "Back up": {"backup": "backup"},

@@ -18,6 +18,7 @@ from rich.segment import Segment
 from rich.table import Table
 
 from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.telemetry.logs import set_up_logs
 from exr_pipeline.untrusted_text import visible, visible_line
 
 if TYPE_CHECKING:
@@ -80,10 +81,12 @@ def load_settings(*, warn_of_unknown: bool = True) -> Settings:
         for text in describe_unknown_variables():
             warn(text)
     try:
-        return Settings()
+        settings = Settings()
     except ValidationError as error:
         setting, problem = first_fault(error)
         raise MisconfiguredError(setting, problem, "see docs/settings.md") from None
+    set_up_logs(settings)
+    return settings
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, title: str | None = None) -> Table:

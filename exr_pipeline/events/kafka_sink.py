@@ -104,6 +104,7 @@ class KafkaSink:
             "subject": event.subject,
             "partitionkey": event.key,
             "datacontenttype": "application/json",
+            **({"traceparent": event.traceparent} if event.traceparent else {}),
         }
         to_message = to_structured_event if event.type == COMPLETED else to_binary_event
         return to_message(CloudEvent(attributes, json.loads(event.payload)))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 from urllib.parse import unquote_plus
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError
 from exr_pipeline.storage.locations import Location
+from exr_pipeline.telemetry.trace_context import is_traceparent
 
 Action = Literal["created", "deleted", "tagged", "other"]
 
@@ -27,12 +28,14 @@ class ObjectEvent:
     """One object that an event names.
 
     Keys in `Records` are URL-encoded by most senders and plain by some. `location` has the key decoded; `as_written`
-    has it as it stands, where that differs, and is looked up if there is no such object.
+    has it as it stands, where that differs, and is looked up if there is no such object. `traceparent` is the trace
+    that the event says it belongs to, as W3C Trace Context has it.
     """
 
     location: Location
     action: Action = "created"
     as_written: Location | None = None
+    traceparent: str | None = field(default=None, compare=False)
 
 
 def named_objects(envelope: Mapping[str, Any]) -> tuple[ObjectEvent, ...]:
@@ -40,7 +43,8 @@ def named_objects(envelope: Mapping[str, Any]) -> tuple[ObjectEvent, ...]:
 
     Raises `BadInputError` if it names no object in any known form.
     """
-    objects = tuple(dict.fromkeys(_objects(envelope, depth=0)))
+    traceparent = _traceparent(envelope)
+    objects = tuple(replace(each, traceparent=traceparent) for each in dict.fromkeys(_objects(envelope, depth=0)))
     if not objects and not _is_test(envelope):
         raise BadInputError("event", "it names no object in any known form")
     return objects
@@ -54,6 +58,19 @@ def payload_of(envelope: Mapping[str, Any]) -> Mapping[str, Any]:
             break
         envelope = inner
     return envelope
+
+
+def _traceparent(envelope: Mapping[str, Any]) -> str | None:
+    """That of the outermost envelope that has one."""
+    for _ in range(_DEEPEST):
+        found = envelope.get("traceparent")
+        if is_traceparent(found):
+            return found
+        inner = envelope.get("data")
+        if not isinstance(inner, Mapping):
+            return None
+        envelope = inner
+    return None
 
 
 def _objects(envelope: Mapping[str, Any], *, depth: int) -> Iterator[ObjectEvent]:

@@ -10,17 +10,21 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.events.outgoing import events_of
 from exr_pipeline.events.sinks import Published, Sink, WaitingEvent, open_sinks, sink_names, topic_of
 from exr_pipeline.tables.specs import arrow_schema
+from exr_pipeline.telemetry.catalog import EVENTS_PUBLISHED
+from exr_pipeline.telemetry.recording import record
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     import pyarrow as pa
 
@@ -36,6 +40,8 @@ SECONDS_AFTER_WORK: Final = 2.0
 TROUBLE_AFTER_SECONDS: Final = 30.0
 
 _CONTENT_KEPT: Final = 4096
+Traces = Mapping[str, str]
+_NO_TRACES: Final[Traces] = MappingProxyType({})
 
 
 @dataclass(slots=True)
@@ -50,16 +56,21 @@ class Drained:
 
 
 def with_events(
-    rows: Mapping[TableName, pa.Table], settings: Settings, *, now: datetime
+    rows: Mapping[TableName, pa.Table], settings: Settings, *, now: datetime, traces: Traces = _NO_TRACES
 ) -> Mapping[TableName, pa.Table]:
-    """The rows of a write, and those of the events that tell of them: nothing more if nothing is published."""
+    """The rows of a write, and those of the events that tell of them: nothing more if nothing is published.
+
+    `traces` has the traceparent of the URLs of files and sequences whose events belong to a trace.
+    """
     if not sink_names(settings):
         return rows
     events = events_of(rows, now=now, output_root=settings.output_root, compatibility=settings.compatibility)
-    return {**rows, "outbox": outbox_rows(events, settings, now=now)}
+    return {**rows, "outbox": outbox_rows(events, settings, now=now, traces=traces)}
 
 
-def outbox_rows(events: Iterable[OutgoingEvent], settings: Settings, *, now: datetime) -> pa.Table:
+def outbox_rows(
+    events: Iterable[OutgoingEvent], settings: Settings, *, now: datetime, traces: Traces = _NO_TRACES
+) -> pa.Table:
     """The rows of events: one for each sink, of the types that are published."""
     import pyarrow as pa
 
@@ -73,6 +84,7 @@ def outbox_rows(events: Iterable[OutgoingEvent], settings: Settings, *, now: dat
             "subject": event.subject,
             "payload": json.dumps(event.payload),
             "created_at": now.astimezone(UTC).isoformat(),
+            "traceparent": traces.get(event.subject),
         }
         for event in events
         if not settings.publish_types or event.type in settings.publish_types
@@ -81,11 +93,11 @@ def outbox_rows(events: Iterable[OutgoingEvent], settings: Settings, *, now: dat
     return pa.Table.from_pylist(waiting, schema=arrow_schema("outbox"))
 
 
-def events_of_marked(settings: Settings, *, now: datetime) -> Queue | None:
+def events_of_marked(settings: Settings, *, now: datetime, traces: Traces = _NO_TRACES) -> Queue | None:
     """What `TableStore.mark` writes along with a mark: the events of files that are marked as deleted."""
     if not sink_names(settings):
         return None
-    return lambda files: {"outbox": with_events({"files": files}, settings, now=now)["outbox"]}
+    return lambda files: {"outbox": with_events({"files": files}, settings, now=now, traces=traces)["outbox"]}
 
 
 def drain(tables: TableStore, settings: Settings, *, seconds: float) -> Drained:
@@ -140,6 +152,9 @@ def _drain_sink(tables: TableStore, name: str, sink: Sink, drained: Drained, dea
         _settle(tables, name, batch, published)
         drained.delivered += len(published.delivered)
         drained.rejected += len(published.rejected)
+        # Each webhook has a name of its own, so that one that is away can be told from the others.
+        record(EVENTS_PUBLISHED, name, "delivered", value=len(published.delivered))
+        record(EVENTS_PUBLISHED, name, "rejected", value=len(published.rejected))
         if published.problem is not None:
             drained.problems[name] = published.problem
             return
@@ -147,7 +162,8 @@ def _drain_sink(tables: TableStore, name: str, sink: Sink, drained: Drained, dea
 
 def _oldest(tables: TableStore, sink: str) -> list[WaitingEvent]:
     rows = tables.sql(
-        """SELECT DISTINCT ON (event_id) event_id, type, topic, key, subject, payload, created_at
+        # A table of an earlier version has fewer columns until something is written.
+        """SELECT DISTINCT ON (event_id) * EXCLUDE (sink)
         FROM (SELECT * FROM outbox WHERE sink = $sink ORDER BY created_at, event_id LIMIT $count)
         ORDER BY created_at, event_id""",
         {"sink": sink, "count": EVENTS_AT_ONCE},

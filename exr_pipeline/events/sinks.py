@@ -25,7 +25,10 @@ KAFKA: Final = "kafka"
 
 @dataclass(frozen=True, slots=True)
 class WaitingEvent:
-    """An event as it waits. `payload` is JSON, `created_at` ISO 8601 in UTC; see the table `outbox`."""
+    """An event as it waits. `payload` is JSON, `created_at` ISO 8601 in UTC; see the table `outbox`.
+
+    `traceparent` is the trace that it belongs to, for the extension of CloudEvents for distributed tracing.
+    """
 
     event_id: str
     type: str
@@ -34,6 +37,7 @@ class WaitingEvent:
     subject: str
     payload: str
     created_at: str
+    traceparent: str | None = None
 
 
 @dataclass(slots=True)

@@ -39,19 +39,23 @@ class Message:
     def objects(self) -> tuple[ObjectEvent, ...]:
         """The objects that it names; none if it is a store's test. Raises `BadInputError` if that cannot be told.
 
-        CloudEvents are read in both content modes, and are not checked beyond what they name.
+        CloudEvents are read in both content modes, and are not checked beyond what they name. Their trace is that of
+        the attribute `traceparent`, else of the header that tracing libraries add to messages.
         """
         content = parsed(self.content)
-        attributes = {
-            name.lower().removeprefix(_ATTRIBUTE): value.decode("utf-8", "replace")
-            for name, value in self.headers.items()
-            if name.lower().startswith(_ATTRIBUTE) and value is not None
+        texts = {
+            name.lower(): value.decode("utf-8", "replace") for name, value in self.headers.items() if value is not None
         }
+        attributes = {
+            name.removeprefix(_ATTRIBUTE): value for name, value in texts.items() if name.startswith(_ATTRIBUTE)
+        }
+        trace = {"traceparent": texts["traceparent"]} if "traceparent" in texts else {}
         if attributes:
-            return named_objects({**attributes, "data": content})
+            return named_objects({**trace, **attributes, "data": content})
         if not isinstance(content, Mapping):
             raise BadInputError("event", "it is not a JSON object")
-        return named_objects({**content, "data": _decoded(content)} if "data_base64" in content else content)
+        event = {**content, "data": _decoded(content)} if "data_base64" in content else content
+        return named_objects({**event, **trace})
 
 
 def _decoded(event: Mapping[str, Any]) -> Any:

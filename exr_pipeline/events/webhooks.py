@@ -114,6 +114,7 @@ class Webhook:
             "subject": event.subject,
             "partitionkey": event.key,
             "datacontenttype": "application/json",
+            **({"traceparent": event.traceparent} if event.traceparent else {}),
             "data": orjson.Fragment(event.payload),
         }
         return orjson.dumps(whole)

@@ -16,7 +16,15 @@ def handler(cloud_event: Any) -> dict[str, Any]:
     """Ingest the object that an event names. Raises `TryAgainError` for what may succeed later: Eventarc retries."""
     data = getattr(cloud_event, "data", None)
     kind = cloud_event["type"]
-    return one_answer(_work().answer({"type": kind, "data": data}))
+    return one_answer(_work().answer({"type": kind, "data": data, "traceparent": _traceparent(cloud_event)}))
+
+
+def _traceparent(cloud_event: Any) -> Any:
+    """The trace that the event says it belongs to, None if it says none."""
+    try:
+        return cloud_event["traceparent"]
+    except KeyError:
+        return None
 
 
 @cache

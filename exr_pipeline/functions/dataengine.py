@@ -23,7 +23,9 @@ _RUNTIMES: Final = ("vast.dataengine.sdk", "vast_runtime.vast_event")
 
 def init(ctx: Any) -> None:
     """Open what all calls share. Called by the runtime once per process, before the first event."""
-    work = FunctionWork(secrets=getattr(ctx, "secrets", None), log=getattr(ctx, "logger", None))
+    work = FunctionWork(
+        secrets=getattr(ctx, "secrets", None), log=getattr(ctx, "logger", None), tracer=getattr(ctx, "tracer", None)
+    )
     setattr(ctx, _ATTRIBUTE, work)
 
 

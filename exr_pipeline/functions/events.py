@@ -50,6 +50,9 @@ def _of_runtime(event: Any) -> Mapping[str, Any]:
     data = _data(event)
     if data is not None:
         envelope["data"] = data
+    extensions = getattr(event, "extensions", None)
+    if isinstance(extensions, Mapping) and "traceparent" in extensions:
+        envelope["traceparent"] = extensions["traceparent"]
     if envelope["type"] == "Element" and hasattr(event, "as_element_event"):
         element = event.as_element_event()
         extensions = getattr(element, "extensions", None)

@@ -34,6 +34,9 @@ from exr_pipeline.storage.locations import Location, SourceRule
 from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline.storage.store_errors import MissingObjectError
 from exr_pipeline.tables.specs import REJECTED, RETRYABLE
+from exr_pipeline.telemetry.logs import about, set_up_logs
+from exr_pipeline.telemetry.start import flush_telemetry, start_telemetry
+from exr_pipeline.telemetry.trace_context import in_trace
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -73,10 +76,17 @@ class FunctionWork:
     """What one process of a function keeps from call to call: settings, clients, workers that render pictures.
 
     `secrets` is what the platform hands over, such as `ctx.secrets`. Where a platform has no shared memory for
-    worker processes, pictures are rendered `in_process`.
+    worker processes, pictures are rendered `in_process`. `tracer` is the platform's own, if it has one.
     """
 
-    def __init__(self, *, secrets: Any = None, log: logging.Logger | None = None, in_process: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        secrets: Any = None,
+        log: logging.Logger | None = None,
+        in_process: bool = False,
+        tracer: Any = None,
+    ) -> None:
         self.log = log or logging.getLogger("exr_pipeline.functions")
         self._secrets = secrets
         self._in_process = in_process
@@ -87,6 +97,8 @@ class FunctionWork:
         self._pool: PicturePool | None = None
         self._pipeline = Pipeline(function_settings(secrets))
         self.settings = self._pipeline.settings
+        set_up_logs(self.settings, self.log)
+        start_telemetry(self.settings, tracer=tracer)
         if not has_tables(self.settings):
             self.log.warning("rows are not written: %s", _NO_TABLES)
 
@@ -108,7 +120,11 @@ class FunctionWork:
         Events that bring credentials of their own are one transaction each.
         """
         requests = [self._read(event) for event in events]
-        answers = self._run(requests)
+        try:
+            answers = self._run(requests)
+        finally:
+            # Between calls the process may be frozen.
+            flush_telemetry()
         again = [answer for answered in answers for answer in answered if is_retryable(answer)]
         if again and self.settings.raise_retryable:
             raise TryAgainError(f"{again[0]['file']['uri']}: {again[0]['error']}", answers)
@@ -197,7 +213,12 @@ class _Call:
         try:
             self._products = function_products(self._settings)
             wanted = {event: self._place(event) for request in requests for event in request.objects}
-            trouble = self._ingest([place for place in dict.fromkeys(wanted.values()) if place is not None])
+            traces = {
+                place: event.traceparent
+                for event, place in wanted.items()
+                if place is not None and event.traceparent is not None
+            }
+            trouble = self._ingest([place for place in dict.fromkeys(wanted.values()) if place is not None], traces)
         except MisconfiguredError as error:
             return self._all_failed(requests, error, "authentication" if _is_about_keys(error) else "misconfigured")
         except RetryableError as error:
@@ -221,8 +242,13 @@ class _Call:
         ]
         tables = self._pipeline.tables
         if ended:
-            tables.write({"outbox": outbox_rows(ended, self._settings, now=now)}, now=now)
+            tables.write({"outbox": outbox_rows(ended, self._settings, now=now, traces=self._traces_now())}, now=now)
         publish_after_work(tables, self._settings, self._log)
+
+    def _traces_now(self) -> dict[str, str]:
+        """The traces of the files of this call, by URL."""
+        found = {location.url: result.traceparent for location, result in self._results.items()}
+        return {url: traceparent for url, traceparent in found.items() if traceparent is not None}
 
     def _place(self, event: ObjectEvent) -> Location | None:
         """Where the object is, None if it needs no work."""
@@ -253,7 +279,7 @@ class _Call:
             return True
         return True
 
-    def _ingest(self, locations: Collection[Location]) -> tuple[ErrorClass, str] | None:
+    def _ingest(self, locations: Collection[Location], traces: Mapping[Location, str]) -> tuple[ErrorClass, str] | None:
         """Make everything of these files; what kept their rows from being written, if anything did."""
         if not locations:
             return None
@@ -269,7 +295,7 @@ class _Call:
             header_bytes_per_write=1 << 62,
         )
         try:
-            chunk.run(list(locations), self._products, on_written=self._written)
+            chunk.run(list(locations), self._products, on_written=self._written, traces=traces)
         except StateUnknownError as error:
             return "transaction", str(error)
         except RetryableError as error:
@@ -279,10 +305,11 @@ class _Call:
     def _written(self, batch: Sequence[FileResult]) -> None:
         for result in batch:
             self._results[result.location] = result
-            if result.reason is None:
-                self._log.info("%s: %s", result.location.url, result.state)
-            else:
-                self._log.warning("%s: %s: %s", result.location.url, result.state, result.reason)
+            with about(file=result.location.url), in_trace(result.traceparent):
+                if result.reason is None:
+                    self._log.info("%s: %s", result.location.url, result.state)
+                else:
+                    self._log.warning("%s: %s: %s", result.location.url, result.state, result.reason)
 
     def remember(self, locations: Collection[Location], found: Mapping[Location, FileVersion]) -> None:
         """Keep what the tables knew of these files at first: before anything was written."""

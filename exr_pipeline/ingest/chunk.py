@@ -10,9 +10,11 @@ import logging
 import time
 import uuid
 from collections import deque
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from exr_pipeline.errors import BadInputError, RetryableError, StateUnknownError
@@ -32,6 +34,10 @@ from exr_pipeline.storage.spool import spool_folder
 from exr_pipeline.storage.store_errors import MissingObjectError
 from exr_pipeline.storage.verify import verify_copy, verify_start
 from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE
+from exr_pipeline.telemetry.catalog import FILES, RETRIES
+from exr_pipeline.telemetry.logs import about
+from exr_pipeline.telemetry.recording import has_tracer, record, record_stage, span, stage
+from exr_pipeline.telemetry.trace_context import current_traceparent
 from exr_pipeline.workers.pool import WorkerLostError
 
 if TYPE_CHECKING:
@@ -193,6 +199,7 @@ class ChunkIngest:
         self._patience = Patience(self._retries, _READ)
         # Files of which another run made a newer version's media before ours were stored: those are made once more.
         self._overtaken: set[Location] = set()
+        self._traces: Mapping[Location, str] = {}
 
     def run(
         self,
@@ -204,6 +211,7 @@ class ChunkIngest:
         finished_elsewhere: Callable[[Sequence[Location]], Sequence[FinishedFile]] = lambda _: (),
         on_finished_elsewhere: Callable[[Sequence[FinishedFile]], None] = lambda _: None,
         finished_earlier: int = 0,
+        traces: Mapping[Location, str] = MappingProxyType({}),
     ) -> ChunkProgress:
         """Make the `wanted` products of files. Each ends as ready, rejected or retryable, and is then reported.
 
@@ -215,12 +223,17 @@ class ChunkIngest:
         `on_written` is called in this thread with batches of files, after their media and rows are in place. Retryable
         failures are tried again within this call, with growing pauses, before a file ends as retryable.
 
+        `traces` has the traceparent of each file that an event with a trace has named. Others belong to the trace of
+        the chunk.
+
         Raises `OutageError` if no file at all could be read for a while, `RetryableError` or `StateUnknownError` if the
         tables can't be written, `MisconfiguredError` if a setting is wrong: then files not yet reported have not ended.
         """
         others = _OtherRuns(finished_elsewhere, on_finished_elsewhere)
         progress = ChunkProgress(len(locations), finished_earlier)
-        return asyncio.run(self._run(locations, wanted, others, progress, on_written, on_progress))
+        self._traces = traces
+        with span("ingest chunk", files=len(locations)):
+            return asyncio.run(self._run(locations, wanted, others, progress, on_written, on_progress))
 
     async def _run(
         self,
@@ -246,6 +259,7 @@ class ChunkIngest:
                     len(left),
                     pause,
                 )
+                record(RETRIES, "file", value=len(left))
                 progress.trouble = (
                     f"{len(left)} could not be read, trying again in {pause:.0f} s: {self._patience.reason}"
                 )
@@ -288,8 +302,7 @@ class ChunkIngest:
                         again.extend(overtaken)
                         self._overtaken |= overtaken
                         batch = [result for result in batch if result.location not in overtaken]
-                    for result in batch:
-                        progress.count(result.state)
+                    _count(batch, progress)
                     on_written(batch)
                     on_progress(progress)
 
@@ -297,7 +310,7 @@ class ChunkIngest:
             nonlocal stopped, header_bytes
             try:
                 while not (stopped or self._patience.is_over) and (location := await queue.take()) is not None:
-                    result = await self._file(location, wanted, spool, headers)
+                    result = await self._watched_file(location, wanted, spool, headers)
                     self._patience.saw(result.reason or "" if result.state == RETRYABLE else None)
                     if result.state == RETRYABLE and not last and not result.was_tried_alone:
                         again.append(location)
@@ -323,6 +336,20 @@ class ChunkIngest:
             raise OutageError(self._patience.verdict)
         return again
 
+    async def _watched_file(
+        self, location: Location, wanted: Sequence[FileProduct], spool: Path, headers: HeaderReader
+    ) -> FileResult:
+        parent = self._traces.get(location)
+        # A span takes a good part of the time that a header does: there, only an event that brought a trace gets one.
+        has_span = parent is not None or (has_tracer() and most_needed(wanted) != "header")
+        around = span("ingest file", parent=parent, **{"exr_pipeline.file": location.url}) if has_span else None
+        with about(file=location.url), around or nullcontext(current_traceparent()) as traceparent:
+            result = await self._file(location, wanted, spool, headers)
+            result.traceparent = traceparent
+            if result.reason is not None:
+                log.info("%s: %s", result.state, result.reason)
+        return result
+
     async def _file(
         self, location: Location, wanted: Sequence[FileProduct], spool: Path, headers: HeaderReader
     ) -> FileResult:
@@ -334,18 +361,24 @@ class ChunkIngest:
             elif most_needed(wanted) != "header":
                 await self._whole_file(result, wanted, spool)
             else:
-                result.source, data = await headers.start(location)
-                result.inspection = await headers.inspect(result.source, data)
+                with stage("fetch", with_span=False) as fetch:
+                    result.source, data = await headers.start(location)
+                    fetch.size_bytes = len(data)
+                with stage("read_header", with_span=False):
+                    result.inspection = await headers.inspect(result.source, data)
             result.state = READY
         except BadInputError as error:
             result.state, result.reason = REJECTED, error.reason
             result.is_gone = isinstance(error, MissingObjectError)
+            result.error = "not found" if result.is_gone else "bad input"
         except RetryableError as error:
             result.state, result.reason = RETRYABLE, str(error).removeprefix(f"{location.url}: ")
             result.was_tried_alone = isinstance(error, WorkerLostError)
+            result.error = "worker lost" if result.was_tried_alone else "store"
         except OSError as error:
             # This machine's disk is full, or a local file went away while it was read.
             result.state, result.reason = RETRYABLE, machine_trouble(error) or f"not read: {error.strerror}"
+            result.error = "machine"
         if result.state == RETRYABLE:
             # Made of bytes that may not be those of the file.
             result.read.clear()
@@ -361,18 +394,23 @@ class ChunkIngest:
         on_block = _shown_to(list(readers.values())) if readers else None
         spooled = None
         try:
-            if path is None:
-                path = spooled = spool / uuid.uuid4().hex
-                info = await self._storage.download_async(location, path, on_block=on_block)
-            else:
-                info = await self._storage.head_async(location)
-                if on_block is not None:
-                    await self._storage.read_through_async(location, on_block=on_block)
+            with stage("fetch") as fetch:
+                if path is None:
+                    path = spooled = spool / uuid.uuid4().hex
+                    info = await self._storage.download_async(location, path, on_block=on_block)
+                else:
+                    info = await self._storage.head_async(location)
+                    if on_block is not None:
+                        await self._storage.read_through_async(location, on_block=on_block)
+                fetch.size_bytes = info.size
             result.source = source_file(info)
             result.read = {name: reader.result() for name, reader in readers.items()}
             try:
                 with self._in_flight.at_workers():
                     await self._inspect_and_render(result, path, proxy_path, wanted)
+                if result.pictures is not None:
+                    record_stage("decode", result.pictures.decode_seconds)
+                    record_stage("encode", result.pictures.seconds - result.pictures.decode_seconds)
             except BadInputError:
                 await asyncio.to_thread(verify_copy, self._storage, info, path)
                 raise
@@ -394,7 +432,10 @@ class ChunkIngest:
         if warning is not None and result.pictures is not None:
             result.pictures = replace(result.pictures, warnings=(*result.pictures.warnings, warning))
         compatibility = self._settings.compatibility
-        await store_objects(self._media, self._outputs, result, after=after, compatibility=compatibility)
+        with stage("store") as store:
+            store.size_bytes = await store_objects(
+                self._media, self._outputs, result, after=after, compatibility=compatibility
+            )
 
     async def _inspect_and_render(
         self, result: FileResult, path: Path, proxy_path: Path, wanted: Sequence[FileProduct]
@@ -403,7 +444,8 @@ class ChunkIngest:
         if is_media(result.location):
             await make_media(result, path, proxy_path, wanted, self._workers(), self._settings)
             return
-        result.inspection = await asyncio.to_thread(inspect_local, path, result.source)
+        with stage("read_header"):
+            result.inspection = await asyncio.to_thread(inspect_local, path, result.source)
         if most_needed(wanted) == "picture":
             result.pictures = await render_in(self._workers(), path, result.location.url, wanted)
 
@@ -423,6 +465,7 @@ class ChunkIngest:
                 if pause is None:
                     raise
                 log.warning("%s: trying again in %.0f s", error, pause)
+                record(RETRIES, "rows")
                 await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
@@ -458,14 +501,30 @@ class ChunkIngest:
 
     def _write_rows_once(self, batch: Sequence[FileResult]) -> set[Location]:
         now = datetime.now(UTC)
-        self._rows.write(with_events(rows_of(batch, now=now), self._settings, now=now), now=now)
+        traces = {result.location.url: result.traceparent for result in batch if result.traceparent is not None}
+        with stage("write_rows"):
+            rows = with_events(rows_of(batch, now=now), self._settings, now=now, traces=traces)
+            self._rows.write(rows, now=now)
         sources = {result.location: result.source for result in batch if result.source is not None}
         gone = {p.location: sources[p.location].file_id for p in batch if p.is_gone}
         # What was only away for a moment may return as the version that it was.
-        self._rows.mark(gone, "deleted", now=now, queue=events_of_marked(self._settings, now=now))
+        self._rows.mark(gone, "deleted", now=now, queue=events_of_marked(self._settings, now=now, traces=traces))
         shown = [result.location for result in batch if result.stored]
         current = self._rows.current_versions(shown)
         return {location for location in shown if current[location].file_id != sources[location].file_id}
+
+
+def _count(batch: Sequence[FileResult], progress: ChunkProgress) -> None:
+    for result in batch:
+        progress.count(result.state)
+        record(FILES, result.state, _kind(result), result.error)
+
+
+def _kind(result: FileResult) -> str:
+    """What the tables have as the format of the file, empty if it could not be read."""
+    if result.inspection is not None:
+        return result.inspection.format
+    return "" if result.media is None else result.media.format
 
 
 def _shown_to(readers: Sequence[ByteReader]) -> OnBlock:

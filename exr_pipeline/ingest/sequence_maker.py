@@ -23,6 +23,8 @@ from exr_pipeline.sequences.find import resolve_sequence
 from exr_pipeline.storage.outputs import OutputPlace
 from exr_pipeline.tables.merge import retryable_since
 from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE, TABLES
+from exr_pipeline.telemetry.logs import about
+from exr_pipeline.telemetry.recording import span, stage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
@@ -82,10 +84,25 @@ class SequenceMaker:
 
         Raises `RetryableError` or `StateUnknownError` if the tables can't be written, and `MisconfiguredError`.
         """
-        started = time.monotonic()
-        result = SequenceResult(location)
+        with (
+            about(file=location.url),
+            span("make sequence", **{"exr_pipeline.sequence": location.url}) as traceparent,
+        ):
+            started = time.monotonic()
+            result = SequenceResult(location)
+            self._find_and_make(result, wanted, on_progress)
+            result.seconds = time.monotonic() - started
+            self._write_row(result, wanted, traceparent)
+            return result
+
+    def _find_and_make(
+        self,
+        result: SequenceResult,
+        wanted: Collection[SequenceProduct],
+        on_progress: Callable[[MovieProgress], None] | None,
+    ) -> None:
         try:
-            result.sequence = resolve_sequence(location, self._storage, udim="")
+            result.sequence = resolve_sequence(result.location, self._storage, udim="")
         except BadInputError as error:
             result.state, result.reason = REJECTED, error.reason
         except RetryableError as error:
@@ -93,9 +110,6 @@ class SequenceMaker:
         else:
             result.pixels = self._pixel_findings(result.sequence)
             self._make_all(result, result.sequence, wanted, on_progress)
-        result.seconds = time.monotonic() - started
-        self._write_row(result, wanted)
-        return result
 
     def _pixel_findings(self, sequence: Sequence) -> PixelFindings:
         columns = ("s3_key", "nan_pixels", "inf_pixels", "is_black")
@@ -133,14 +147,16 @@ class SequenceMaker:
                 result.state, result.reason = RETRYABLE, str(error)
                 result.was_tried_alone = isinstance(error, WorkerLostError)
 
-    def _write_row(self, result: SequenceResult, wanted: Collection[SequenceProduct]) -> None:
+    def _write_row(self, result: SequenceResult, wanted: Collection[SequenceProduct], traceparent: str | None) -> None:
         import pyarrow as pa
 
         stored = self._tables.read("sequence_outputs", locations=[result.location]).to_pylist()
         row = sequence_row(result, wanted, stored[0] if stored else {}, now=datetime.now(UTC))
         now = datetime.now(UTC)
         rows: dict[TableName, pa.Table] = {"sequence_outputs": pa.Table.from_pylist([row])}
-        self._tables.write(with_events(rows, self._settings, now=now), now=now)
+        traces = {result.location.url: traceparent} if traceparent else {}
+        with stage("write_rows"):
+            self._tables.write(with_events(rows, self._settings, now=now, traces=traces), now=now)
 
 
 def _reason(error: BadInputError, sequence: Sequence) -> str:

@@ -44,8 +44,9 @@ class MediaWriter(Protocol):
 
 async def store_objects(
     media: MediaWriter, outputs: OutputPlace, result: FileResult, *, after: NamedAfter = "own", compatibility: str = ""
-) -> None:
-    """Store the objects that products have made of a file, named `after` this, and note where."""
+) -> int:
+    """Store the objects that products have made of a file, named `after` this, and note where; how many bytes."""
+    size_bytes = 0
     for thing in output_objects(result.location, compatibility):
         content = thing.content(result)
         if content is not None:
@@ -53,6 +54,8 @@ async def store_objects(
             target = outputs.at(result.location, thing.ending, after)
             await media.write_async(target, data, content_type=content_type, tags=media_tags(thing.name))
             result.stored[thing.name] = target
+            size_bytes += len(data) if isinstance(data, bytes) else data.stat().st_size
+    return size_bytes
 
 
 def objects_to_delete(

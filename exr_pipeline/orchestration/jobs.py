@@ -52,6 +52,9 @@ class Selection(dg.Config):
     )
     all: bool = Field(default=False, description="Every known file. Required if no other condition is set.")
     assets: list[str] = Field(default=ASSET_NAMES, description="Which assets to make. The others stay as they are.")
+    traces: dict[str, str] = Field(
+        default={}, description="The traceparent of the event that named a file, by partition key."
+    )
 
     # Dagster's config has no lists of literals.
     @field_validator("states")
@@ -158,7 +161,9 @@ def ingest_selected_files(context: dg.OpExecutionContext, config: Selection) -> 
         keys = select_partitions(selection, pipeline, context.instance, must_fit=must_fit)
     assets = [key for key in FILE_ASSETS if key.path[-1] in config.assets]
     context.log.info(f"{len(keys)} files selected")
-    ingest_step(context, keys, assets, pipeline, context.resources.media_io, context.resources.table_io)
+    ingest_step(
+        context, keys, assets, pipeline, context.resources.media_io, context.resources.table_io, traces=config.traces
+    )
 
 
 @dg.job(

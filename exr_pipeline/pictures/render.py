@@ -44,6 +44,7 @@ def render_picture(
     proxy_box = Size(settings.proxy_width, settings.proxy_height)
     box = proxy_box if proxy else still_box
     picture = Picture(path, name, box=box, settings=settings, even_sides=proxy)
+    decode_seconds = time.perf_counter() - started
     of_others = {product: make(picture) for product, make in others.items()}
     of_proxy = picture.made("video", proxy_box, even_sides=True) if proxy else None
     # Before the picture is shrunk to the size of the thumbnail.
@@ -61,6 +62,7 @@ def render_picture(
         is_black=not any(one.rgb.any() for one in made),
         warnings=(*picture.warnings, *_rate_warnings(picture)) if proxy else picture.warnings,
         seconds=time.perf_counter() - started,
+        decode_seconds=decode_seconds,
         others=of_others,
     )
 

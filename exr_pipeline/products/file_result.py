@@ -28,7 +28,7 @@ class FileResult:
     `pictures` is what workers made of its pixels, None if none were wanted or made. `read` is what was made of its
     bytes, by the product's name. `stored` says where objects were put, by their name. `is_gone` says that there is no
     such file, `was_tried_alone` that its worker was lost a second time when no other was at work: there is no use in a
-    third now.
+    third now. `error` is the kind of error of one that is not ready, and `traceparent` the trace that it belongs to.
     """
 
     location: Location
@@ -42,3 +42,5 @@ class FileResult:
     stored: dict[str, Location] = field(default_factory=dict)
     is_gone: bool = False
     was_tried_alone: bool = False
+    error: str = ""
+    traceparent: str | None = None

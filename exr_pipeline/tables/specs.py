@@ -454,6 +454,7 @@ _SPECS: Final = (
             Column("subject", "string", "What the event is about: the URL of the file or sequence"),
             Column("payload", "json", "Object that is published"),
             Column("created_at", "timestamp", "When the event was written"),
+            Column("traceparent", "string", "Trace that the event belongs to, as W3C Trace Context has it; else null"),
         ),
     ),
     TableSpec(

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+_EXTENSIONS = ("element", "knative", "traceparent")
 EVENTS = Path(__file__).parents[2] / "deploy" / "dataengine" / "events"
 
 
@@ -23,6 +24,7 @@ class Context:
 
     secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     logger: logging.Logger = field(default_factory=lambda: logging.getLogger("function"))
+    tracer: Any = None
 
 
 class RuntimeEvent:
@@ -32,7 +34,7 @@ class RuntimeEvent:
         kind = str(wire["type"]).removeprefix("vastdata.com:")
         self.id, self.trigger, self.trigger_id = wire["id"], "new-renders", "8c4f2f8e"
         self.type, _, self.subtype = kind.partition(".")
-        self.extensions = {name: value for name, value in wire.items() if name.startswith(("element", "knative"))}
+        self.extensions = {name: value for name, value in wire.items() if name.startswith(_EXTENSIONS)}
         self._wire, self._whole = wire, whole
 
     def get_data(self) -> Any:

@@ -37,6 +37,10 @@ from exr_pipeline.products.sequence_movie import SEQUENCE_MOVIE
 from exr_pipeline.retries import try_each
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.specs import RETRYABLE, TABLES
+from exr_pipeline.telemetry.catalog import RETRIES
+from exr_pipeline.telemetry.logs import about
+from exr_pipeline.telemetry.recording import record
+from exr_pipeline.telemetry.start import flush_telemetry, start_telemetry
 from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
@@ -98,13 +102,17 @@ def sequences_step(
     from exr_pipeline.ingest.sequence_maker import SequenceMaker
 
     tidy_console(context, pipeline.settings)
+    start_telemetry(pipeline.settings)
     announce(context, assets, partition_keys)
     tag_unfinished(context.instance, context.run, len(partition_keys))
     left = without_finished(context, partition_keys, assets)
     wanted = [product for product in SEQUENCE_PRODUCTS if dg.AssetKey(product.asset) in assets]
     failed: list[SequenceResult] = []
     try:
-        with SequenceMaker(pipeline.settings, pipeline.storage, pipeline.tables) as maker:
+        with (
+            about(run=context.run.run_id),
+            SequenceMaker(pipeline.settings, pipeline.storage, pipeline.tables) as maker,
+        ):
 
             def make(key: str) -> tuple[str, SequenceResult]:
                 location = Location.from_partition_key(key)
@@ -115,6 +123,7 @@ def sequences_step(
                 return result.reason or "" if result.state == RETRYABLE and not result.was_tried_alone else None
 
             def paused(count: int, seconds: float, reason: str) -> None:
+                record(RETRIES, "sequence", value=count)
                 context.log.warning(f"{count} sequences failed, trying again in {seconds:g} s: {reason}")
 
             made = try_each(left, make, trouble, pipeline.retries, what="sequence could be rendered", on_pause=paused)
@@ -132,6 +141,8 @@ def sequences_step(
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:
         raise after_outage(context, pipeline, error) from error
+    finally:
+        flush_telemetry()
     tag_outcome(context.instance, context.run, [result.state for result in failed], len(partition_keys))
     can_improve = any(result.state == RETRYABLE for result in failed)
     if can_improve and pipeline.retries.may_repeat_step(context.retry_number):

@@ -11,6 +11,8 @@ import dagster as dg
 from dagster._core import log_manager
 from dagster._core.utils import coerce_valid_log_level
 
+from exr_pipeline.telemetry.logs import JsonFormatter
+
 if TYPE_CHECKING:
     from dagster._core.events import DagsterEvent
 
@@ -20,11 +22,13 @@ _error_text = log_manager._error_str_for_event
 
 
 def tidy_console(context: dg.AssetExecutionContext | dg.OpExecutionContext, settings: Settings) -> None:
-    """Have this run print only what is of `console_level` or above."""
+    """Have this run print only what is of `console_level` or above, in the form that the settings name."""
     level = coerce_valid_log_level(settings.console_level)
     for console in context.log._dagster_handler._loggers:
         for handler in console.handlers:
             handler.setLevel(max(handler.level, level))
+            if settings.log_format == "json":
+                handler.setFormatter(JsonFormatter())
 
 
 def print_reasons_without_stack_traces() -> None:

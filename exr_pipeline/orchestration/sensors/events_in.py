@@ -35,7 +35,10 @@ from exr_pipeline.orchestration.sensors.files import (
     unfinished_runs,
 )
 from exr_pipeline.orchestration.sensors.ready_folders import complete_folders, ready_folders
+from exr_pipeline.orchestration.sensors.watched_ticks import watched_tick
 from exr_pipeline.storage.locations import Location
+from exr_pipeline.telemetry.catalog import EVENTS_READ, SENSOR_WAITING
+from exr_pipeline.telemetry.recording import record
 from exr_pipeline.untrusted_text import visible_line
 
 if TYPE_CHECKING:
@@ -66,20 +69,22 @@ class EventsCursor:
 
     Those wait because they have not settled, could not be looked up, or because too many runs are under way.
     `never_asked` are those of them that have a partition by this sensor, and no run. `ready`: folders that a `.ready`
-    object says are complete, with when its event was read.
+    object says are complete, with when its event was read. `traces`: the traceparent of files that wait, by URL.
     """
 
     positions: dict[str, Positions] = field(default_factory=dict)
     waiting: dict[str, Sighting] = field(default_factory=dict)
     never_asked: list[str] = field(default_factory=list)
     ready: dict[str, datetime] = field(default_factory=dict)
+    traces: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_text(cls, text: str | None) -> EventsCursor:
         """The cursor that an earlier tick wrote."""
         raw: dict[str, Any] = json.loads(text) if text else {}
         ready = {url: datetime.fromisoformat(since) for url, since in raw.get("ready", {}).items()}
-        return cls(raw.get("positions", {}), sightings_of(raw.get("waiting", {})), raw.get("never_asked", []), ready)
+        waiting = sightings_of(raw.get("waiting", {}))
+        return cls(raw.get("positions", {}), waiting, raw.get("never_asked", []), ready, raw.get("traces", {}))
 
     def to_text(self) -> str:
         """JSON for Dagster to keep."""
@@ -94,9 +99,10 @@ def build_events_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDef
         if not is_migrated(context.instance):
             return dg.SkipReason("The sensor of files has not looked at the partition keys of earlier versions yet")
         try:
-            sources = sources_of(pipeline.settings)
-            cursor = EventsCursor.from_text(context.cursor)
-            return tick(context.instance, pipeline, cursor, sources, log=context.log)
+            with watched_tick(EVENTS_SENSOR, pipeline):
+                sources = sources_of(pipeline.settings)
+                cursor = EventsCursor.from_text(context.cursor)
+                return tick(context.instance, pipeline, cursor, sources, log=context.log)
         except RetryableError as error:
             # The cursor stays: the same events are read again.
             return dg.SkipReason(f"Cannot deal with events, trying again at the next tick: {error}")
@@ -224,6 +230,7 @@ class _Work:
         self._waiting: dict[str, Sighting] = {}
         self._never_asked: set[str] = set(cursor.never_asked)
         self._ready = dict(cursor.ready)
+        self._traces = dict(cursor.traces)
         self._counts = dict.fromkeys(("messages", "rejected", "partitions added", "deleted"), 0)
         self._closed: dict[str, None] = {}
 
@@ -239,6 +246,14 @@ class _Work:
         self._counts["messages"] += len(messages)
         events = self._events(messages, now)
         self._ready |= dict.fromkeys(ready_folders(events, self._sources), now)
+        # Of the form under which the object is there in the end, nobody knows yet.
+        self._traces |= {
+            place.url: each.traceparent
+            for each in events
+            if each.traceparent is not None
+            for place in (each.location, each.as_written)
+            if place is not None
+        }
         named = {location: location for location in waiting} | named_sources(events, self._sources)
         if not named:
             return
@@ -287,6 +302,8 @@ class _Work:
                 events += message.objects()
             except BadInputError as error:
                 rejects[message.source, message.position] = _reject(message, error.reason, now)
+        record(EVENTS_READ, "accepted", value=len(messages) - len(rejects))
+        record(EVENTS_READ, "rejected", value=len(rejects))
         if rejects:
             import pyarrow as pa
 
@@ -339,7 +356,7 @@ class _Work:
         asked = list(self._to_ask.values())
         # All have partitions by now, so that runs are over lists.
         keys = {each.info.location.partition_key for each in asked}
-        _, requests = run_requests(asked, keys, settings, room=max(room, 0))
+        _, requests = run_requests(asked, keys, settings, room=max(room, 0), traces=self._traces)
         requested = {key for request in requests for key in _keys_of(request)}
         later = {
             url: Sighting(each.info.etag, each.info.last_modified)
@@ -350,7 +367,9 @@ class _Work:
         never_asked = sorted(url for url in self._never_asked if url in waiting)
         of_sequences, ready = complete_folders(self._instance, self._pipeline, self._ready, now=now)
         requests += of_sequences
-        cursor = EventsCursor(reader.positions, waiting, never_asked, ready)
+        traces = {url: trace for url, trace in self._traces.items() if url in waiting}
+        cursor = EventsCursor(reader.positions, waiting, never_asked, ready, traces)
+        record(SENSOR_WAITING, EVENTS_SENSOR, value=len(waiting))
         counts = [f"{count} {what}" for what, count in self._counts.items()]
         texts = [", ".join([*counts, f"{len(waiting)} files wait"]), *reader.unavailable, *self._closed]
         return dg.SensorResult(

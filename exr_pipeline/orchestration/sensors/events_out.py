@@ -13,6 +13,7 @@ import dagster as dg
 
 from exr_pipeline.errors import RetryableError
 from exr_pipeline.events.outbox import Drained, drain
+from exr_pipeline.orchestration.sensors.watched_ticks import watched_tick
 
 if TYPE_CHECKING:
     from exr_pipeline.pipeline import Pipeline
@@ -29,7 +30,8 @@ def build_events_out_sensor() -> dg.SensorDefinition:
     def events_out(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         pipeline: Pipeline = context.resources.pipeline
         try:
-            drained = drain(pipeline.tables, pipeline.settings, seconds=_SECONDS_PER_TICK)
+            with watched_tick(EVENTS_OUT_SENSOR, pipeline):
+                drained = drain(pipeline.tables, pipeline.settings, seconds=_SECONDS_PER_TICK)
         except RetryableError as error:
             return dg.SkipReason(f"Cannot read the outbox, trying again at the next tick: {error}")
         return dg.SkipReason(

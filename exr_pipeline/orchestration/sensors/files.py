@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 import dagster as dg
@@ -32,9 +33,12 @@ from exr_pipeline.ingest.discovery.sweep import hot_folders, list_sources
 from exr_pipeline.orchestration.instance.key_migration import migrate_for_a_while
 from exr_pipeline.orchestration.jobs import ASSET_NAMES, INGEST_JOB, RETRY_JOB, SELECTION_JOB, Selection
 from exr_pipeline.orchestration.partitions import FILES, files_partitions
-from exr_pipeline.orchestration.steps.run_tags import FINISHED_ELSEWHERE_TAG
+from exr_pipeline.orchestration.sensors.watched_ticks import watched_tick
+from exr_pipeline.orchestration.steps.run_tags import FINISHED_ELSEWHERE_TAG, TRACE_TAG, only_trace
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.outputs import OutputPlace
+from exr_pipeline.telemetry.catalog import SENSOR_WAITING, UNFINISHED_RUNS
+from exr_pipeline.telemetry.recording import record, stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,8 +80,9 @@ def build_sensor(settings: Settings, jobs: Sequence[Any]) -> dg.SensorDefinition
         if migrating := migrate_for_a_while(context.instance):
             return dg.SkipReason(migrating)
         try:
-            cursor = Cursor.from_text(context.cursor)
-            return tick(context.instance, pipeline, cursor, now=datetime.now(UTC), log=context.log)
+            with watched_tick(SENSOR, pipeline):
+                cursor = Cursor.from_text(context.cursor)
+                return tick(context.instance, pipeline, cursor, now=datetime.now(UTC), log=context.log)
         except RetryableError as error:
             # Nothing was asked for and the cursor stays: the next tick starts from the same place.
             return dg.SkipReason(f"Cannot check the sources, trying again at the next tick: {error}")
@@ -108,12 +113,14 @@ def tick(
     """One bounded look at the sources: partitions to add and runs to start. `log` is told of unavailable sources."""
     settings = pipeline.settings
     room = settings.sensor_max_runs - unfinished_runs(instance)
+    record(UNFINISHED_RUNS, "files", value=settings.sensor_max_runs - room)
     if room <= 0:
         runs = settings.sensor_max_runs - room
         return dg.SkipReason(f"{runs} runs are in progress, no more are started (EXR_PIPELINE_SENSOR_MAX_RUNS)")
     # Before the tables are read: a run that ends in between has its rows there by then.
     runs_now = RunsNow.of(instance, failed_since=now - timedelta(seconds=settings.retry_after_seconds))
-    look = list_sources(pipeline.settings, pipeline.storage, cursor, now=now)
+    with stage("list"):
+        look = list_sources(pipeline.settings, pipeline.storage, cursor, now=now)
     listed = look.files
     unavailable = [f"{url} is skipped: {error}" for url, error in look.unavailable.items()]
     for message in unavailable:
@@ -123,6 +130,7 @@ def tick(
     seen_now = {info.location.url for info in listed}
     kept = {url: seen for url, seen in cursor.sightings.items() if url not in seen_now}
     cursor.sightings = dict(list({**kept, **work.waiting}.items())[-SIGHTINGS_KEPT:])
+    record(SENSOR_WAITING, SENSOR, value=len(cursor.sightings))
     for message in work.closed:
         log.warning(message)
     # Another sensor may have added some of them meanwhile, and a range would not hold those.
@@ -236,12 +244,13 @@ def run_requests(
     *,
     room: int | None = None,
     assets: Sequence[str] = ASSET_NAMES,
+    traces: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[list[str], list[dg.RunRequest]]:
     """The partitions to add, and at most `room` runs: over ranges of those, and over lists of `known` ones.
 
     Those over lists make these `assets`. No run has files of two shows, or both files to work on and files to show that
     were finished elsewhere. Shows take turns, those of higher priority first, so that a flood of one delays no other
-    for long.
+    for long. `traces` has the traceparent, by URL, of files that an event with a trace has named.
     """
     chunks: list[tuple[int, _Kind, int, str, list[str]]] = []
     by_show: dict[tuple[str, _Kind], list[Candidate]] = defaultdict(list)
@@ -258,13 +267,24 @@ def run_requests(
         tags = {SHOW_TAG: show} | ({_PRIORITY_TAG: str(-priority)} if priority else {})
         tags |= {FINISHED_ELSEWHERE_TAG: "true"} if kind is _Kind.ELSEWHERE else {}
         if all(key in known for key in keys):
-            config = dg.RunConfig(ops={"ingest_selected_files": Selection(partitions=keys, assets=list(assets))})
+            of_files = _traces_of(keys, traces)
+            selection = Selection(partitions=keys, assets=list(assets), traces=of_files)
+            tags |= {TRACE_TAG: trace_id} if (trace_id := only_trace(of_files.values())) else {}
+            config = dg.RunConfig(ops={"ingest_selected_files": selection})
             requests.append(dg.RunRequest(job_name=SELECTION_JOB, run_config=config, tags=tags))
         else:
             added += keys
             tags |= {RANGE_START: keys[0], RANGE_END: keys[-1]}
             requests.append(dg.RunRequest(job_name=INGEST_JOB, tags=tags))
     return added, requests
+
+
+def _traces_of(keys: Iterable[str], traces: Mapping[str, str]) -> dict[str, str]:
+    """The traces of these partition keys."""
+    if not traces:
+        return {}
+    found = {key: traces.get(Location.from_partition_key(key).url) for key in keys}
+    return {key: trace for key, trace in found.items() if trace is not None}
 
 
 class _Kind(IntEnum):
@@ -330,14 +350,14 @@ class Busy:
     @classmethod
     def of(cls, instance: dg.DagsterInstance, runs: RunsNow) -> Busy:
         """The files of these runs. The whole partition set is read only if some run is over a range of it."""
-        ranged = any(RANGE_START in record.dagster_run.tags for record in (*runs.unfinished, *runs.failed))
+        ranged = any(RANGE_START in run.dagster_run.tags for run in (*runs.unfinished, *runs.failed))
         all_keys = list(instance.get_dynamic_partitions(FILES)) if ranged else []
         position = {key: index for index, key in enumerate(all_keys)}
         just_failed: dict[str, datetime] = {}
-        for record in sorted(runs.failed, key=lambda record: record.create_timestamp):
-            keys = _keys_of(record.dagster_run, all_keys, position)
-            just_failed |= dict.fromkeys(keys, record.create_timestamp)
-        under_way = (key for record in runs.unfinished for key in _keys_of(record.dagster_run, all_keys, position))
+        for run in sorted(runs.failed, key=lambda run: run.create_timestamp):
+            keys = _keys_of(run.dagster_run, all_keys, position)
+            just_failed |= dict.fromkeys(keys, run.create_timestamp)
+        under_way = (key for run in runs.unfinished for key in _keys_of(run.dagster_run, all_keys, position))
         return cls(frozenset(under_way), just_failed)
 
     def covers(self, candidate: Candidate) -> bool:

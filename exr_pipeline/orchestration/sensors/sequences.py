@@ -17,7 +17,10 @@ from exr_pipeline.orchestration.assets.sequences import SEQUENCES_JOB, SEQUENCES
 from exr_pipeline.orchestration.instance.key_migration import migrate_for_a_while
 from exr_pipeline.orchestration.partitions import SEQUENCES, sequences_partitions
 from exr_pipeline.orchestration.sensors.files import ENDED_BADLY, FAILED_RUNS_KEPT, RANGE_END, RANGE_START, UNFINISHED
+from exr_pipeline.orchestration.sensors.watched_ticks import watched_tick
 from exr_pipeline.storage.locations import Location
+from exr_pipeline.telemetry.catalog import UNFINISHED_RUNS
+from exr_pipeline.telemetry.recording import record
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -43,7 +46,8 @@ def build_sequence_sensor(settings: Settings, job: Any) -> dg.SensorDefinition:
         if migrating := migrate_for_a_while(context.instance):
             return dg.SkipReason(migrating)
         try:
-            return tick(context.instance, pipeline, context.cursor, now=datetime.now(UTC))
+            with watched_tick(SEQUENCE_SENSOR, pipeline):
+                return tick(context.instance, pipeline, context.cursor, now=datetime.now(UTC))
         except RetryableError as error:
             return dg.SkipReason(f"Cannot check the sequences, trying again at the next tick: {error}")
 
@@ -77,6 +81,7 @@ def tick(
 
     settings = pipeline.settings
     unfinished = _unfinished_runs(instance)
+    record(UNFINISHED_RUNS, "sequences", value=len(unfinished))
     if len(unfinished) >= MAX_RUNS:
         return dg.SkipReason(f"{len(unfinished)} runs of sequences are in progress")
     mark = Watermark(**json.loads(cursor)) if cursor else Watermark()

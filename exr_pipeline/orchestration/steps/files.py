@@ -9,8 +9,9 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from types import MappingProxyType
 
 import dagster as dg
 
@@ -36,7 +37,11 @@ from exr_pipeline.orchestration.watched_pipeline import WatchedPipeline
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.products.file_result import FileResult
 from exr_pipeline.products.registry import products_shown_by
+from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.specs import REJECTED, RETRYABLE
+from exr_pipeline.telemetry.logs import about
+from exr_pipeline.telemetry.start import flush_telemetry, start_telemetry
+from exr_pipeline.telemetry.trace_context import is_traceparent
 from exr_pipeline.untrusted_text import visible_line
 
 REASONS_SHOWN = 50
@@ -51,19 +56,22 @@ def ingest_step(
     pipeline: Pipeline,
     media_io: MediaIOManager,
     table_io: TableIOManager,
+    traces: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Make the selected assets of these files, and log an event for each that was made or could not be.
 
     Raises `Failure` after all files have ended, if some are rejected or retryable: what was announced and not
     materialized then shows as failed, everything else as materialized. Raises `RetryRequested` while files may still
     become reachable, or when Dagster's database is away; what this run, or the failed run that it resumes, has already
-    made is not made again.
+    made is not made again. `traces` has the traceparent, by partition key, of files that an event with a trace has
+    named.
     """
     from exr_pipeline.ingest.chunk import ChunkIngest, ChunkProgress
     from exr_pipeline.ingest.media_files import needs_workers
     from exr_pipeline.pictures import PicturePool, PictureSettings
 
     tidy_console(context, pipeline.settings)
+    start_telemetry(pipeline.settings)
     announce(context, assets, partition_keys)
     tag_unfinished(context.instance, context.run, len(partition_keys))
     left = without_finished(context, partition_keys, assets)
@@ -108,7 +116,7 @@ def ingest_step(
                 pool=pool,
                 retries=pipeline.retries,
             )
-            with _interrupted_between_tasks():
+            with _interrupted_between_tasks(), about(run=context.run.run_id):
                 ingest.run(
                     locations,
                     wanted,
@@ -117,14 +125,23 @@ def ingest_step(
                     finished_elsewhere=finished_by_others(context, pipeline, wanted),
                     on_finished_elsewhere=skipped,
                     finished_earlier=len(partition_keys) - len(left),
+                    traces=_by_location(traces),
                 )
         publish_after_work(pipeline.tables, pipeline.settings, context.log)
     except MisconfiguredError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:
         raise after_outage(context, pipeline, error) from error
+    finally:
+        flush_telemetry()
     tag_outcome(context.instance, context.run, [result.state for result in failed], len(partition_keys))
     _raise_for(context, pipeline, failed, len(partition_keys))
+
+
+def _by_location(traces: Mapping[str, str]) -> dict[Location, str]:
+    """Traces by file. A run may have been asked for by hand, with anything in its configuration."""
+    checked = {key: trace for key, trace in traces.items() if is_traceparent(trace)}
+    return dict(zip(locations_of(list(checked)), checked.values(), strict=True))
 
 
 @contextmanager

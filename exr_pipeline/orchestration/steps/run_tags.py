@@ -9,6 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Final, get_args
 
 from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE, State
+from exr_pipeline.telemetry.trace_context import ids_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,7 +19,16 @@ if TYPE_CHECKING:
 # Of a run over files that something other than Dagster has finished: it shows them, and repeats nothing.
 FINISHED_ELSEWHERE_TAG: Final = "exr_pipeline/finished_elsewhere"
 
+# Of a run whose files all belong to one trace: its identifier, to look it up by.
+TRACE_TAG: Final = "exr_pipeline/trace_id"
+
 _STATES = get_args(State)
+
+
+def only_trace(traceparents: Iterable[str]) -> str | None:
+    """The identifier of the trace that all of these belong to, None if there are several or none."""
+    found = {ids_of(traceparent)[0] for traceparent in traceparents}
+    return found.pop() if len(found) == 1 else None
 
 
 def tag_unfinished(instance: dg.DagsterInstance, run: dg.DagsterRun, total: int) -> None:

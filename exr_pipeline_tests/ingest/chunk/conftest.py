@@ -1,9 +1,10 @@
 """A bucket with all that a chunk of its files needs: a real store, real tables and real picture workers."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -113,7 +114,12 @@ class Bench:
         return location
 
     def ingest(
-        self, locations: Sequence[Location], wanted: Sequence[FileProduct] = HEADERS, **changes: Any
+        self,
+        locations: Sequence[Location],
+        wanted: Sequence[FileProduct] = HEADERS,
+        *,
+        traces: Mapping[Location, str] = MappingProxyType({}),
+        **changes: Any,
     ) -> ChunkProgress:
         settings = self.settings.model_copy(update=changes)
         one = ChunkIngest(
@@ -124,7 +130,7 @@ class Bench:
             pool=self.pool,
             retries=self.retries,
         )
-        return one.run(locations, wanted, on_written=self.reported.extend)
+        return one.run(locations, wanted, on_written=self.reported.extend, traces=traces)
 
     def states(self) -> dict[str, str]:
         return {Path(row["file_path"]).name: row["state"] for row in self.files()}

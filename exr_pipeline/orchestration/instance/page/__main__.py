@@ -50,15 +50,16 @@ def main() -> int:
     """Serve until SIGINT or SIGTERM; the status is 1 if the daemon ended before that."""
     options = _parser().parse_args()
     level = "info" if options.verbose else "warning"
-    configure_loggers(log_level=level.upper())
-    target = WorkspaceFileTarget([options.workspace or str(workspace_file())])
     settings = Settings()
+    log_format = "json" if settings.log_format == "json" else "colored"
+    configure_loggers(formatter=log_format, log_level=level.upper())
+    target = WorkspaceFileTarget([options.workspace or str(workspace_file())])
     with ExitStack() as stack:
         instance = stack.enter_context(open_instance())
         daemon = None
         if options.daemon:
             target = stack.enter_context(_shared_code_servers(instance, target))
-            daemon = stack.enter_context(_daemon(target, level))
+            daemon = stack.enter_context(_daemon(target, level, log_format))
         instance.optimize_for_webserver(DEFAULT_DB_STATEMENT_TIMEOUT, DEFAULT_POOL_RECYCLE, DEFAULT_POOL_MAX_OVERFLOW)
         context = stack.enter_context(
             WorkspaceProcessContext(
@@ -102,7 +103,7 @@ def _shared_code_servers(instance: dg.DagsterInstance, target: WorkspaceLoadTarg
 
 
 @contextmanager
-def _daemon(target: WorkspaceFileTarget, level: str) -> Iterator[subprocess.Popen[bytes]]:
+def _daemon(target: WorkspaceFileTarget, level: str, log_format: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [
         sys.executable,
         "-m",
@@ -110,6 +111,8 @@ def _daemon(target: WorkspaceFileTarget, level: str) -> Iterator[subprocess.Pope
         "run",
         "--log-level",
         level,
+        "--log-format",
+        log_format,
         "--code-server-log-level",
         "warning",
     ]

@@ -1,0 +1,1 @@
+"""What the pipeline tells those who watch it from outside: metrics, traces, and logs as JSON."""
