@@ -7,9 +7,8 @@ Belongs here: what each call of a store means in transactions. Not here: the ses
 from __future__ import annotations
 
 import uuid
-from collections import Counter
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from exr_pipeline.errors import ExrPipelineError, StateUnknownError
 from exr_pipeline.tables.conform import conform
@@ -32,6 +31,7 @@ from exr_pipeline.tables.specs import TABLES, State, TableName, arrow_schema
 from exr_pipeline.tables.stores.vast_locks import CONFLICT_WAIT_SECONDS, attempts, lock_folders
 from exr_pipeline.tables.stores.vast_long_values import references, take_out
 from exr_pipeline.tables.stores.vast_queries import LONG_TEXTS_PER_SELECT, rows_for
+from exr_pipeline.tables.stores.vast_queues import oldest
 from exr_pipeline.tables.stores.vast_rows import only, pairs, slices
 from exr_pipeline.tables.stores.vast_schemas import WRITES
 from exr_pipeline.tables.stores.vast_session import ConflictError
@@ -84,6 +84,16 @@ class VastStore:
         """See `TableStore`."""
         if rows:
             self._change([], lambda stored: stored.apply(plan_removal(table, rows)), now)
+
+    def oldest(self, queue: TableName, count: int, *, name: str | None = None) -> pa.Table:
+        """See `TableStore`."""
+        with self._reading() as rows:
+            return rows.put_back(oldest(rows, queue, count, name))
+
+    def count(self, table: TableName) -> int:
+        """See `TableStore`."""
+        with self._reading() as rows:
+            return rows.count(table)
 
     def mark(
         self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
@@ -190,8 +200,9 @@ class VastStore:
                 predicate &= files["bucket"] == bucket
             if prefix:
                 predicate &= files["file_path"].startswith(prefix)
-            states = rows.select("files", ["state"], predicate)
-        return dict(sorted(Counter(states.column("state").to_pylist()).items()))
+            states: list[State] = sorted(get_args(State))
+            counts = {state: rows.count("files", predicate & (files["state"] == state)) for state in states}
+        return {state: count for state, count in counts.items() if count}
 
     @contextmanager
     def _reading(self) -> Iterator[VastRows]:

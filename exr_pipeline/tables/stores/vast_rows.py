@@ -64,17 +64,29 @@ class VastRows:
             limit_rows=limit_rows,
         )
 
-    def select(self, name: str, columns: Sequence[str], *predicates: Any, with_row_ids: bool = False) -> pa.Table:
-        """The rows that meet all predicates, of our types."""
+    def select(
+        self,
+        name: str,
+        columns: Sequence[str],
+        *predicates: Any,
+        with_row_ids: bool = False,
+        limit_rows: int = 0,
+    ) -> pa.Table:
+        """The rows that meet all predicates, of our types; any so many of them if there is a limit."""
         import pyarrow as pa
 
         predicate = reduce(operator.and_, predicates) if predicates else None
-        rows = self.reader(name, columns, predicate, with_row_ids=with_row_ids).read_all()
+        reader = self.reader(name, columns, predicate, with_row_ids=with_row_ids, limit_rows=limit_rows)
+        rows = reader.read_all()
         schema = schemas()[name]
         fields = [schema.field(column) for column in columns]
         if with_row_ids:
             fields.append(rows.schema.field(ROW_ID))
         return cast_columns(rows, pa.schema(fields))
+
+    def count(self, name: str, predicate: Any = None) -> int:
+        """How many rows meet a predicate. The server sends no value of them."""
+        return sum(batch.num_rows for batch in self.reader(name, [], predicate))
 
     def matching(
         self,
