@@ -27,6 +27,7 @@ from bench import (
     publishing,
     sensor,
     sequence,
+    tables,
 )
 from bench.machine import describe_machine
 from bench.report import Report
@@ -44,6 +45,7 @@ BENCHMARKS: Final[dict[str, Callable[[Size, Path], Report]]] = {
     "functions": functions.run,
     "publishing": publishing.run,
     "events": events.run,
+    "tables": tables.run,
 }
 
 

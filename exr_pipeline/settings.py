@@ -253,6 +253,10 @@ class Settings(BaseSettings):
         30, ge=1, description="Days to keep Dagster's runs and replaced events (see docs/operations.md)."
     )
 
+    event_rejects_days: int = Field(
+        30, ge=1, description="Days to keep rejected events in the table event_rejects (see docs/events.md)."
+    )
+
     # The page
     page_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

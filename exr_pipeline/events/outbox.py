@@ -139,8 +139,8 @@ def publish_after_work(tables: TableStore, settings: Settings, log: logging.Logg
 
 def waiting(tables: TableStore) -> tuple[int, datetime | None]:
     """How many events wait, and since when the oldest does (UTC). An event for two sinks is two."""
-    row = tables.sql("SELECT count(*) AS events, min(created_at) AS oldest FROM outbox").to_pylist()[0]
-    return row["events"], datetime.fromisoformat(row["oldest"]) if row["oldest"] else None
+    oldest = tables.oldest("outbox", 1).column("created_at").to_pylist()
+    return (tables.count("outbox"), datetime.fromisoformat(oldest[0])) if oldest else (0, None)
 
 
 def _drain_sink(tables: TableStore, name: str, sink: Sink, drained: Drained, deadline: float) -> None:
@@ -161,14 +161,9 @@ def _drain_sink(tables: TableStore, name: str, sink: Sink, drained: Drained, dea
 
 
 def _oldest(tables: TableStore, sink: str) -> list[WaitingEvent]:
-    rows = tables.sql(
-        # A table of an earlier version has fewer columns until something is written.
-        """SELECT DISTINCT ON (event_id) * EXCLUDE (sink)
-        FROM (SELECT * FROM outbox WHERE sink = $sink ORDER BY created_at, event_id LIMIT $count)
-        ORDER BY created_at, event_id""",
-        {"sink": sink, "count": EVENTS_AT_ONCE},
-    )
-    return [WaitingEvent(**row) for row in rows.to_pylist()]
+    rows = tables.oldest("outbox", EVENTS_AT_ONCE, name=sink).drop_columns(["sink"]).to_pylist()
+    # Two writers may have queued the same event at once.
+    return list({row["event_id"]: WaitingEvent(**row) for row in rows}.values())
 
 
 def _settle(tables: TableStore, sink: str, batch: Sequence[WaitingEvent], published: Published) -> None:

@@ -38,8 +38,8 @@ class _TableReader(dg.IOManager):
     def load_input(self, context: dg.InputContext) -> Any:
         """The current rows of the input's partitions, one or thousands, in one read.
 
-        `AssetIn(metadata={"table": "channels"})` picks another table than the asset's own. The inputs of
-        `partition_inputs` get the rows that belong to the asset's own partition.
+        `AssetIn(metadata={"table": "channels"})` picks another table than the asset's own, and `"columns"` the columns
+        that are read. The inputs of `partition_inputs` get the rows that belong to the asset's own partition.
         """
         metadata = context.definition_metadata or {}
         table = metadata.get("table") or self._table_of(context)
@@ -52,13 +52,23 @@ class _TableReader(dg.IOManager):
             files = belonging_to(self._pipeline.tables, table, str(metadata[ROWS_OF]), context.partition_key)
         elif context.has_asset_partitions:
             files = locations_of(list(context.asset_partition_keys))
-        rows: pa.Table = self._pipeline.tables.read(table, locations=files)
+        rows: pa.Table = self._pipeline.tables.read(table, columns=_columns_of(table, metadata), locations=files)
         return frame_of(rows, context.dagster_type.typing_type)
 
     def _table_of(self, context: dg.InputContext) -> TableName:
         upstream = context.upstream_output
         metadata = (upstream.definition_metadata if upstream is not None else None) or {}
         return typing.cast("TableName", metadata.get("table") or self._default_table)
+
+
+def _columns_of(table: TableName, metadata: Mapping[str, Any]) -> list[str] | None:
+    columns: list[str] | None = metadata.get("columns")
+    known = [column.name for column in TABLES[table].columns]
+    if unknown := set(columns or ()) - set(known):
+        raise dg.DagsterInvariantViolationError(
+            f"table {table} has no column {', '.join(sorted(unknown))}; its columns are {', '.join(known)}"
+        )
+    return columns
 
 
 def frame_of(rows: pa.Table, wanted: Any) -> Any:

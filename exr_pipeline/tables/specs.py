@@ -70,7 +70,8 @@ class TableSpec:
     `row_key` tells one row from another, `version` are the two columns that name one version, `file` those that hold
     bucket and path of the file or sequence. Columns of `required` are never null. `lasts` are the moments at which a
     version begins, and those at which it may end. `paths` are the columns that hold a key, or the absolute path of what
-    is local, by the column of the bucket, which is then empty.
+    is local, by the column of the bucket, which is then empty. `queued_at` is the moment since which a row of a queue
+    waits, empty for other tables.
     """
 
     name: TableName
@@ -82,6 +83,7 @@ class TableSpec:
     paths: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: {"bucket": ("file_path",)})
     required: tuple[str, ...] = ()
     lasts: tuple[str, ...] = ()
+    queued_at: str = ""
 
     @property
     def has_versions(self) -> bool:
@@ -444,6 +446,7 @@ _SPECS: Final = (
         version=("sink", "event_id"),
         file=("sink", "event_id"),
         required=("sink", "event_id", "type", "payload", "created_at"),
+        queued_at="created_at",
         paths={},
         columns=(
             Column("sink", "string", "Where the event goes: kafka, or webhook and a hash of its URL"),
@@ -464,6 +467,7 @@ _SPECS: Final = (
         version=("source", "position"),
         file=("source", "position"),
         required=("source", "position", "reason", "rejected_at"),
+        queued_at="rejected_at",
         paths={},
         columns=(
             Column("source", "string", "Where the event came from, or the sink that refused it"),

@@ -85,6 +85,16 @@ class TableStore(Protocol):
     def remove(self, table: TableName, rows: Collection[tuple[str, str]], *, now: datetime) -> None:
         """Remove rows of a queue (`outbox`, `event_rejects`), by their `version`; those that are gone are no error."""
 
+    def oldest(self, queue: TableName, count: int, *, name: str | None = None) -> pa.Table:
+        """At most so many rows of a queue, of this sink or source if named: those that wait longest, oldest first.
+
+        Only if none come do none wait: there may be fewer than were asked for. Of rows of the same moment, if not all
+        fit, any are left out. What it costs does not grow with the rows that wait.
+        """
+
+    def count(self, table: TableName) -> int:
+        """How many rows a table has, history included."""
+
     def mark(
         self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
     ) -> set[Location]:

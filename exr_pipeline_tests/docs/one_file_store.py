@@ -63,6 +63,18 @@ class OneFileStore:
         with self._locked() as stored:
             self._apply(stored, plan_removal(table, rows))
 
+    def oldest(self, queue: TableName, count: int, *, name: str | None = None) -> pa.Table:
+        """See `TableStore`."""
+        spec = TABLES[queue]
+        found = self._load()[queue]
+        if name is not None:
+            found = _where(found, spec.version[:1], {(name,)})
+        return found.sort_by([(spec.queued_at, "ascending"), (spec.version[1], "ascending")]).slice(0, count)
+
+    def count(self, table: TableName) -> int:
+        """See `TableStore`."""
+        return int(self._load()[table].num_rows)
+
     def mark(
         self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
     ) -> set[Location]:

@@ -1,6 +1,10 @@
 """Rows of queues: written with those of files, read, and removed once they are dealt with."""
 
-from datetime import UTC, datetime
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import pyarrow as pa
 import pytest
@@ -8,6 +12,7 @@ import pytest
 from exr_pipeline.tables.specs import TableName, arrow_schema, tables_of
 from exr_pipeline_tests.tables.conftest import StoreUnderTest
 from exr_pipeline_tests.tables.sample_rows import SampleFile, rows_of
+from exr_pipeline_tests.vast_emulator.running import RunningEmulator
 
 NOON = datetime(2026, 4, 2, 12, tzinfo=UTC)
 
@@ -54,3 +59,69 @@ def test_only_rows_that_wait_are_ever_removed(tables: StoreUnderTest) -> None:
     with pytest.raises(ValueError, match="never removed"):
         tables.store.remove("files", [(written.bucket, written.file_id)], now=NOON)
     assert tables.store.read("files").num_rows == 1
+
+
+def events(*seconds: int, sink: str = "kafka") -> pa.Table:
+    """Events that were queued so many seconds after noon, named after that, and numbered within each second."""
+    moments = [(NOON + timedelta(seconds=second)).isoformat() for second in seconds]
+    places: defaultdict[int, Iterator[int]] = defaultdict(count)
+    made = [
+        {
+            "sink": sink,
+            "event_id": f"{second:06}-{next(places[second]):06}",
+            "type": "t",
+            "payload": "{}" * 50,
+            "created_at": moment,
+        }
+        for second, moment in zip(seconds, moments, strict=True)
+    ]
+    return pa.Table.from_pylist(made, schema=arrow_schema("outbox"))
+
+
+def names(rows: pa.Table) -> list[str]:
+    return [name.partition("-")[0].lstrip("0") for name in rows.column("event_id").to_pylist()]
+
+
+def test_the_oldest_rows_of_a_queue_come_in_the_order_in_which_they_wait(tables: StoreUnderTest) -> None:
+    assert tables.store.oldest("outbox", 3).num_rows == 0
+    assert tables.store.count("outbox") == 0
+    tables.store.write({"outbox": events(5, 3, 9, 3, 7)}, now=NOON)
+    tables.store.write({"outbox": events(1, 8, sink="webhook")}, now=NOON)
+
+    assert tables.store.count("outbox") == 7
+    assert names(tables.store.oldest("outbox", 3)) == ["1", "3", "3"]
+    assert names(tables.store.oldest("outbox", 3, name="kafka")) == ["3", "3", "5"]
+    assert names(tables.store.oldest("outbox", 100, name="webhook")) == ["1", "8"]
+    assert tables.store.oldest("outbox", 1, name="nobody").num_rows == 0
+
+
+def test_of_more_rows_of_one_moment_than_are_asked_for_some_are_left_out(tables: StoreUnderTest) -> None:
+    tables.store.write({"outbox": events(*[5] * 1500, 1)}, now=NOON)
+    assert names(tables.store.oldest("outbox", 4)) == ["1", "5", "5", "5"]
+    assert tables.store.oldest("outbox", 1200).num_rows == 1200
+
+
+@pytest.mark.parametrize("order", ["as they were queued", "in no order"])
+def test_vast_sends_no_more_of_a_long_queue_than_of_a_short_one(
+    vast: StoreUnderTest, emulator: RunningEmulator, order: str
+) -> None:
+    def sent_for(rows: int) -> tuple[list[str], int]:
+        """The oldest rows of a queue of so many, and how much the emulator sent for them and the number of all."""
+        seconds = list(range(rows))
+        if order == "in no order":
+            random.Random(7).shuffle(seconds)
+        vast.store.put_rows("outbox", events(*seconds), now=NOON)
+        emulator.admin("log/reset", {})
+        found = vast.store.oldest("outbox", 100, name="kafka")
+        assert vast.store.count("outbox") == rows
+        return names(found), emulator.admin("log")["sent_bytes"]["query"]
+
+    vast.store.create_tables()
+    (short, sent), (long, more) = sent_for(2_000), sent_for(20_000)
+    expected = ["", *map(str, range(1, 100))]
+    assert (short, long) == (expected[: len(short)], expected[: len(long)])
+    assert min(len(short), len(long)) > 0
+    if order == "as they were queued":
+        assert len(long) == len(expected)
+    # Some more looks at a sample of moments, and none at all rows.
+    assert more < 3 * sent

@@ -59,6 +59,7 @@ class Emulator:
 
     def reset(self) -> None:
         self.counts, self.answers = collections.Counter[str](), collections.Counter[str]()
+        self.sent = collections.Counter[str]()
         self.agents, self.tables = collections.Counter[str](), collections.Counter[str]()
         self.latest = collections.deque[dict[str, Any]](maxlen=500)
         self.engine.stats.clear()
@@ -90,6 +91,7 @@ class Emulator:
         """(status, headers, body) for an API request; the body is bytes or a list of bytes."""
         began = time.monotonic()
         status: int | str = 500
+        sent = 0
         rule: dict[str, Any] = {}
         try:
             rule = self.fault(req)
@@ -109,7 +111,7 @@ class Emulator:
             if rule.get("drop") == "after":
                 status = "dropped after"
                 raise DropConnectionError
-            status = 200
+            status, sent = 200, len(body) if isinstance(body, bytes) else sum(map(len, body))
         except ApiError as e:
             status = e.status
             body = (
@@ -122,6 +124,7 @@ class Emulator:
         finally:
             with self.lock:
                 self.counts[req.command] += 1
+                self.sent[req.command] += sent
                 self.answers[f"{req.command} {status}"] += 1
                 self.agents[req.header("User-Agent", "")] += 1
                 if req.command in ("insert", "update", "delete", "query"):
@@ -162,6 +165,7 @@ class Emulator:
             return {
                 "commands": dict(self.counts),
                 "answers": dict(self.answers),
+                "sent_bytes": dict(self.sent),
                 "user_agents": dict(self.agents),
                 "tables": dict(self.tables),
                 "faults": self.faults,

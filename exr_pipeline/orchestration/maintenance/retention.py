@@ -1,7 +1,7 @@
-"""Retention: keeps Dagster's own history from growing without bound, and every partition's status as it is.
+"""Retention: keeps Dagster's own history and rejected events from growing without bound, statuses as they are.
 
-Belongs here: the job and its schedule. Not here: what is removed (`orchestration.instance.purge`), ticks of sensors and
-schedules, which Dagster purges by itself (`retention:` in dagster.yaml), nor the tables and media.
+Belongs here: the job and its schedule. Not here: what is removed (`orchestration.instance.purge`, `events.rejects`),
+ticks of sensors and schedules, which Dagster purges by itself (`retention:` in dagster.yaml), other tables, media.
 """
 
 import time
@@ -12,6 +12,7 @@ from typing import Final
 import dagster as dg
 from pydantic import Field
 
+from exr_pipeline.events.rejects import forget_rejects
 from exr_pipeline.orchestration.instance.console import tidy_console
 from exr_pipeline.orchestration.instance.purge import purge
 from exr_pipeline.pipeline import Pipeline
@@ -63,16 +64,31 @@ def purge_history(context: dg.OpExecutionContext, config: Retention) -> None:
     )
 
 
+@dg.op(
+    description="Remove rejected events older than EXR_PIPELINE_EVENT_REJECTS_DAYS from the table event_rejects.",
+    required_resource_keys={"pipeline"},
+)
+def forget_rejected_events(context: dg.OpExecutionContext) -> None:
+    """Forget old rejects, and report it."""
+    pipeline: Pipeline = context.resources.pipeline
+    days, now = pipeline.settings.event_rejects_days, datetime.now(UTC)
+    removed = forget_rejects(pipeline.tables, before=now - timedelta(days=days), now=now)
+    context.log.info(f"Removed {removed} rejected events older than {days} days")
+    context.add_output_metadata({"rejected events": removed, "days": days})
+
+
 @dg.job(
     name=RETENTION_JOB,
     description=(
-        "Remove Dagster's records of runs that finished long ago. Statuses of partitions, tables and media are kept."
+        "Remove Dagster's records of runs that finished long ago, and old rejected events. Statuses of partitions, "
+        "other tables and media are kept."
     ),
     executor_def=dg.in_process_executor,
 )
 def retention_job() -> None:
-    """Purge Dagster's history."""
+    """Purge Dagster's history, and forget old rejects."""
     purge_history()
+    forget_rejected_events()
 
 
 retention_schedule: Final = dg.ScheduleDefinition(

@@ -124,6 +124,27 @@ class DuckDBStore:
             with self._with_tables(read_only=False) as connection, _transaction(connection):
                 _apply(connection, plan_removal(table, rows))
 
+    def oldest(self, queue: TableName, count: int, *, name: str | None = None) -> pa.Table:
+        """See `TableStore`."""
+        spec = TABLES[queue]
+        order = f"{spec.queued_at}, {spec.version[1]}"
+        with self._with_tables(read_only=True) as connection:
+            # By row number, so that of all other rows only what they are sorted by is read.
+            found = connection.sql(
+                f"""SELECT * FROM {queue} WHERE rowid IN (
+                    SELECT rowid FROM {queue} WHERE $name IS NULL OR {spec.version[0]} = $name
+                    ORDER BY {order} LIMIT $count
+                ) ORDER BY {order}""",  # noqa: S608 - our names
+                params={"name": name, "count": count},
+            ).to_arrow_table()
+        return conform(queue, found)
+
+    def count(self, table: TableName) -> int:
+        """See `TableStore`."""
+        with self._with_tables(read_only=True) as connection:
+            ((rows,),) = connection.execute(f"SELECT count(*) FROM {table}").fetchall()  # noqa: S608 - our names
+        return int(rows)
+
     def mark(
         self, versions: Mapping[Location, str], mark: Mark, *, now: datetime, queue: Queue | None = None
     ) -> set[Location]:

@@ -26,9 +26,15 @@ READ_TIMEOUT_SECONDS: Final = 60.0
 SDK_SECONDS: Final = 20.0
 SDK_LONGEST_PAUSE_SECONDS: Final = 2.0
 
+_TOO_LARGE: Final = "413"
+
 
 class ConflictError(RetryableError):
     """Another transaction changed the same rows: nothing was changed, begin again."""
+
+
+class RefusedKeyError(MisconfiguredError):
+    """The server refused the access key: nothing was changed."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,8 @@ class VastConnection:
         try:
             with self._translated():
                 transaction.__exit__(None, None, None)
-        except ConflictError:
+        except (ConflictError, RefusedKeyError):
+            # Whoever answers so has committed nothing.
             self._roll_back(transaction_id)
             raise
         except ExrPipelineError as error:
@@ -154,7 +161,7 @@ class VastConnection:
             # The SDK knows only some statuses and fails on the others, such as 429 and 502, in this way.
             if "is not a valid HttpStatus" not in str(error):
                 raise
-            raise RetryableError(f"VAST DataBase at {self.endpoint} answered {str(error).split()[0]}") from error
+            raise self._by_status(str(error).split()[0]) from error
 
     def _by_answer(self, error: Exception) -> ExrPipelineError:
         import requests
@@ -165,7 +172,7 @@ class VastConnection:
                 return self._wrong_endpoint("the certificate is not trusted")
             return self._no_answer("cannot be reached or closed the connection")
         if isinstance(error, errors.Forbidden):
-            return MisconfiguredError(
+            return RefusedKeyError(
                 "VAST_DB_ACCESS_KEY",
                 f"VAST DataBase at {self.endpoint} refused the access key ({error.code})",
                 "check VAST_DB_ACCESS_KEY and VAST_DB_SECRET_KEY, and the permissions of the key",
@@ -182,6 +189,15 @@ class VastConnection:
             f"answered {error.status} {error.code}" if isinstance(error, errors.HttpError) else "lost a transaction"
         )
         return RetryableError(f"VAST DataBase at {self.endpoint} {answer}")
+
+    def _by_status(self, status: str) -> ExrPipelineError:
+        if status == _TOO_LARGE:
+            return MisconfiguredError(
+                "VAST_DB_ENDPOINT",
+                f"{self.endpoint} answered {status}: a request was too large for it",
+                "if there is a proxy before VAST DataBase, let it pass requests of 5 MiB",
+            )
+        return RetryableError(f"VAST DataBase at {self.endpoint} answered {status}")
 
     def _no_answer(self, problem: str) -> RetryableError:
         fix = "check that it runs and can be reached, or correct VAST_DB_ENDPOINT (S3_ENDPOINT if that is not set)"

@@ -164,7 +164,11 @@ def test_the_job_reports_what_it_removed_and_runs_every_night(tmp_path: Path) ->
             result = defs.resolve_job_def(RETENTION_JOB).execute_in_process(
                 instance=instance, run_config={"ops": {"purge_history": {"config": config}}}
             )
-            (output,) = [event for event in result.all_events if event.is_successful_output]
+            (output,) = [
+                event
+                for event in result.filter_events(lambda event: event.is_successful_output)
+                if event.step_key == "purge_history"
+            ]
             return {name: value.value for name, value in output.step_output_data.metadata.items()}
 
         assert reported()["runs"] == 0
