@@ -50,6 +50,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from exr_pipeline.orchestration.instance.event_texts import subject_of, texts_of
 from exr_pipeline.orchestration.instance.live_events import LiveEvents
+from exr_pipeline.storage.locations import is_partition_key
 from exr_pipeline.storage.private_files import make_private_folder
 
 _BATCHABLE: Final = {
@@ -148,6 +149,47 @@ class BatchedEvents(SqlEventLogStorage):
     @abstractmethod
     def _state_of_partitions(self, connection: db.Connection, partitions_def_name: str) -> Hashable:
         """What is another whenever the keys of a partition set are, whoever changed them; cheaper than all keys."""
+
+    def get_materialized_partitions(
+        self, asset_key: AssetKey, before_cursor: int | None = None, after_cursor: int | None = None
+    ) -> set[str]:
+        """The partitions of an asset with a materialization; of files and sequences, only those that are in a set.
+
+        Dagster drops the others once it has them, and has all of them counted whenever a key has come or gone. There
+        are ever more of them: files that are archived keep their events.
+        """
+        if before_cursor is not None or not self._has_partitions_of_files(asset_key):
+            return super().get_materialized_partitions(asset_key, before_cursor, after_cursor)
+        kind = DagsterEventType.ASSET_MATERIALIZATION
+        return set(self.get_latest_storage_id_by_partition(asset_key, kind, after_cursor=after_cursor))
+
+    def _latest_event_ids_by_partition_subquery(
+        self,
+        asset_key: AssetKey,
+        event_types: Sequence[DagsterEventType],
+        asset_partitions: Any = None,
+        before_cursor: int | None = None,
+        after_cursor: int | None = None,
+    ) -> Any:
+        if asset_partitions is None and self._has_partitions_of_files(asset_key):
+            asset_partitions = db.select(DynamicPartitionsTable.c.partition)
+        return super()._latest_event_ids_by_partition_subquery(
+            asset_key, event_types, asset_partitions, before_cursor, after_cursor
+        )
+
+    def _has_partitions_of_files(self, asset_key: AssetKey) -> bool:
+        """Whether the last event of an asset is about a file or a sequence: then all its partitions are such."""
+        table = SqlEventLogStorageTable.c
+        kinds = (DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION)
+        with self.index_connection() as connection:
+            for kind in kinds:
+                last = db.select(table.partition).where(
+                    table.asset_key == asset_key.to_string(), table.dagster_event_type == kind.value
+                )
+                partition = connection.execute(last.order_by(table.id.desc()).limit(1)).scalar()
+                if partition is not None:
+                    return is_partition_key(partition)
+        return False
 
     def delete_dynamic_partitions(self, partitions_def_name: str, keys: Sequence[str]) -> None:
         """Remove keys from a partition set, `KEYS_PER_WRITE` in a transaction; one that is not there is no error.
