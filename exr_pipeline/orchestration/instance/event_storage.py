@@ -177,6 +177,29 @@ class BatchedEvents(SqlEventLogStorage):
             asset_key, event_types, asset_partitions, before_cursor, after_cursor
         )
 
+    def get_latest_asset_partition_materialization_attempts_without_materializations(
+        self, asset_key: AssetKey, after_storage_id: int | None = None
+    ) -> Mapping[str, tuple[str, int]]:
+        """The partitions whose last plan no materialization has followed, with the run and the id of that plan.
+
+        What Dagster finds, which reads the event itself of each of both. The index alone tells all but the runs.
+        """
+        planned, made = (
+            self.get_latest_storage_id_by_partition(asset_key, kind, after_cursor=after_storage_id)
+            for kind in (DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION)
+        )
+        unmade = {partition: last for partition, last in planned.items() if last > made.get(partition, 0)}
+        runs = self._runs_of_events(list(unmade.values()))
+        return {partition: (runs[last], last) for partition, last in unmade.items() if last in runs}
+
+    def _runs_of_events(self, ids: Sequence[int]) -> dict[int, str]:
+        table, runs = SqlEventLogStorageTable.c, dict[int, str]()
+        with self.index_connection() as connection:
+            for start in range(0, len(ids), KEYS_PER_WRITE):
+                some = db.select(table.id, table.run_id).where(table.id.in_(ids[start : start + KEYS_PER_WRITE]))
+                runs.update((event_id, run_id) for event_id, run_id in connection.execute(some))
+        return runs
+
     def _has_partitions_of_files(self, asset_key: AssetKey) -> bool:
         """Whether the last event of an asset is about a file or a sequence: then all its partitions are such."""
         table = SqlEventLogStorageTable.c
