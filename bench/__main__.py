@@ -57,6 +57,12 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(BENCHMARKS)}; all if none is given")
     parser.add_argument("--list", action="store_true", help="name the benchmarks and end")
     parser.add_argument("--files", type=int, metavar="N", help="files or objects per turn, instead of the usual number")
+    parser.add_argument(
+        "--live",
+        type=int,
+        metavar="N",
+        help="orchestration: let one deployment grow, and archive what is beyond N files",
+    )
     parser.add_argument("--tiny", action="store_true", help="only show that everything runs; the figures mean nothing")
     parser.add_argument("--json", type=Path, metavar="OUT", help="write the results to a file as well")
     arguments = parser.parse_args()
@@ -64,6 +70,8 @@ def main() -> None:
         parser.error(f"no benchmark {unknown[0]!r}; there are {', '.join(BENCHMARKS)}")
     if arguments.files is not None and arguments.files < 1:
         parser.error("--files must be at least 1")
+    if arguments.live is not None and arguments.live < 1:
+        parser.error("--live must be at least 1")
     if arguments.list:
         for name, benchmark in BENCHMARKS.items():
             summary = (sys.modules[benchmark.__module__].__doc__ or "").partition("\n")[0]
@@ -75,7 +83,7 @@ def main() -> None:
         started = time.monotonic()
         print(f"running {name} …", file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix="exr_pipeline_bench_") as folder:
-            report = BENCHMARKS[name](Size(arguments.files, arguments.tiny), Path(folder))
+            report = BENCHMARKS[name](Size(arguments.files, arguments.tiny, arguments.live), Path(folder))
         reports.append(report)
         print(report.markdown(), flush=True)
         print(f"{name} took {time.monotonic() - started:.0f} s", file=sys.stderr)

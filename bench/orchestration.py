@@ -9,7 +9,7 @@ import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -17,8 +17,9 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any, Final
 
+from bench import growth
 from bench.home import BATCHED, STOCK, batched_postgres, make_home, stock_postgres
-from bench.inputs import TINY, Renders
+from bench.no_work import REJECTED_EVERY, WRITTEN, Sample, is_rejected, leave_out_the_work, make_products
 from bench.report import Report, Table
 from bench.server import settings_for
 from bench.sides import Side, Work, started
@@ -26,14 +27,11 @@ from bench.size import Size
 from exr_pipeline_tests.services.postgres import PostgresServer, postgres_binaries
 
 if TYPE_CHECKING:
-    from exr_pipeline.pictures import RenderedPictures
     from exr_pipeline.storage.object_info import ObjectInfo
 
 CHUNK: Final = 1000
 _MOST_FILES: Final = 100_000
 _BUCKET: Final = "renders"
-_REJECTED_EVERY: Final = 50
-_WRITTEN: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _QUIET: Final = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -46,7 +44,7 @@ class Runs(Work):
         from exr_pipeline.orchestration.sensors import files as files_sensor
         from exr_pipeline.pipeline import Pipeline
 
-        _leave_out_the_work()
+        leave_out_the_work()
         self.folder, self.storages, self.sample, self.parts = folder, list(storages), sample, 1
         outputs = (folder / "outputs").as_uri()
         settings = settings_for(
@@ -82,12 +80,12 @@ class Runs(Work):
         locations = [Location("s3", _BUCKET, f"ingest_{self.ingests}/beauty.{index:06d}.exr") for index in every]
         size = len(self.sample.data)
         self.listed = [
-            ObjectInfo(location, size, f"etag-{index}", _WRITTEN)
+            ObjectInfo(location, size, f"etag-{index}", WRITTEN)
             for index, location in zip(every, locations, strict=True)
         ]
         self.keys = [location.partition_key for location in locations]
-        self.rejected = {key for index, key in zip(every, self.keys, strict=True) if _is_rejected(index)}
-        _products(self.keys, self.sample, first=first)
+        self.rejected = {key for index, key in zip(every, self.keys, strict=True) if is_rejected(index)}
+        make_products(self.keys, self.sample, first=first)
         # What another side has written is not to be waited for in this one's turn.
         os.sync()
 
@@ -162,8 +160,8 @@ def _run_one(folder: Path, key: str, index: int, sample: Sample) -> None:
     from exr_pipeline.orchestration.build import build_defs
     from exr_pipeline.orchestration.instance.home import open_instance
 
-    _leave_out_the_work()
-    _products([key], sample, first=index)
+    leave_out_the_work()
+    make_products([key], sample, first=index)
     job = build_defs(settings=settings_for(folder)).resolve_job_def("ingest")
     with open_instance() as instance:
         job.execute_in_process(run_config=_QUIET, instance=instance, partition_key=key, raise_on_error=False)
@@ -193,7 +191,12 @@ class _Case:
 
 
 def run(size: Size, folder: Path) -> Report:
-    """Ours on both storages and ever more files, stock storage, and a run per file on as many as one can wait for."""
+    """Ours on both storages and ever more files, stock storage, and a run per file on as many as one can wait for.
+
+    With a number of live files: ours alone, in one deployment that grows (`growth`).
+    """
+    if size.live is not None:
+        return growth.run(size, folder)
     many, few, single = min(size.count(1000, 2), 1000), min(size.count(100, 2), 100), min(size.count(3, 1), 3)
     most = size.files or (4 if size.tiny else _MOST_FILES)
     more = [count for count in ((4,) if size.tiny else (10_000, _MOST_FILES)) if many < count <= most]
@@ -275,96 +278,9 @@ def _compared(folder: Path, cases: list[_Case], notes: list[str]) -> Report:
         "materializations per file with the metadata that the page shows (with pictures), and an event for the source, "
         f"in Dagster's in-process executor, {CHUNK} files to a run. Real sensor, definitions and step; only the work "
         "is left out, listing the store, and starting a process for each run. "
-        f"One file in {_REJECTED_EVERY} is rejected. Means of {turns} turns, in which the designs alternate. Each "
+        f"One file in {REJECTED_EVERY} is rejected. Means of {turns} turns, in which the designs alternate. Each "
         f"ingest is on a fresh instance; one of more than {CHUNK:,} files is spread over all turns.",
         ratios,
         figures,
         notes,
     )
-
-
-def _is_rejected(index: int) -> bool:
-    return index % _REJECTED_EVERY == 1
-
-
-_made: list[Any] = []
-
-
-@dataclass(frozen=True)
-class Sample:
-    """A small render and its pictures, which stand for those of every file."""
-
-    data: bytes
-    pictures: RenderedPictures
-
-    @classmethod
-    def made(cls, folder: Path) -> Sample:
-        """Write and render one."""
-        from exr_pipeline.pictures import PictureSettings
-        from exr_pipeline.pictures.render import render_picture
-
-        path = Renders(TINY).write("ZIP", folder / "sample.exr")
-        settings = PictureSettings.from_settings(settings_for(folder))
-        return cls(
-            path.read_bytes(), render_picture(str(path), path.name, thumbnail=True, proxy=True, settings=settings)
-        )
-
-
-_STORED = {"thumbnail": "thumb.jpg", "proxy": "proxy.mp4"}
-
-
-def _products(keys: Sequence[str], sample: Sample, *, first: int = 0) -> None:
-    """What the left-out work would have made of these files."""
-    from exr_pipeline.inspection import SourceFile, inspect_bytes
-    from exr_pipeline.orchestration.partitions import locations_of
-    from exr_pipeline.products.checksum import Checksums
-    from exr_pipeline.products.file_result import FileResult
-    from exr_pipeline.storage.outputs import OutputPlace
-
-    _made.clear()
-    inspected: Any = None
-    for index, location in enumerate(locations_of(keys), first):
-        source = SourceFile(location, len(sample.data), datetime.now(UTC), f"etag-{index}")
-        products = FileResult(location, "rejected", "truncated: the file ends before its pixels do", source)
-        if not _is_rejected(index):
-            inspected = inspected or inspect_bytes(sample.data, source)
-            inspection = replace(inspected, source=source)
-            products = FileResult(location, "ready", None, source, inspection, sample.pictures)
-            products.stored = {name: OutputPlace().at(location, ending) for name, ending in _STORED.items()}
-            products.read = {"checksum": Checksums("0" * 32, "0" * 64)}
-        _made.append(products)
-
-
-class _NoWork:
-    """Stands for `ChunkIngest`: every file ends at once, so that the chunk is reported as a whole."""
-
-    def __init__(self, *_args: Any, **_options: Any) -> None:
-        pass
-
-    def run(
-        self,
-        locations: Sequence[Any],
-        _wanted: Any,
-        *,
-        on_written: Callable[[Sequence[Any]], None],
-        on_progress: Callable[[Any], None],
-        **_more: Any,
-    ) -> None:
-        from exr_pipeline.ingest.chunk import ChunkProgress
-
-        progress = ChunkProgress(len(locations))
-        by_location = {products.location: products for products in _made}
-        made = [by_location[location] for location in locations]
-        for products in made:
-            progress.count(products.state)
-        on_written(made)
-        on_progress(progress)
-
-
-def _leave_out_the_work() -> None:
-    from exr_pipeline import pictures
-    from exr_pipeline.ingest import chunk
-
-    # The step asks for both by name when it runs; everything else of it stays as it is.
-    setattr(chunk, "ChunkIngest", _NoWork)  # noqa: B010
-    setattr(pictures, "PicturePool", nullcontext)  # noqa: B010

@@ -10,10 +10,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Size:
-    """`files`: the number asked for, None for the usual one. `tiny`: only show that everything runs."""
+    """`files`: the number asked for, None for the usual one. `tiny`: only show that everything runs.
+
+    `live`: the most files that keep their partitions, None if all do.
+    """
 
     files: int | None = None
     tiny: bool = False
+    live: int | None = None
 
     def count(self, usual: int, least: int) -> int:
         """How many of something."""

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from datetime import datetime
 
+    import pyarrow as pa
+
     from exr_pipeline.tables.store import TableStore
 
 _COLUMNS: Final = ("uri", "file_id", "state", "mtime", "last_inspected", "archived_at", "deleted_at")
@@ -38,6 +40,11 @@ class Scope:
     prefix: Location | None = None
     in_show: Callable[[Location], bool] | None = None
     text: str = "every file"
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether it is not all files."""
+        return self.prefix is not None or self.in_show is not None
 
     def holds(self, location: Location) -> bool:
         """Whether a file, or the pattern of a sequence, is meant."""
@@ -57,8 +64,8 @@ def require_criterion(setting: str, *criteria: object) -> None:
 
 def require_files(tables: TableStore, scope: Scope) -> None:
     """Raises `BadInputError` if the tables hold no file of the scope: a name that fits nothing is a wrong name."""
-    with closing(_rows(tables, scope)) as rows:
-        if next(rows, None) is None:
+    with closing(_batches(tables, scope)) as batches:
+        if not any(batch.num_rows for batch in batches):
             raise BadInputError(scope.text, "no such file in the tables")
 
 
@@ -74,8 +81,8 @@ def age_limit(
         return older_than
     live = (
         _touched(mtime, inspected)
-        for _, _, _, mtime, inspected, archived_at, deleted_at in _rows(tables, scope)
-        if archived_at is None and deleted_at is None
+        for batch in _batches(tables, scope)
+        for mtime, inspected in _rows(_split(batch)[0], "mtime", "last_inspected")
     )
     latest = nlargest(most_live + 1, live)
     beyond = now - latest[-1] if len(latest) > most_live else timedelta.max
@@ -128,17 +135,16 @@ def to_archive(
     later. Files that are archived or gone from their store are left out.
     """
     with _opened() as found:
-        for uri, file_id, state, mtime, inspected, archived_at, deleted_at in _rows(tables, scope):
-            if deleted_at is not None:
-                continue
-            if archived_at is not None:
-                found.archived += 1
-            elif state not in {READY, REJECTED}:
-                found.unfinished += 1
-            elif older_than is not None and now - _touched(mtime, inspected) < older_than:
-                found.recent += 1
-            else:
-                found.choose(uri, file_id)
+        for batch in _batches(tables, scope):
+            live, archived = _split(batch)
+            found.archived += archived.num_rows
+            for uri, file_id, state, mtime, inspected in _rows(live, *_COLUMNS[:5]):
+                if state not in {READY, REJECTED}:
+                    found.unfinished += 1
+                elif older_than is not None and now - _touched(mtime, inspected) < older_than:
+                    found.recent += 1
+                else:
+                    found.choose(uri, file_id)
         yield found
 
 
@@ -146,8 +152,8 @@ def to_archive(
 def to_unarchive(tables: TableStore, scope: Scope) -> Iterator[ArchivePlan]:
     """The archived files of a scope that are still in their store."""
     with _opened() as found:
-        for uri, file_id, _, _, _, archived_at, deleted_at in _rows(tables, scope):
-            if archived_at is not None and deleted_at is None:
+        for batch in _batches(tables, scope):
+            for uri, file_id in _rows(_split(batch)[1], "uri", "file_id"):
                 found.choose(uri, file_id)
         yield found
 
@@ -159,14 +165,30 @@ def _opened() -> Iterator[ArchivePlan]:
         yield ArchivePlan(_spool=spool)
 
 
-def _rows(
-    tables: TableStore, scope: Scope
-) -> Generator[tuple[str, str, str, str, str, str | None, str | None], None, None]:
+def _batches(tables: TableStore, scope: Scope) -> Generator[pa.RecordBatch, None, None]:
+    """The files of a scope, also those that are gone. Not row by row: most of them were archived long ago."""
+    import pyarrow as pa
+
     bucket, prefix = (scope.prefix.bucket, scope.prefix.path) if scope.prefix else (None, "")
     for batch in tables.scan("files", columns=_COLUMNS, bucket=bucket, prefix=prefix):
-        for row in zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True):
-            if scope.holds(Location.from_url(row[0])):
-                yield row
+        if scope.is_narrow:
+            uris = batch.column("uri").to_pylist()
+            yield batch.filter(pa.array([scope.holds(Location.from_url(uri)) for uri in uris], pa.bool_()))
+        else:
+            yield batch
+
+
+def _split(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch]:
+    """Those that are live, and those that are archived; without those that are gone from their store."""
+    import pyarrow.compute as pc
+
+    there = batch.filter(pc.is_null(batch.column("deleted_at")))
+    is_live = pc.is_null(there.column("archived_at"))
+    return there.filter(is_live), there.filter(pc.invert(is_live))
+
+
+def _rows(batch: pa.RecordBatch, *columns: str) -> Iterator[tuple[str, ...]]:
+    return zip(*(batch.column(name).to_pylist() for name in columns), strict=True)
 
 
 def live_files(tables: TableStore, below: Location | None = None) -> Iterator[Location]:

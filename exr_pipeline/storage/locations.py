@@ -120,6 +120,12 @@ class Location:
         return type(self)(self.scheme, self.bucket, prefix + relative_key)
 
 
+def is_partition_key(text: str) -> bool:
+    """Whether this is how the key of some file's partition is written, or of a sequence's, and not some other word."""
+    location = Location.from_partition_key(text)
+    return "~" in text and location.partition_key == text and format_of_name(location.name) is not None
+
+
 def is_source(key: str, *, below: str = "", kinds: Collection[str] = KINDS) -> bool:
     """Whether a key names a file that is ingested: of one of these kinds by its extension, and not hidden.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -56,6 +57,16 @@ def test_a_benchmark_runs_and_tells_ratios_before_figures(name: str, tiny: tuple
         assert all(numbers(row) and all(number > 0 for number in numbers(row)) for row in table["rows"])
     ratios, figures = (f"| {' | '.join(report[table]['columns'])} |" for table in ("ratios", "figures"))
     assert 0 < printed.index(ratios) < printed.index(figures) < printed.index(f"Machine: {result['machine']}")
+
+
+@needs_all
+def test_a_deployment_grows_and_says_what_each_step_cost_and_how_archived_files_are_found_and_brought_back() -> None:
+    printed = bench("--tiny", "--live", "3", "orchestration").stdout
+
+    assert "archive` keeps 3 of them live" in printed
+    assert [line.split()[1] for line in printed.splitlines() if re.match(r"\| \d", line)] == ["2", "4", "6", "8"] * 2
+    assert re.search(r"found by prefix: [\d.]+ s, \d+ files", printed)
+    assert re.search(r"one brought back by name: [\d.]+ s, 1 files", printed)
 
 
 def test_the_list_names_every_benchmark_with_what_it_is() -> None:

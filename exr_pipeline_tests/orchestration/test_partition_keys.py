@@ -1,4 +1,4 @@
-"""Partition keys on both databases: remembered while nobody changes them, removed many at once."""
+"""Partition keys on both databases: remembered while nobody changes them, removed many at once, then not counted."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +12,10 @@ from dagster_postgres import PostgresEventLogStorage
 
 from exr_pipeline.orchestration.instance.event_storage import BatchedEvents, BatchingSqliteEventLogStorage
 from exr_pipeline.orchestration.instance.postgres import BatchingPostgresEventLogStorage
-from exr_pipeline.orchestration.partitions import remove_partitions
+from exr_pipeline.orchestration.partitions import FILES, remove_partitions, restore_partitions
+from exr_pipeline.storage.locations import Location
 from exr_pipeline_tests.orchestration.batched_steps import SET, counted_commits, listening, named, rows_of
-from exr_pipeline_tests.orchestration.dagster_homes import postgres_instance_at
+from exr_pipeline_tests.orchestration.dagster_homes import instance_at, postgres_instance_at
 from exr_pipeline_tests.services.postgres import PostgresServer
 
 
@@ -115,6 +116,41 @@ def test_many_partitions_are_removed_at_once_and_no_others(tmp_path: Path, postg
 
         assert instance.get_dynamic_partitions("first set") == keys[1150:]
         assert instance.get_dynamic_partitions("second set") == keys[:2]
+
+
+def assert_that_only_what_is_in_a_set_is_counted(instance: dg.DagsterInstance) -> None:
+    storage, made = instance.event_log_storage, dg.DagsterEventType.ASSET_MATERIALIZATION
+    keys = [Location("s3", "renders", f"shot/beauty.{number}.exr").partition_key for number in range(4)]
+    of_files, of_others = dg.AssetKey("of_files"), dg.AssetKey("of_others")
+    instance.add_dynamic_partitions(FILES, keys)
+    for asset, partitions in ((of_files, keys), (of_others, ["2026-01-01", "shot~beauty"])):
+        for partition in partitions:
+            instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=partition))
+    ids = storage.get_latest_storage_id_by_partition(of_files, made)
+    assert set(ids) == storage.get_materialized_partitions(of_files) == set(keys)
+
+    remove_partitions(instance, FILES, keys[1:3])
+
+    assert storage.get_materialized_partitions(of_files) == {keys[0], keys[3]}
+    assert storage.get_materialized_partitions(of_files, after_cursor=ids[keys[0]]) == {keys[3]}
+    assert set(storage.get_latest_storage_id_by_partition(of_files, made)) == {keys[0], keys[3]}
+    assert storage.get_latest_storage_id_by_partition(of_files, made, {keys[1]}) == {keys[1]: ids[keys[1]]}
+    assert storage.get_materialized_partitions(of_others) == {"2026-01-01", "shot~beauty"}
+    assert storage.get_materialized_partitions(dg.AssetKey("never made")) == set()
+    restore_partitions(instance, FILES, keys[1:2])
+    assert storage.get_materialized_partitions(of_files) == {keys[0], keys[1], keys[3]}
+
+
+def test_events_of_removed_partitions_are_not_read_when_an_asset_is_counted(tmp_path: Path) -> None:
+    with instance_at(tmp_path) as instance:
+        assert_that_only_what_is_in_a_set_is_counted(instance)
+
+
+def test_events_of_removed_partitions_are_not_read_when_an_asset_is_counted_on_postgres(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    with postgres_instance_at(tmp_path, postgres_url) as instance:
+        assert_that_only_what_is_in_a_set_is_counted(instance)
 
 
 def test_the_keys_of_a_partition_set_are_read_again_whenever_anybody_changed_them(

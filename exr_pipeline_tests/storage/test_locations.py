@@ -11,6 +11,7 @@ from exr_pipeline.formats import KINDS, format_of_name
 from exr_pipeline.storage.locations import (
     Location,
     SourceRule,
+    is_partition_key,
     is_source,
 )
 from exr_pipeline.storage.outputs import OutputPlace
@@ -49,6 +50,22 @@ def test_a_location_survives_its_url_and_its_partition_key(scheme: str, key: str
     assert Location.from_partition_key(location.partition_key) == location
     assert location.url.isascii()
     assert location.url.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (Location("s3", "renders", "show/shot_010/beauty_left.1001.exr").partition_key, True),
+        (Location("file", "", "show/x.####.exr").partition_key, True),
+        (Location("s3", "renders", "show/notes.txt").partition_key, False),
+        ("another_label~~in~renders~show~shot_010~beauty_left.1001.exr", False),
+        ("beauty.exr", False),
+        ("2026-01-01", False),
+        ("", False),
+    ],
+)
+def test_a_partition_key_of_a_file_or_a_sequence_is_told_from_other_words(text: str, *, expected: bool) -> None:
+    assert is_partition_key(text) == expected
 
 
 @pytest.mark.parametrize("url", ["renders/a.exr", "ftp://show/a.exr", "s3:///a.exr", "file://server/a.exr"])
