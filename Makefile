@@ -13,7 +13,7 @@ INSTALL = ($(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test newest ui lint docs bench lock advisories clean
+.PHONY: help install demo demo-vast test newest ui lint docs bench lock advisories clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do printf '  make %-11s %s\n' "$$name" "$$text"; done
@@ -22,6 +22,9 @@ install: $(VENV)/.runtime ## Make the virtual environment
 
 demo: $(VENV)/.runtime ## Write a small show into an embedded S3 server, ingest it through Dagster, print a summary
 	@$(BIN)/exr-pipeline demo
+
+demo-vast: $(VENV)/.dev ## Take the same show by events into an emulated VAST DataBase, and compare its tables with DuckDB's
+	@$(BIN)/python -m exr_pipeline_tests.demo_vast
 
 # More processes than cores: many tests wait for services most of their time.
 TEST_PROCESSES ?= $(shell nproc 2>/dev/null | awk '{ print $$1 + 2 }')

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 EVENTS_AT_ONCE: Final = 1000
 # How long whoever has written rows spends on the events of them.
 SECONDS_AFTER_WORK: Final = 2.0
-# Whoever finds an event as old as this leaves all to the sensor: a sink is away, and work must not wait for it.
+# Whoever finds that an event had waited for so long before the work leaves all to the sensor: a sink is away, and work
+# must not wait for it.
 TROUBLE_AFTER_SECONDS: Final = 30.0
 
 _CONTENT_KEPT: Final = 4096
@@ -113,23 +114,23 @@ def drain(tables: TableStore, settings: Settings, *, seconds: float) -> Drained:
     return drained
 
 
-def drain_after_work(tables: TableStore, settings: Settings) -> Drained | None:
+def drain_after_work(tables: TableStore, settings: Settings, *, began: datetime) -> Drained | None:
     """Deliver what waits in two seconds at most, unless a sink has been away for a while; None if nothing is published.
 
-    What is left is delivered by the sensor `events_out`. Raises as `drain` does.
+    It was away if an event had been waiting for long when the work `began` (aware). What is left is delivered by the sensor `events_out`. Raises as `drain` does.
     """
     if not sink_names(settings):
         return None
     count, oldest = waiting(tables)
-    if oldest is not None and (datetime.now(UTC) - oldest).total_seconds() > TROUBLE_AFTER_SECONDS:
+    if oldest is not None and (began - oldest).total_seconds() > TROUBLE_AFTER_SECONDS:
         return Drained(waiting=count, oldest=oldest)
     return drain(tables, settings, seconds=SECONDS_AFTER_WORK)
 
 
-def publish_after_work(tables: TableStore, settings: Settings, log: logging.Logger) -> None:
+def publish_after_work(tables: TableStore, settings: Settings, log: logging.Logger, *, began: datetime) -> None:
     """`drain_after_work` for those whose work is done whatever becomes of the events: troubles are logged."""
     try:
-        drained = drain_after_work(tables, settings)
+        drained = drain_after_work(tables, settings, began=began)
     except (MisconfiguredError, RetryableError, StateUnknownError) as error:
         log.warning("Events were not published, and wait in the table outbox: %s", error)
         return

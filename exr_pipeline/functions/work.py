@@ -204,6 +204,7 @@ class _Call:
         self._log = work.log
         self._pipeline = pipeline
         self._settings = pipeline.settings
+        self._began = datetime.now(UTC)
         self._products: tuple[FileProduct, ...] = ()
         self._results: dict[Location, FileResult] = {}
         self._before: dict[Location, FileVersion | None] = {}
@@ -243,7 +244,7 @@ class _Call:
         tables = self._pipeline.tables
         if ended:
             tables.write({"outbox": outbox_rows(ended, self._settings, now=now, traces=self._traces_now())}, now=now)
-        publish_after_work(tables, self._settings, self._log)
+        publish_after_work(tables, self._settings, self._log, began=self._began)
 
     def _traces_now(self) -> dict[str, str]:
         """The traces of the files of this call, by URL."""

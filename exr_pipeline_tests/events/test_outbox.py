@@ -165,11 +165,22 @@ def test_work_does_not_wait_for_a_sink_that_has_been_away_for_a_while(store: Duc
     settings = settings_of(publish_brokers=f"127.0.0.1:{free_port()}")
     write(store, settings, SampleFile(), now=datetime.now(UTC) - timedelta(minutes=5))
 
-    drained = drain_after_work(store, settings)
+    drained = drain_after_work(store, settings, began=datetime.now(UTC))
 
     assert drained is not None
     assert (drained.delivered, drained.waiting, drained.problems) == (0, 2, {}), "nobody was asked"
-    assert drain_after_work(store, settings_of()) is None
+    assert drain_after_work(store, settings_of(), began=datetime.now(UTC)) is None
+
+
+def test_work_that_took_long_publishes_its_own_early_events_at_its_end(store: DuckDBStore, receiver: Receiver) -> None:
+    settings = settings_of(publish_webhooks=(receiver.url,), publish_webhook_secret=SECRET)
+    began = datetime.now(UTC) - timedelta(minutes=5)
+    write(store, settings, SampleFile(), now=began)
+
+    drained = drain_after_work(store, settings, began=began)
+
+    assert drained is not None
+    assert (drained.delivered, drained.waiting) == (2, 0)
 
 
 def test_rows_are_written_without_events_if_nothing_is_published(tables: StoreUnderTest) -> None:

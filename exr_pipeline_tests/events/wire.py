@@ -7,11 +7,13 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote, quote_plus
+from uuid import uuid4
 
 from cloudevents.core.bindings.kafka import to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
 
 from exr_pipeline.storage.locations import Location
+from exr_pipeline_tests.functions.runtimes import EVENTS
 
 Written = tuple[bytes, dict[str, bytes]]
 
@@ -54,6 +56,16 @@ def structured(location: Location, name: str = "ObjectCreated:Put") -> Written:
     """A CloudEvent that is the value."""
     message = to_structured_event(_cloud_event(location, name))
     return message.value, message.headers
+
+
+def element(location: Location) -> bytes:
+    """What a trigger of VAST DataEngine sends for an object that was written: the event of `deploy/`, about another."""
+    event: dict[str, Any] = json.loads((EVENTS / "element_created.json").read_text(encoding="utf-8"))
+    (record,) = event["data"]["Records"]
+    record["s3"]["bucket"]["name"] = location.bucket
+    record["s3"]["object"]["key"] = quote(location.key, errors="surrogateescape")
+    event |= {"id": str(uuid4()), "elementpath": f"{location.bucket}/{location.key}"}
+    return json.dumps(event).encode()
 
 
 FORMS: Final[Mapping[str, Callable[..., Written]]] = {

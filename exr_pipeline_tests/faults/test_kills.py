@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +26,8 @@ from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline.tables import open_table_store
 from exr_pipeline_tests.faults.deployment import PATIENCE_SECONDS, Deployment, deployment
+from exr_pipeline_tests.faults.files import files
 from exr_pipeline_tests.orchestration.dagster_homes import instance_at
-from exr_pipeline_tests.renders import render, truncated, with_bad_pixels
 from exr_pipeline_tests.services.outcome import Outcome, partition_counts, partition_statuses
 from exr_pipeline_tests.services.postgres import PostgresServer, require_postgres
 from exr_pipeline_tests.services.processes import wait_until
@@ -40,15 +39,6 @@ SEED = int(os.environ.get("EXR_PIPELINE_TEST_SEED", "20261121"))
 RUN_WORKER = "run worker"
 FILE_ASSET_NAMES = {asset.to_user_string() for asset in FILE_ASSETS}
 PAGE_QUERY = "{ assetNodes { assetKey { path } partitionStats { numMaterialized numFailed numMaterializing } } }"
-
-
-def files(count: int) -> Iterator[tuple[str, bytes, bool]]:
-    """Names and bytes of tiny renders, some of which are bad, each in its way; and whether they are good."""
-    bad = {7: truncated(), 17: b"not an EXR", 27: with_bad_pixels(), 37: b""}
-    for index in range(count):
-        data = bad.get(index % 50)
-        good = data is None
-        yield f"show/beauty.{index:04d}.exr", render(0.1 + index / 1000) if data is None else data, good
 
 
 @dataclass

