@@ -117,7 +117,8 @@ def drain(tables: TableStore, settings: Settings, *, seconds: float) -> Drained:
 def drain_after_work(tables: TableStore, settings: Settings, *, began: datetime) -> Drained | None:
     """Deliver what waits in two seconds at most, unless a sink has been away for a while; None if nothing is published.
 
-    It was away if an event had been waiting for long when the work `began` (aware). What is left is delivered by the sensor `events_out`. Raises as `drain` does.
+    It was away if an event had been waiting for long when the work `began` (aware). What is left is delivered by the
+    sensor `events_out`. Raises as `drain` does.
     """
     if not sink_names(settings):
         return None

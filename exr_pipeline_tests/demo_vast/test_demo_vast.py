@@ -1,10 +1,8 @@
-"""`make demo-vast` as a newcomer runs it, with each broker."""
+"""`make demo-vast` as a newcomer runs it."""
 
 import subprocess
 import sys
 from pathlib import Path
-
-import pytest
 
 from exr_pipeline_tests.demo_vast.stage import ROOT
 from exr_pipeline_tests.long_tests import takes_long
@@ -12,10 +10,9 @@ from exr_pipeline_tests.services.environments import environment_without_service
 
 
 @takes_long
-@pytest.mark.parametrize("broker", ["tansu", "librdkafka"])
-def test_the_tables_in_vast_are_those_in_duckdb_to_the_row(tmp_path: Path, broker: str) -> None:
+def test_the_tables_in_vast_are_those_in_duckdb_to_the_row(tmp_path: Path) -> None:
     finished = subprocess.run(
-        [sys.executable, "-m", "exr_pipeline_tests.demo_vast", "--broker", broker],
+        [sys.executable, "-m", "exr_pipeline_tests.demo_vast"],
         cwd=tmp_path,
         env={**environment_without_services(), "PYTHONPATH": str(ROOT)},
         capture_output=True,
