@@ -6,6 +6,7 @@ Belongs here: the same chunks with and without an outbox. Not here: how fast eve
 from __future__ import annotations
 
 import logging
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -38,8 +39,9 @@ class Publishing(Ours):
         from exr_pipeline.events.outbox import publish_after_work
 
         for start in range(0, len(locations), _CHUNK):
+            began = datetime.now(UTC)
             super().run(locations[start : start + _CHUNK])
-            publish_after_work(self.tables, self.settings, logging.getLogger("bench"))
+            publish_after_work(self.tables, self.settings, logging.getLogger("bench"), began=began)
 
     def check(self, locations: list[Location]) -> object:
         """Everything is in the tables; how many events wait."""

@@ -20,7 +20,7 @@ from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknown
 from exr_pipeline.events.outgoing import events_of
 from exr_pipeline.events.sinks import Published, Sink, WaitingEvent, open_sinks, sink_names, topic_of
 from exr_pipeline.tables.specs import arrow_schema
-from exr_pipeline.telemetry.catalog import EVENTS_PUBLISHED
+from exr_pipeline.telemetry.instruments import EVENTS_PUBLISHED
 from exr_pipeline.telemetry.recording import record
 
 if TYPE_CHECKING:

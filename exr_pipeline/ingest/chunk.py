@@ -34,7 +34,7 @@ from exr_pipeline.storage.spool import spool_folder
 from exr_pipeline.storage.store_errors import MissingObjectError
 from exr_pipeline.storage.verify import verify_copy, verify_start
 from exr_pipeline.tables.specs import READY, REJECTED, RETRYABLE
-from exr_pipeline.telemetry.catalog import FILES, RETRIES
+from exr_pipeline.telemetry.instruments import FILES, TRIED_AGAIN
 from exr_pipeline.telemetry.logs import about
 from exr_pipeline.telemetry.recording import has_tracer, record, record_stage, span, stage
 from exr_pipeline.telemetry.trace_context import current_traceparent
@@ -259,7 +259,7 @@ class ChunkIngest:
                     len(left),
                     pause,
                 )
-                record(RETRIES, "file", value=len(left))
+                record(TRIED_AGAIN, "file", value=len(left))
                 progress.trouble = (
                     f"{len(left)} could not be read, trying again in {pause:.0f} s: {self._patience.reason}"
                 )
@@ -465,7 +465,7 @@ class ChunkIngest:
                 if pause is None:
                     raise
                 log.warning("%s: trying again in %.0f s", error, pause)
-                record(RETRIES, "rows")
+                record(TRIED_AGAIN, "rows")
                 await asyncio.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 

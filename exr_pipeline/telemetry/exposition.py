@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.extras import require
-from exr_pipeline.telemetry.catalog import METRICS
+from exr_pipeline.telemetry.instruments import METRICS
 from exr_pipeline.telemetry.start import send_tables_too
 from exr_pipeline.telemetry.sums import Sample, Sums
 from exr_pipeline.telemetry.table_gauges import TableGauges

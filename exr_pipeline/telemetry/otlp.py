@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from exr_pipeline import __version__
-from exr_pipeline.telemetry.catalog import METRICS
+from exr_pipeline.telemetry.instruments import METRICS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from exr_pipeline.telemetry.catalog import Metric
+    from exr_pipeline.telemetry.instruments import Metric
     from exr_pipeline.telemetry.sums import Sample
 
 NAME: Final = "exr-pipeline"

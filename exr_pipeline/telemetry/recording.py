@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
 
-from exr_pipeline.telemetry.catalog import STAGE_BYTES, STAGE_SECONDS
+from exr_pipeline.telemetry.instruments import STAGE_BYTES, STAGE_SECONDS
 from exr_pipeline.telemetry.trace_context import current_traceparent, in_trace, is_traceparent, traceparent_of
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from opentelemetry.trace import Span, Tracer
 
-    from exr_pipeline.telemetry.catalog import Metric
+    from exr_pipeline.telemetry.instruments import Metric
 
 
 class Recorder:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from exr_pipeline import __version__
 from exr_pipeline.extras import require
-from exr_pipeline.telemetry.catalog import METRICS
+from exr_pipeline.telemetry.instruments import METRICS
 from exr_pipeline.telemetry.otlp import NAME, MetricSender, metric_interval, sends, tracer_provider
 from exr_pipeline.telemetry.recording import Recorder, is_recording, use_recorder
 from exr_pipeline.telemetry.sums import Sample, Sums, SumsWriter
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer
 
     from exr_pipeline.settings import Settings
-    from exr_pipeline.telemetry.catalog import Metric
+    from exr_pipeline.telemetry.instruments import Metric
 
 log = logging.getLogger(__name__)
 

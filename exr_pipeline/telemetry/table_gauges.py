@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from exr_pipeline.errors import ExrPipelineError
-from exr_pipeline.telemetry.catalog import EVENT_REJECTS, OUTBOX, OUTBOX_AGE, TABLE_FILES, TABLES_UP
+from exr_pipeline.telemetry.instruments import EVENT_REJECTS, OUTBOX, OUTBOX_AGE, TABLE_FILES, TABLES_UP
 from exr_pipeline.telemetry.sums import Sample
 
 if TYPE_CHECKING:

@@ -16,17 +16,17 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from exr_pipeline.events.outbox import with_events
-from exr_pipeline.telemetry.catalog import (
+from exr_pipeline.telemetry.exposition import prometheus_text
+from exr_pipeline.telemetry.instruments import (
     EVENTS_PUBLISHED,
     EVENTS_READ,
     LAST_TICK,
     METRICS,
-    RETRIES,
     SENSOR_WAITING,
     TICK_SECONDS,
+    TRIED_AGAIN,
     UNFINISHED_RUNS,
 )
-from exr_pipeline.telemetry.exposition import prometheus_text
 from exr_pipeline.telemetry.recording import record
 from exr_pipeline.telemetry.start import start_telemetry, stop_telemetry
 from exr_pipeline.telemetry.table_gauges import TableGauges
@@ -118,7 +118,7 @@ def exported(bench: Bench, good: bytes, tmp_path: Path) -> dict[str, list[dict[s
     start_telemetry(settings)
     bench.ingest([bench.put("a.exr", good), bench.put("b.exr", b"no picture")], THUMBNAILS)
     # What needs a broker, a sensor or trouble, which other tests have.
-    record(RETRIES, "file")
+    record(TRIED_AGAIN, "file")
     for result in ("accepted", "rejected"):
         record(EVENTS_READ, result)
     record(EVENTS_PUBLISHED, "kafka", "rejected")

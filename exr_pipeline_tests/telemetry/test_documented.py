@@ -6,7 +6,7 @@ import json
 import logging
 import re
 
-from exr_pipeline.telemetry.catalog import METRICS
+from exr_pipeline.telemetry.instruments import METRICS
 from exr_pipeline.telemetry.logs import JsonFormatter
 from exr_pipeline_tests.docs.generated import REPOSITORY
 

@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.settings import Settings
-from exr_pipeline.telemetry.catalog import METRICS
 from exr_pipeline.telemetry.exposition import host_and_port, prometheus_text, watch
+from exr_pipeline.telemetry.instruments import METRICS
 from exr_pipeline.telemetry.recording import record
 from exr_pipeline.telemetry.start import flush_telemetry, start_telemetry
 from exr_pipeline.telemetry.table_gauges import TableGauges

@@ -16,7 +16,7 @@ _COUNT = """
 import sys
 from pathlib import Path
 from exr_pipeline.settings import Settings
-from exr_pipeline.telemetry.catalog import FILES, STAGE_SECONDS
+from exr_pipeline.telemetry.instruments import FILES, STAGE_SECONDS
 from exr_pipeline.telemetry.recording import record
 from exr_pipeline.telemetry.start import start_telemetry
 start_telemetry(Settings(_env_file=None, state_dir=Path(sys.argv[1]), metrics=True))

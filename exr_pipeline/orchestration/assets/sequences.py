@@ -38,7 +38,7 @@ from exr_pipeline.products.sequence_movie import SEQUENCE_MOVIE
 from exr_pipeline.retries import try_each
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.tables.specs import RETRYABLE, TABLES
-from exr_pipeline.telemetry.catalog import RETRIES
+from exr_pipeline.telemetry.instruments import TRIED_AGAIN
 from exr_pipeline.telemetry.logs import about
 from exr_pipeline.telemetry.recording import record
 from exr_pipeline.telemetry.start import flush_telemetry, start_telemetry
@@ -125,7 +125,7 @@ def sequences_step(
                 return result.reason or "" if result.state == RETRYABLE and not result.was_tried_alone else None
 
             def paused(count: int, seconds: float, reason: str) -> None:
-                record(RETRIES, "sequence", value=count)
+                record(TRIED_AGAIN, "sequence", value=count)
                 context.log.warning(f"{count} sequences failed, trying again in {seconds:g} s: {reason}")
 
             made = try_each(left, make, trouble, pipeline.retries, what="sequence could be rendered", on_pause=paused)

@@ -37,7 +37,7 @@ from exr_pipeline.orchestration.sensors.files import (
 from exr_pipeline.orchestration.sensors.ready_folders import complete_folders, ready_folders
 from exr_pipeline.orchestration.sensors.watched_ticks import watched_tick
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.telemetry.catalog import EVENTS_READ, SENSOR_WAITING
+from exr_pipeline.telemetry.instruments import EVENTS_READ, SENSOR_WAITING
 from exr_pipeline.telemetry.recording import record
 from exr_pipeline.untrusted_text import visible_line
 

@@ -37,7 +37,7 @@ from exr_pipeline.orchestration.sensors.watched_ticks import watched_tick
 from exr_pipeline.orchestration.steps.run_tags import FINISHED_ELSEWHERE_TAG, TRACE_TAG, only_trace
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.outputs import OutputPlace
-from exr_pipeline.telemetry.catalog import SENSOR_WAITING, UNFINISHED_RUNS
+from exr_pipeline.telemetry.instruments import SENSOR_WAITING, UNFINISHED_RUNS
 from exr_pipeline.telemetry.recording import record, stage
 
 if TYPE_CHECKING:

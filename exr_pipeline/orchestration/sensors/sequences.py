@@ -19,7 +19,7 @@ from exr_pipeline.orchestration.partitions import SEQUENCES, sequences_partition
 from exr_pipeline.orchestration.sensors.files import ENDED_BADLY, FAILED_RUNS_KEPT, RANGE_END, RANGE_START, UNFINISHED
 from exr_pipeline.orchestration.sensors.watched_ticks import watched_tick
 from exr_pipeline.storage.locations import Location
-from exr_pipeline.telemetry.catalog import UNFINISHED_RUNS
+from exr_pipeline.telemetry.instruments import UNFINISHED_RUNS
 from exr_pipeline.telemetry.recording import record
 
 if TYPE_CHECKING:

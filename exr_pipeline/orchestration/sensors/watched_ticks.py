@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from exr_pipeline.telemetry.catalog import LAST_TICK, TICK_SECONDS
 from exr_pipeline.telemetry.exposition import watch
+from exr_pipeline.telemetry.instruments import LAST_TICK, TICK_SECONDS
 from exr_pipeline.telemetry.recording import is_recording, record
 from exr_pipeline.telemetry.start import start_telemetry
 

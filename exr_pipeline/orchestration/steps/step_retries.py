@@ -15,7 +15,7 @@ import dagster as dg
 
 from exr_pipeline.orchestration.instance.event_storage import is_outage, log_asset_events, materializations_of_run
 from exr_pipeline.pipeline import Pipeline
-from exr_pipeline.telemetry.catalog import RETRIES
+from exr_pipeline.telemetry.instruments import TRIED_AGAIN
 from exr_pipeline.telemetry.recording import record
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def again_after_an_outage(step: _Step[_Rest]) -> _Step[_Rest]:
 def run_again(pipeline: Pipeline) -> dg.RetryRequested:
     """What a step raises to be run again."""
     policy = pipeline.retries
-    record(RETRIES, "step")
+    record(TRIED_AGAIN, "step")
     return dg.RetryRequested(max_retries=policy.step_attempts - 1, seconds_to_wait=policy.step_pause_seconds)
 
 

@@ -48,7 +48,7 @@ FILES: Final = Metric(
     ("state", "kind", "error"),
     "Files that have ended in a state; error is the kind of error, empty for those that are ready",
 )
-RETRIES: Final = Metric(
+TRIED_AGAIN: Final = Metric(
     "exr_pipeline_retries_total",
     "counter",
     ("what",),
@@ -108,7 +108,7 @@ EVENT_REJECTS: Final = Metric(
 )
 
 METRICS: Final = (
-    *(STAGE_SECONDS, STAGE_BYTES, FILES, RETRIES, EVENTS_READ, EVENTS_PUBLISHED),
+    *(STAGE_SECONDS, STAGE_BYTES, FILES, TRIED_AGAIN, EVENTS_READ, EVENTS_PUBLISHED),
     *(TICK_SECONDS, LAST_TICK, SENSOR_WAITING, UNFINISHED_RUNS),
     *(TABLES_UP, TABLE_FILES, OUTBOX, OUTBOX_AGE, EVENT_REJECTS),
 )
