@@ -30,13 +30,14 @@ from exr_pipeline.orchestration.partitions import (
     remove_partitions,
     restore_partitions,
 )
-from exr_pipeline.orchestration.sensors.files import UNFINISHED, Busy, RunsNow, shows
+from exr_pipeline.orchestration.sensors.files import UNFINISHED, Busy, RunsNow
 from exr_pipeline.orchestration.sensors.sequences import sequences_under_way
 from exr_pipeline.orchestration.steps.failures import stated_failure
 from exr_pipeline.orchestration.steps.progress import OnStepProgress, logged
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.shows import shows
 from exr_pipeline.tables.specs import RETRYABLE
 
 ARCHIVE_JOB: Final = "archive"

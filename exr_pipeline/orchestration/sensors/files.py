@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -37,6 +37,7 @@ from exr_pipeline.orchestration.sensors.watched_ticks import watched_tick
 from exr_pipeline.orchestration.steps.run_tags import FINISHED_ELSEWHERE_TAG, TRACE_TAG, only_trace
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.outputs import OutputPlace
+from exr_pipeline.storage.shows import shows
 from exr_pipeline.telemetry.instruments import SENSOR_WAITING, UNFINISHED_RUNS
 from exr_pipeline.telemetry.recording import record, stage
 
@@ -299,21 +300,6 @@ def _kind(candidate: Candidate, known: Collection[str]) -> _Kind:
     if candidate.need == "elsewhere":
         return _Kind.ELSEWHERE
     return _Kind.KNOWN if candidate.info.location.partition_key in known else _Kind.NEW
-
-
-def shows(settings: Settings) -> Callable[[Location], str]:
-    """What tells a file's show, as a tag: the last component of its source, or a folder below it (`show_folders`)."""
-    sources = [Location.from_url(url) for url in settings.sources]
-
-    def show_of(location: Location) -> str:
-        holding = [source for source in sources if source.holds(location)]
-        source = max(holding, key=lambda each: len(each.key), default=Location(location.scheme, location.bucket, ""))
-        above = [part for part in source.key.split("/") if part]
-        folders = [part for part in location.key[len(source.key) :].split("/")[:-1] if part]
-        parts = folders[: settings.show_folders]
-        return "/".join(parts) or (above[-1] if above else location.bucket) or "files"
-
-    return show_of
 
 
 def unfinished_runs(instance: dg.DagsterInstance) -> int:
