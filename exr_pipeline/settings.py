@@ -121,6 +121,18 @@ class Settings(BaseSettings):
         None, description="File of the embedded DuckDB database. Defaults to tables.duckdb in the state folder."
     )
 
+    # The catalog
+    catalog_database: SecretStr | None = Field(
+        None,
+        description="URL of the catalog's PostgreSQL database, postgresql://USER:PASSWORD@HOST/DATABASE. If empty, it "
+        "is the file catalog.db in the state folder.",
+    )
+    admin_token: SecretStr | None = Field(
+        None,
+        description="Token of the catalog's first administrator. At least 20 characters. If empty, `serve` makes one "
+        "and prints it once.",
+    )
+
     # The sensor
     sensor_interval_seconds: int = Field(3, ge=1, description="Seconds between checks of the sources.")
     sensor_max_listed: int = Field(
@@ -423,6 +435,8 @@ class Settings(BaseSettings):
         "vast_db_access_key",
         "vast_db_secret_key",
         "publish_webhook_secret",
+        "catalog_database",
+        "admin_token",
         "events_kafka_brokers",
         "kafka_ca",
         "kafka_username",

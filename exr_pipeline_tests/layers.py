@@ -80,12 +80,14 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         "functions": _NAMES
         | {"events", "extras", "ingest", "inspection", "pictures", "pipeline", "products", "retries", "tables"}
         | {"telemetry"},
+        "catalog": _NAMES | {"tables"},
+        "service": {"catalog", "errors", "storage"},
         "definitions": {"orchestration", "settings", "telemetry"},
         "sample": {"exr"},
     }.items()
 }
 # Ways in: none imports another. The command line may import all, and starts each.
-EDGES: Final = {"functions", "orchestration"}
+EDGES: Final = {"functions", "orchestration", "service"}
 EVERYTHING: Final = "cli"
 
 

@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "exr_pipeline"
 MODULES = sorted(
     ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
     for path in PACKAGE.rglob("*.py")
-    if path.name != "__main__.py"
+    # The second is run by Alembic, and cannot be imported.
+    if path.name not in {"__main__.py", "env.py"}
 )
 ORCHESTRATION = ("exr_pipeline.orchestration", "exr_pipeline.definitions")
 DOMAIN = [module for module in MODULES if not module.startswith(ORCHESTRATION)]

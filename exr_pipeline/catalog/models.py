@@ -1,0 +1,243 @@
+"""The rows of the catalog, as SQLAlchemy maps them.
+
+Belongs here: tables, their columns and constraints. Not here: what is done with them (`assets`, `accounts` and others),
+or how a database gets them (`migrations`). Times are UTC, identifiers are those of `ids`.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UtcTime(sa.TypeDecorator[datetime]):
+    """A moment. SQLite keeps no time zone, so that UTC goes in and is put back on the way out."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """In UTC. A moment without a time zone is an error of the program."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment needs a time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        """With UTC as its time zone."""
+        return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class Model(DeclarativeBase):
+    """Base of all rows."""
+
+    type_annotation_map = {datetime: UtcTime(), dict[str, Any]: sa.JSON()}  # noqa: RUF012 - SQLAlchemy reads it there
+    metadata = sa.MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Project(Model):
+    """A show. `version` counts its changes."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    title: Mapped[str]
+    version: Mapped[int] = mapped_column(default=1)
+    created_at: Mapped[datetime]
+
+
+class Account(Model):
+    """Somebody who may log in, or a service that has tokens only. `password_hash` is argon2's."""
+
+    __tablename__ = "accounts"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    kind: Mapped[str]
+    password_hash: Mapped[str | None]
+    disabled_at: Mapped[datetime | None]
+    created_at: Mapped[datetime]
+
+
+class Grant(Model):
+    """The role of an account in one project, or in all for the project `*`."""
+
+    __tablename__ = "grants"
+
+    account_id: Mapped[str] = mapped_column(sa.ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True)
+    project_id: Mapped[str] = mapped_column(primary_key=True)
+    role: Mapped[str]
+
+
+class Token(Model):
+    """A token, of which only a hash is kept. `scopes`: the permissions that it is limited to, if it is."""
+
+    __tablename__ = "tokens"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(sa.ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
+    label: Mapped[str]
+    secret_sha256: Mapped[str] = mapped_column(unique=True)
+    scopes: Mapped[list[str] | None] = mapped_column(sa.JSON(none_as_null=True))
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class FailedLogin(Model):
+    """A login that failed, for as long as it counts against the next. In the database, since any node may be asked."""
+
+    __tablename__ = "failed_logins"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(index=True)
+    at: Mapped[datetime]
+
+
+class Asset(Model):
+    """Something that people call by a name: a render, a sequence, a movie. `version` counts its changes.
+
+    `parent_id`: the asset that it is a part of, such as the sequence of a frame.
+    """
+
+    __tablename__ = "assets"
+    __table_args__ = (
+        sa.Index(
+            "uq_assets_name",
+            *("project_id", "kind", "folder", "name"),
+            unique=True,
+            sqlite_where=sa.text("deleted_at IS NULL"),
+            postgresql_where=sa.text("deleted_at IS NULL"),
+        ),
+        sa.Index("ix_assets_project_id_created_at_id", "project_id", "created_at", "id"),
+        sa.Index("ix_assets_created_at_id", "created_at", "id"),
+    )
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(sa.ForeignKey("projects.id"))
+    parent_id: Mapped[str | None] = mapped_column(sa.ForeignKey("assets.id"), index=True)
+    kind: Mapped[str]
+    folder: Mapped[str]
+    name: Mapped[str]
+    status: Mapped[str]
+    reason: Mapped[str | None]
+    details: Mapped[dict[str, Any]]
+    version: Mapped[int] = mapped_column(default=1)
+    created_by: Mapped[str]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+    deleted_by: Mapped[str | None]
+
+
+class Media(Model):
+    """A file of an asset, wherever its bytes are. `file_id`: the version in the tables that it is, or is made of."""
+
+    __tablename__ = "media_objects"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(sa.ForeignKey("projects.id"), index=True)
+    filename: Mapped[str]
+    content_type: Mapped[str]
+    size: Mapped[int | None] = mapped_column(sa.BigInteger)
+    sha256: Mapped[str | None] = mapped_column(index=True)
+    status: Mapped[str]
+    reason: Mapped[str | None]
+    file_id: Mapped[str | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class AssetMedia(Model):
+    """That a media object belongs to an asset: as what (`role`), and at which place (`ordinal`, such as a frame)."""
+
+    __tablename__ = "asset_media"
+
+    asset_id: Mapped[str] = mapped_column(sa.ForeignKey("assets.id", ondelete="CASCADE"), primary_key=True)
+    media_id: Mapped[str] = mapped_column(
+        sa.ForeignKey("media_objects.id", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    role: Mapped[str]
+    ordinal: Mapped[int | None]
+
+
+class MediaLocation(Model):
+    """Where the bytes of a media object are: a URL of object storage or of a file."""
+
+    __tablename__ = "media_locations"
+
+    media_id: Mapped[str] = mapped_column(sa.ForeignKey("media_objects.id", ondelete="CASCADE"), primary_key=True)
+    url: Mapped[str] = mapped_column(primary_key=True, index=True)
+
+
+class Tag(Model):
+    """A word with a color that assets of a project are marked with. `color` is #rrggbb."""
+
+    __tablename__ = "tags"
+    __table_args__ = (sa.UniqueConstraint("project_id", "name"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(sa.ForeignKey("projects.id"))
+    name: Mapped[str]
+    color: Mapped[str | None]
+
+
+class AssetTag(Model):
+    """That an asset has a tag."""
+
+    __tablename__ = "asset_tags"
+
+    asset_id: Mapped[str] = mapped_column(sa.ForeignKey("assets.id", ondelete="CASCADE"), primary_key=True)
+    tag_id: Mapped[str] = mapped_column(sa.ForeignKey("tags.id", ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class Event(Model):
+    """What was done, by whom: written in the transaction of the change. The outbox and the audit log in one."""
+
+    __tablename__ = "events"
+
+    seq: Mapped[int] = mapped_column(
+        sa.BigInteger().with_variant(sa.Integer(), "sqlite"), primary_key=True, autoincrement=True
+    )
+    id: Mapped[str] = mapped_column(unique=True)
+    topic: Mapped[str]
+    project_id: Mapped[str | None] = mapped_column(index=True)
+    subject_id: Mapped[str] = mapped_column(index=True)
+    actor: Mapped[str]
+    payload: Mapped[dict[str, Any]]
+    at: Mapped[datetime]
+
+
+class IdempotencyKey(Model):
+    """The answer to a request that bore a key, so that the same request again has the same answer and no effect."""
+
+    __tablename__ = "idempotency_keys"
+
+    account_id: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    request_sha256: Mapped[str]
+    status: Mapped[int]
+    answer: Mapped[dict[str, Any]]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
+class Watermark(Model):
+    """How far the projection of the tables has come: the latest moment of what it has seen."""
+
+    __tablename__ = "watermarks"
+
+    source: Mapped[str] = mapped_column(primary_key=True)
+    moment: Mapped[str]

@@ -1,0 +1,354 @@
+"""What was ingested appears in the catalog: rows of the tables become assets, media objects and their places.
+
+Belongs here: that projection, one way, as far as the tables have changed since the last time. Not here: what people do
+to assets (`assets`). Identifiers follow from the bucket and the path, so that the same rows always are the same assets,
+and everything can be made again from the tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, Final
+from uuid import UUID, uuid5
+
+import sqlalchemy as sa
+
+from exr_pipeline.catalog.event_log import record
+from exr_pipeline.catalog.models import Asset, AssetMedia, Media, MediaLocation, Project, Watermark
+from exr_pipeline.catalog.projects import NAME, add_project
+from exr_pipeline.formats import FORMATS
+from exr_pipeline.storage.locations import Location
+from exr_pipeline.storage.presigned import content_type
+from exr_pipeline.storage.shows import shows
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from exr_pipeline.catalog.database import CatalogDatabase
+    from exr_pipeline.settings import Settings
+    from exr_pipeline.tables.store import TableStore
+
+ACTOR: Final = "projection"
+SEQUENCE: Final = "sequence"
+_NAMESPACE: Final = UUID("a6f0c1de-8a7e-5f0b-9b59-3f4cf3a4d0f7")
+_AT_ONCE: Final = 2000
+_ROLES: Final = frozenset({"source", "thumbnail", "proxy", "filmstrip", "movie", "contact_sheet"})
+_KINDS: Final = {"render": "image", "still": "image", "movie": "movie", "sound": "sound"}
+_BY_EXTENSION: Final = {suffix: _KINDS[each.category] for each in FORMATS for suffix in each.extensions}
+# Of the tables' states. A retryable file is one whose turn will come.
+_STATUS: Final = {"ready": "ready", "rejected": "failed", "retryable": "pending"}
+
+# What changed at or after a moment, oldest first: rows of one moment may have been written after the last look.
+_FILES: Final = """
+    SELECT f.*, greatest(f.last_inspected, coalesce(f.deleted_at, ''), coalesce(f.archived_at, '')) AS moment,
+        p.output_bucket, p.thumbnail_s3_key, p.thumbnail_size_bytes, p.proxy_s3_key, p.proxy_size_bytes,
+        p.filmstrip_s3_key, p.filmstrip_size_bytes
+    FROM (
+        SELECT bucket, file_path, uri, file_id, format, size_bytes, sha256, state, reason, last_inspected, deleted_at,
+            archived_at
+        FROM files WHERE superseded_at IS NULL
+    ) f
+    LEFT JOIN proxy_outputs p
+        ON p.file_id = f.file_id AND p.s3_bucket IS NOT DISTINCT FROM f.bucket AND p.superseded_at IS NULL
+    WHERE greatest(f.last_inspected, coalesce(f.deleted_at, ''), coalesce(f.archived_at, '')) >= $moment
+    ORDER BY moment, f.bucket, f.file_path LIMIT $count OFFSET $seen"""
+_SEQUENCES: Final = """
+    SELECT *, generated_timestamp AS moment FROM sequence_outputs
+    WHERE generated_timestamp >= $moment ORDER BY generated_timestamp, bucket, sequence_path
+    LIMIT $count OFFSET $seen"""
+_QUERIES: Final = {"files": _FILES, "sequence_outputs": _SEQUENCES}
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A media object to be: its role, place and what is known of its bytes."""
+
+    role: str
+    url: str
+    size: int | None = None
+    sha256: str | None = None
+    status: str = "ready"
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Projected:
+    """An asset to be."""
+
+    id: str
+    show: str
+    kind: str
+    folder: str
+    name: str
+    status: str
+    reason: str | None
+    file_id: str | None
+    is_deleted: bool
+    parts: Sequence[_Part]
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+def project_tables(
+    database: CatalogDatabase,
+    tables: TableStore,
+    settings: Settings,
+    *,
+    again: bool = False,
+    report_progress: Callable[[int], None] = lambda _: None,
+) -> int:
+    """Bring the catalog up to what the tables say, and return how many assets were made or changed.
+
+    `report_progress` is told of rows looked at. With `again`, from the beginning of the tables instead of from where
+    the last call ended. Two at once do no harm.
+    Raises `RetryableError` if the tables or the catalog are not available; what is done by then stays.
+    """
+    done = seen = 0
+    show_of = shows(settings)
+    for source, query in _QUERIES.items():
+        for rows, moment in _changed(database, tables, source, query, again=again):
+            assets = [_of_file(row, show_of) if source == "files" else _of_sequence(row, show_of) for row in rows]
+            with database.transaction() as session:
+                done += _store(session, assets)
+                session.merge(Watermark(source=source, moment=moment))
+            seen += len(rows)
+            report_progress(seen)
+    return done
+
+
+def _changed(
+    database: CatalogDatabase, tables: TableStore, source: str, query: str, *, again: bool
+) -> Iterator[tuple[list[dict[str, Any]], str]]:
+    with database.transaction(read_only=True) as session:
+        mark = session.get(Watermark, source)
+    moment, seen = ("" if mark is None or again else mark.moment), 0
+    while True:
+        rows = tables.sql(query, {"moment": moment, "count": _AT_ONCE, "seen": seen}).to_pylist()
+        if not rows:
+            return
+        last = rows[-1]["moment"]
+        yield rows, last
+        if len(rows) < _AT_ONCE:
+            return
+        # Those of the last moment come again, but for the ones that were seen.
+        of_last = sum(row["moment"] == last for row in rows)
+        seen = seen + len(rows) if last == moment else of_last
+        moment = last
+
+
+def _of_file(row: Mapping[str, Any], show_of: Callable[[Location], str]) -> _Projected:
+    location = Location.from_url(row["uri"])
+    status = _STATUS.get(row["state"], "pending")
+    parts = [_Part("source", location.url, row["size_bytes"], row["sha256"], status, row["reason"])]
+    if row["state"] == "ready":
+        parts += _outputs(row, location, ("thumbnail", "proxy", "filmstrip"))
+    return _Projected(
+        id=_asset_id("file", location),
+        show=show_of(location),
+        kind=_BY_EXTENSION.get(PurePosixPath(location.name).suffix.lower(), "file"),
+        folder=_folder(location),
+        name=location.name,
+        status=status,
+        reason=row["reason"],
+        file_id=row["file_id"],
+        is_deleted=row["deleted_at"] is not None,
+        parts=parts,
+        facts={"format": row["format"]},
+    )
+
+
+def _of_sequence(row: Mapping[str, Any], show_of: Callable[[Location], str]) -> _Projected:
+    location = Location.from_url(row["uri"])
+    facts = ("first_frame", "last_frame", "frame_count", "missing_frames", "frame_rate", "movie_preset")
+    return _Projected(
+        id=_asset_id("sequence", location),
+        show=show_of(location),
+        kind=SEQUENCE,
+        folder=_folder(location),
+        name=location.name,
+        status=_STATUS.get(row["state"], "pending"),
+        reason=row["reason"],
+        file_id=None,
+        is_deleted=False,
+        parts=_outputs(row, location, ("movie", "contact_sheet", "filmstrip")),
+        facts={name: row[name] for name in facts if row[name] is not None},
+    )
+
+
+def _outputs(row: Mapping[str, Any], source: Location, roles: Sequence[str]) -> list[_Part]:
+    """What was made, at the store of its source: where an output root is elsewhere, its bucket says so."""
+    bucket = source.bucket if row["output_bucket"] is None else row["output_bucket"]
+    return [
+        _Part(role, Location(source.scheme, bucket, key).url, row[f"{role}_size_bytes"])
+        for role in roles
+        if (key := row[f"{role}_s3_key"])
+    ]
+
+
+def _store(session: Session, projected: Sequence[_Projected]) -> int:
+    """Make, change or delete assets and their media, as far as they differ from what is there."""
+    by_id = {each.id: each for each in projected}
+    known = {each.id: each for each in session.scalars(sa.select(Asset).where(Asset.id.in_(by_id)))}
+    ids = _project_ids(session, {each.show for each in by_id.values()})
+    taken = _taken_names(session, by_id.values())
+    now = datetime.now(UTC)
+    changed = 0
+    for each in by_id.values():
+        before = known.get(each.id)
+        if before is None and each.is_deleted:
+            continue
+        if before is None:
+            place = (ids[each.show], each.kind, each.folder, each.name)
+            name = f"{each.name} ({each.id})" if place in taken else each.name
+            before = Asset(id=each.id, project_id=ids[each.show], name=name, version=0, details={})
+            before.created_by, before.created_at = ACTOR, now
+            session.add(before)
+        if _change_asset(session, before, each, now):
+            changed += 1
+    session.flush()
+    present = [each for each in by_id.values() if not each.is_deleted]
+    _store_media(session, present, ids, now)
+    _put_frames_into_sequences(session, present)
+    return changed
+
+
+def _change_asset(session: Session, asset: Asset, each: _Projected, now: datetime) -> bool:
+    """Bring an asset up to date, and say whether there was anything to change."""
+    values = {"kind": each.kind, "folder": each.folder, "status": each.status, "reason": each.reason}
+    details = {**asset.details, **each.facts}
+    # What somebody has taken out of the catalog stays out of it.
+    is_out = asset.deleted_at is not None and asset.deleted_by != ACTOR
+    deleted_at = (asset.deleted_at or now) if each.is_deleted or is_out else None
+    same = all(getattr(asset, name) == value for name, value in values.items())
+    if asset.version and same and (asset.details, asset.deleted_at) == (details, deleted_at):
+        return False
+    for name, value in values.items():
+        setattr(asset, name, value)
+    asset.details, asset.deleted_at = details, deleted_at
+    asset.deleted_by = asset.deleted_by if is_out else ACTOR if each.is_deleted else None
+    topic = "asset.deleted" if each.is_deleted else "asset.changed" if asset.version else "asset.created"
+    asset.version, asset.updated_at = asset.version + 1, now
+    record(session, ACTOR, topic, asset.id, project_id=asset.project_id, name=each.name, kind=each.kind)
+    return True
+
+
+def _taken_names(session: Session, projected: Collection[_Projected]) -> set[tuple[str, str, str, str]]:
+    """The names that people have given to assets in the folders of these."""
+    query = sa.select(Asset.project_id, Asset.kind, Asset.folder, Asset.name).where(
+        Asset.folder.in_({each.folder for each in projected}), Asset.created_by != ACTOR, Asset.deleted_at.is_(None)
+    )
+    return {(row[0], row[1], row[2], row[3]) for row in session.execute(query)}
+
+
+def _put_frames_into_sequences(session: Session, projected: Sequence[_Projected]) -> None:
+    """Make the frames of a sequence its children, whichever of the two came first."""
+    folders = {each.folder for each in projected}
+    sequences = session.scalars(
+        sa.select(Asset).where(Asset.kind == SEQUENCE, Asset.folder.in_(folders), Asset.created_by == ACTOR)
+    ).all()
+    if not sequences:
+        return
+    # All frames of a new sequence; of those that are known, the files of this turn.
+    new = [each for each in sequences if any(each.id == other.id for other in projected)]
+    for sequence in sequences:
+        files = sa.select(Asset).where(
+            Asset.project_id == sequence.project_id,
+            Asset.folder == sequence.folder,
+            Asset.kind.not_in((SEQUENCE,)),
+            Asset.created_by == ACTOR,
+        )
+        if sequence not in new:
+            files = files.where(Asset.id.in_([each.id for each in projected]))
+        is_frame = _frames_of(sequence)
+        for file in session.scalars(files):
+            if is_frame(file.name) and file.parent_id != sequence.id:
+                file.parent_id = sequence.id
+    session.flush()
+
+
+def _frames_of(sequence: Asset) -> Callable[[str], bool]:
+    """Whether a name is that of a frame: the sequence's, with digits for `#`, and its number in the range."""
+    before, hashes, after = re.fullmatch(r"(.*?)(#*)([^#]*)", sequence.name, re.DOTALL).groups()  # type: ignore[union-attr]
+    pattern = re.compile(f"{re.escape(before)}(\\d{{{max(len(hashes), 1)},}}){re.escape(after)}", re.DOTALL)
+    first, last = int(sequence.details.get("first_frame", 0)), int(sequence.details.get("last_frame", 0))
+
+    def is_frame(name: str) -> bool:
+        found = pattern.fullmatch(name)
+        return found is not None and first <= int(found[1]) <= last
+
+    return is_frame
+
+
+def _store_media(session: Session, projected: Sequence[_Projected], ids: Mapping[str, str], now: datetime) -> None:
+    """Make and change the media objects of assets, and take away those that are no longer made."""
+    wanted = {str(uuid5(_NAMESPACE, part.url)): (each, part) for each in projected for part in each.parts}
+    of_assets = AssetMedia.asset_id.in_([each.id for each in projected])
+    links = {(each.asset_id, each.media_id): each for each in session.scalars(sa.select(AssetMedia).where(of_assets))}
+    known = {each.id: each for each in session.scalars(sa.select(Media).where(Media.id.in_(wanted)))}
+    placed = set(session.scalars(sa.select(MediaLocation.media_id).where(MediaLocation.media_id.in_(wanted))))
+    for (_, media_id), link in links.items():
+        if media_id not in wanted and link.role in _ROLES:
+            session.delete(link)
+    for media_id, (each, part) in wanted.items():
+        media = known.get(media_id)
+        if media is None:
+            media = Media(id=media_id, project_id=ids[each.show], created_at=now)
+            session.add(media)
+        _change_media(media, each, part, now)
+    session.flush()
+    for media_id, (each, part) in wanted.items():
+        if (each.id, media_id) not in links:
+            session.add(AssetMedia(asset_id=each.id, media_id=media_id, role=part.role))
+        if media_id not in placed:
+            session.add(MediaLocation(media_id=media_id, url=part.url))
+    session.flush()
+
+
+def _change_media(media: Media, each: _Projected, part: _Part, now: datetime) -> None:
+    values = {
+        "filename": Location.from_url(part.url).name,
+        "content_type": content_type(part.url),
+        "size": part.size,
+        "sha256": part.sha256,
+        "status": part.status,
+        "reason": part.reason,
+        "file_id": each.file_id,
+    }
+    if any(getattr(media, name) != value for name, value in values.items()):
+        for name, value in values.items():
+            setattr(media, name, value)
+        media.updated_at = now
+
+
+def _project_ids(session: Session, wanted: set[str]) -> dict[str, str]:
+    """The projects of shows, which are made if they are not there."""
+    names = {show: project_name(show) for show in wanted}
+    found = session.scalars(sa.select(Project).where(Project.name.in_(names.values())))
+    by_name = {project.name: project.id for project in found}
+    for show, name in sorted(names.items()):
+        if name not in by_name:
+            created = add_project(session, name, show)
+            record(session, ACTOR, "project.created", created.id, project_id=created.id, name=name)
+            by_name[name] = created.id
+    return {show: by_name[name] for show, name in names.items()}
+
+
+def project_name(show: str) -> str:
+    """A show as the name of a project. What cannot be part of an address is replaced, and a hash keeps it apart."""
+    if NAME.fullmatch(show):
+        return show
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", show).strip("-._")[:80] or "show"
+    return f"{plain}-{hashlib.sha256(show.encode()).hexdigest()[:8]}"
+
+
+def _asset_id(kind: str, location: Location) -> str:
+    return str(uuid5(_NAMESPACE, f"{kind}|{location.url}"))
+
+
+def _folder(location: Location) -> str:
+    path = location.path.rpartition("/")[0].strip("/")
+    return f"{location.bucket}/{path}".strip("/")

@@ -1,0 +1,148 @@
+"""What was ingested appears in the catalog: assets with their media, frames below their sequence, and nothing twice."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import sqlalchemy as sa
+
+from exr_pipeline.catalog import assets, projects
+from exr_pipeline.catalog.assets import AssetFilter
+from exr_pipeline.catalog.database import CatalogDatabase
+from exr_pipeline.catalog.models import Asset, Event
+from exr_pipeline.catalog.principals import Principal
+from exr_pipeline.catalog.projection import project_name, project_tables
+from exr_pipeline.settings import Settings
+from exr_pipeline.tables.specs import REJECTED
+from exr_pipeline.tables.stores.duckdb import DuckDBStore
+from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, rows_of
+
+SETTINGS = Settings(_env_file=None, sources=("s3://renders/",), show_folders=1)
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> DuckDBStore:
+    return DuckDBStore(tmp_path / "tables.duckdb")
+
+
+def frame(number: int, **changes: Any) -> SampleFile:
+    return SampleFile(key=f"show/shot/beauty.{number}.exr", **changes)
+
+
+def sequence() -> pa.Table:
+    path = "show/shot/beauty.####.exr"
+    row = {
+        "bucket": "renders",
+        "sequence_path": path,
+        "uri": f"s3://renders/{path}",
+        "state": "ready",
+        "first_frame": "1001",
+        "last_frame": "1003",
+        "frame_count": 3,
+        "movie_s3_key": "show/shot/.proxies/beauty_sequence.mp4",
+        "movie_size_bytes": 7,
+        "generated_timestamp": NOON.isoformat(),
+    }
+    return pa.Table.from_pylist([row])
+
+
+def found(database: CatalogDatabase, caller: Principal, **wanted: Any) -> dict[str, Any]:
+    with database.transaction(read_only=True) as session:
+        page = assets.assets(session, caller, AssetFilter(**wanted))
+        return {
+            view.asset.name: (
+                view.asset,
+                {part.role: part for part in assets.media_of(session, caller, view.asset.id)},
+            )
+            for view in page.items
+        }
+
+
+def test_files_become_assets_with_their_source_and_pictures_and_once_only(
+    database: CatalogDatabase, admin: Principal, tables: DuckDBStore
+) -> None:
+    bad = SampleFile(key="show/shot/bad.exr", state=REJECTED, reason="no picture", header=False)
+    tables.write(rows_of(frame(1001), bad), now=NOON)
+    assert project_tables(database, tables, SETTINGS) == 2
+    assert project_tables(database, tables, SETTINGS) == 0
+    assert project_tables(database, tables, SETTINGS, again=True) == 0
+
+    here = found(database, admin, project="show")
+    asset, media = here["beauty.1001.exr"]
+    assert (asset.kind, asset.folder, asset.status) == ("image", "renders/show/shot", "ready")
+    assert media["source"].urls == ["s3://renders/show/shot/beauty.1001.exr"]
+    assert media["source"].media.file_id == frame(1001).file_id
+    assert {"source", "thumbnail", "proxy"} <= set(media)
+    asset, media = here["bad.exr"]
+    assert (asset.status, asset.reason, list(media)) == ("failed", "no picture", ["source"])
+
+
+@pytest.mark.parametrize("sequence_first", [True, False])
+def test_frames_are_below_their_sequence_whichever_comes_first(
+    database: CatalogDatabase, admin: Principal, tables: DuckDBStore, sequence_first: bool
+) -> None:
+    files = rows_of(*(frame(number) for number in (1001, 1002, 1003, 1009)))
+    writes: list[Any] = [{"sequence_outputs": sequence()}, files]
+    for rows in writes if sequence_first else reversed(writes):
+        tables.write(rows, now=NOON)
+        project_tables(database, tables, SETTINGS)
+
+    here = found(database, admin)
+    # 1009 is none of its frames.
+    assert sorted(here) == ["beauty.####.exr", "beauty.1009.exr"]
+    asset, media = here["beauty.####.exr"]
+    assert (asset.kind, asset.details["frame_count"], list(media)) == ("sequence", 3, ["movie"])
+    below = found(database, admin, parent_id=asset.id)
+    assert sorted(below) == ["beauty.1001.exr", "beauty.1002.exr", "beauty.1003.exr"]
+
+
+def test_a_new_version_changes_its_asset_and_a_deleted_file_leaves(
+    database: CatalogDatabase, admin: Principal, tables: DuckDBStore
+) -> None:
+    tables.write(rows_of(frame(1001), frame(1002)), now=NOON)
+    project_tables(database, tables, SETTINGS)
+    again = frame(1001, mtime=NOON + timedelta(hours=1), etag="etag-2", state=REJECTED, reason="cut off", header=False)
+    tables.write(rows_of(again), now=NOON + timedelta(hours=1))
+    tables.mark({frame(1002).location: frame(1002).file_id}, "deleted", now=NOON + timedelta(hours=2))
+    assert project_tables(database, tables, SETTINGS) == 2
+    (asset, media), *others = found(database, admin).values()
+    assert others == []
+    assert (asset.name, asset.version, asset.reason, list(media)) == ("beauty.1001.exr", 2, "cut off", ["source"])
+
+
+def test_what_people_did_stays(database: CatalogDatabase, admin: Principal, tables: DuckDBStore) -> None:
+    with database.transaction() as session:
+        projects.create_project(session, admin, "show")
+        assets.create_asset(session, admin, "show", "beauty.1001.exr", kind="image", folder="renders/show/shot")
+    tables.write(rows_of(frame(1001), frame(1002)), now=NOON)
+    project_tables(database, tables, SETTINGS)
+    here = found(database, admin)
+    # The name is taken: the file is told apart by its identifier.
+    assert len(here) == 3
+    with database.transaction() as session:
+        asset, _ = here["beauty.1002.exr"]
+        assets.set_tags(session, admin, asset.id, ["final"], version=1)
+        assets.delete_asset(session, admin, asset.id, version=2)
+    tables.write(rows_of(frame(1002, mtime=NOON + timedelta(hours=1), etag="2")), now=NOON + timedelta(hours=1))
+    project_tables(database, tables, SETTINGS, again=True)
+    assert "beauty.1002.exr" not in found(database, admin)
+
+
+def test_many_rows_of_one_moment_are_all_seen(database: CatalogDatabase, admin: Principal, tables: DuckDBStore) -> None:
+    files = [SampleFile(key=f"show/a/x_{n}/a.exr", channels=0, attributes=0, streams=0) for n in range(2100)]
+    tables.write(rows_of(*files), now=NOON)
+    assert project_tables(database, tables, SETTINGS) == 2100
+    with database.transaction(read_only=True) as session:
+        assert session.scalar(sa.select(sa.func.count(Asset.id))) == 2100
+        assert session.scalar(sa.select(sa.func.count(Event.seq)).where(Event.topic == "asset.created")) == 2100
+
+
+@pytest.mark.parametrize(
+    ("show", "name"), [("show-a", "show-a"), ("a b", "a-b-c8687a08"), ("", "show-e3b0c442"), ("ä/..", "show-")]
+)
+def test_any_show_has_a_name_that_can_be_part_of_an_address(show: str, name: str) -> None:
+    assert project_name(show).startswith(name)
