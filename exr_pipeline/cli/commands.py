@@ -51,6 +51,7 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
         "metrics": "metrics",
     },
     "Hand out": {"url": "url"},
+    "Serve the catalog": {"serve": "serve", "catalog": "catalog"},
     "Back up": {"backup": "backup"},
     "Clean up": {"reconcile": "reconcile", "archive": "archive", "unarchive": "archive"},
 }

@@ -1,0 +1,88 @@
+"""The `serve` command: the catalog's web service.
+
+Belongs here: starting it, and its first token. Not here: its routes (`service`), or what it answers (`catalog`).
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+from rich.markup import escape
+
+from exr_pipeline.cli.console import load_settings, stdout, warn
+from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.extras import require
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from exr_pipeline.catalog.database import CatalogDatabase
+    from exr_pipeline.pipeline import Pipeline
+
+SHORTEST_ADMIN_TOKEN: Final = 20
+_SECONDS_BETWEEN_LOOKS: Final = 5
+_LOG = logging.getLogger(__name__)
+
+
+def serve(
+    *,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8600,
+) -> None:
+    """Serve the catalog over HTTP until interrupted: assets, their media and tags, for programs and people.
+
+    What is in the tables appears in the catalog by itself. The first start prints a token of the administrator.
+    """
+    require("service")
+    import uvicorn
+
+    from exr_pipeline.catalog.database import CatalogDatabase
+    from exr_pipeline.pipeline import Pipeline
+    from exr_pipeline.service.app import build_app
+
+    settings = load_settings()
+    pipeline = Pipeline(settings)
+    database = CatalogDatabase.from_settings(settings)
+    print_first_token(database, None if settings.admin_token is None else settings.admin_token.get_secret_value())
+    if host not in {"127.0.0.1", "::1", "localhost"}:
+        warn(f"tokens and passwords go over {host}:{port} unencrypted: put a proxy with TLS in front")
+    app = build_app(database, pipeline.storage, background=_projection(database, pipeline))
+    shown = f"[{host}]" if ":" in host else host
+    stdout.print(f"Catalog: http://{shown}:{port}/v1  (press Ctrl-C to stop)", highlight=False)
+    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
+
+
+def print_first_token(database: CatalogDatabase, admin_token: str | None) -> None:
+    """Bring the database up to date, and print the token of the administrator if it is made now."""
+    from exr_pipeline.catalog.accounts import ensure_admin
+    from exr_pipeline.catalog.migrate import migrate
+
+    if admin_token is not None and len(admin_token) < SHORTEST_ADMIN_TOKEN:
+        raise MisconfiguredError(
+            "EXR_PIPELINE_ADMIN_TOKEN",
+            f"it has fewer than {SHORTEST_ADMIN_TOKEN} characters",
+            "set it to a long random text, such as that of `openssl rand -base64 32`",
+        )
+    migrate(database)
+    with database.transaction() as session:
+        secret = ensure_admin(session, admin_token)
+    if secret is not None:
+        stdout.print(f"Token of the administrator, shown this once: {escape(secret)}", highlight=False, soft_wrap=True)
+
+
+def _projection(database: CatalogDatabase, pipeline: Pipeline) -> Callable[[threading.Event], None]:
+    from exr_pipeline.catalog.projection import project_tables
+    from exr_pipeline.errors import ExrPipelineError
+
+    def keep_up(stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                project_tables(database, pipeline.tables, pipeline.settings)
+            except ExrPipelineError as error:
+                _LOG.warning("The catalog does not follow the tables now: %s", error)
+            stop.wait(_SECONDS_BETWEEN_LOOKS)
+
+    return keep_up

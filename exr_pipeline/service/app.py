@@ -1,0 +1,86 @@
+"""The application: routes, errors and limits over an open catalog.
+
+Belongs here: putting it together. Not here: starting a server (`exr_pipeline.cli.serve`).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import sqlalchemy as sa
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+
+from exr_pipeline import __version__
+from exr_pipeline.service import problems
+from exr_pipeline.service.calls import database_of
+from exr_pipeline.service.rest import access, assets, projects, shapes
+from exr_pipeline.service.safe_headers import SafeHeaders
+
+if TYPE_CHECKING:
+    from exr_pipeline.catalog.database import CatalogDatabase
+    from exr_pipeline.storage.objects import ObjectStorage
+
+TITLE: Final = "exr_pipeline catalog"
+LONGEST_BODY: Final = 1 << 20
+
+
+def build_app(
+    database: CatalogDatabase, storage: ObjectStorage, *, background: Callable[[threading.Event], None] | None = None
+) -> FastAPI:
+    """The application over a migrated catalog. `background` runs in a thread beside it, until its event is set."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        stop = threading.Event()
+        thread = None if background is None else threading.Thread(target=background, args=(stop,), name="projection")
+        if thread is not None:
+            thread.start()
+        yield
+        stop.set()
+        if thread is not None:
+            thread.join()
+
+    # Its pages of documentation load programs from elsewhere.
+    app = FastAPI(
+        title=TITLE,
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        responses=problems.ANSWERS,
+        max_body_size=LONGEST_BODY,
+    )
+    app.state.database, app.state.storage = database, storage
+    for router in (access.router, projects.router, assets.router):
+        app.include_router(router, prefix="/v1")
+    app.add_api_route("/healthz", healthz, tags=["health"])
+    app.add_api_route("/readyz", readyz, tags=["health"])
+    problems.install(app)
+    app.add_middleware(SafeHeaders)
+    # As FastAPI's documentation has it.
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def healthz() -> shapes.Health:
+    """Answer: the process runs."""
+    return shapes.Health()
+
+
+def readyz(request: Request) -> shapes.Health:
+    """Answer 200 if the catalog's database answers, else 503."""
+    with database_of(request).transaction(read_only=True) as session:
+        session.execute(sa.text("SELECT 1"))
+    return shapes.Health()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        document["components"]["schemas"]["Problem"] = problems.SCHEMA
+        app.openapi_schema = document
+    return app.openapi_schema

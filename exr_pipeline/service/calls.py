@@ -1,0 +1,126 @@
+"""One request as the services see it: who calls, the transaction, and the headers that make repeating it safe.
+
+Belongs here: that, as FastAPI's dependencies. Not here: any one route (`rest`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from fastapi import Depends, Header, Request
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.exceptions import HTTPException
+
+from exr_pipeline.catalog import accounts, idempotency
+from exr_pipeline.catalog.database import CatalogDatabase
+from exr_pipeline.catalog.errors import UnauthenticatedError
+from exr_pipeline.catalog.principals import Principal
+from exr_pipeline.errors import BadInputError
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+    from sqlalchemy.orm import Session
+
+_VERSION: Final = re.compile(r'"(\d{1,18})"')
+
+_bearer = HTTPBearer(auto_error=False, description="A token of the catalog: POST /v1/auth/login or /v1/tokens.")
+
+
+def database_of(request: Request) -> CatalogDatabase:
+    """The catalog's database."""
+    found: CatalogDatabase = request.app.state.database
+    return found
+
+
+def caller(
+    database: Annotated[CatalogDatabase, Depends(database_of)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> Principal:
+    """Who calls. Raises `UnauthenticatedError` for a request without a valid token."""
+    if credentials is None:
+        raise UnauthenticatedError("Authorization", "there is no bearer token")
+    with database.transaction(read_only=True) as session:
+        principal = accounts.authenticate(session, credentials.credentials)
+    with database.transaction() as session:
+        accounts.note_use(session, credentials.credentials)
+    return principal
+
+
+def reading(database: Annotated[CatalogDatabase, Depends(database_of)]) -> Iterator[Session]:
+    """A transaction for a request that only reads."""
+    with database.transaction(read_only=True) as session:
+        yield session
+
+
+def required_version(
+    _: Annotated[Principal, Depends(caller)],
+    if_match: Annotated[str | None, Header(description='The ETag, such as "3".')] = None,
+) -> int:
+    """The version that the caller has read, from `If-Match`; asked for once it is known who calls."""
+    if if_match is None:
+        raise HTTPException(428, "If-Match is missing: send the ETag of what you have read")
+    found = _VERSION.fullmatch(if_match.strip())
+    if found is None:
+        raise BadInputError("If-Match", "it is not an ETag of this service")
+    return int(found[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A request that changes something: who makes it, and its key if it bears one."""
+
+    database: CatalogDatabase
+    principal: Principal
+    key: str | None
+    place: str
+
+    def answer(
+        self,
+        action: Callable[[Session], dict[str, Any]],
+        *,
+        body: BaseModel | None = None,
+        status: int = 201,
+        secret: Callable[[], dict[str, Any]] = dict,
+    ) -> JSONResponse:
+        """The answer of an action in a transaction of its own; with a key, the one that it had before.
+
+        `secret` gives what only the first answer has, for it is not kept.
+        """
+        is_first = False
+
+        def act() -> idempotency.Answer:
+            nonlocal is_first
+            is_first = True
+            return status, action(session)
+
+        with self.database.transaction() as session:
+            if self.key is None:
+                status, found = act()
+            else:
+                request = f"{self.place}\n{'' if body is None else body.model_dump_json()}".encode()
+                status, found = idempotency.once(session, self.principal, self.key, request, act)
+        headers = {"ETag": f'"{found["version"]}"'} if "version" in found else None
+        return JSONResponse(found | (secret() if is_first else {}), status, headers=headers)
+
+
+def writing(
+    request: Request,
+    database: Annotated[CatalogDatabase, Depends(database_of)],
+    principal: Annotated[Principal, Depends(caller)],
+    idempotency_key: Annotated[
+        str | None,
+        Header(max_length=200, description="The same request with the same key has the same answer, and no effect."),
+    ] = None,
+) -> Writing:
+    """The request as one that changes something."""
+    return Writing(database, principal, idempotency_key, f"{request.method} {request.url.path}")
+
+
+Caller = Annotated[Principal, Depends(caller)]
+Reading = Annotated["Session", Depends(reading)]
+RequiredVersion = Annotated[int, Depends(required_version)]
+Writes = Annotated[Writing, Depends(writing)]

@@ -1,0 +1,254 @@
+"""What goes in and comes out as JSON, and how rows become that.
+
+Belongs here: those shapes. Not here: routes, or rules of the domain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from exr_pipeline.catalog.assets import AssetView, MediaOfAsset
+from exr_pipeline.catalog.models import Account, Event, Grant, Project, Token
+from exr_pipeline.catalog.principals import Permission, Role
+
+T = TypeVar("T")
+# PostgreSQL keeps no null characters.
+_PLAIN = r"^[^\x00]*$"
+Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_PLAIN)]
+Text = Annotated[str, StringConstraints(max_length=1000, pattern=_PLAIN)]
+
+
+class _Input(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class PageShape(BaseModel, Generic[T]):
+    """A page of a list. `next`: the cursor of the page after it; null after the last."""
+
+    items: Sequence[T]
+    next: str | None
+
+
+class Credentials(_Input):
+    """A name and a password."""
+
+    name: Name
+    password: Annotated[str, StringConstraints(min_length=1, max_length=256)]
+
+
+class NewToken(_Input):
+    """A token to be. `scopes`: the permissions it is limited to; null for all of its account."""
+
+    label: Name
+    scopes: list[Permission] | None = None
+    expires_at: datetime | None = None
+
+
+class TokenShape(BaseModel):
+    """A token without its secret."""
+
+    id: str
+    label: str
+    scopes: list[str] | None
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+class CreatedToken(TokenShape):
+    """A new token. `secret` is in the first answer only."""
+
+    secret: str | None = None
+
+
+class Me(BaseModel):
+    """The caller: roles by the identifier of a project, `*` for all, and the permissions of its token, if limited."""
+
+    name: str
+    roles: dict[str, str]
+    scopes: list[str] | None
+
+
+class NewAccount(_Input):
+    """An account to be."""
+
+    name: Name
+    password: Annotated[str, StringConstraints(min_length=12, max_length=256)] | None = None
+    is_service: bool = False
+
+
+class NewRole(_Input):
+    """A role in a project, by its name, or in all (`*`); null takes it away."""
+
+    role: Role | None
+    project: Name = "*"
+
+
+class AccountShape(BaseModel):
+    """An account and its roles by the identifier of a project, `*` for all."""
+
+    name: str
+    kind: str
+    has_password: bool
+    disabled_at: datetime | None
+    roles: dict[str, str]
+
+
+class NewProject(_Input):
+    """A project to be."""
+
+    name: Name
+    title: Text = ""
+
+
+class ProjectChange(_Input):
+    """Another title."""
+
+    title: Annotated[str, StringConstraints(min_length=1, max_length=1000, pattern=_PLAIN)]
+
+
+class ProjectShape(BaseModel):
+    """A project."""
+
+    id: str
+    name: str
+    title: str
+    version: int
+    created_at: datetime
+
+
+class NewAsset(_Input):
+    """An asset to be."""
+
+    project: Name
+    name: Name
+    kind: Name
+    folder: Text = ""
+    details: dict[str, Any] = Field(default_factory=dict)
+
+
+class AssetChange(_Input):
+    """What is to be changed of an asset; what is left out stays."""
+
+    name: Name | None = None
+    details: dict[str, Any] | None = None
+
+
+class AssetTags(_Input):
+    """The tags that an asset is to have."""
+
+    tags: list[Name] = Field(max_length=100)
+
+
+class AssetShape(BaseModel):
+    """An asset. `version` is its ETag."""
+
+    id: str
+    parent_id: str | None
+    project: str
+    kind: str
+    folder: str
+    name: str
+    status: str
+    reason: str | None
+    details: dict[str, Any]
+    tags: Sequence[str]
+    version: int
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class MediaShape(BaseModel):
+    """A media object of an asset. `content`: the address of its bytes in this service."""
+
+    id: str
+    role: str
+    ordinal: int | None
+    filename: str
+    content_type: str
+    size: int | None
+    sha256: str | None
+    status: str
+    reason: str | None
+    file_id: str | None
+    urls: Sequence[str]
+    content: str
+
+
+class TagShape(BaseModel):
+    """A tag of a project, and how many assets have it."""
+
+    name: str
+    color: str | None
+    assets: int
+
+
+class TagColor(_Input):
+    """A color, #rrggbb, or none."""
+
+    color: Annotated[str, StringConstraints(pattern=r"^#[0-9a-fA-F]{6}$")] | None
+
+
+class EventShape(BaseModel):
+    """An event. `seq` is its place in the order of all."""
+
+    seq: int
+    id: str
+    topic: str
+    subject_id: str
+    actor: str
+    payload: dict[str, Any]
+    at: datetime
+
+
+class Health(BaseModel):
+    """That the service answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+def of_project(project: Project) -> ProjectShape:
+    """A row as a shape."""
+    return ProjectShape.model_validate(project, from_attributes=True)
+
+
+def of_asset(view: AssetView) -> AssetShape:
+    """A row as a shape."""
+    columns = ("id", "parent_id", "kind", "folder", "name", "status", "reason", "details", "version", "created_by")
+    values = {name: getattr(view.asset, name) for name in (*columns, "created_at", "updated_at")}
+    return AssetShape(project=view.project, tags=view.tags, **values)
+
+
+def of_media(part: MediaOfAsset) -> MediaShape:
+    """A row as a shape."""
+    columns = ("id", "filename", "content_type", "size", "sha256", "status", "reason", "file_id")
+    values = {name: getattr(part.media, name) for name in columns}
+    content = f"/v1/media/{part.media.id}/content"
+    return MediaShape(role=part.role, ordinal=part.ordinal, urls=part.urls, content=content, **values)
+
+
+def of_token(token: Token) -> TokenShape:
+    """A row as a shape."""
+    return TokenShape.model_validate(token, from_attributes=True)
+
+
+def of_account(account: Account, grants: Sequence[Grant]) -> AccountShape:
+    """Rows as a shape."""
+    return AccountShape(
+        name=account.name,
+        kind=account.kind,
+        has_password=account.password_hash is not None,
+        disabled_at=account.disabled_at,
+        roles={grant.project_id: grant.role for grant in grants},
+    )
+
+
+def of_event(event: Event) -> EventShape:
+    """A row as a shape."""
+    return EventShape.model_validate(event, from_attributes=True)
