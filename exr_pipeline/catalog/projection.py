@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
@@ -61,6 +61,10 @@ _SEQUENCES: Final = """
     SELECT *, generated_timestamp AS moment FROM sequence_outputs
     WHERE generated_timestamp >= $moment ORDER BY generated_timestamp, bucket, sequence_path
     LIMIT $count OFFSET $seen"""
+# By URL, the moment of what was seen lately.
+Recent = dict[str, str]
+# A write bears the moment at which it began to wait for the tables.
+_OVERLAP: Final = timedelta(seconds=60)
 _QUERIES: Final = {"files": _FILES, "sequence_outputs": _SEQUENCES}
 
 
@@ -99,45 +103,62 @@ def project_tables(
     settings: Settings,
     *,
     again: bool = False,
+    recent: Recent | None = None,
     report_progress: Callable[[int], None] = lambda _: None,
 ) -> int:
     """Bring the catalog up to what the tables say, and return how many assets were made or changed.
 
     `report_progress` is told of rows looked at. With `again`, from the beginning of the tables instead of from where
-    the last call ended. Two at once do no harm.
+    the last call ended. `recent` is what the caller keeps between calls, so that rows are not compared again: those of
+    the last minute are read again each time, since a write may come after one that is later. Two at once do no harm.
     Raises `RetryableError` if the tables or the catalog are not available; what is done by then stays.
     """
     done = seen = 0
     show_of = shows(settings)
-    for source, query in _QUERIES.items():
-        for rows, moment in _changed(database, tables, source, query, again=again):
-            assets = [_of_file(row, show_of) if source == "files" else _of_sequence(row, show_of) for row in rows]
+    recent = {} if recent is None else recent
+    for source in _QUERIES:
+        for rows, mark in _changed(database, tables, source, again=again):
+            new = rows if again else [row for row in rows if recent.get(row["uri"]) != row["moment"]]
+            assets = [_of_file(row, show_of) if source == "files" else _of_sequence(row, show_of) for row in new]
             with database.transaction() as session:
                 done += _store(session, assets)
-                session.merge(Watermark(source=source, moment=moment))
+                session.merge(Watermark(source=source, moment=mark))
+            recent |= {row["uri"]: row["moment"] for row in new}
             seen += len(rows)
             report_progress(seen)
+            oldest = _before(mark)
+            for uri in [uri for uri, moment in recent.items() if moment < oldest]:
+                del recent[uri]
     return done
 
 
 def _changed(
-    database: CatalogDatabase, tables: TableStore, source: str, query: str, *, again: bool
+    database: CatalogDatabase, tables: TableStore, source: str, *, again: bool
 ) -> Iterator[tuple[list[dict[str, Any]], str]]:
+    """The rows that changed, in bounded numbers, and the mark to keep after each."""
     with database.transaction(read_only=True) as session:
-        mark = session.get(Watermark, source)
-    moment, seen = ("" if mark is None or again else mark.moment), 0
+        kept = session.get(Watermark, source)
+    mark = "" if kept is None else kept.moment
+    moment, seen = (_before(mark) if mark and not again else ""), 0
+    # It reads far less than the query does.
+    if moment and source == "files" and not tables.folders_changed_since(moment):
+        return
     while True:
-        rows = tables.sql(query, {"moment": moment, "count": _AT_ONCE, "seen": seen}).to_pylist()
+        rows = tables.sql(_QUERIES[source], {"moment": moment, "count": _AT_ONCE, "seen": seen}).to_pylist()
         if not rows:
             return
         last = rows[-1]["moment"]
-        yield rows, last
+        yield rows, max(last, mark)
         if len(rows) < _AT_ONCE:
             return
         # Those of the last moment come again, but for the ones that were seen.
         of_last = sum(row["moment"] == last for row in rows)
         seen = seen + len(rows) if last == moment else of_last
         moment = last
+
+
+def _before(mark: str) -> str:
+    return (datetime.fromisoformat(mark) - _OVERLAP).isoformat()
 
 
 def _of_file(row: Mapping[str, Any], show_of: Callable[[Location], str]) -> _Projected:

@@ -74,13 +74,14 @@ def print_first_token(database: CatalogDatabase, admin_token: str | None) -> Non
 
 
 def _projection(database: CatalogDatabase, pipeline: Pipeline) -> Callable[[threading.Event], None]:
-    from exr_pipeline.catalog.projection import project_tables
+    from exr_pipeline.catalog.projection import Recent, project_tables
     from exr_pipeline.errors import ExrPipelineError
 
     def keep_up(stop: threading.Event) -> None:
+        recent: Recent = {}
         while not stop.is_set():
             try:
-                project_tables(database, pipeline.tables, pipeline.settings)
+                project_tables(database, pipeline.tables, pipeline.settings, recent=recent)
             except ExrPipelineError as error:
                 _LOG.warning("The catalog does not follow the tables now: %s", error)
             stop.wait(_SECONDS_BETWEEN_LOOKS)

@@ -15,7 +15,7 @@ from exr_pipeline.catalog.assets import AssetFilter
 from exr_pipeline.catalog.database import CatalogDatabase
 from exr_pipeline.catalog.models import Asset, Event
 from exr_pipeline.catalog.principals import Principal
-from exr_pipeline.catalog.projection import project_name, project_tables
+from exr_pipeline.catalog.projection import Recent, project_name, project_tables
 from exr_pipeline.settings import Settings
 from exr_pipeline.tables.specs import REJECTED
 from exr_pipeline.tables.stores.duckdb import DuckDBStore
@@ -112,6 +112,31 @@ def test_a_new_version_changes_its_asset_and_a_deleted_file_leaves(
     (asset, media), *others = found(database, admin).values()
     assert others == []
     assert (asset.name, asset.version, asset.reason, list(media)) == ("beauty.1001.exr", 2, "cut off", ["source"])
+
+
+def test_a_write_that_waited_is_seen_though_a_later_one_came_first(
+    database: CatalogDatabase, admin: Principal, tables: DuckDBStore
+) -> None:
+    tables.write(rows_of(frame(1001)), now=NOON)
+    recent: Recent = {}
+    assert project_tables(database, tables, SETTINGS, recent=recent) == 1
+    tables.write(rows_of(frame(1002)), now=NOON - timedelta(seconds=30))
+    assert project_tables(database, tables, SETTINGS, recent=recent) == 1
+    assert sorted(found(database, admin)) == ["beauty.1001.exr", "beauty.1002.exr"]
+
+
+def test_what_was_seen_lately_is_not_compared_again(database: CatalogDatabase, tables: DuckDBStore) -> None:
+    tables.write(rows_of(frame(1001)), now=NOON)
+    recent: Recent = {}
+    project_tables(database, tables, SETTINGS, recent=recent)
+    with database.transaction() as session:
+        session.execute(sa.update(Asset).values(status="pending"))
+    assert project_tables(database, tables, SETTINGS, recent=recent) == 0
+    assert project_tables(database, tables, SETTINGS) == 1
+    # Long after, it is forgotten.
+    tables.write(rows_of(frame(1002)), now=NOON + timedelta(hours=1))
+    project_tables(database, tables, SETTINGS, recent=recent)
+    assert list(recent) == [frame(1002).location.url]
 
 
 def test_what_people_did_stays(database: CatalogDatabase, admin: Principal, tables: DuckDBStore) -> None:
