@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 ADMIN: Final = "admin"
 LOGIN_HOURS: Final = 12
 SHORTEST_PASSWORD: Final = 12
-ATTEMPTS: Final = 5
-ATTEMPTS_SECONDS: Final = 300
+MOST_FAILURES: Final = 5
+FAILURES_SECONDS: Final = 300
 _LONGEST_PASSWORD: Final = 256
 _PREFIX: Final = "exr_"
 # A moment ago is near enough for people, and saves a write at each request.
@@ -71,11 +71,11 @@ def log_in(session: Session, name: str, password: str) -> tuple[str, Token] | No
     `TooManyAttemptsError` after five failures within five minutes, whether or not the password is right.
     """
     now = datetime.now(UTC)
-    since = now - timedelta(seconds=ATTEMPTS_SECONDS)
+    since = now - timedelta(seconds=FAILURES_SECONDS)
     session.execute(sa.delete(FailedLogin).where(FailedLogin.at < since))
     failures = session.scalar(sa.select(sa.func.count()).where(FailedLogin.name == name)) or 0
-    if failures >= ATTEMPTS:
-        raise TooManyAttemptsError("login", f"too many failed logins, try again in {ATTEMPTS_SECONDS // 60} minutes")
+    if failures >= MOST_FAILURES:
+        raise TooManyAttemptsError("login", f"too many failed logins, try again in {FAILURES_SECONDS // 60} minutes")
     account = session.scalar(sa.select(Account).where(Account.name == name, Account.disabled_at.is_(None)))
     known = account.password_hash if account is not None else None
     if not _matches(password, known or _nobodys_hash()) or account is None or known is None:

@@ -44,7 +44,7 @@ def status(
 ) -> None:
     """Count the ready, rejected and retryable files, and list those that are not ready with the reason.
 
-    If events wait to be published, tell how many and since when.
+    For all files, also tell how many events wait to be published and since when, if any do.
     """
     from exr_pipeline.events.outbox import waiting
 
@@ -54,13 +54,15 @@ def status(
     counts = store.sql(f"SELECT state, count(*) AS files FROM latest_files WHERE {condition} GROUP BY 1 ORDER BY 1")  # noqa: S608
     listed = f"uri = '{prefix}' OR {condition} AND state <> '{READY}'"
     files = store.sql(f"SELECT uri, state, reason FROM latest_files WHERE {listed} ORDER BY uri")  # noqa: S608
-    events, oldest = waiting(store)
+    events, oldest = (0, None) if key else waiting(store)
     if key and counts.num_rows == 0:
         raise BadInputError(key, "no such file in the tables")
     if as_json:
         by_state = {row["state"]: row["files"] for row in counts.to_pylist()}
-        outbox = {"waiting": events, "oldest": oldest.isoformat() if oldest else None}
-        json.dump({"states": by_state, "files": files.to_pylist(), "outbox": outbox}, sys.stdout, indent=1)
+        answer = {"states": by_state, "files": files.to_pylist()}
+        if not key:
+            answer["outbox"] = {"waiting": events, "oldest": oldest.isoformat() if oldest else None}
+        json.dump(answer, sys.stdout, indent=1)
         sys.stdout.write("\n")
         return
     if counts.num_rows == 0:

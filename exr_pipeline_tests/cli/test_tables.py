@@ -143,6 +143,7 @@ def test_status_counts_files_and_gives_reasons(in_ingested: Cli, ingested: Inges
     assert json.loads(said.out) == {
         "states": {"ready": 4, "rejected": 1},
         "files": [{"uri": bad, "state": "rejected", "reason": REASON}],
+        "outbox": {"waiting": 0, "oldest": None},
     }
     table = in_ingested("status").out
     assert bad in table
