@@ -13,7 +13,7 @@ import contextlib
 import os
 import signal
 import threading
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import CancelledError, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -40,6 +40,9 @@ _CRASHES: Final = frozenset({"SIGABRT", "SIGBUS", "SIGFPE", "SIGILL", "SIGSEGV",
 _CLOCK_FACTOR: Final = 10
 _CLOCK_SECONDS: Final = 600.0
 _TICK_SECONDS: Final = 0.2
+# A pipe's lock that could not be had at so many looks in a row, for so long each, is held by nobody who lives.
+_STUCK_LOOKS: Final = 5
+_LOCK_SECONDS: Final = 1.0
 
 
 P = ParamSpec("P")
@@ -252,12 +255,22 @@ class WorkerPool:
             self._start(call)
 
     def _watch(self) -> None:
-        """End workers that take far longer than the processor time that they may use: they are stopped, or wait."""
+        """End workers that take far longer than the processor time that they may use: they are stopped, or wait.
+
+        And all workers of a pool in which one was killed while it held what the others need to receive and to answer.
+        """
         clock = AwakeClock()
+        stuck: Counter[Any] = Counter()
         while not self._over.wait(_TICK_SECONDS):
             now = clock()
             with self._lock:
                 working = list(self._working.items())
+                pools = [*self._pools, *self._single] if working else []
+            for pool in pools:
+                stuck[pool] = 0 if _can_talk(pool) else stuck[pool] + 1
+                if stuck[pool] >= _STUCK_LOOKS:
+                    stuck[pool] = 0
+                    self._replace(pool)
             for call, work in working:
                 if call.timeout is None or not work.running():
                     continue
@@ -265,6 +278,16 @@ class WorkerPool:
                 if now - call.began > clock_limit(call.timeout):
                     call.stood_still = True
                     work.cancel()
+
+    def _replace(self, pool: Any) -> None:
+        """End the workers of a pool, so that their calls begin again, and have another one for the next calls."""
+        with self._lock:
+            if self._pools and pool is self._pools[-1]:
+                self._add_pool()
+            elif self._single and pool is self._single[-1]:
+                self._single.append(self._new_pool(1, max_tasks=1))
+        for worker in list(pool._pool_manager.worker_manager.workers.values()):
+            worker.kill()
 
     def _outcome(self, call: _Call, error: BaseException) -> BaseException:
         import pebble
@@ -297,6 +320,15 @@ def given_or_own(pool: WorkerPool | None, *, workers: int, memory_mb: int) -> It
         return
     with WorkerPool(workers=workers, memory_mb=memory_mb, reads_storage=True) as own:
         yield own
+
+
+def _can_talk(pool: Any) -> bool:
+    """Whether the locks of a pool's pipes are free: always but for moments, unless a worker was killed that held one."""
+    channel = pool._pool_manager.worker_manager.workers_channel
+    if channel is None:
+        return True
+    with channel.lock(timeout=_LOCK_SECONDS) as acquired:
+        return bool(acquired)
 
 
 def _signal_of(exit_code: int) -> str:
