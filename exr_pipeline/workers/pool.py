@@ -323,7 +323,7 @@ def given_or_own(pool: WorkerPool | None, *, workers: int, memory_mb: int) -> It
 
 
 def _can_talk(pool: Any) -> bool:
-    """Whether the locks of a pool's pipes are free: always but for moments, unless a worker was killed that held one."""
+    """Whether the locks of a pool's pipes are free: but for moments, unless a worker was killed that held one."""
     channel = pool._pool_manager.worker_manager.workers_channel
     if channel is None:
         return True
