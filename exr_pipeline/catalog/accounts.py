@@ -30,6 +30,8 @@ from exr_pipeline.errors import BadInputError
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from exr_pipeline.catalog.database import CatalogDatabase
+
 ADMIN: Final = "admin"
 LOGIN_HOURS: Final = 12
 SHORTEST_PASSWORD: Final = 12
@@ -57,32 +59,49 @@ def authenticate(session: Session, secret: str) -> Principal:
     return Principal(account.id, account.name, grants, scopes)
 
 
+def is_use_to_note(session: Session, secret: str) -> bool:
+    """Whether the last use of a token that is known is so long ago that `note_use` has something to keep."""
+    used = session.scalar(sa.select(Token.last_used_at).where(Token.secret_sha256 == _sha256(secret)))
+    return used is None or used < datetime.now(UTC) - timedelta(seconds=_USED_SECONDS)
+
+
 def note_use(session: Session, secret: str) -> None:
-    """Keep when a token was last used, to the minute."""
-    now = datetime.now(UTC)
-    is_old = sa.or_(Token.last_used_at.is_(None), Token.last_used_at < now - timedelta(seconds=_USED_SECONDS))
-    session.execute(sa.update(Token).where(Token.secret_sha256 == _sha256(secret), is_old).values(last_used_at=now))
+    """Keep that a token is used now."""
+    used = sa.update(Token).where(Token.secret_sha256 == _sha256(secret))
+    session.execute(used.values(last_used_at=datetime.now(UTC)))
 
 
-def log_in(session: Session, name: str, password: str) -> tuple[str, Token] | None:
-    """A new token of an account that has this password, and its secret; None if the name or the password is wrong.
+def log_in(database: CatalogDatabase, name: str, password: str) -> tuple[str, Token]:
+    """A new token of an account that has this password, and its secret.
 
-    A failure is kept by the transaction, and an unknown name takes as long as a wrong password. Raises
-    `TooManyAttemptsError` after five failures within five minutes, whether or not the password is right.
+    Raises `UnauthenticatedError` if the name or the password is wrong; an unknown name takes as long as a wrong
+    password. Raises `TooManyAttemptsError` after five failures within five minutes, whatever the password is.
+
+    No transaction is open while the password is compared, which takes long on purpose: others could not write.
     """
+    with database.transaction() as session:
+        _count_login(session, name)
+        account = session.scalar(sa.select(Account).where(Account.name == name, Account.disabled_at.is_(None)))
+    hashed = None if account is None else account.password_hash
+    if not _matches(password, hashed or _nobodys_hash()) or account is None or hashed is None:
+        raise UnauthenticatedError("login", "the name or the password is wrong")
+    with database.transaction() as session:
+        session.execute(sa.delete(FailedLogin).where(FailedLogin.name == name))
+        expires_at = datetime.now(UTC) + timedelta(hours=LOGIN_HOURS)
+        return _new_token(session, account, "login", scopes=None, expires_at=expires_at)
+
+
+def _count_login(session: Session, name: str) -> None:
+    """Count an attempt as failed until it has succeeded, so that any number of them at once are counted."""
+    # SQLite's transactions that write exclude each other.
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(sa.select(sa.func.pg_advisory_xact_lock(sa.func.hashtext(name))))
     now = datetime.now(UTC)
-    since = now - timedelta(seconds=FAILURES_SECONDS)
-    session.execute(sa.delete(FailedLogin).where(FailedLogin.at < since))
+    session.execute(sa.delete(FailedLogin).where(FailedLogin.at < now - timedelta(seconds=FAILURES_SECONDS)))
     failures = session.scalar(sa.select(sa.func.count()).where(FailedLogin.name == name)) or 0
     if failures >= MOST_FAILURES:
         raise TooManyAttemptsError("login", f"too many failed logins, try again in {FAILURES_SECONDS // 60} minutes")
-    account = session.scalar(sa.select(Account).where(Account.name == name, Account.disabled_at.is_(None)))
-    known = account.password_hash if account is not None else None
-    if not _matches(password, known or _nobodys_hash()) or account is None or known is None:
-        session.add(FailedLogin(id=new_id(), name=name[:200], at=now))
-        return None
-    session.execute(sa.delete(FailedLogin).where(FailedLogin.name == name))
-    return _new_token(session, account, "login", scopes=None, expires_at=now + timedelta(hours=LOGIN_HOURS))
+    session.add(FailedLogin(id=new_id(), name=name, at=now))
 
 
 @needs("tokens:own")
@@ -98,16 +117,9 @@ def create_token(
 
     It can do no more than the token that asks for it.
     """
-    if principal.scopes is not None:
-        if scopes is not None and not principal.scopes.issuperset(scopes):
-            raise BadInputError("scopes", "they are more than those of the token that asks")
-        scopes = principal.scopes if scopes is None else scopes
-    if expires_at is not None and expires_at <= datetime.now(UTC):
-        raise BadInputError("expires_at", "it is over already")
-    account = session.get_one(Account, principal.account_id)
-    secret, token = _new_token(session, account, label, scopes=scopes, expires_at=expires_at)
-    record(session, principal.name, "token.created", token.id, label=label)
-    return secret, token
+    return _token_asked_for(
+        session, principal, session.get_one(Account, principal.account_id), label, scopes=scopes, expires_at=expires_at
+    )
 
 
 @needs("tokens:own")
@@ -182,11 +194,13 @@ def create_token_for(
     scopes: Collection[Permission] | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[str, Token]:
-    """A new token of another account, such as a service, and its secret."""
+    """A new token of any account, such as a service, and its secret.
+
+    It too can do no more than the token that asks for it.
+    """
     _require_everywhere(principal)
-    secret, token = _new_token(session, _account(session, account_name), label, scopes=scopes, expires_at=expires_at)
-    record(session, principal.name, "token.created", token.id, label=label, account=account_name)
-    return secret, token
+    account = _account(session, account_name)
+    return _token_asked_for(session, principal, account, label, scopes=scopes, expires_at=expires_at)
 
 
 @needs("accounts:manage")
@@ -225,6 +239,26 @@ def _set_admin_token(session: Session, account: Account, secret: str) -> None:
     session.execute(sa.delete(Token).where(others))
     if session.scalar(sa.select(Token.id).where(Token.secret_sha256 == hashed)) is None:
         _add_token(session, account, label, secret, scopes=None, expires_at=None)
+
+
+def _token_asked_for(
+    session: Session,
+    principal: Principal,
+    account: Account,
+    label: str,
+    *,
+    scopes: Collection[Permission] | None,
+    expires_at: datetime | None,
+) -> tuple[str, Token]:
+    if principal.scopes is not None:
+        if scopes is not None and not principal.scopes.issuperset(scopes):
+            raise BadInputError("scopes", "they are more than those of the token that asks")
+        scopes = principal.scopes if scopes is None else scopes
+    if expires_at is not None and expires_at <= datetime.now(UTC):
+        raise BadInputError("expires_at", "it is over already")
+    secret, token = _new_token(session, account, label, scopes=scopes, expires_at=expires_at)
+    record(session, principal.name, "token.created", token.id, label=label, account=account.name)
+    return secret, token
 
 
 def _require_everywhere(principal: Principal) -> None:

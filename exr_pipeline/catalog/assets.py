@@ -283,7 +283,9 @@ def _conditions(wanted: AssetFilter) -> list[sa.ColumnElement[bool]]:
 
 
 def _find(session: Session, principal: Principal, asset_id: str, permission: Permission) -> Asset:
-    found = session.get(Asset, asset_id)
+    # Whoever changes it too waits, and then finds another version.
+    changes = permission != "assets:read"
+    found = session.get(Asset, asset_id, with_for_update=changes or None, populate_existing=changes)
     if found is None or found.deleted_at is not None or not principal.may("assets:read", found.project_id):
         raise NotFoundError("asset", asset_id)
     principal.require(permission, found.project_id)

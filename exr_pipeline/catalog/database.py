@@ -10,11 +10,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, IntegrityError, InterfaceError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.orm import Session, sessionmaker
 
 from exr_pipeline.catalog.errors import ConflictError
-from exr_pipeline.errors import MisconfiguredError, RetryableError
+from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknownError
 from exr_pipeline.storage.private_files import make_private_folder
 
 if TYPE_CHECKING:
@@ -48,17 +49,26 @@ class CatalogDatabase:
     def transaction(self, *, read_only: bool = False) -> Iterator[Session]:
         """A session that is committed at the end, or rolled back. Those that only read wait for no writer.
 
-        Raises `ConflictError` for what a constraint forbids and `RetryableError` if the database is not available or
-        cannot do it now: nothing was changed.
+        Raises `ConflictError` for what a constraint forbids, `RetryableError` if the database is not available or
+        cannot do it now and nothing was changed, and `StateUnknownError` if the answer to the commit was lost.
         """
         sessions = self._reading_sessions if read_only else self._sessions
+        is_committing = False
         try:
-            with sessions.begin() as session:
+            with sessions() as session:
                 yield session
+                session.flush()
+                is_committing = not read_only
+                session.commit()
         except IntegrityError as error:
             raise ConflictError("catalog", "it contradicts what is there: read it again") from error
-        except DBAPIError as error:
-            raise RetryableError(f"the catalog's database is not available: {type(error.orig).__name__}") from error
+        except (OperationalError, InterfaceError) as error:
+            problem = f"the catalog's database is not available: {type(error.orig).__name__}"
+            if is_committing and error.connection_invalidated:
+                raise StateUnknownError(problem) from error
+            raise RetryableError(problem) from error
+        except PoolTimeoutError as error:
+            raise RetryableError("all connections to the catalog's database are in use") from error
 
     def close(self) -> None:
         """Close all connections."""

@@ -13,10 +13,10 @@ class NotFoundError(BadInputError):
 
     def __init__(self, kind: str, name: str) -> None:
         super().__init__(kind, f"there is no {name!r}")
-        self.args_of = (kind, name)
+        self._missing = name
 
     def __reduce__(self) -> tuple[type[NotFoundError], tuple[str, str]]:
-        return type(self), self.args_of
+        return type(self), (self.name, self._missing)
 
 
 class UnauthenticatedError(BadInputError):

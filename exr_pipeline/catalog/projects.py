@@ -57,6 +57,8 @@ def rename_project(session: Session, principal: Principal, name: str, title: str
     """Give a project, as the caller has read it (`version`), another title."""
     found = find_project(session, principal, name, "projects:read")
     principal.require("projects:write", found.id)
+    # Whoever changes it too waits, and then finds another version.
+    session.refresh(found, with_for_update=True)
     require_version("project", found.version, version)
     found.title, found.version = title, found.version + 1
     record(session, principal.name, "project.changed", found.id, project_id=found.id, title=title)

@@ -6,6 +6,7 @@ Belongs here: starting it, and its first token. Not here: its routes (`service`)
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -58,6 +59,7 @@ def serve(
 def print_first_token(database: CatalogDatabase, admin_token: str | None) -> None:
     """Bring the database up to date, and print the token of the administrator if it is made now."""
     from exr_pipeline.catalog.accounts import ensure_admin
+    from exr_pipeline.catalog.errors import ConflictError
     from exr_pipeline.catalog.migrate import migrate
 
     if admin_token is not None and len(admin_token) < SHORTEST_ADMIN_TOKEN:
@@ -67,8 +69,12 @@ def print_first_token(database: CatalogDatabase, admin_token: str | None) -> Non
             "set it to a long random text, such as that of `openssl rand -base64 32`",
         )
     migrate(database)
-    with database.transaction() as session:
-        secret = ensure_admin(session, admin_token)
+    secret = None
+    # Of nodes that start at once, the second finds what the first has made.
+    for _ in range(2):
+        with suppress(ConflictError), database.transaction() as session:
+            secret = ensure_admin(session, admin_token)
+            break
     if secret is not None:
         stdout.print(f"Token of the administrator, shown this once: {escape(secret)}", highlight=False, soft_wrap=True)
 

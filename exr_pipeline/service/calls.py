@@ -45,8 +45,10 @@ def caller(
         raise UnauthenticatedError("Authorization", "there is no bearer token")
     with database.transaction(read_only=True) as session:
         principal = accounts.authenticate(session, credentials.credentials)
-    with database.transaction() as session:
-        accounts.note_use(session, credentials.credentials)
+        is_use_to_note = accounts.is_use_to_note(session, credentials.credentials)
+    if is_use_to_note:
+        with database.transaction() as session:
+            accounts.note_use(session, credentials.credentials)
     return principal
 
 

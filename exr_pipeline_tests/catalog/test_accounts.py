@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -91,11 +92,28 @@ def test_tokens_that_expired_or_were_revoked_and_those_of_disabled_accounts_are_
             accounts.disable_account(session, admin, "admin")
 
 
+def test_a_limited_token_makes_no_stronger_one_for_anybody(
+    database: CatalogDatabase, admin: Principal, make_caller: MakeCaller
+) -> None:
+    make_caller("strong", "admin")
+    limited = make_caller("limited", "admin", scopes=["accounts:manage"])
+    with database.transaction() as session:
+        secret, token = accounts.create_token_for(session, limited, "strong", "t")
+        assert token.scopes == ["accounts:manage"]
+        assert not accounts.authenticate(session, secret).may("assets:read", "any")
+        with pytest.raises(BadInputError, match="scopes"):
+            accounts.create_token_for(session, limited, "strong", "t", scopes=["assets:write"])
+        with pytest.raises(BadInputError, match="expires_at"):
+            accounts.create_token_for(session, admin, "strong", "t", expires_at=datetime.now(UTC))
+
+
 def test_when_a_token_was_used_is_kept_to_the_minute(database: CatalogDatabase, make_caller: MakeCaller) -> None:
     caller = make_caller("service", "editor")
     with database.transaction() as session:
         secret, token = accounts.create_token(session, caller, "a")
+        assert accounts.is_use_to_note(session, secret)
         accounts.note_use(session, secret)
+        assert not accounts.is_use_to_note(session, secret)
     with database.transaction(read_only=True) as session:
         used = session.get_one(Token, token.id).last_used_at
         assert used is not None
@@ -109,10 +127,9 @@ def test_a_password_gives_a_token_and_is_kept_as_a_hash_of_argon2(database: Cata
             accounts.create_account(session, admin, "ann")
         with pytest.raises(BadInputError, match="12 to 256 characters"):
             accounts.create_account(session, admin, "bob", password="short")
-    with database.transaction() as session:
-        found = accounts.log_in(session, "ann", PASSWORD)
-        assert found is not None
-        assert accounts.authenticate(session, found[0]).name == "ann"
+    secret, _ = accounts.log_in(database, "ann", PASSWORD)
+    with database.transaction(read_only=True) as session:
+        assert accounts.authenticate(session, secret).name == "ann"
     assert PASSWORD not in everything(database)
     assert "$argon2id$" in everything(database)
 
@@ -121,17 +138,31 @@ def test_after_five_failures_even_the_right_password_waits(database: CatalogData
     with database.transaction() as session:
         accounts.create_account(session, admin, "ann", password=PASSWORD)
         accounts.create_account(session, admin, "tokens-only")
-    for name in ("ann", "nobody", "tokens-only"):
+    accounts.log_in(database, "ann", PASSWORD)
+    # As long as the service takes them.
+    for name in ("ann", "nobody" * 42, "tokens-only"):
         for _ in range(5):
-            with database.transaction() as session:
-                assert accounts.log_in(session, name, "wrong") is None
-        with database.transaction() as session, pytest.raises(TooManyAttemptsError):
-            accounts.log_in(session, name, PASSWORD)
+            with pytest.raises(UnauthenticatedError, match="the name or the password is wrong"):
+                accounts.log_in(database, name, "wrong")
+        with pytest.raises(TooManyAttemptsError):
+            accounts.log_in(database, name, PASSWORD)
     # Five minutes later.
     with database.transaction() as session:
         session.execute(sa.update(FailedLogin).values(at=datetime.now(UTC) - timedelta(minutes=6)))
-    with database.transaction() as session:
-        assert accounts.log_in(session, "ann", PASSWORD) is not None
+    accounts.log_in(database, "ann", PASSWORD)
+
+
+def test_logins_at_once_are_all_counted(database: CatalogDatabase) -> None:
+    def guess(_: int) -> str:
+        try:
+            accounts.log_in(database, "ann", "wrong")
+        except (UnauthenticatedError, TooManyAttemptsError) as error:
+            return type(error).__name__
+        return "in"
+
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(guess, range(8)))
+    assert sorted(answers) == ["TooManyAttemptsError"] * 3 + ["UnauthenticatedError"] * 5
 
 
 def test_roles_are_given_and_taken_away(database: CatalogDatabase, admin: Principal, make_caller: MakeCaller) -> None:

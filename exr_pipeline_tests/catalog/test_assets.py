@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from exr_pipeline.catalog import assets, event_log, projects
@@ -110,6 +113,32 @@ def test_a_change_needs_the_version_that_was_read(database: CatalogDatabase, adm
             attempt(session)
     with database.transaction() as session, pytest.raises(ConflictError):
         assets.change_asset(session, admin, view.asset.id, version=2, name="other")
+
+
+def test_of_two_changes_of_one_version_at_once_the_second_is_refused(
+    database: CatalogDatabase, admin: Principal, show: str
+) -> None:
+    view = make(database, admin, "hero")
+    has_begun = threading.Event()
+    answers: list[str] = []
+
+    def change(name: str) -> None:
+        try:
+            with database.transaction() as session:
+                assets.change_asset(session, admin, view.asset.id, version=1, name=name)
+                has_begun.set()
+                time.sleep(0.5)
+            answers.append("changed")
+        except StaleError:
+            answers.append("stale")
+
+    first = threading.Thread(target=change, args=("first",))
+    first.start()
+    has_begun.wait()
+    change("second")
+    first.join()
+    assert sorted(answers) == ["changed", "stale"]
+    assert names(database, admin) == ["first"]
 
 
 def test_tags_of_a_project_are_counted_and_colored(database: CatalogDatabase, admin: Principal, show: str) -> None:

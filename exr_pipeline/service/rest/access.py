@@ -13,7 +13,6 @@ from fastapi.responses import JSONResponse
 
 from exr_pipeline.catalog import accounts
 from exr_pipeline.catalog.database import CatalogDatabase
-from exr_pipeline.catalog.errors import UnauthenticatedError
 from exr_pipeline.service.calls import Caller, Reading, Writes, database_of
 from exr_pipeline.service.rest import shapes
 
@@ -23,11 +22,7 @@ router = APIRouter(tags=["access"])
 @router.post("/auth/login", status_code=201, response_model=shapes.CreatedToken)
 def log_in(body: shapes.Credentials, database: Annotated[CatalogDatabase, Depends(database_of)]) -> JSONResponse:
     """Get a token of twelve hours for a name and a password."""
-    with database.transaction() as session:
-        found = accounts.log_in(session, body.name, body.password)
-    if found is None:
-        raise UnauthenticatedError("login", "the name or the password is wrong")
-    secret, token = found
+    secret, token = accounts.log_in(database, body.name, body.password)
     return JSONResponse(shapes.of_token(token).model_dump(mode="json") | {"secret": secret}, 201)
 
 
