@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import PurePosixPath
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
 import sqlalchemy as sa
 
 from exr_pipeline.catalog.event_log import record
-from exr_pipeline.catalog.models import Asset, AssetMedia, Media, MediaLocation, Project, Watermark
+from exr_pipeline.catalog.ids import new_id
+from exr_pipeline.catalog.models import Asset, AssetMedia, AssetTag, Media, MediaLocation, Project, Tag, Watermark
 from exr_pipeline.catalog.projects import NAME, add_project
-from exr_pipeline.formats import FORMATS
+from exr_pipeline.formats import category_of
+from exr_pipeline.sequences import number_in
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.presigned import content_type
 from exr_pipeline.storage.shows import shows
@@ -38,24 +41,21 @@ SEQUENCE: Final = "sequence"
 _NAMESPACE: Final = UUID("a6f0c1de-8a7e-5f0b-9b59-3f4cf3a4d0f7")
 _AT_ONCE: Final = 2000
 _ROLES: Final = frozenset({"source", "thumbnail", "proxy", "filmstrip", "movie", "contact_sheet"})
-_KINDS: Final = {"render": "image", "still": "image", "movie": "movie", "sound": "sound"}
-_BY_EXTENSION: Final = {suffix: _KINDS[each.category] for each in FORMATS for suffix in each.extensions}
 # Of the tables' states. A retryable file is one whose turn will come.
 _STATUS: Final = {"ready": "ready", "rejected": "failed", "retryable": "pending"}
 
 # What changed at or after a moment, oldest first: rows of one moment may have been written after the last look.
 _FILES: Final = """
-    SELECT f.*, greatest(f.last_inspected, coalesce(f.deleted_at, ''), coalesce(f.archived_at, '')) AS moment,
+    SELECT f.*, greatest(f.last_inspected, coalesce(f.deleted_at, '')) AS moment,
         p.output_bucket, p.thumbnail_s3_key, p.thumbnail_size_bytes, p.proxy_s3_key, p.proxy_size_bytes,
         p.filmstrip_s3_key, p.filmstrip_size_bytes
     FROM (
-        SELECT bucket, file_path, uri, file_id, format, size_bytes, sha256, state, reason, last_inspected, deleted_at,
-            archived_at
+        SELECT bucket, file_path, uri, file_id, format, size_bytes, sha256, state, reason, last_inspected, deleted_at
         FROM files WHERE superseded_at IS NULL
     ) f
     LEFT JOIN proxy_outputs p
         ON p.file_id = f.file_id AND p.s3_bucket IS NOT DISTINCT FROM f.bucket AND p.superseded_at IS NULL
-    WHERE greatest(f.last_inspected, coalesce(f.deleted_at, ''), coalesce(f.archived_at, '')) >= $moment
+    WHERE greatest(f.last_inspected, coalesce(f.deleted_at, '')) >= $moment
     ORDER BY moment, f.bucket, f.file_path LIMIT $count OFFSET $seen"""
 _SEQUENCES: Final = """
     SELECT *, generated_timestamp AS moment FROM sequence_outputs
@@ -170,7 +170,7 @@ def _of_file(row: Mapping[str, Any], show_of: Callable[[Location], str]) -> _Pro
     return _Projected(
         id=_asset_id("file", location),
         show=show_of(location),
-        kind=_BY_EXTENSION.get(PurePosixPath(location.name).suffix.lower(), "file"),
+        kind=category_of(location.name) or "file",
         folder=_folder(location),
         name=location.name,
         status=status,
@@ -215,29 +215,48 @@ def _store(session: Session, projected: Sequence[_Projected]) -> int:
     by_id = {each.id: each for each in projected}
     known = {each.id: each for each in session.scalars(sa.select(Asset).where(Asset.id.in_(by_id)))}
     ids = _project_ids(session, {each.show for each in by_id.values()})
-    taken = _taken_names(session, by_id.values())
+    taken = _taken_names(session, by_id.values(), known.values())
     now = datetime.now(UTC)
     changed = 0
     for each in by_id.values():
-        before = known.get(each.id)
-        if before is None and each.is_deleted:
+        asset = known.get(each.id)
+        if asset is None and each.is_deleted:
             continue
-        if before is None:
-            place = (ids[each.show], each.kind, each.folder, each.name)
-            name = f"{each.name} ({each.id})" if place in taken else each.name
-            before = Asset(id=each.id, project_id=ids[each.show], name=name, version=0, details={})
-            before.created_by, before.created_at = ACTOR, now
-            session.add(before)
-        if _change_asset(session, before, each, now):
+        if asset is None:
+            asset = Asset(id=each.id, project_id=ids[each.show], name=each.name, version=0, details={})
+            asset.created_by, asset.created_at = ACTOR, now
+            session.add(asset)
+        is_moved = asset.project_id != ids[each.show]
+        if is_moved:
+            _move(session, asset, ids[each.show])
+        place = (asset.project_id, each.kind, each.folder, asset.name)
+        if taken.get(place, each.id) != each.id:
+            asset.name = f"{asset.name} ({each.id})"
+        if _change_asset(session, asset, each, now, is_moved=is_moved):
             changed += 1
     session.flush()
     present = [each for each in by_id.values() if not each.is_deleted]
     _store_media(session, present, ids, now)
+    _miss_media(session, [each.id for each in by_id.values() if each.is_deleted], now)
     _put_frames_into_sequences(session, present)
     return changed
 
 
-def _change_asset(session: Session, asset: Asset, each: _Projected, now: datetime) -> bool:
+def _move(session: Session, asset: Asset, project_id: str) -> None:
+    """Put an asset into another project, where its tags are those of the same names."""
+    asset.project_id = project_id
+    of_asset = sa.select(Tag).join(AssetTag, AssetTag.tag_id == Tag.id).where(AssetTag.asset_id == asset.id)
+    for tag in session.scalars(of_asset).all():
+        there = session.scalar(sa.select(Tag).where(Tag.project_id == project_id, Tag.name == tag.name))
+        if there is None:
+            there = Tag(id=new_id(), project_id=project_id, name=tag.name, color=tag.color)
+            session.add(there)
+            session.flush()
+        link = sa.update(AssetTag).where(AssetTag.asset_id == asset.id, AssetTag.tag_id == tag.id)
+        session.execute(link.values(tag_id=there.id))
+
+
+def _change_asset(session: Session, asset: Asset, each: _Projected, now: datetime, *, is_moved: bool) -> bool:
     """Bring an asset up to date, and say whether there was anything to change."""
     values = {"kind": each.kind, "folder": each.folder, "status": each.status, "reason": each.reason}
     details = {**asset.details, **each.facts}
@@ -245,7 +264,7 @@ def _change_asset(session: Session, asset: Asset, each: _Projected, now: datetim
     is_out = asset.deleted_at is not None and asset.deleted_by != ACTOR
     deleted_at = (asset.deleted_at or now) if each.is_deleted or is_out else None
     same = all(getattr(asset, name) == value for name, value in values.items())
-    if asset.version and same and (asset.details, asset.deleted_at) == (details, deleted_at):
+    if asset.version and same and not is_moved and (asset.details, asset.deleted_at) == (details, deleted_at):
         return False
     for name, value in values.items():
         setattr(asset, name, value)
@@ -257,51 +276,50 @@ def _change_asset(session: Session, asset: Asset, each: _Projected, now: datetim
     return True
 
 
-def _taken_names(session: Session, projected: Collection[_Projected]) -> set[tuple[str, str, str, str]]:
-    """The names that people have given to assets in the folders of these."""
-    query = sa.select(Asset.project_id, Asset.kind, Asset.folder, Asset.name).where(
-        Asset.folder.in_({each.folder for each in projected}), Asset.created_by != ACTOR, Asset.deleted_at.is_(None)
+def _taken_names(
+    session: Session, projected: Collection[_Projected], known: Collection[Asset]
+) -> dict[tuple[str, str, str, str], str]:
+    """Which asset has which name in the folders of these: that of a file may be one that somebody has given."""
+    query = sa.select(Asset.project_id, Asset.kind, Asset.folder, Asset.name, Asset.id).where(
+        Asset.folder.in_({each.folder for each in projected}),
+        Asset.name.in_({each.name for each in projected} | {asset.name for asset in known}),
+        Asset.deleted_at.is_(None),
     )
-    return {(row[0], row[1], row[2], row[3]) for row in session.execute(query)}
+    return {(row[0], row[1], row[2], row[3]): row[4] for row in session.execute(query)}
 
 
 def _put_frames_into_sequences(session: Session, projected: Sequence[_Projected]) -> None:
     """Make the frames of a sequence its children, whichever of the two came first."""
+    ids = {each.id for each in projected}
+    of_folder: dict[tuple[str, str], list[Asset]] = defaultdict(list)
+    is_sequence = sa.and_(Asset.kind == SEQUENCE, Asset.created_by == ACTOR)
     folders = {each.folder for each in projected}
-    sequences = session.scalars(
-        sa.select(Asset).where(Asset.kind == SEQUENCE, Asset.folder.in_(folders), Asset.created_by == ACTOR)
-    ).all()
-    if not sequences:
-        return
-    # All frames of a new sequence; of those that are known, the files of this turn.
-    new = [each for each in sequences if any(each.id == other.id for other in projected)]
-    for sequence in sequences:
-        files = sa.select(Asset).where(
-            Asset.project_id == sequence.project_id,
-            Asset.folder == sequence.folder,
-            Asset.kind.not_in((SEQUENCE,)),
-            Asset.created_by == ACTOR,
+    for sequence in session.scalars(sa.select(Asset).where(is_sequence, Asset.folder.in_(folders))):
+        of_folder[sequence.project_id, sequence.folder].append(sequence)
+    for (project_id, folder), sequences in of_folder.items():
+        files = (
+            sa.select(Asset, MediaLocation.url)
+            .join(AssetMedia, sa.and_(AssetMedia.asset_id == Asset.id, AssetMedia.role == "source"))
+            .join(MediaLocation, MediaLocation.media_id == AssetMedia.media_id)
+            .where(Asset.project_id == project_id, Asset.folder == folder, Asset.kind != SEQUENCE)
         )
-        if sequence not in new:
-            files = files.where(Asset.id.in_([each.id for each in projected]))
-        is_frame = _frames_of(sequence)
-        for file in session.scalars(files):
-            if is_frame(file.name) and file.parent_id != sequence.id:
-                file.parent_id = sequence.id
+        # All frames of a sequence that is new or longer; else those of this turn.
+        if ids.isdisjoint(sequence.id for sequence in sequences):
+            files = files.where(Asset.id.in_(ids))
+        # A number belongs to the widest padding that it fits.
+        sequences.sort(key=lambda sequence: -len(sequence.name))
+        for file, url in session.execute(files):
+            name = Location.from_url(url).name
+            found = next((each for each in sequences if _is_frame(name, each)), None)
+            if found is not None and file.parent_id != found.id:
+                file.parent_id = found.id
     session.flush()
 
 
-def _frames_of(sequence: Asset) -> Callable[[str], bool]:
-    """Whether a name is that of a frame: the sequence's, with digits for `#`, and its number in the range."""
-    before, hashes, after = re.fullmatch(r"(.*?)(#*)([^#]*)", sequence.name, re.DOTALL).groups()  # type: ignore[union-attr]
-    pattern = re.compile(f"{re.escape(before)}(\\d{{{max(len(hashes), 1)},}}){re.escape(after)}", re.DOTALL)
-    first, last = int(sequence.details.get("first_frame", 0)), int(sequence.details.get("last_frame", 0))
-
-    def is_frame(name: str) -> bool:
-        found = pattern.fullmatch(name)
-        return found is not None and first <= int(found[1]) <= last
-
-    return is_frame
+def _is_frame(name: str, sequence: Asset) -> bool:
+    number = number_in(sequence.name, name)
+    ends = [Decimal(sequence.details[end]) for end in ("first_frame", "last_frame") if end in sequence.details]
+    return number is not None and len(ends) == 2 and ends[0] <= number <= ends[1]
 
 
 def _store_media(session: Session, projected: Sequence[_Projected], ids: Mapping[str, str], now: datetime) -> None:
@@ -311,9 +329,10 @@ def _store_media(session: Session, projected: Sequence[_Projected], ids: Mapping
     links = {(each.asset_id, each.media_id): each for each in session.scalars(sa.select(AssetMedia).where(of_assets))}
     known = {each.id: each for each in session.scalars(sa.select(Media).where(Media.id.in_(wanted)))}
     placed = set(session.scalars(sa.select(MediaLocation.media_id).where(MediaLocation.media_id.in_(wanted))))
-    for (_, media_id), link in links.items():
-        if media_id not in wanted and link.role in _ROLES:
-            session.delete(link)
+    outdated = [link for (_, media_id), link in links.items() if media_id not in wanted and link.role in _ROLES]
+    _miss([link.media_id for link in outdated], session, now)
+    for link in outdated:
+        session.delete(link)
     for media_id, (each, part) in wanted.items():
         media = known.get(media_id)
         if media is None:
@@ -345,6 +364,17 @@ def _change_media(media: Media, each: _Projected, part: _Part, now: datetime) ->
         media.updated_at = now
 
 
+def _miss_media(session: Session, deleted: Sequence[str], now: datetime) -> None:
+    """Say that the media of assets whose file was deleted are away."""
+    of_deleted = sa.select(AssetMedia.media_id).where(AssetMedia.asset_id.in_(deleted), AssetMedia.role.in_(_ROLES))
+    _miss(session.scalars(of_deleted).all(), session, now)
+
+
+def _miss(media: Collection[str], session: Session, now: datetime) -> None:
+    away = sa.update(Media).where(Media.id.in_(media), Media.status != "missing")
+    session.execute(away.values(status="missing", updated_at=now))
+
+
 def _project_ids(session: Session, wanted: set[str]) -> dict[str, str]:
     """The projects of shows, which are made if they are not there."""
     names = {show: project_name(show) for show in wanted}
@@ -371,5 +401,6 @@ def _asset_id(kind: str, location: Location) -> str:
 
 
 def _folder(location: Location) -> str:
-    path = location.path.rpartition("/")[0].strip("/")
-    return f"{location.bucket}/{path}".strip("/")
+    """As partition keys have it: `bucket/folder`, `gs:/bucket/folder` for other stores than S3, `/folder` for files."""
+    store = location.bucket if location.scheme in {"s3", "file"} else f"{location.scheme}:/{location.bucket}"
+    return f"{store}/{location.folder.key}".removesuffix("/") or "/"

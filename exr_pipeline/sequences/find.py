@@ -35,6 +35,7 @@ _TOKEN: Final = re.compile(r"#+|@+|%\d*d|\$F\d*|<UDIM>|%\(UDIM\)d", re.ASCII)
 _RANGE: Final = re.compile(r"-?\d[\d,xy:.\-]*$", re.ASCII)
 _VIEW: Final = re.compile(r"%[Vv]")
 _NUMBER: Final = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
+_PATTERN: Final = re.compile(r"(.*?)(#+)([^#]*)", re.DOTALL)
 _NAMED: Final = 20
 
 
@@ -153,6 +154,25 @@ def _with_shorter_negatives(by_padding: dict[int, tuple[Frame, ...]]) -> dict[in
             del by_padding[padding]
             by_padding[padding + 1] = frames + wider
     return by_padding
+
+
+def number_in(pattern: str, name: str) -> Decimal | None:
+    """The frame number that a file name has in the sequence of a pattern such as `beauty.####.exr`; None if in none.
+
+    `pattern` is that of `Sequence.pattern`, one `#` per digit.
+    """
+    found = _PATTERN.fullmatch(pattern)
+    if found is None:
+        return None
+    before, hashes, after = found.groups()
+    # Some of the signs may belong to the name.
+    for padding in range(len(hashes), 0, -1):
+        start = before + "#" * (len(hashes) - padding)
+        if name.startswith(start) and name.endswith(after):
+            text = name[len(start) : len(name) - len(after)]
+            if _NUMBER.fullmatch(text) and _fits(text, padding):
+                return Decimal(text)
+    return None
 
 
 def resolve_sequence(place: Location, storage: ObjectStorage, *, udim: str = UDIM_HINT) -> Sequence:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from exr_pipeline.catalog import assets, projects
 from exr_pipeline.catalog.assets import AssetFilter
 from exr_pipeline.catalog.database import CatalogDatabase
-from exr_pipeline.catalog.models import Asset, Event
+from exr_pipeline.catalog.models import Asset, Event, Media
 from exr_pipeline.catalog.principals import Principal
 from exr_pipeline.catalog.projection import Recent, project_name, project_tables
 from exr_pipeline.settings import Settings
@@ -33,15 +33,15 @@ def frame(number: int, **changes: Any) -> SampleFile:
     return SampleFile(key=f"show/shot/beauty.{number}.exr", **changes)
 
 
-def sequence() -> pa.Table:
+def sequence(first: str = "1001", last: str = "1003") -> pa.Table:
     path = "show/shot/beauty.####.exr"
     row = {
         "bucket": "renders",
         "sequence_path": path,
         "uri": f"s3://renders/{path}",
         "state": "ready",
-        "first_frame": "1001",
-        "last_frame": "1003",
+        "first_frame": first,
+        "last_frame": last,
         "frame_count": 3,
         "movie_s3_key": "show/shot/.proxies/beauty_sequence.mp4",
         "movie_size_bytes": 7,
@@ -73,7 +73,7 @@ def test_files_become_assets_with_their_source_and_pictures_and_once_only(
 
     here = found(database, admin, project="show")
     asset, media = here["beauty.1001.exr"]
-    assert (asset.kind, asset.folder, asset.status) == ("image", "renders/show/shot", "ready")
+    assert (asset.kind, asset.folder, asset.status) == ("render", "renders/show/shot", "ready")
     assert media["source"].urls == ["s3://renders/show/shot/beauty.1001.exr"]
     assert media["source"].media.file_id == frame(1001).file_id
     assert {"source", "thumbnail", "proxy"} <= set(media)
@@ -98,6 +98,82 @@ def test_frames_are_below_their_sequence_whichever_comes_first(
     assert (asset.kind, asset.details["frame_count"], list(media)) == ("sequence", 3, ["movie"])
     below = found(database, admin, parent_id=asset.id)
     assert sorted(below) == ["beauty.1001.exr", "beauty.1002.exr", "beauty.1003.exr"]
+
+
+def test_frames_with_fractions_and_below_zero_are_frames(
+    database: CatalogDatabase, admin: Principal, tables: DuckDBStore
+) -> None:
+    keys = [f"show/shot/beauty.{number}.exr" for number in ("-0001", "0000", "1001.5")]
+    tables.write(
+        {**rows_of(*(SampleFile(key=key) for key in keys)), "sequence_outputs": sequence("-1", "1001.5")}, now=NOON
+    )
+    project_tables(database, tables, SETTINGS)
+    (asset, _) = found(database, admin)["beauty.####.exr"]
+    assert len(found(database, admin, parent_id=asset.id)) == 3
+
+
+def test_the_same_path_in_several_stores_is_several_assets(
+    database: CatalogDatabase, admin: Principal, tables: DuckDBStore
+) -> None:
+    urls = ["s3://renders/a/x.exr", "gs://renders/a/x.exr", "file:///renders/a/x.exr", "s3://renders/a//x.exr"]
+    rows = rows_of(*(SampleFile(key=f"{number}.exr") for number in range(len(urls))))
+    uris = rows["files"].schema.get_field_index("uri")
+    rows["files"] = rows["files"].set_column(uris, "uri", pa.array(urls))
+    tables.write(rows, now=NOON)
+    assert project_tables(database, tables, SETTINGS) == 4
+    with database.transaction(read_only=True) as session:
+        folders = sorted(session.scalars(sa.select(Asset.folder)))
+    assert folders == ["/renders/a", "gs:/renders/a", "renders/a", "renders/a/"]
+
+
+def test_assets_move_to_another_project_with_their_tags_when_shows_are_told_otherwise(
+    database: CatalogDatabase, admin: Principal, tables: DuckDBStore
+) -> None:
+    tables.write(rows_of(frame(1001)), now=NOON)
+    project_tables(database, tables, SETTINGS)
+    with database.transaction() as session:
+        ((asset, _),) = found(database, admin).values()
+        assets.set_tags(session, admin, asset.id, ["final"], version=1)
+    other = Settings(_env_file=None, sources=("s3://renders/",), show_folders=2)
+    assert project_tables(database, tables, other, again=True) == 1
+    assert project_tables(database, tables, other, again=True) == 0
+    ((moved, _),) = found(database, admin, project=project_name("show/shot"), tags=("final",)).values()
+    assert (moved.id, moved.version) == (asset.id, 3)
+
+
+def test_a_file_that_returns_to_a_name_taken_meanwhile_is_told_apart(
+    database: CatalogDatabase, admin: Principal, tables: DuckDBStore
+) -> None:
+    tables.write(rows_of(frame(1001)), now=NOON)
+    project_tables(database, tables, SETTINGS)
+    tables.mark({frame(1001).location: frame(1001).file_id}, "deleted", now=NOON + timedelta(hours=1))
+    project_tables(database, tables, SETTINGS)
+    with database.transaction() as session:
+        assets.create_asset(session, admin, "show", "beauty.1001.exr", kind="render", folder="renders/show/shot")
+    returned = frame(1001, mtime=NOON + timedelta(hours=2), etag="2")
+    tables.write(rows_of(returned), now=NOON + timedelta(hours=2))
+    project_tables(database, tables, SETTINGS)
+    assert len(found(database, admin)) == 2
+
+
+def test_media_of_deleted_files_and_those_no_longer_made_are_missing(
+    database: CatalogDatabase, admin: Principal, tables: DuckDBStore
+) -> None:
+    def statuses() -> dict[str, str]:
+        with database.transaction(read_only=True) as session:
+            return {media.filename: media.status for media in session.scalars(sa.select(Media))}
+
+    tables.write(rows_of(frame(1001)), now=NOON)
+    project_tables(database, tables, SETTINGS)
+    assert set(statuses().values()) == {"ready"}
+    again = frame(1001, mtime=NOON + timedelta(hours=1), etag="2", state=REJECTED, reason="cut off", header=False)
+    tables.write(rows_of(again), now=NOON + timedelta(hours=1))
+    project_tables(database, tables, SETTINGS)
+    now = statuses()
+    assert (now.pop("beauty.1001.exr"), set(now.values())) == ("failed", {"missing"})
+    tables.mark({again.location: again.file_id}, "deleted", now=NOON + timedelta(hours=2))
+    project_tables(database, tables, SETTINGS)
+    assert set(statuses().values()) == {"missing"}
 
 
 def test_a_new_version_changes_its_asset_and_a_deleted_file_leaves(
@@ -142,7 +218,7 @@ def test_what_was_seen_lately_is_not_compared_again(database: CatalogDatabase, t
 def test_what_people_did_stays(database: CatalogDatabase, admin: Principal, tables: DuckDBStore) -> None:
     with database.transaction() as session:
         projects.create_project(session, admin, "show")
-        assets.create_asset(session, admin, "show", "beauty.1001.exr", kind="image", folder="renders/show/shot")
+        assets.create_asset(session, admin, "show", "beauty.1001.exr", kind="render", folder="renders/show/shot")
     tables.write(rows_of(frame(1001), frame(1002)), now=NOON)
     project_tables(database, tables, SETTINGS)
     here = found(database, admin)

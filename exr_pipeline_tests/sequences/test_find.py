@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from exr_pipeline.errors import BadInputError, MisconfiguredError
-from exr_pipeline.sequences import Sequence, find_sequences, resolve_sequence
+from exr_pipeline.sequences import Sequence, find_sequences, number_in, resolve_sequence
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.objects import ObjectStorage
@@ -64,6 +64,27 @@ def test_sub_frames_are_exact_and_leave_no_gap() -> None:
     assert sequence.has_sub_frames
     assert list(sequence.missing()) == []
     assert sequence.name_of(Decimal("1001.5")) == "a.1001.5.exr"
+
+
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        ("a.1001.exr", "1001"),
+        ("a.10010.exr", "10010"),
+        ("a.-001.exr", "-1"),
+        ("a.-0001.exr", "-1"),
+        ("a.1001.5.exr", "1001.5"),
+        ("a.0001.exr", "1"),
+        ("a.00001.exr", None),
+        ("a.001.exr", None),
+        ("b.1001.exr", None),
+        ("a.1001.dpx", None),
+        ("a.exr", None),
+        ("a.\u0661\u0660\u0660\u0661.exr", None),
+    ],
+)
+def test_a_name_has_a_number_in_a_sequence_or_is_none_of_its_frames(name: str, number: str | None) -> None:
+    assert number_in("a.####.exr", name) == (None if number is None else Decimal(number))
 
 
 def test_a_version_before_the_number_is_no_part_of_it() -> None:
@@ -221,6 +242,8 @@ def test_a_sequence_in_a_bucket_is_found_by_each_way_of_naming_it(storage: Objec
         sequence = resolve_sequence(bucket.child(key), storage)
         assert sequence.frame_range == "1001-1002"
         assert resolve_sequence(Location.from_partition_key(sequence.key), storage) == sequence
+        numbers = [number_in(sequence.pattern, frame.location.name) for frame in sequence.frames]
+        assert numbers == [frame.number for frame in sequence.frames]
 
 
 # What other patterns, URLs, shells and regular expressions give a meaning to, and what they don't.
