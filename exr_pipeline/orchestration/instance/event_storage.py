@@ -50,7 +50,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 from exr_pipeline.orchestration.instance.event_texts import subject_of, texts_of
 from exr_pipeline.orchestration.instance.live_events import LiveEvents
-from exr_pipeline.storage.locations import is_partition_key
+from exr_pipeline.orchestration.instance.live_partitions import LivePartitions
 from exr_pipeline.storage.private_files import make_private_folder
 
 _BATCHABLE: Final = {
@@ -68,7 +68,7 @@ _EVENTS_PER_READ: Final = 1000
 _PAGE_BYTES: Final = 16_384
 
 
-class BatchedEvents(SqlEventLogStorage):
+class BatchedEvents(LivePartitions):
     """What the event logs that write asset events in batches share, whatever their database."""
 
     events_per_write: int = EVENTS_PER_WRITE
@@ -149,70 +149,6 @@ class BatchedEvents(SqlEventLogStorage):
     @abstractmethod
     def _state_of_partitions(self, connection: db.Connection, partitions_def_name: str) -> Hashable:
         """What is another whenever the keys of a partition set are, whoever changed them; cheaper than all keys."""
-
-    def get_materialized_partitions(
-        self, asset_key: AssetKey, before_cursor: int | None = None, after_cursor: int | None = None
-    ) -> set[str]:
-        """The partitions of an asset with a materialization; of files and sequences, only those that are in a set.
-
-        Dagster drops the others once it has them, and has all of them counted whenever a key has come or gone. There
-        are ever more of them: files that are archived keep their events.
-        """
-        if before_cursor is not None or not self._has_partitions_of_files(asset_key):
-            return super().get_materialized_partitions(asset_key, before_cursor, after_cursor)
-        kind = DagsterEventType.ASSET_MATERIALIZATION
-        return set(self.get_latest_storage_id_by_partition(asset_key, kind, after_cursor=after_cursor))
-
-    def _latest_event_ids_by_partition_subquery(
-        self,
-        asset_key: AssetKey,
-        event_types: Sequence[DagsterEventType],
-        asset_partitions: Any = None,
-        before_cursor: int | None = None,
-        after_cursor: int | None = None,
-    ) -> Any:
-        if asset_partitions is None and self._has_partitions_of_files(asset_key):
-            asset_partitions = db.select(DynamicPartitionsTable.c.partition)
-        return super()._latest_event_ids_by_partition_subquery(
-            asset_key, event_types, asset_partitions, before_cursor, after_cursor
-        )
-
-    def get_latest_asset_partition_materialization_attempts_without_materializations(
-        self, asset_key: AssetKey, after_storage_id: int | None = None
-    ) -> Mapping[str, tuple[str, int]]:
-        """The partitions whose last plan no materialization has followed, with the run and the id of that plan.
-
-        What Dagster finds, which reads the event itself of each of both. The index alone tells all but the runs.
-        """
-        planned, made = (
-            self.get_latest_storage_id_by_partition(asset_key, kind, after_cursor=after_storage_id)
-            for kind in (DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION)
-        )
-        unmade = {partition: last for partition, last in planned.items() if last > made.get(partition, 0)}
-        runs = self._runs_of_events(list(unmade.values()))
-        return {partition: (runs[last], last) for partition, last in unmade.items() if last in runs}
-
-    def _runs_of_events(self, ids: Sequence[int]) -> dict[int, str]:
-        table, runs = SqlEventLogStorageTable.c, dict[int, str]()
-        with self.index_connection() as connection:
-            for start in range(0, len(ids), KEYS_PER_WRITE):
-                some = db.select(table.id, table.run_id).where(table.id.in_(ids[start : start + KEYS_PER_WRITE]))
-                runs.update((event_id, run_id) for event_id, run_id in connection.execute(some))
-        return runs
-
-    def _has_partitions_of_files(self, asset_key: AssetKey) -> bool:
-        """Whether the last event of an asset is about a file or a sequence: then all its partitions are such."""
-        table = SqlEventLogStorageTable.c
-        kinds = (DagsterEventType.ASSET_MATERIALIZATION_PLANNED, DagsterEventType.ASSET_MATERIALIZATION)
-        with self.index_connection() as connection:
-            for kind in kinds:
-                last = db.select(table.partition).where(
-                    table.asset_key == asset_key.to_string(), table.dagster_event_type == kind.value
-                )
-                partition = connection.execute(last.order_by(table.id.desc()).limit(1)).scalar()
-                if partition is not None:
-                    return is_partition_key(partition)
-        return False
 
     def delete_dynamic_partitions(self, partitions_def_name: str, keys: Sequence[str]) -> None:
         """Remove keys from a partition set, `KEYS_PER_WRITE` in a transaction; one that is not there is no error.
