@@ -6,6 +6,7 @@ Belongs here: putting the sums of all processes and what the tables say into one
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from typing import TYPE_CHECKING, Any
 
@@ -69,8 +70,13 @@ def _serve(settings: Settings, gauges: TableGauges) -> None:
     host, port = host_and_port(settings.metrics_address)
     try:
         start_http_server(port, host, _registry(lambda: all_samples(settings, gauges)))
-    except OSError:
-        return
+    except OSError as error:
+        # As after a reload of the code location, until the process before has ended.
+        if error.errno == errno.EADDRINUSE:
+            return
+        raise MisconfiguredError(
+            "EXR_PIPELINE_METRICS_ADDRESS", f"{host}: {error.strerror}", "name an address of this machine"
+        ) from None
     _served.add(settings.metrics_address)
 
 

@@ -11,7 +11,7 @@ import sys
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 from exr_pipeline.telemetry.trace_context import current_traceparent, ids_of
 from exr_pipeline.untrusted_text import visible, visible_line
@@ -66,7 +66,7 @@ class TextFormatter(logging.Formatter):
         return f"{line}\n{visible(self.formatException(record.exc_info))}" if record.exc_info else line
 
 
-class _Handler(logging.StreamHandler):  # type: ignore[type-arg]
+class _Handler(logging.StreamHandler[TextIO]):
     """Writes to whatever standard error is at the time."""
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """What work tells of itself: how long a stage took, how many bytes, what was tried again, and spans of traces.
 
 Belongs here: the calls that work makes. They do nothing until `start` has been told where to send things. Not here:
-what there is to count (`catalog`), or where it goes (`start`).
+what there is to count (`instruments`), or where it goes (`start`).
 """
 
 from __future__ import annotations

@@ -72,11 +72,18 @@ class CountedStore(DuckDBStore):
         self.queries, self.takes, self.time, self.is_away = 0, 0.0, 0.0, False
 
     def sql(self, *arguments: Any, **options: Any) -> Any:
+        self.ask()
+        return super().sql(*arguments, **options)
+
+    def count(self, *arguments: Any) -> int:
+        self.ask()
+        return super().count(*arguments)
+
+    def ask(self) -> None:
         self.queries += 1
         self.time += self.takes
         if self.is_away:
             raise RetryableError("the tables are locked")
-        return super().sql(*arguments, **options)
 
 
 @pytest.mark.parametrize(("takes", "kept"), [(0.0, KEPT_SECONDS), (1.0, 60.0)])
