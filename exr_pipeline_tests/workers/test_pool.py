@@ -1,5 +1,6 @@
 import ctypes
 import errno
+import gc
 import logging
 import os
 import re
@@ -188,6 +189,27 @@ def test_workers_killed_while_idle_cost_nothing(tmp_path: Path) -> None:
 
         assert [future.exception() for future in futures] == [None] * 8
     assert not children_of(os.getpid())
+
+
+def die_with_the_pipe(died: str) -> None:
+    """The first time, die as by a kill at the worst moment: while holding what all others need to answer."""
+    from pebble.pool.channel import WorkerChannel
+
+    if Path(died).exists():
+        return
+    Path(died).touch()
+    (channel,) = (each for each in gc.get_objects() if isinstance(each, WorkerChannel))
+    channel.mutex.writer_mutex.acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_worker_that_is_killed_while_it_answers_stops_no_other(tmp_path: Path) -> None:
+    with WorkerPool(workers=2, memory_mb=1024) as pool:
+        lost = pool.call(die_with_the_pipe, "lost", 60.0, str(tmp_path / "died"))
+        others = [pool.call(abs, "other", 60.0, -number) for number in range(8)]
+
+        assert [other.result(timeout=120) for other in others] == list(range(8))
+        assert lost.result(timeout=120) is None
 
 
 def is_idle(pid: int) -> bool:
