@@ -25,6 +25,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
     for package, allowed in {
         "untrusted_text": set(),
         "errors": {"untrusted_text"},
+        "addresses": {"errors"},
         "extras": {"errors", "untrusted_text"},
         "retries": {"errors"},
         "formats": set(),
@@ -61,9 +62,10 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         "ingest": _NAMES
         | {"color", "exr", "footage", "inspection", "pictures", "products", "retries", "sequence_movies", "sequences"}
         | {"events", "tables", "telemetry", "workers"},
-        "events": _NAMES | {"extras", "inspection", "products", "retries", "tables", "telemetry"},
+        "events": _NAMES | {"addresses", "extras", "inspection", "products", "retries", "tables", "telemetry"},
         "orchestration": _NAMES
         | {
+            "addresses",
             "events",
             "extras",
             "ingest",
@@ -80,7 +82,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         "functions": _NAMES
         | {"events", "extras", "ingest", "inspection", "pictures", "pipeline", "products", "retries", "tables"}
         | {"telemetry"},
-        "catalog": _NAMES | {"tables"},
+        "catalog": _NAMES | {"sequences", "tables"},
         "service": {"catalog", "errors", "storage"},
         "definitions": {"orchestration", "settings", "telemetry"},
         "sample": {"exr"},

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.markup import escape
 
+from exr_pipeline.addresses import check_free, in_url, is_loopback
 from exr_pipeline.cli.console import load_settings, stdout, warn
-from exr_pipeline.errors import MisconfiguredError
+from exr_pipeline.errors import ExrPipelineError, MisconfiguredError
 from exr_pipeline.extras import require
 
 if TYPE_CHECKING:
@@ -45,14 +46,14 @@ def serve(
     from exr_pipeline.service.app import build_app
 
     settings = load_settings()
+    check_free(host, port)
     pipeline = Pipeline(settings)
     database = CatalogDatabase.from_settings(settings)
     print_first_token(database, None if settings.admin_token is None else settings.admin_token.get_secret_value())
-    if host not in {"127.0.0.1", "::1", "localhost"}:
+    if not is_loopback(host):
         warn(f"tokens and passwords go over {host}:{port} unencrypted: put a proxy with TLS in front")
     app = build_app(database, pipeline.storage, background=_projection(database, pipeline))
-    shown = f"[{host}]" if ":" in host else host
-    stdout.print(f"Catalog: http://{shown}:{port}/v1  (press Ctrl-C to stop)", highlight=False)
+    stdout.print(f"Catalog: http://{in_url(host)}:{port}/v1  (press Ctrl-C to stop)", highlight=False)
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
 
 
@@ -81,7 +82,6 @@ def print_first_token(database: CatalogDatabase, admin_token: str | None) -> Non
 
 def _projection(database: CatalogDatabase, pipeline: Pipeline) -> Callable[[threading.Event], None]:
     from exr_pipeline.catalog.projection import Recent, project_tables
-    from exr_pipeline.errors import ExrPipelineError
 
     def keep_up(stop: threading.Event) -> None:
         recent: Recent = {}
@@ -90,6 +90,8 @@ def _projection(database: CatalogDatabase, pipeline: Pipeline) -> Callable[[thre
                 project_tables(database, pipeline.tables, pipeline.settings, recent=recent)
             except ExrPipelineError as error:
                 _LOG.warning("The catalog does not follow the tables now: %s", error)
+            except Exception:  # noqa: BLE001 - a thread that has ended would tell nobody, and the next look may succeed
+                _LOG.exception("The catalog does not follow the tables now")
             stop.wait(_SECONDS_BETWEEN_LOOKS)
 
     return keep_up

@@ -5,11 +5,9 @@ Belongs here: starting and stopping them. Not here: what they show (`orchestrati
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.markup import escape
 
+from exr_pipeline.addresses import check_free, in_url, is_loopback
 from exr_pipeline.cli.console import load_settings, stdout, warn
 from exr_pipeline.cli.demo import SHOW, embedded_store
-from exr_pipeline.errors import MisconfiguredError
 from exr_pipeline.extras import require
 
 if TYPE_CHECKING:
@@ -53,15 +51,13 @@ def ui(
     The sensor watches EXR_PIPELINE_SOURCES. If none is set, it watches the demonstration's embedded store.
     """
     require("ui")
-    from exr_pipeline.orchestration.instance.page.guard import is_loopback
-
     settings = load_settings()
     if not is_loopback(host):
         warn(
             f"anyone who can reach {host}:{port} can see all pictures, and launch and delete runs: the page asks for "
             "no password. Omit --host and put a proxy with a login in front: docs/operations.md, A login"
         )
-    _check_free(host, port)
+    check_free(host, port)
     if not verbose:
         os.environ.setdefault("EXR_PIPELINE_CONSOLE_LEVEL", "WARNING")
     with nullcontext() if settings.sources else embedded_store(settings) as embedded:
@@ -72,7 +68,7 @@ def ui(
 
         def print_address() -> None:
             stdout.print(_describe_sources(settings.sources, server), highlight=False, soft_wrap=True)
-            stdout.print(f"Dagster: http://{_in_url(host)}:{port}  (press Ctrl-C to stop)", highlight=False)
+            stdout.print(f"Dagster: http://{in_url(host)}:{port}  (press Ctrl-C to stop)", highlight=False)
 
         sys.stderr.write("Starting Dagster\n")
         command = [sys.executable, *page_command(host, port, daemon=not page_only, verbose=verbose)]
@@ -88,22 +84,6 @@ def _describe_sources(sources: Sequence[str], server: EmbeddedS3 | None) -> str:
         f"Watching {SHOW.url} on {server.endpoint}. Drop a file there:\n"
         f"  curl --aws-sigv4 aws:amz:us-east-1:s3 {credentials} -T FILE.exr {server.endpoint}/renders/show/"
     )
-
-
-def _in_url(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
-
-
-def _check_free(host: str, port: int) -> None:
-    """Raise `MisconfiguredError` if the address cannot be listened on: Dagster would run on without its page."""
-    try:
-        # As Dagster's page does it: a port is free as soon as its last user has ended.
-        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
-            pass
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise MisconfiguredError("--port", f"port {port} is already in use", "choose another port") from None
-        raise MisconfiguredError("--host", f"{host}: {error.strerror}", "name an address of this machine") from None
 
 
 def _serve(command: Sequence[str], host: str, port: int, *, daemon: bool, when_up: Callable[[], None]) -> int:

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 from urllib.parse import urlsplit
 
+from exr_pipeline.addresses import is_loopback
 from exr_pipeline.errors import MisconfiguredError, RetryableError
 from exr_pipeline.events.sinks import Published
 
@@ -29,7 +30,6 @@ _LONGEST_ANSWER_SECONDS: Final = 15.0
 # That the receiver will never take this event, whatever is mended on either side.
 _NEVER: Final = frozenset({410, 413})
 _SHORTEST_KEY: Final = 24
-_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Webhook:
@@ -140,7 +140,7 @@ def _signer(secret: SecretStr | None) -> Any:
 
 def _checked(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOOPBACK):
+    if parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or "")):
         return url
     raise MisconfiguredError(
         _SETTING,

@@ -10,13 +10,14 @@ launch and delete runs on the page of the same machine, also where nothing but t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
+
+from exr_pipeline.addresses import is_address, is_loopback
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -79,20 +80,7 @@ class Guard:
 
     def _is_ours(self, name: str) -> bool:
         name = name.lower()
-        return name in self._names or is_loopback(name) or (self._beyond and _is_address(name))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    return host.lower() == "localhost" or (_is_address(host) and ip_address(host).is_loopback)
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True
+        return name in self._names or is_loopback(name) or (self._beyond and is_address(name))
 
 
 def _address(url: str) -> SplitResult | None:
