@@ -455,12 +455,14 @@ class ChunkIngest:
 
     async def _write_rows(self, batch: Sequence[FileResult]) -> set[Location]:
         """Write the rows; returns files whose media another run made of a newer version before these were stored."""
+        # One moment for all attempts: what an earlier one has written is then not counted again.
+        now = datetime.now(UTC)
         for pause in self._retries.attempts_and_pauses:
             try:
                 # Before the rows, which are all that tells later that there is something to delete.
                 for outdated in await asyncio.to_thread(self._settle, batch):
                     await self._media.delete_async(outdated)
-                return await asyncio.to_thread(self._write_rows_once, batch)
+                return await asyncio.to_thread(self._write_rows_once, batch, now)
             except (RetryableError, StateUnknownError) as error:
                 if pause is None:
                     raise
@@ -499,8 +501,7 @@ class ChunkIngest:
             )
         ]
 
-    def _write_rows_once(self, batch: Sequence[FileResult]) -> set[Location]:
-        now = datetime.now(UTC)
+    def _write_rows_once(self, batch: Sequence[FileResult], now: datetime) -> set[Location]:
         traces = {result.location.url: result.traceparent for result in batch if result.traceparent is not None}
         with stage("write_rows"):
             rows = with_events(rows_of(batch, now=now), self._settings, now=now, traces=traces)

@@ -310,7 +310,9 @@ class _FilesMerge(_Merge):
             before = (last[s] or "", count[s] or 0) if s is not None else ("", 0)
             latest = self._clock if is_ahead(before[0], self._clock) else max(before[0], self._clock)
             computed["last_inspected"].append(latest if inspected else before[0] or None)
-            computed["inspection_count"].append(before[1] + inspected)
+            # A write that is made again bears the moment of the first.
+            is_new = inspected and before[0] != self._clock
+            computed["inspection_count"].append(before[1] + is_new)
             met_at = [seen[i] for i in (s, self.incoming_at.get(version)) if i is not None and seen[i]]
             if len(met_at) > 1 and is_ahead(met_at[0], self._clock):
                 del met_at[0]

@@ -74,9 +74,9 @@ class TableStore(Protocol):
         """Write rows, of a chunk of files or of sequences, in one transaction: all of them or none.
 
         Each row of a sequence takes the place of the one for the same sequence. Columns that a given table lacks count
-        as null. See docs/tables.md for the rules; in short, the same rows
-        written again change only `inspection_count` and `last_inspected`, and a file has at most one current row in
-        `files` and in `proxy_outputs`, whatever runs at the same time.
+        as null. See docs/tables.md for the rules; in short, the same rows written again change only `inspection_count`
+        and `last_inspected`, and nothing at all if `now` is the same too, which says that it is the same write; and a
+        file has at most one current row in `files` and in `proxy_outputs`, whatever runs at the same time.
 
         Raises `ValueError` for rows that contradict each other or the schema (an error of the program), and
         `StateUnknownError` if the answer to the commit was lost and the store cannot be asked either.

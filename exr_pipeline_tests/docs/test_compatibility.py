@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -88,8 +88,9 @@ def store(tmp_path_factory: pytest.TempPathFactory, picture: Path) -> DuckDBStor
     first = result("renders", TILED, beauty(), "b", SEEN)
     later = result("renders", TILED, tiled(), "c", NOW)
     copy = result("archive", COPY, tiled(), "d", SEEN)
-    for batch in ([shown, first, copy], [shown], [later]):
-        store.write(rows_of(batch, now=NOW), now=NOW)
+    for minute, batch in enumerate(([shown, first, copy], [shown], [later])):
+        now = NOW + timedelta(minutes=minute)
+        store.write(rows_of(batch, now=now), now=now)
     return store
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -380,6 +380,12 @@ def test_a_write_of_more_than_one_request_is_whole(tables: StoreUnderTest) -> No
     assert answer.to_pylist() == [{"files": 300, "channels": 12_000, "fingerprints": 12_000}]
 
 
+def test_a_write_that_is_made_again_is_counted_once(tables: StoreUnderTest) -> None:
+    for now in (NOON, NOON, LATER, LATER):
+        tables.store.write(rows_of(SampleFile()), now=now)
+    assert only(rows(tables, "files"))["inspection_count"] == 2
+
+
 # Races
 
 
@@ -396,7 +402,7 @@ def test_threads_that_insert_the_same_new_file_at_once_leave_one_row(tables: Sto
     versions = [SampleFile().later(second) for second in range(3)]
 
     def write(index: int) -> None:
-        tables.open().write(rows_of(versions[index % 3]), now=NOON)
+        tables.open().write(rows_of(versions[index % 3]), now=NOON + timedelta(seconds=index))
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(write, range(9)))
@@ -407,7 +413,7 @@ def test_threads_that_insert_the_same_new_file_at_once_leave_one_row(tables: Sto
 def write_versions(tables: StoreUnderTest, barrier: Any, times: int, versions: list[SampleFile]) -> None:
     barrier.wait()
     for _ in range(times):
-        tables.store.write(rows_of(*versions), now=NOON)
+        tables.store.write(rows_of(*versions), now=datetime.now(UTC))
 
 
 def test_processes_that_insert_the_same_new_files_at_once_leave_one_row(
@@ -483,12 +489,17 @@ def test_rows_put_as_they_are_take_the_place_of_those_with_their_key(tables: Sto
     ]
 
 
+def write_at_noon(tables: StoreUnderTest, barrier: Any, files: list[SampleFile]) -> None:
+    barrier.wait()
+    tables.store.write(rows_of(*files), now=NOON)
+
+
 def test_eight_processes_that_race_on_the_same_files_leave_the_rows_of_one_after_the_other(
     tables: StoreUnderTest, duckdb_file: StoreUnderTest, start: Callable[..., multiprocessing.context.ForkProcess]
 ) -> None:
     files = [SampleFile(key=f"shot_{frame % 3}/a.{frame}.exr", channels=2, attributes=2) for frame in range(12)]
     barrier = multiprocessing.get_context("fork").Barrier(8)
-    processes = [start(write_versions, tables, barrier, 1, files) for _ in range(8)]
+    processes = [start(write_at_noon, tables, barrier, files) for _ in range(8)]
     for process in processes:
         process.join()
         assert process.exitcode == 0

@@ -129,7 +129,7 @@ def test_a_file_system_without_links_gets_its_database_too(path: Path, monkeypat
 def write_as_others_do(folder: Path, barrier: Any, times: int) -> None:
     for turn in range(times):
         barrier.wait()
-        DuckDBStore(folder / str(turn) / "tables.duckdb").write(rows_of(SampleFile()), now=NOON)
+        DuckDBStore(folder / str(turn) / "tables.duckdb").write(rows_of(SampleFile()), now=datetime.now(UTC))
 
 
 def test_processes_that_make_the_same_new_database_where_there_are_no_links_wait_for_each_other(
