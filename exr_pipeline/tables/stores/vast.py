@@ -118,6 +118,7 @@ class VastStore:
         """Change what is stored of these files in one transaction, again after each conflict."""
         self._tables.make()
         write_id = uuid.uuid4().hex
+        was_lost = False
         for _ in attempts(self._conflict_wait_seconds, "other writers keep changing the same folders"):
             try:
                 with self._tables.transaction() as rows:
@@ -131,6 +132,10 @@ class VastStore:
                 continue
             except StateUnknownError as error:
                 if not self._has_written(write_id, error):
+                    if was_lost:
+                        # Nothing was changed, twice: what the server answered is all that is to be told.
+                        raise error.__cause__ or error from None
+                    was_lost = True
                     continue
             self._has_forgotten = True
             return

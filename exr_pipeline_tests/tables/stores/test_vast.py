@@ -69,6 +69,19 @@ def test_a_lost_commit_in_a_server_that_stays_away_is_state_unknown_and_converge
     assert inspections(vast) == [1]
 
 
+@pytest.mark.parametrize(("status", "error"), [(500, RetryableError), (502, RetryableError), (400, MisconfiguredError)])
+def test_a_commit_that_is_refused_twice_tells_what_the_server_answered_and_has_written_nothing(
+    vast: StoreUnderTest, emulator: RunningEmulator, status: int, error: type[Exception]
+) -> None:
+    vast.store.create_tables()
+    # After each the store looks whether something was written, which is a transaction too.
+    emulator.fault(match="^commit", status=status)
+    emulator.fault(match="^commit", status=status, skip=1)
+    with pytest.raises(error, match=f"answered {status}|refused a request"):
+        vast.store.write(ROWS, now=NOON)
+    assert inspections(vast) == []
+
+
 @pytest.mark.parametrize(
     "fault",
     [
