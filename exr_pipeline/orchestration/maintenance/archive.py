@@ -4,7 +4,7 @@ Belongs here: marks in the tables and partition keys, in the order that can be k
 are finished (`ingest.finished_work`). Reasons and figures: docs/decisions/0010-archive.md.
 """
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -165,15 +165,18 @@ def _remove_files(
 ) -> int:
     removed = seen = 0
     for page in _pages(instance, FILES, batch_size):
-        locations = [location for location in locations_of(page) if scope.holds(location)]
+        # To spell a key takes as long as to look it up.
+        of_page = {location: key for key, location in zip(page, locations_of(page), strict=True)}
+        of_page = {location: key for location, key in of_page.items() if scope.holds(location)}
         # Runs before tables: one that ends in between has its rows there by then.
         busy = _files_in_runs(instance, pipeline.settings)
-        keys = sorted(_marked(pipeline, locations) - busy)
+        found = {location: key for location, key in _marked(pipeline, of_page).items() if key not in busy}
+        keys = sorted(found.values())
         if keys:
             remove_partitions(instance, FILES, keys)
             # Meanwhile a run may have been started over some, or have ended, or somebody has un-archived them.
             busy = _files_in_runs(instance, pipeline.settings)
-            back = sorted(set(keys) - (_marked(pipeline, locations_of(keys)) - busy))
+            back = sorted(set(keys) - (set(_marked(pipeline, found).values()) - busy))
             if back:
                 restore_partitions(instance, FILES, back)
             removed += len(keys) - len(back)
@@ -205,14 +208,14 @@ def _pages(instance: dg.DagsterInstance, name: str, size: int) -> Iterator[Seque
         cursor = page.cursor
 
 
-def _marked(pipeline: Pipeline, locations: Collection[Location]) -> set[str]:
-    """The partition keys of those files that bear the mark and need no other try."""
-    versions = pipeline.tables.current_versions(locations)
-    return {
-        location.partition_key
-        for location, version in versions.items()
-        if version.archived_at is not None and version.state != RETRYABLE
-    }
+def _marked(pipeline: Pipeline, keys: Mapping[Location, str]) -> dict[Location, str]:
+    """Those of these files, with their partition keys, that bear the mark and need no other try."""
+    columns = ["bucket", "file_path", "state", "archived_at"]
+    rows = pipeline.tables.read("files", columns=columns, locations=list(keys))
+    # Most are not archived: they need not become objects of Python.
+    archived = rows.filter(rows.column("archived_at").is_valid()).to_pylist()
+    marked = {(row["bucket"], row["file_path"]) for row in archived if row["state"] != RETRYABLE}
+    return {location: key for location, key in keys.items() if (location.bucket, location.path) in marked}
 
 
 def _files_in_runs(instance: dg.DagsterInstance, settings: Settings) -> frozenset[str]:
