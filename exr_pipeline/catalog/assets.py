@@ -107,18 +107,43 @@ def asset(session: Session, principal: Principal, asset_id: str) -> AssetView:
 
 
 @needs("assets:read")
+def assets_by_id(session: Session, principal: Principal, asset_ids: Sequence[str]) -> Mapping[str, AssetView]:
+    """Several assets by their identifiers, without those that are not there or that the caller may not see."""
+    query = (
+        sa.select(Asset, Project.name)
+        .join(Project, Project.id == Asset.project_id)
+        .where(Asset.id.in_(asset_ids), Asset.deleted_at.is_(None), principal.sees(Asset.project_id, "assets:read"))
+    )
+    rows = [(asset, project) for asset, project in session.execute(query)]
+    return {view.asset.id: view for view in _with_tags(session, rows)}
+
+
+@needs("assets:read")
 def media_of(session: Session, principal: Principal, asset_id: str) -> Sequence[MediaOfAsset]:
     """The media objects of an asset, by role and place."""
     found = _find(session, principal, asset_id, "assets:read")
+    return media_of_each(session, principal, [found.id]).get(found.id, ())
+
+
+@needs("assets:read")
+def media_of_each(
+    session: Session, principal: Principal, asset_ids: Sequence[str]
+) -> Mapping[str, Sequence[MediaOfAsset]]:
+    """The media objects of several assets, each by role and place, without assets that the caller may not see."""
     query = (
-        sa.select(Media, AssetMedia.role, AssetMedia.ordinal)
-        .join(AssetMedia, AssetMedia.media_id == Media.id)
-        .where(AssetMedia.asset_id == found.id)
+        sa.select(AssetMedia, Media)
+        .join(Media, Media.id == AssetMedia.media_id)
+        .join(Asset, Asset.id == AssetMedia.asset_id)
+        .where(Asset.id.in_(asset_ids), Asset.deleted_at.is_(None), principal.sees(Asset.project_id, "assets:read"))
         .order_by(AssetMedia.role, AssetMedia.ordinal, Media.id)
     )
     rows = session.execute(query).all()
-    urls = _urls(session, [media.id for media, _, _ in rows])
-    return [MediaOfAsset(media, role, ordinal, urls.get(media.id, ())) for media, role, ordinal in rows]
+    urls = _urls(session, [media.id for _, media in rows])
+    found: dict[str, list[MediaOfAsset]] = {}
+    for part, media in rows:
+        of_asset = MediaOfAsset(media, part.role, part.ordinal, urls.get(media.id, ()))
+        found.setdefault(part.asset_id, []).append(of_asset)
+    return found
 
 
 @needs("assets:read")

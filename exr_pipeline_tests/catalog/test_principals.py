@@ -14,6 +14,7 @@ from exr_pipeline import catalog
 from exr_pipeline.catalog import accounts, assets, event_log, projects
 from exr_pipeline.catalog.database import CatalogDatabase
 from exr_pipeline.catalog.errors import ForbiddenError, NotFoundError
+from exr_pipeline.catalog.models import AssetMedia, Media, MediaLocation
 from exr_pipeline.catalog.principals import PERMISSIONS, ROLES, Principal
 from exr_pipeline_tests.catalog.conftest import MakeCaller
 
@@ -67,6 +68,20 @@ def test_a_role_in_one_project_reaches_nothing_of_another(database: CatalogDatab
     with database.transaction() as session:
         view = assets.create_asset(session, ours, "show-a", "hero", kind="image")
         assets.set_tags(session, ours, view.asset.id, ["final"], version=1)
+        now, project_id = view.asset.created_at, view.asset.project_id
+        common = {"filename": "a.exr", "content_type": "image/x-exr", "status": "ready"}
+        session.add(Media(id="m", project_id=project_id, created_at=now, updated_at=now, **common))
+        session.flush()
+        session.add(AssetMedia(asset_id=view.asset.id, media_id="m", role="source"))
+        session.add(MediaLocation(media_id="m", url="s3://bucket/a.exr"))
+    with database.transaction(read_only=True) as session:
+        wanted = [view.asset.id, "gone"]
+        assert list(assets.assets_by_id(session, ours, wanted)) == [view.asset.id]
+        assert [part.urls for part in assets.media_of_each(session, ours, wanted)[view.asset.id]] == [
+            ["s3://bucket/a.exr"]
+        ]
+        assert assets.assets_by_id(session, theirs, wanted) == {}
+        assert assets.media_of_each(session, theirs, wanted) == {}
     with database.transaction(read_only=True) as session:
         assert [each.name for each in projects.projects(session, theirs)] == ["show-b"]
         assert assets.assets(session, theirs, assets.AssetFilter()).items == []
