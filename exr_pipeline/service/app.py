@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from fastapi import FastAPI, Request
-from fastapi.openapi.utils import get_openapi
 
 from exr_pipeline import __version__
 from exr_pipeline.service import problems
@@ -21,11 +20,26 @@ from exr_pipeline.service.rest import access, assets, projects, shapes
 from exr_pipeline.service.safe_headers import SafeHeaders
 
 if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
     from exr_pipeline.catalog.database import CatalogDatabase
     from exr_pipeline.storage.objects import ObjectStorage
 
 TITLE: Final = "exr_pipeline catalog"
 LONGEST_BODY: Final = 1 << 20
+
+
+class _Application(FastAPI):
+    def build_middleware_stack(self) -> ASGIApp:
+        """Around all there is, what the framework answers by itself too."""
+        return SafeHeaders(problems.InPlaceOfText(super().build_middleware_stack()))
+
+    def openapi(self) -> dict[str, Any]:
+        """The description, with the shape of problems, which no route has."""
+        if self.openapi_schema is None:
+            document = super().openapi()
+            document["components"]["schemas"]["Problem"] = problems.SCHEMA
+        return super().openapi()
 
 
 def build_app(
@@ -45,7 +59,7 @@ def build_app(
             thread.join()
 
     # Its pages of documentation load programs from elsewhere.
-    app = FastAPI(
+    app = _Application(
         title=TITLE,
         version=__version__,
         lifespan=lifespan,
@@ -60,9 +74,6 @@ def build_app(
     app.add_api_route("/healthz", healthz, tags=["health"])
     app.add_api_route("/readyz", readyz, tags=["health"])
     problems.install(app)
-    app.add_middleware(SafeHeaders)
-    # As FastAPI's documentation has it.
-    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
 
 
@@ -76,11 +87,3 @@ def readyz(request: Request) -> shapes.Health:
     with database_of(request).transaction(read_only=True) as session:
         session.execute(sa.text("SELECT 1"))
     return shapes.Health()
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    if app.openapi_schema is None:
-        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        document["components"]["schemas"]["Problem"] = problems.SCHEMA
-        app.openapi_schema = document
-    return app.openapi_schema

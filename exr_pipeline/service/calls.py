@@ -80,17 +80,17 @@ class Writing:
     key: str | None
     place: str
 
-    def answer(
+    def act(
         self,
         action: Callable[[Session], dict[str, Any]],
         *,
         body: BaseModel | None = None,
         status: int = 201,
         secret: Callable[[], dict[str, Any]] = dict,
-    ) -> JSONResponse:
-        """The answer of an action in a transaction of its own; with a key, the one that it had before.
+    ) -> idempotency.Answer:
+        """The status and the result of an action in a transaction of its own; with a key, those that it had before.
 
-        `secret` gives what only the first answer has, for it is not kept.
+        `secret` gives what only the first result has, for it is not kept.
         """
         is_first = False
 
@@ -105,8 +105,20 @@ class Writing:
             else:
                 request = f"{self.place}\n{'' if body is None else body.model_dump_json()}".encode()
                 status, found = idempotency.once(session, self.principal, self.key, request, act)
+        return status, found | (secret() if is_first else {})
+
+    def answer(
+        self,
+        action: Callable[[Session], dict[str, Any]],
+        *,
+        body: BaseModel | None = None,
+        status: int = 201,
+        secret: Callable[[], dict[str, Any]] = dict,
+    ) -> JSONResponse:
+        """The same as an answer."""
+        status, found = self.act(action, body=body, status=status, secret=secret)
         headers = {"ETag": f'"{found["version"]}"'} if "version" in found else None
-        return JSONResponse(found | (secret() if is_first else {}), status, headers=headers)
+        return JSONResponse(found, status, headers=headers)
 
 
 def writing(

@@ -32,7 +32,10 @@ from exr_pipeline.errors import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 MEDIA_TYPE: Final = "application/problem+json"
+BAD_INPUT: Final = "Bad input"
 _LOG = logging.getLogger(__name__)
 
 # The first that fits: kinds of a kind come before it.
@@ -43,7 +46,7 @@ _STATUSES: Final[tuple[tuple[type[ExrPipelineError], int, str], ...]] = (
     (ConflictError, 409, "Conflict"),
     (StaleError, 412, "Changed meanwhile"),
     (TooManyAttemptsError, 429, "Too many attempts"),
-    (BadInputError, 422, "Bad input"),
+    (BadInputError, 422, BAD_INPUT),
     (RetryableError, 503, "Not available now"),
     (StateUnknownError, 500, "State unknown"),
     (MisconfiguredError, 500, "Misconfigured"),
@@ -69,7 +72,7 @@ ANSWERS: Final[dict[int | str, dict[str, Any]]] = {
         (409, "Conflict"),
         (412, "Changed meanwhile"),
         (413, "Too large"),
-        (422, "Bad input"),
+        (422, BAD_INPUT),
         (428, "If-Match is missing"),
         (429, "Too many attempts"),
         (503, "Not available now"),
@@ -90,43 +93,67 @@ SCHEMA: Final[dict[str, Any]] = {
 
 def install(app: FastAPI) -> None:
     """Have the application answer errors as problem details."""
-    app.add_exception_handler(ExrPipelineError, _of_ours)
-    app.add_exception_handler(RequestValidationError, _of_request)
     app.add_exception_handler(HTTPException, _of_http)
-    app.add_exception_handler(Exception, _of_program)
+    for kind in (ExrPipelineError, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _of_error)
 
 
-def problem(status: int, title: str, detail: str = "", **more: Any) -> JSONResponse:
-    """A problem as an answer."""
-    body: dict[str, Any] = {"type": "about:blank", "title": title, "status": status}
-    body |= {"detail": detail} if detail else {}
-    return JSONResponse(body | more, status, headers=_HEADERS.get(status), media_type=MEDIA_TYPE)
+def members(status: int, title: str, detail: str = "", **more: Any) -> dict[str, Any]:
+    """The members of a problem."""
+    found: dict[str, Any] = {"type": "about:blank", "title": title, "status": status}
+    return found | ({"detail": detail} if detail else {}) | more
 
 
-async def _of_ours(_: Request, error: Exception) -> JSONResponse:
-    status, title = next((status, title) for kind, status, title in _STATUSES if isinstance(error, kind))
-    if status == 500:
-        # Settings and services are the operator's business.
+def describe(error: Exception) -> dict[str, Any]:
+    """An error as the members of a problem. What is the operator's business, or the program's, is logged instead."""
+    if isinstance(error, ExrPipelineError):
+        status, title = next((status, title) for kind, status, title in _STATUSES if isinstance(error, kind))
+        if status != 500:
+            return members(status, title, str(error))
         _LOG.error("%s", error)
-        return problem(status, title, _LOOK_FIRST if isinstance(error, StateUnknownError) else "See the service's log.")
-    return problem(status, title, str(error))
+        return members(status, title, _LOOK_FIRST if isinstance(error, StateUnknownError) else "See the service's log.")
+    if isinstance(error, RequestValidationError):
+        # Without what was sent: it may be a secret.
+        errors = [{"where": [str(step) for step in each["loc"]], "problem": each["msg"]} for each in error.errors()]
+        return members(422, BAD_INPUT, "The request does not fit its description: see errors.", errors=errors)
+    _LOG.error("an error of the program", exc_info=error)
+    return members(500, "Error of the program", "It is in the service's log.")
 
 
-async def _of_request(_: Request, error: Exception) -> JSONResponse:
-    found = error.errors() if isinstance(error, RequestValidationError) else []
-    # Without what was sent: it may be a secret.
-    errors = [{"where": [str(step) for step in each["loc"]], "problem": each["msg"]} for each in found]
-    return problem(422, "Bad input", "The request does not fit its description: see errors.", errors=errors)
+def problem(found: Mapping[str, Any]) -> JSONResponse:
+    """A problem as an answer."""
+    status: int = found["status"]
+    return JSONResponse(found, status, headers=_HEADERS.get(status), media_type=MEDIA_TYPE)
+
+
+class InPlaceOfText:
+    """Wraps an application: the framework's own answer to a body that is too long becomes a problem too."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle a request."""
+        is_replaced = False
+
+        async def replacing(message: Message) -> None:
+            nonlocal is_replaced
+            if message["type"] == "http.response.start" and message["status"] == 413:
+                is_replaced = True
+                await problem(members(413, "Too large", "The body is too long."))(scope, receive, send)
+            if not is_replaced:
+                await send(message)
+
+        await self._app(scope, receive, replacing)
+
+
+async def _of_error(_: Request, error: Exception) -> JSONResponse:
+    return problem(describe(error))
 
 
 async def _of_http(_: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    answer = problem(error.status_code, str(error.detail))
+    answer = problem(members(error.status_code, str(error.detail)))
     answer.headers.update(error.headers or {})
     return answer
-
-
-async def _of_program(_: Request, error: Exception) -> JSONResponse:
-    _LOG.error("an error of the program", exc_info=error)
-    return problem(500, "Error of the program", "It is in the service's log.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -142,6 +143,9 @@ def test_a_change_bears_the_etag_of_what_was_read(client: httpx.Client) -> None:
         b'{"project": "show-a", "name": "x", "kind": "image", "more": 1}',
         b'{"project": "show-a", "name": "x\\u0000", "kind": "image"}',
         b'{"project": "show-a", "name": "\\ud800", "kind": "image"}',
+        b'{"project": "show-a", "name": "x", "kind": "image", "details": {"a": ["\\ud800"]}}',
+        b'{"project": "show-a", "name": "x", "kind": "image", "details": {"\\u0000": 1}}',
+        b'{"project": "show-a", "name": "x", "kind": "image", "details": {"a": NaN}}',
         b"[" * 100_000,
     ],
 )
@@ -153,8 +157,14 @@ def test_what_is_no_request_is_refused_and_not_repeated_back(client: httpx.Clien
 
 
 def test_a_request_that_is_too_long_is_cut_off(client: httpx.Client) -> None:
-    answer = client.post("/v1/assets", content=b" " * (LONGEST_BODY + 1), headers={"Content-Type": "application/json"})
-    assert answer.status_code == 413
+    def chunks() -> Iterator[bytes]:
+        yield from [b" " * LONGEST_BODY, b" "]
+
+    for content in (b" " * (LONGEST_BODY + 1), chunks()):
+        answer = client.post("/v1/assets", content=content, headers={"Content-Type": "application/json"})
+        assert (answer.status_code, answer.json()["title"]) == (413, "Too large")
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert answer.headers["x-content-type-options"] == "nosniff"
 
 
 def test_pages_follow_their_cursors(client: httpx.Client) -> None:

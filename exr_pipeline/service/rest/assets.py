@@ -11,13 +11,13 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
-from pydantic import StringConstraints
 
 from exr_pipeline.catalog import assets, event_log
 from exr_pipeline.catalog.errors import NotFoundError
 from exr_pipeline.catalog.pages import LONGEST, USUAL_LIMIT
 from exr_pipeline.service.calls import Caller, Reading, RequiredVersion, Writes
 from exr_pipeline.service.rest import shapes
+from exr_pipeline.service.rest.shapes import Word
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.presigned import content_disposition, content_type, presigned_url
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 router = APIRouter()
 _LINK_SECONDS = 900
 Limit = Annotated[int, Query(ge=1, le=LONGEST)]
-Word = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00]*$")]
 
 
 @router.get("/assets", tags=["assets"])

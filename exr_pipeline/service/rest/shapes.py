@@ -5,11 +5,11 @@ Belongs here: those shapes. Not here: routes, or rules of the domain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from exr_pipeline.catalog.assets import AssetView, MediaOfAsset
 from exr_pipeline.catalog.models import Account, Event, Grant, Project, Token
@@ -19,11 +19,36 @@ T = TypeVar("T")
 # PostgreSQL keeps no null characters.
 _PLAIN = r"^[^\x00]*$"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_PLAIN)]
+# Something that is looked for: there need not be one.
+Word = Annotated[str, StringConstraints(max_length=255, pattern=_PLAIN)]
 Text = Annotated[str, StringConstraints(max_length=1000, pattern=_PLAIN)]
 
 
+def _texts(value: JsonValue) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            yield from _texts(each)
+    elif isinstance(value, dict):
+        yield from value
+        for each in value.values():
+            yield from _texts(each)
+
+
+def _storable(found: dict[str, JsonValue]) -> dict[str, JsonValue]:
+    for text in _texts(found):
+        # What is no Unicode cannot be encoded, and its message would repeat it.
+        if "\x00" in text or any("\ud800" <= character <= "\udfff" for character in text):
+            raise ValueError("a text has a null character, or is not Unicode")
+    return found
+
+
+JsonObject = Annotated[dict[str, JsonValue], AfterValidator(_storable)]
+
+
 class _Input(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class PageShape(BaseModel, Generic[T]):
@@ -129,14 +154,14 @@ class NewAsset(_Input):
     name: Name
     kind: Name
     folder: Text = ""
-    details: dict[str, Any] = Field(default_factory=dict)
+    details: JsonObject = Field(default_factory=dict)
 
 
 class AssetChange(_Input):
     """What is to be changed of an asset; what is left out stays."""
 
     name: Name | None = None
-    details: dict[str, Any] | None = None
+    details: JsonObject | None = None
 
 
 class AssetTags(_Input):
