@@ -23,7 +23,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "ui": ("dagster_dg_cli", "dagster_webserver", "graphql", "starlette", "uvicorn"),
     "vast": ("requests", "vastdb"),
     "events": ("cloudevents", "confluent_kafka", "standardwebhooks"),
-    "service": ("alembic", "argon2", "fastapi", "sqlalchemy", "uvicorn"),
+    "service": ("alembic", "argon2", "fastapi", "sqlalchemy", "strawberry", "uvicorn"),
     "telemetry": ("opentelemetry", "prometheus_client"),
     "pandas": ("pandas",),
     "polars": ("polars",),

@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from exr_pipeline import __version__
 from exr_pipeline.service import problems
 from exr_pipeline.service.calls import database_of
+from exr_pipeline.service.graphql import route as graphql
 from exr_pipeline.service.rest import access, assets, projects, shapes
 from exr_pipeline.service.safe_headers import SafeHeaders
 
@@ -71,6 +72,7 @@ def build_app(
     app.state.database, app.state.storage = database, storage
     for router in (access.router, projects.router, assets.router):
         app.include_router(router, prefix="/v1")
+    app.include_router(graphql.router)
     app.add_api_route("/healthz", healthz, tags=["health"])
     app.add_api_route("/readyz", readyz, tags=["health"])
     problems.install(app)
