@@ -1,9 +1,10 @@
-"""The generated parts of docs/settings.md and docs/cli.md: settings and commands as the code has them.
+"""What documents say of settings, commands, routes and the GraphQL schema, as the code has them.
 
-Belongs here: writing them down. `python -m exr_pipeline_tests.docs.generated` brings both documents up to date.
+Belongs here: writing it down. `python -m exr_pipeline_tests.docs.generated` brings the documents up to date.
 """
 
 import inspect
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -68,19 +69,44 @@ def _shown(parameter: Any) -> str:
     return str(parameter.opts[0]) + ("" if parameter.is_flag else f" {parameter.name.upper()}")
 
 
+def openapi_document() -> str:
+    """The description of REST, as `/openapi.json` has it."""
+    from exr_pipeline.catalog.database import CatalogDatabase
+    from exr_pipeline.service.app import build_app
+    from exr_pipeline.storage.objects import ObjectStorage
+
+    # Neither is asked for anything.
+    described = build_app(CatalogDatabase("sqlite://"), ObjectStorage(Settings(_env_file=None)))
+    return json.dumps(described.openapi(), indent=1, ensure_ascii=False) + "\n"
+
+
+def graphql_schema() -> str:
+    """The schema of `/graphql` in its own language."""
+    from exr_pipeline.service.graphql.schema import SCHEMA
+
+    return SCHEMA.as_str() + "\n"
+
+
+# Documents of which a part is generated, and those that are generated as a whole.
 GENERATED: dict[Path, Callable[[], Iterator[str]]] = {
     REPOSITORY / "docs" / "settings.md": settings_lines,
     REPOSITORY / "docs" / "cli.md": cli_lines,
 }
+WHOLE: dict[Path, Callable[[], str]] = {
+    REPOSITORY / "docs" / "openapi.json": openapi_document,
+    REPOSITORY / "docs" / "schema.graphql": graphql_schema,
+}
 
 
 def updated(document: Path) -> str:
-    """A document with its generated part made anew."""
+    """A document with what is generated of it made again."""
+    if document in WHOLE:
+        return WHOLE[document]()
     before, _, rest = document.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
     return before + BEGIN + "\n".join([*GENERATED[document](), "", ""]) + END + after
 
 
 if __name__ == "__main__":
-    for path in GENERATED:
+    for path in (*GENERATED, *WHOLE):
         path.write_text(updated(path), encoding="utf-8")

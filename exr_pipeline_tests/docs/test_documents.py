@@ -12,7 +12,7 @@ import typer
 
 from exr_pipeline.cli import app
 from exr_pipeline_tests.cli.conftest import Cli, small_exr
-from exr_pipeline_tests.docs.generated import GENERATED, REPOSITORY, updated
+from exr_pipeline_tests.docs.generated import GENERATED, REPOSITORY, WHOLE, updated
 
 DOCUMENTS = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 DECISIONS = sorted((REPOSITORY / "docs" / "decisions").glob("*.md"))
@@ -56,8 +56,8 @@ def test_command_lines_are_ones_that_the_program_takes(document: Path) -> None:
             COMMANDS[name].make_context(name, arguments)
 
 
-def test_the_commands_are_documented_as_the_code_has_them() -> None:
-    for document in GENERATED:
+def test_settings_commands_routes_and_schema_are_documented_as_the_code_has_them() -> None:
+    for document in (*GENERATED, *WHOLE):
         text = document.read_text(encoding="utf-8")
         assert updated(document) == text, "run python -m exr_pipeline_tests.docs.generated"
     text = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
