@@ -23,7 +23,7 @@ from graphql import (
 from exr_pipeline.catalog import assets
 from exr_pipeline.catalog.accounts import authenticate
 from exr_pipeline.catalog.database import CatalogDatabase
-from exr_pipeline.catalog.models import AssetMedia, Media, MediaLocation
+from exr_pipeline.catalog.models import Asset, AssetMedia, Media, MediaLocation
 from exr_pipeline.service.graphql.limits import MOST_ALIASES, MOST_DEPTH, MOST_TOKENS
 from exr_pipeline.service.graphql.schema import SCHEMA
 from exr_pipeline_tests.docs.generated import REPOSITORY
@@ -215,6 +215,28 @@ def test_of_two_changes_in_one_request_the_second_fails_alone(client: httpx.Clie
     assert (answer["data"], codes(answer)) == ({"createAsset": {"name": "hero"}, "again": None}, ["CONFLICT"])
 
 
+def test_what_a_change_gives_is_as_the_changes_before_it_have_left_it(
+    client: httpx.Client, database: CatalogDatabase
+) -> None:
+    parent, child = (
+        client.post("/v1/assets", json={"project": "show-a", "name": name, "kind": "image"}).json()["id"]
+        for name in ("parent", "child")
+    )
+    with database.transaction() as session:
+        session.get_one(Asset, child).parent_id = parent
+    found = data(
+        client,
+        """mutation($parent: ID!, $child: ID!) {
+            before: updateAsset(id: $child, version: 1, name: "x") { parent { name } }
+            updateAsset(id: $parent, version: 1, name: "other") { name }
+            after: updateAsset(id: $child, version: 2, name: "y") { parent { name } }
+        }""",
+        parent=parent,
+        child=child,
+    )
+    assert [found[name]["parent"]["name"] for name in ("before", "after")] == ["parent", "other"]
+
+
 def test_the_same_field_with_the_same_key_makes_one_thing_and_shows_a_secret_once(client: httpx.Client) -> None:
     create = """mutation($name: String!) {
         createAsset(project: "show-a", name: $name, kind: "image", idempotencyKey: "k") { id createdAt }
@@ -267,11 +289,12 @@ def test_an_error_of_the_program_is_in_the_log_and_not_in_the_answer(
 ) -> None:
     asset_id = data(client, CREATE)["createAsset"]["id"]
     with database.transaction() as session:
-        session.execute(sa.text("UPDATE assets SET details = 'no JSON'"))
+        # No asset is so, and no answer can be.
+        session.execute(sa.update(Asset).values(details=["x"]))
     answer = ask(client, "query($id: ID!) { asset(id: $id) { name } me { name } }", id=asset_id)
     assert (answer["data"], codes(answer)) == ({"asset": None, "me": {"name": "admin"}}, ["ERROR_OF_THE_PROGRAM"])
     assert answer["errors"][0]["message"] == "It is in the service's log."
-    assert "JSONDecodeError" in caplog.text
+    assert "ValidationError" in caplog.text
 
 
 def test_a_query_that_is_too_deep_too_wide_or_too_long_is_refused(client: httpx.Client) -> None:

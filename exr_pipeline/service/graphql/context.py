@@ -56,6 +56,7 @@ class Context:
 
     def write(self, service: Callable[Concatenate[Session, Principal, P], T], *args: P.args, **options: P.kwargs) -> T:
         """What a service that changes something gives, in a transaction of its own."""
+        self._forget()
         with self._database.transaction() as session:
             return service(session, self.principal, *args, **options)
 
@@ -69,8 +70,14 @@ class Context:
         secret: Callable[[], dict[str, Any]] = dict,
     ) -> dict[str, Any]:
         """What an action makes; with a key, what it made when it was asked for with that key before."""
+        self._forget()
         call = Writing(self._database, self.principal, key, f"graphql {field}")
         return call.act(action, body=body, secret=secret)[1]
+
+    def _forget(self) -> None:
+        """Have what a mutation gives loaded after it, and not as it was before."""
+        self.asset.clear_all()
+        self.media.clear_all()
 
     async def _assets(self, asset_ids: list[str]) -> list[AssetView | None]:
         found: Mapping[str, AssetView] = self.read(assets.assets_by_id, asset_ids)

@@ -32,8 +32,10 @@ class Mutation:
     `version`: what you have read. If it was changed since, nothing is changed.
     """
 
+    # Coroutines, though they wait for nothing: only so, each gives all that it is asked for before the next begins.
+
     @strawberry.mutation
-    def create_project(
+    async def create_project(
         self, info: Info, name: str, title: str = "", idempotency_key: str | None = None
     ) -> types.Project | None:
         """Make a project."""
@@ -47,14 +49,14 @@ class Mutation:
         return types.of_shape(types.Project, shapes.ProjectShape.model_validate(made))
 
     @strawberry.mutation
-    def update_project(self, info: Info, name: str, version: int, title: str) -> types.Project | None:
+    async def update_project(self, info: Info, name: str, version: int, title: str) -> types.Project | None:
         """Change a project, if it still is as you have read it."""
         body = checked(shapes.ProjectChange, title=title)
         found = info.context.write(projects.rename_project, name, body.title, version=version)
         return types.of_shape(types.Project, shapes.of_project(found))
 
     @strawberry.mutation
-    def create_asset(
+    async def create_asset(
         self,
         info: Info,
         project: str,
@@ -90,7 +92,7 @@ class Mutation:
         return types.of_shape(types.Asset, shapes.AssetShape.model_validate(made))
 
     @strawberry.mutation
-    def update_asset(
+    async def update_asset(
         self,
         info: Info,
         id: strawberry.ID,  # noqa: A002 - the name that callers write
@@ -105,26 +107,26 @@ class Mutation:
         )
 
     @strawberry.mutation
-    def delete_asset(self, info: Info, id: strawberry.ID, version: int) -> bool | None:  # noqa: A002
+    async def delete_asset(self, info: Info, id: strawberry.ID, version: int) -> bool | None:  # noqa: A002
         """Take an asset out of the catalog, if it still is as you have read it. The bytes of its media stay."""
         info.context.write(assets.delete_asset, id, version=version)
         return True
 
     @strawberry.mutation
-    def set_tags(self, info: Info, id: strawberry.ID, version: int, tags: list[str]) -> types.Asset | None:  # noqa: A002
+    async def set_tags(self, info: Info, id: strawberry.ID, version: int, tags: list[str]) -> types.Asset | None:  # noqa: A002
         """Give an asset exactly these tags, if it still is as you have read it."""
         body = checked(shapes.AssetTags, tags=tags)
         return types.of_asset(info.context.write(assets.set_tags, id, body.tags, version=version))
 
     @strawberry.mutation
-    def color_tag(self, info: Info, project: str, name: str, color: str | None = None) -> bool | None:
+    async def color_tag(self, info: Info, project: str, name: str, color: str | None = None) -> bool | None:
         """Give a tag a color (#rrggbb), or none. The tag is made if there is none of that name."""
         body = checked(shapes.TagColor, color=color)
         info.context.write(assets.color_tag, project, name, body.color)
         return True
 
     @strawberry.mutation
-    def create_token(
+    async def create_token(
         self,
         info: Info,
         label: str,
@@ -142,7 +144,7 @@ class Mutation:
         return _created_token(info, "createToken", idempotency_key, body, make)
 
     @strawberry.mutation
-    def create_token_for(
+    async def create_token_for(
         self,
         info: Info,
         account: str,
@@ -162,13 +164,13 @@ class Mutation:
         return _created_token(info, f"createTokenFor {account}", idempotency_key, body, make)
 
     @strawberry.mutation
-    def revoke_token(self, info: Info, id: strawberry.ID) -> bool | None:  # noqa: A002
+    async def revoke_token(self, info: Info, id: strawberry.ID) -> bool | None:  # noqa: A002
         """Make a token of your own account worthless."""
         info.context.write(accounts.revoke_token, id)
         return True
 
     @strawberry.mutation
-    def create_account(
+    async def create_account(
         self,
         info: Info,
         name: str,
@@ -189,14 +191,14 @@ class Mutation:
         return types.of_account(shapes.AccountShape.model_validate(made))
 
     @strawberry.mutation
-    def set_role(self, info: Info, account: str, role: str | None = None, project: str = "*") -> bool | None:
+    async def set_role(self, info: Info, account: str, role: str | None = None, project: str = "*") -> bool | None:
         """Give an account a role in a project, or in all (`*`), or take it away."""
         body = checked(shapes.NewRole, role=role, project=project)
         info.context.write(accounts.set_role, account, body.role, project=body.project)
         return True
 
     @strawberry.mutation
-    def disable_account(self, info: Info, name: str) -> bool | None:
+    async def disable_account(self, info: Info, name: str) -> bool | None:
         """Refuse all logins and tokens of an account from now on."""
         info.context.write(accounts.disable_account, name)
         return True

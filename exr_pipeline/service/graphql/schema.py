@@ -54,9 +54,8 @@ def _describe(error: GraphQLError) -> dict[str, Any]:
     cause = error.original_error
     if isinstance(cause, _DESCRIBED):
         return problems.describe(cause)
-    if isinstance(cause, RecursionError):
-        return problems.members(422, problems.BAD_INPUT, "the query is nested too deeply")
-    if cause is None or isinstance(cause, GraphQLError) or error.path is None:
+    is_of_query = error.path is None and bool(error.nodes)
+    if cause is None or isinstance(cause, GraphQLError) or is_of_query:
         return problems.members(422, problems.BAD_INPUT, _detail(error))
     return problems.describe(cause)
 
