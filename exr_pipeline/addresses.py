@@ -1,4 +1,4 @@
-"""Addresses to listen at: which are of this machine alone, how a URL has them, whether one is free.
+"""Addresses to listen at: which are of this machine alone, how URLs and browsers have them, whether one is free.
 
 Belongs here: what all that listen have in common. Not here: who may ask what there (`service`, `orchestration`).
 """
@@ -8,8 +8,12 @@ from __future__ import annotations
 import errno
 import socket
 from ipaddress import ip_address
+from typing import Final
+from urllib.parse import SplitResult, urlsplit
 
 from exr_pipeline.errors import MisconfiguredError
+
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 def is_address(host: str) -> bool:
@@ -29,6 +33,25 @@ def is_loopback(host: str) -> bool:
 def in_url(host: str) -> str:
     """A host as a URL has it: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
+
+
+def split_address(url: str) -> SplitResult | None:
+    """The parts of a URL that is an address and no more, such as `//host:80`; None if it is anything else."""
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - a wrong one is found only when asked for
+    except ValueError:
+        return None
+    return parts if parts.hostname and not parts.username and parts.path in {"", "/"} else None
+
+
+def is_same_address(origin: str, host: SplitResult) -> bool:
+    """Whether an `Origin` of a browser is the address that its `Host` names. A port left out is that of the scheme."""
+    parts = split_address(origin)
+    if parts is None or parts.scheme not in _DEFAULT_PORTS:
+        return False
+    usual = _DEFAULT_PORTS[parts.scheme]
+    return (parts.hostname, parts.port or usual) == (host.hostname, host.port or usual)
 
 
 def check_free(host: str, port: int) -> None:

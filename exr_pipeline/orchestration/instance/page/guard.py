@@ -11,18 +11,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from graphql import GraphQLError, OperationDefinitionNode, OperationType, parse
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 
-from exr_pipeline.addresses import is_address, is_loopback
+from exr_pipeline.addresses import is_address, is_loopback, is_same_address, split_address
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_DEFAULT_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
@@ -61,7 +60,7 @@ class Guard:
     def _problem(self, scope: Scope) -> str | None:
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
-        if len(hosts) != 1 or (host := _address(f"//{hosts[0]}")) is None:
+        if len(hosts) != 1 or (host := split_address(f"//{hosts[0]}")) is None:
             return "Refused: the request has no Host header, or more than one."
         if not self._is_ours(host.hostname or ""):
             return (
@@ -71,7 +70,7 @@ class Guard:
         origin = headers.get("origin")
         if origin is None or (scope["type"] == "http" and scope["method"] in _SAFE_METHODS):
             return None
-        if not _same_address(origin, host):
+        if not is_same_address(origin, host):
             return (
                 "Refused: the request comes from a page of another origin. Behind a proxy, configure the proxy to "
                 "pass on the browser's Host header."
@@ -81,23 +80,6 @@ class Guard:
     def _is_ours(self, name: str) -> bool:
         name = name.lower()
         return name in self._names or is_loopback(name) or (self._beyond and is_address(name))
-
-
-def _address(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - a wrong one is found only when asked for
-    except ValueError:
-        return None
-    return parts if parts.hostname and not parts.username and parts.path in {"", "/"} else None
-
-
-def _same_address(origin: str, host: SplitResult) -> bool:
-    parts = _address(origin)
-    if parts is None or parts.scheme not in _DEFAULT_PORTS:
-        return False
-    usual = _DEFAULT_PORTS[parts.scheme]
-    return (parts.hostname, parts.port or usual) == (host.hostname, host.port or usual)
 
 
 def _changes_by_get(scope: Scope) -> str | None:
