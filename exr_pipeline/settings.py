@@ -132,6 +132,30 @@ class Settings(BaseSettings):
         description="Token of the catalog's first administrator. At least 20 characters. If empty, `serve` makes one "
         "and prints it once.",
     )
+    service_url: str | None = Field(
+        None,
+        description="Address under which browsers reach the catalog, such as https://catalog.studio.example. If empty, "
+        "browsers can log in on this machine only.",
+    )
+    oidc_issuer: str | None = Field(
+        None,
+        description="URL of an OpenID Connect provider, for single sign-on to the catalog. If empty, there is none.",
+    )
+    oidc_client_id: str | None = Field(None, description="Name of this installation at the provider.")
+    oidc_client_secret: SecretStr | None = Field(
+        None, description="Secret of this installation at the provider. If empty, it is a public client."
+    )
+    oidc_scopes: str = Field("openid profile email", description="Scopes that the provider is asked for.")
+    oidc_roles: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Comma-separated rules from the provider's claims to roles, CLAIM:VALUE=ROLE@PROJECT, such as "
+        "`groups:vfx=editor@show,groups:leads=admin`. Without @PROJECT, in all. If empty, administrators give roles.",
+    )
+    oidc_audience: str | None = Field(
+        None,
+        description="Audience of the provider's access tokens (JWT) that the catalog accepts from services. If empty, "
+        "it accepts none.",
+    )
 
     # The sensor
     sensor_interval_seconds: int = Field(3, ge=1, description="Seconds between checks of the sources.")
@@ -390,7 +414,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         *("sources", "source_kinds", "page_hosts", "function_products", "publish_types", "publish_webhooks"),
-        *("events_kafka_topics", "events_sqs_queues"),
+        *("events_kafka_topics", "events_sqs_queues", "oidc_roles"),
         mode="before",
     )
     @classmethod
@@ -437,6 +461,11 @@ class Settings(BaseSettings):
         "publish_webhook_secret",
         "catalog_database",
         "admin_token",
+        "service_url",
+        "oidc_issuer",
+        "oidc_client_id",
+        "oidc_client_secret",
+        "oidc_audience",
         "events_kafka_brokers",
         "kafka_ca",
         "kafka_username",

@@ -83,7 +83,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         | {"events", "extras", "ingest", "inspection", "pictures", "pipeline", "products", "retries", "tables"}
         | {"telemetry"},
         "catalog": _NAMES | {"sequences", "tables"},
-        "service": {"catalog", "errors", "storage"},
+        "service": {"addresses", "catalog", "errors", "settings", "storage", "untrusted_text"},
         "definitions": {"orchestration", "settings", "telemetry"},
         "sample": {"exr"},
     }.items()

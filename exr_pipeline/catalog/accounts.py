@@ -50,13 +50,14 @@ def authenticate(session: Session, secret: str) -> Principal:
     account = session.get(Account, token.account_id) if token is not None else None
     if token is None or account is None or account.disabled_at is not None or not _is_valid(token, now):
         raise UnauthenticatedError("token", "it is not valid")
-    grants: dict[str, Any] = {
-        grant.project_id: grant.role
-        for grant in session.scalars(sa.select(Grant).where(Grant.account_id == account.id))
-        if grant.role in ROLES
-    }
     scopes = None if token.scopes is None else frozenset(each for each in PERMISSIONS if each in token.scopes)
-    return Principal(account.id, account.name, grants, scopes)
+    return Principal(account.id, account.name, roles_of(session, account), scopes)
+
+
+def roles_of(session: Session, account: Account) -> dict[str, Role]:
+    """The roles of an account by the identifier of a project, `*` for all."""
+    grants: Sequence[Any] = session.scalars(sa.select(Grant).where(Grant.account_id == account.id)).all()
+    return {grant.project_id: grant.role for grant in grants if grant.role in ROLES}
 
 
 def is_use_to_note(session: Session, secret: str) -> bool:
@@ -71,7 +72,7 @@ def note_use(session: Session, secret: str) -> None:
     session.execute(used.values(last_used_at=datetime.now(UTC)))
 
 
-def log_in(database: CatalogDatabase, name: str, password: str) -> tuple[str, Token]:
+def log_in(database: CatalogDatabase, name: str, password: str, *, label: str = "login") -> tuple[str, Token]:
     """A new token of an account that has this password, and its secret.
 
     Raises `UnauthenticatedError` if the name or the password is wrong; an unknown name takes as long as a wrong
@@ -87,8 +88,19 @@ def log_in(database: CatalogDatabase, name: str, password: str) -> tuple[str, To
         raise UnauthenticatedError("login", "the name or the password is wrong")
     with database.transaction() as session:
         session.execute(sa.delete(FailedLogin).where(FailedLogin.name == name))
-        expires_at = datetime.now(UTC) + timedelta(hours=LOGIN_HOURS)
-        return _new_token(session, account, "login", scopes=None, expires_at=expires_at)
+        return new_login(session, account, label)
+
+
+def new_login(session: Session, account: Account, label: str) -> tuple[str, Token]:
+    """A new token of twelve hours for somebody who has shown who they are, and its secret."""
+    expires_at = datetime.now(UTC) + timedelta(hours=LOGIN_HOURS)
+    return _new_token(session, account, label, scopes=None, expires_at=expires_at)
+
+
+def end_login(session: Session, secret: str) -> None:
+    """Make a token worthless from now on, if there is one of this secret. Safe to repeat."""
+    ended = sa.update(Token).where(Token.secret_sha256 == _sha256(secret), Token.revoked_at.is_(None))
+    session.execute(ended.values(revoked_at=datetime.now(UTC)))
 
 
 def _count_login(session: Session, name: str) -> None:

@@ -107,6 +107,30 @@ class FailedLogin(Model):
     at: Mapped[datetime]
 
 
+class Identity(Model):
+    """Whose account somebody has whom a provider of identities vouches for: its `sub` is the same forever."""
+
+    __tablename__ = "identities"
+
+    issuer: Mapped[str] = mapped_column(primary_key=True)
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    account_id: Mapped[str] = mapped_column(sa.ForeignKey("accounts.id", ondelete="CASCADE"), index=True)
+
+
+class SignIn(Model):
+    """A login at a provider that is under way in one browser. In the database, since any node may see it end."""
+
+    __tablename__ = "sign_ins"
+
+    state_sha256: Mapped[str] = mapped_column(primary_key=True)
+    browser_sha256: Mapped[str]
+    nonce: Mapped[str]
+    code_verifier: Mapped[str]
+    redirect_uri: Mapped[str]
+    destination: Mapped[str]
+    expires_at: Mapped[datetime] = mapped_column(index=True)
+
+
 class Asset(Model):
     """Something that people call by a name: a render, a sequence, a movie. `version` counts its changes.
 

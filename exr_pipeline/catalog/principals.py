@@ -27,6 +27,8 @@ Permission = Literal[
     "events:read",
     "tokens:own",
     "accounts:manage",
+    # Of Dagster's page, which knows no projects: a proxy asks for it in all of them.
+    "runs:manage",
 ]
 PERMISSIONS: Final[tuple[Permission, ...]] = get_args(Permission)
 Role = Literal["viewer", "editor", "manager", "admin"]
@@ -36,7 +38,7 @@ _EDIT: Final[frozenset[Permission]] = _READ | {"assets:write"}
 ROLES: Final[Mapping[Role, frozenset[Permission]]] = {
     "viewer": _READ,
     "editor": _EDIT,
-    "manager": _EDIT | {"assets:delete", "projects:write"},
+    "manager": _EDIT | {"assets:delete", "projects:write", "runs:manage"},
     "admin": frozenset(PERMISSIONS),
 }
 # The project of a grant that holds in all of them.

@@ -52,7 +52,7 @@ def serve(
     print_first_token(database, None if settings.admin_token is None else settings.admin_token.get_secret_value())
     if not is_loopback(host):
         warn(f"tokens and passwords go over {host}:{port} unencrypted: put a proxy with TLS in front")
-    app = build_app(database, pipeline.storage, background=_projection(database, pipeline))
+    app = build_app(database, pipeline.storage, settings=settings, background=_projection(database, pipeline))
     stdout.print(f"Catalog: http://{in_url(host)}:{port}/v1  (press Ctrl-C to stop)", highlight=False)
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
 

@@ -14,16 +14,18 @@ import sqlalchemy as sa
 from fastapi import FastAPI, Request
 
 from exr_pipeline import __version__
-from exr_pipeline.service import problems
+from exr_pipeline.service import browsers, problems
 from exr_pipeline.service.calls import database_of
 from exr_pipeline.service.graphql import route as graphql
-from exr_pipeline.service.rest import access, assets, projects, shapes
+from exr_pipeline.service.rest import access, assets, projects, shapes, sign_on
 from exr_pipeline.service.safe_headers import SafeHeaders
+from exr_pipeline.service.sign_on import Provider
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from exr_pipeline.catalog.database import CatalogDatabase
+    from exr_pipeline.settings import Settings
     from exr_pipeline.storage.objects import ObjectStorage
 
 TITLE: Final = "exr_pipeline catalog"
@@ -44,9 +46,17 @@ class _Application(FastAPI):
 
 
 def build_app(
-    database: CatalogDatabase, storage: ObjectStorage, *, background: Callable[[threading.Event], None] | None = None
+    database: CatalogDatabase,
+    storage: ObjectStorage,
+    *,
+    settings: Settings | None = None,
+    background: Callable[[threading.Event], None] | None = None,
 ) -> FastAPI:
-    """The application over a migrated catalog. `background` runs in a thread beside it, until its event is set."""
+    """The application over a migrated catalog. `background` runs in a thread beside it, until its event is set.
+
+    Raises `MisconfiguredError` for settings of its address or of single sign-on that do not fit. Without settings,
+    there is no single sign-on, and browsers log in on this machine only.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -70,7 +80,9 @@ def build_app(
         max_body_size=LONGEST_BODY,
     )
     app.state.database, app.state.storage = database, storage
-    for router in (access.router, projects.router, assets.router):
+    app.state.service_url = None if settings is None else browsers.check_service_url(settings.service_url)
+    app.state.provider = None if settings is None else Provider.from_settings(settings)
+    for router in (access.router, sign_on.router, projects.router, assets.router):
         app.include_router(router, prefix="/v1")
     app.include_router(graphql.router)
     app.add_api_route("/healthz", healthz, tags=["health"])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -15,17 +16,22 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.exceptions import HTTPException
 
-from exr_pipeline.catalog import accounts, idempotency
+from exr_pipeline.catalog import accounts, idempotency, identities
 from exr_pipeline.catalog.database import CatalogDatabase
-from exr_pipeline.catalog.errors import UnauthenticatedError
+from exr_pipeline.catalog.errors import ConflictError, UnauthenticatedError
 from exr_pipeline.catalog.principals import Principal
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.service import browsers
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
     from sqlalchemy.orm import Session
 
+    from exr_pipeline.service.sign_on import Provider
+
 _VERSION: Final = re.compile(r'"(\d{1,18})"')
+# Tokens of the catalog have no dots.
+_JWT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 
 _bearer = HTTPBearer(auto_error=False, description="A token of the catalog: POST /v1/auth/login or /v1/tokens.")
 
@@ -37,19 +43,43 @@ def database_of(request: Request) -> CatalogDatabase:
 
 
 def caller(
+    request: Request,
     database: Annotated[CatalogDatabase, Depends(database_of)],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
 ) -> Principal:
-    """Who calls. Raises `UnauthenticatedError` for a request without a valid token."""
+    """Who calls, by a token or by the cookie of a browser's session.
+
+    Raises `UnauthenticatedError` for a request without either, and `ForbiddenError` where another site's page made a
+    browser send the cookie.
+    """
     if credentials is None:
-        raise UnauthenticatedError("Authorization", "there is no bearer token")
+        secret = browsers.cookie_of(request, browsers.SESSION)
+        if secret is None:
+            raise UnauthenticatedError("Authorization", "there is no bearer token")
+        browsers.require_own_page(request)
+    else:
+        secret = credentials.credentials
+        if _JWT.fullmatch(secret) is not None and request.app.state.provider is not None:
+            return _service_of_provider(database, request.app.state.provider, secret)
     with database.transaction(read_only=True) as session:
-        principal = accounts.authenticate(session, credentials.credentials)
-        is_use_to_note = accounts.is_use_to_note(session, credentials.credentials)
+        principal = accounts.authenticate(session, secret)
+        is_use_to_note = accounts.is_use_to_note(session, secret)
     if is_use_to_note:
         with database.transaction() as session:
-            accounts.note_use(session, credentials.credentials)
+            accounts.note_use(session, secret)
     return principal
+
+
+def _service_of_provider(database: CatalogDatabase, provider: Provider, token: str) -> Principal:
+    claims = provider.verify(token)
+    with database.transaction(read_only=True) as session:
+        is_known = identities.is_known(session, provider.issuer, claims["sub"])
+    if not is_known:
+        # Of two first requests at once, the second finds what the first has made.
+        with suppress(ConflictError), database.transaction() as session:
+            identities.ensure_account(session, provider.issuer, claims)
+    with database.transaction(read_only=True) as session:
+        return identities.principal_of(session, provider.issuer, claims, provider.rules)
 
 
 def reading(database: Annotated[CatalogDatabase, Depends(database_of)]) -> Iterator[Session]:

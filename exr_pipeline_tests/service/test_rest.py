@@ -20,7 +20,8 @@ from exr_pipeline.tables.stores.duckdb import DuckDBStore
 from exr_pipeline_tests.service.conftest import served
 from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, rows_of
 
-OPEN = {"/healthz", "/readyz", "/openapi.json", "/v1/auth/login"}
+SIGN_ON = {"/v1/auth/methods", "/v1/auth/oidc/login", "/v1/auth/oidc/callback"}
+OPEN = {"/healthz", "/readyz", "/openapi.json", "/v1/auth/login", *SIGN_ON}
 
 
 def paths_of(routes: list[Any]) -> Iterator[str]:

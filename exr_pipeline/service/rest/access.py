@@ -5,25 +5,62 @@ Belongs here: those routes. Not here: what they do (`catalog.accounts`).
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
+from urllib.parse import quote
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 
 from exr_pipeline.catalog import accounts
 from exr_pipeline.catalog.database import CatalogDatabase
+from exr_pipeline.catalog.principals import EVERY_PROJECT, Permission
+from exr_pipeline.errors import BadInputError
+from exr_pipeline.service import browsers
 from exr_pipeline.service.calls import Caller, Reading, Writes, database_of
 from exr_pipeline.service.rest import shapes
 
 router = APIRouter(tags=["access"])
+SIGN_ON_PATH: Final = "/v1/auth/oidc/login"
 
 
 @router.post("/auth/login", status_code=201, response_model=shapes.CreatedToken)
-def log_in(body: shapes.Credentials, database: Annotated[CatalogDatabase, Depends(database_of)]) -> JSONResponse:
-    """Get a token of twelve hours for a name and a password."""
-    secret, token = accounts.log_in(database, body.name, body.password)
-    return JSONResponse(shapes.of_token(token).model_dump(mode="json") | {"secret": secret}, 201)
+def log_in(
+    body: shapes.Login, request: Request, database: Annotated[CatalogDatabase, Depends(database_of)]
+) -> JSONResponse:
+    """Get a token of twelve hours for a name and a password; for a page, in a cookie that no script can read."""
+    if not body.session:
+        secret, token = accounts.log_in(database, body.name, body.password)
+        return JSONResponse(shapes.of_token(token).model_dump(mode="json") | {"secret": secret}, 201)
+    # Else another site could log a browser in as somebody else.
+    browsers.require_own_page(request)
+    browsers.address_of(request)
+    secret, token = accounts.log_in(database, body.name, body.password, label=browsers.SESSION_LABEL)
+    answer = JSONResponse(shapes.of_token(token).model_dump(mode="json"), 201)
+    begin_session(request, answer, database, secret)
+    return answer
+
+
+@router.post("/auth/logout", status_code=204)
+def log_out(
+    request: Request, principal: Caller, database: Annotated[CatalogDatabase, Depends(database_of)]
+) -> Response:
+    """End the session of a browser. Other tokens are revoked by DELETE /v1/tokens."""
+    secret = browsers.cookie_of(request, browsers.SESSION)
+    if secret is None:
+        raise BadInputError("logout", "the request has no session: revoke a token by DELETE /v1/tokens")
+    browsers.require_own_page(request)
+    with database.transaction() as session:
+        accounts.end_login(session, secret)
+    answer = Response(status_code=204)
+    browsers.end_session(request, answer)
+    return answer
+
+
+@router.get("/auth/methods")
+def methods(request: Request) -> shapes.Methods:
+    """How somebody can log in. `single_sign_on`: the path where it begins; null if there is none."""
+    return shapes.Methods(single_sign_on=None if request.app.state.provider is None else SIGN_ON_PATH)
 
 
 @router.get("/auth/me")
@@ -34,9 +71,32 @@ def me(principal: Caller) -> shapes.Me:
 
 
 @router.get("/auth/check", status_code=204)
-def check(principal: Caller) -> Response:
-    """Answer 204 to a valid token: for proxies that ask before they let a request through."""
-    return Response(status_code=204)
+def check(
+    request: Request,
+    principal: Caller,
+    permission: Annotated[
+        Permission | None, Query(description="What the caller must be allowed to do in all projects.")
+    ] = None,
+    x_forwarded_method: Annotated[str, Header(description="The method of the request that the proxy holds.")] = "GET",
+) -> Response:
+    """Answer 204 to a valid token or session: for proxies that ask before they let a request through.
+
+    The header `X-Forwarded-User` of the answer has the name of the account, percent-encoded.
+    """
+    if "authorization" not in request.headers:
+        browsers.require_own_page(request, method=x_forwarded_method)
+    if permission is not None:
+        principal.require(permission, EVERY_PROJECT)
+    return Response(status_code=204, headers={"X-Forwarded-User": quote(principal.name, safe=" @+")})
+
+
+def begin_session(request: Request, answer: Response, database: CatalogDatabase, secret: str) -> None:
+    """Put a new session in the cookie of an answer, and end the one that the browser had."""
+    before = browsers.cookie_of(request, browsers.SESSION)
+    if before is not None:
+        with database.transaction() as session:
+            accounts.end_login(session, before)
+    browsers.set_cookie(request, answer, browsers.SESSION, secret)
 
 
 @router.get("/tokens")

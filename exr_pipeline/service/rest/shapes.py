@@ -65,6 +65,19 @@ class Credentials(_Input):
     password: Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
+class Login(Credentials):
+    """The same. `session`: whether the token is for a browser, in a cookie, instead of in the answer."""
+
+    session: bool = False
+
+
+class Methods(BaseModel):
+    """How somebody can log in. `single_sign_on`: the path where it begins; null if there is none."""
+
+    password: bool = True
+    single_sign_on: str | None
+
+
 class NewToken(_Input):
     """A token to be. `scopes`: the permissions it is limited to; null for all of its account."""
 
