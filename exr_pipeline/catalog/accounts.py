@@ -232,17 +232,29 @@ def ensure_admin(session: Session, secret: str | None) -> str | None:
 
     With `secret`, that is its token, whatever was set before; only the latest one that was set is valid.
     """
-    account = session.scalar(sa.select(Account).where(Account.name == ADMIN))
-    is_new = account is None
-    if account is None:
-        account = Account(id=new_id(), name=ADMIN, kind="service", created_at=datetime.now(UTC))
-        session.add(account)
-        session.flush()
-        session.add(Grant(account_id=account.id, project_id=EVERY_PROJECT, role="admin"))
+    account, is_new = _ensure_admin_account(session)
     if secret is not None:
         _set_admin_token(session, account, secret)
         return None
     return _new_token(session, account, "first", scopes=None, expires_at=None)[0] if is_new else None
+
+
+def new_admin_token(session: Session) -> str:
+    """The secret of a new token of the first administrator, of twelve hours: for whoever has the database anyway."""
+    account, _ = _ensure_admin_account(session)
+    return new_login(session, account, "command line")[0]
+
+
+def _ensure_admin_account(session: Session) -> tuple[Account, bool]:
+    """The first administrator's account, and whether it was made now."""
+    account = session.scalar(sa.select(Account).where(Account.name == ADMIN))
+    if account is not None:
+        return account, False
+    account = Account(id=new_id(), name=ADMIN, kind="service", created_at=datetime.now(UTC))
+    session.add(account)
+    session.flush()
+    session.add(Grant(account_id=account.id, project_id=EVERY_PROJECT, role="admin"))
+    return account, True
 
 
 def _set_admin_token(session: Session, account: Account, secret: str) -> None:

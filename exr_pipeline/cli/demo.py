@@ -15,6 +15,7 @@ import typer
 from rich.markup import escape
 
 from exr_pipeline import __version__
+from exr_pipeline.cli.catalog import new_token
 from exr_pipeline.cli.console import load_settings, progress_line, stdout, table
 from exr_pipeline.cli.ingest import make_sequences_with_progress, run_with_progress
 from exr_pipeline.cli.places import place
@@ -107,6 +108,7 @@ def demo() -> None:
         report = run_with_progress(lambda listener: ingest_source(SHOW, settings, listener))
         make_sequences_with_progress(SHOW, settings)
         _print_summary(report, open_table_store(settings), time.monotonic() - started)
+        print_catalog(settings)
 
 
 @contextmanager
@@ -137,7 +139,19 @@ def _print_summary(report: IngestReport, tables: TableStore, seconds: float) -> 
     stdout.print(table(columns, findings, title="Problems found"))
     stdout.print(
         f"Finished in {seconds:.0f} s. Next:\n"
-        "  make ui                                     browse the assets: each file is a partition with its picture\n"
+        "  make ui                                     browse the assets: each file is a partition with its picture,\n"
+        "                                              and serve the catalog\n"
         '  .venv/bin/exr-pipeline sql "FROM files_by_compression"\n'
         "  .venv/bin/exr-pipeline status               list the rejected files with their reasons",
     )
+
+
+def print_catalog(settings: Settings) -> None:
+    """Where `make ui` serves the catalog, and a token for it: the token itself on a terminal only, not in a log."""
+    address = "http://127.0.0.1:3000/v1"
+    stdout.print(f"\nThe catalog, while make ui runs: {address}", highlight=False)
+    if not stdout.is_terminal:
+        stdout.print("  .venv/bin/exr-pipeline catalog token        print a token for it")
+    bearer = new_token(settings) if stdout.is_terminal else "TOKEN"
+    asked = f'curl -H "Authorization: Bearer {bearer}" "{address}/assets?limit=5"'
+    stdout.print(f"  {escape(asked)}", highlight=False, soft_wrap=True)
