@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -33,6 +34,7 @@ def serve(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8600,
+    at_socket: Annotated[Path | None, typer.Option("--socket", hidden=True)] = None,
 ) -> None:
     """Serve the catalog over HTTP until interrupted: assets, their media and tags, for programs and people.
 
@@ -46,19 +48,29 @@ def serve(
     from exr_pipeline.service.app import build_app
 
     settings = load_settings()
-    check_free(host, port)
+    if at_socket is None:
+        check_free(host, port)
     pipeline = Pipeline(settings)
     database = CatalogDatabase.from_settings(settings)
-    print_first_token(database, None if settings.admin_token is None else settings.admin_token.get_secret_value())
+    # The console of `ui` is often a log, and the command `catalog token` makes one whenever it is wanted.
+    prepare(
+        database,
+        None if settings.admin_token is None else settings.admin_token.get_secret_value(),
+        prints_token=at_socket is None,
+    )
     if not is_loopback(host):
         warn(f"tokens and passwords go over {host}:{port} unencrypted: put a proxy with TLS in front")
     app = build_app(database, pipeline.storage, settings=settings, background=_projection(database, pipeline))
+    if at_socket is not None:
+        # The page is in front of it: its address is the one to know.
+        uvicorn.run(app, uds=str(at_socket), log_level="warning", server_header=False)
+        return
     stdout.print(f"Catalog: http://{in_url(host)}:{port}/v1  (press Ctrl-C to stop)", highlight=False)
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
 
 
-def print_first_token(database: CatalogDatabase, admin_token: str | None) -> None:
-    """Bring the database up to date, and print the token of the administrator if it is made now."""
+def prepare(database: CatalogDatabase, admin_token: str | None, *, prints_token: bool) -> None:
+    """Bring the database up to date, and print the administrator's token if it is made now and wanted."""
     from exr_pipeline.catalog.accounts import ensure_admin
     from exr_pipeline.catalog.errors import ConflictError
     from exr_pipeline.catalog.migrate import migrate
@@ -70,6 +82,8 @@ def print_first_token(database: CatalogDatabase, admin_token: str | None) -> Non
             "set it to a long random text, such as that of `openssl rand -base64 32`",
         )
     migrate(database)
+    if admin_token is None and not prints_token:
+        return
     secret = None
     # Of nodes that start at once, the second finds what the first has made.
     for _ in range(2):

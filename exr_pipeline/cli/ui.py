@@ -1,4 +1,4 @@
-"""The `ui` command: Dagster's page, daemon and sensor, on the configured sources or the demonstration's store.
+"""The `ui` command: Dagster's page, daemon, sensor and the catalog, on the configured sources or the demonstration's.
 
 Belongs here: starting and stopping them. Not here: what they show (`orchestration`).
 """
@@ -11,8 +11,10 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -21,10 +23,10 @@ from rich.markup import escape
 from exr_pipeline.addresses import check_free, in_url, is_loopback
 from exr_pipeline.cli.console import load_settings, stdout, warn
 from exr_pipeline.cli.demo import SHOW, embedded_store
-from exr_pipeline.extras import require
+from exr_pipeline.extras import is_installed, require
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from exr_pipeline.storage.embedded import EmbeddedS3
 
@@ -48,7 +50,8 @@ def ui(
 ) -> None:
     """Serve Dagster's page, and run the daemon and the sensor, until interrupted.
 
-    The sensor watches EXR_PIPELINE_SOURCES. If none is set, it watches the demonstration's embedded store.
+    The sensor watches EXR_PIPELINE_SOURCES. If none is set, it watches the demonstration's embedded store. With the
+    extra `service`, the catalog answers at the same address, below /v1.
     """
     require("ui")
     settings = load_settings()
@@ -65,15 +68,42 @@ def ui(
 
         prepare_instance()
         server = None if embedded is None else embedded[1]
+        with nullcontext() if page_only or not is_installed("service") else _catalog() as found:
+            catalog, service = found or (None, None)
 
-        def print_address() -> None:
-            stdout.print(_describe_sources(settings.sources, server), highlight=False, soft_wrap=True)
-            stdout.print(f"Dagster: http://{in_url(host)}:{port}  (press Ctrl-C to stop)", highlight=False)
+            def print_address() -> None:
+                # It has said why, if it has ended.
+                if service is not None and service.poll() is None:
+                    stdout.print(
+                        f"Catalog: http://{in_url(host)}:{port}/v1  (for a token: exr-pipeline catalog token)",
+                        highlight=False,
+                    )
+                stdout.print(_describe_sources(settings.sources, server), highlight=False, soft_wrap=True)
+                stdout.print(f"Dagster: http://{in_url(host)}:{port}  (press Ctrl-C to stop)", highlight=False)
 
-        sys.stderr.write("Starting Dagster\n")
-        command = [sys.executable, *page_command(host, port, daemon=not page_only, verbose=verbose)]
-        status = _serve(command, host, port, daemon=not page_only, when_up=print_address)
+            sys.stderr.write("Starting Dagster\n")
+            command = page_command(host, port, daemon=not page_only, verbose=verbose, catalog=catalog)
+            status = _serve([sys.executable, *command], host, port, daemon=not page_only, when_up=print_address)
     raise typer.Exit(status)
+
+
+@contextmanager
+def _catalog() -> Iterator[tuple[Path, subprocess.Popen[bytes]]]:
+    """The socket of a catalog's service, and the process that it is."""
+    # Only this user gets to a socket in there.
+    with TemporaryDirectory(prefix="exr-pipeline-") as folder:
+        socket = Path(folder, "catalog")
+        command = [sys.executable, "-m", "exr_pipeline.cli", "serve", "--socket", str(socket)]
+        # Ctrl-C reaches it through us.
+        with subprocess.Popen(command, start_new_session=True) as child:
+            try:
+                yield socket, child
+            finally:
+                child.terminate()
+                try:
+                    child.wait(SECONDS_TO_END)
+                except subprocess.TimeoutExpired:
+                    child.kill()
 
 
 def _describe_sources(sources: Sequence[str], server: EmbeddedS3 | None) -> str:

@@ -146,9 +146,10 @@ def _summary() -> str:
         return f"{dagster_home()}: {type(instance.event_log_storage).__name__}, {instance.get_runs_count()} runs"
 
 
-def page_command(host: str, port: int, *, daemon: bool, verbose: bool) -> list[str]:
-    """Arguments of Python that serve the page of `workspace_file`."""
+def page_command(host: str, port: int, *, daemon: bool, verbose: bool, catalog: Path | None = None) -> list[str]:
+    """Arguments of Python that serve the page of `workspace_file`, with the catalog's service that has this socket."""
     switches = [*([] if daemon else ["--no-daemon"]), *(["--verbose"] if verbose else [])]
+    switches += [] if catalog is None else ["--catalog", str(catalog)]
     return ["-m", "exr_pipeline.orchestration.instance.page", "--host", host, "--port", str(port), *switches]
 
 

@@ -2,12 +2,14 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -390,3 +392,21 @@ def test_sequences_can_be_told_apart_in_the_list_of_partitions(page: Page) -> No
         shown = rows.locator("span").all_inner_texts()
     assert all("…" in each for each in shown), shown
     assert len(set(shown)) == len(sequences), shown
+
+
+def test_the_catalog_answers_at_the_same_address_to_whoever_has_a_token(page: Page) -> None:
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(f"{page.url}/v1/assets", timeout=60)
+    token = page.run("catalog", "token").stdout.strip()
+    (key,) = page.put({"shot/cataloged.0001.exr": render()})
+    wait_for(lambda: key in page.statuses("exr_header")["materialized"], 600, "a run")
+    request = urllib.request.Request(f"{page.url}/v1/assets?q=cataloged", headers={"Authorization": f"Bearer {token}"})
+
+    def is_cataloged() -> bool:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return bool(json.load(answer)["items"])
+
+    wait_for(is_cataloged, 120, "the file in the catalog")
+    with urllib.request.urlopen(f"{page.url}/readyz", timeout=60) as answer:
+        assert answer.status == 200
+    assert not re.search(r"exr_[\w-]{43}", page.log.read_text()), "a token is in the log"

@@ -66,7 +66,7 @@ def main() -> int:
                 instance, version=__version__, workspace_load_target=target, code_server_log_level="warning"
             )
         )
-        app = page_app(context, ObjectStorage(settings), settings, host=options.host)
+        app = page_app(context, ObjectStorage(settings), settings, host=options.host, catalog=options.catalog)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -85,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=3000)
     parser.add_argument("--workspace")
+    parser.add_argument("--catalog", type=Path)
     parser.add_argument("--verbose", action="store_true")
     parser.add_argument("--no-daemon", dest="daemon", action="store_false")
     return parser

@@ -1,7 +1,7 @@
-"""The one address of the page: Dagster's web application, our additions to it, and the guard before all of them.
+"""The one address of the page: Dagster's web application, our additions, the catalog, and the guard before all.
 
-Belongs here: what is served under which path. Not here: the answers themselves (`media`, `guard`), nor starting and
-ending of processes (`__main__`).
+Belongs here: what is served under which path. Not here: the answers themselves (`media`, `guard`, `catalog`), nor
+starting and ending of processes (`__main__`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from dagster_webserver.webserver import DagsterWebserver
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import FileResponse, HTMLResponse
-from starlette.routing import Mount, Route
+from starlette.routing import BaseRoute, Mount, Route
 
+from exr_pipeline.orchestration.instance.page.catalog import Catalog
 from exr_pipeline.orchestration.instance.page.failures import Failures
 from exr_pipeline.orchestration.instance.page.guard import Guard
 from exr_pipeline.orchestration.instance.page.media import Media
@@ -34,18 +35,35 @@ _PICTURES: Final = "img-src 'self' data: blob:;"
 _MILLISECONDS_BETWEEN_POLLS: Final = 2000
 
 
-def page_app(context: WorkspaceProcessContext, storage: ObjectStorage, settings: Settings, *, host: str) -> Starlette:
-    """Everything that is served at `host`, as one ASGI application."""
+def page_app(
+    context: WorkspaceProcessContext,
+    storage: ObjectStorage,
+    settings: Settings,
+    *,
+    host: str,
+    catalog: Path | None = None,
+) -> Starlette:
+    """Everything that is served at `host`, as one ASGI application.
+
+    `catalog`: the socket of the catalog's service, if one runs.
+    """
     dagster = _DagsterPage(context, live_data_poll_rate=_MILLISECONDS_BETWEEN_POLLS).create_asgi_app()
     return Starlette(
         routes=[
             Route("/failures", Failures(context.instance).__call__),
             Route("/reasons.js", lambda _: FileResponse(_REASONS_JS, media_type="text/javascript")),
             Mount("/media", Media(context.instance, storage, settings)),
+            *([] if catalog is None else catalog_routes(catalog)),
             Mount("/", dagster),
         ],
         middleware=[Middleware(Guard, host=host, names=settings.page_hosts)],
     )
+
+
+def catalog_routes(socket: Path) -> list[BaseRoute]:
+    """Where the catalog answers. Its `/graphql` is not among them: that is Dagster's."""
+    catalog = Catalog(socket)
+    return [Mount("/v1", catalog), *(Route(path, catalog) for path in ("/healthz", "/readyz", "/openapi.json"))]
 
 
 class _DagsterPage(DagsterWebserver[Any, Any]):
