@@ -20,6 +20,7 @@ from exr_pipeline.cli.console import load_settings, progress_line, stdout, table
 from exr_pipeline.cli.ingest import make_sequences_with_progress, run_with_progress
 from exr_pipeline.cli.places import place
 from exr_pipeline.errors import BadInputError
+from exr_pipeline.extras import is_installed
 from exr_pipeline.storage.locations import Location
 
 if TYPE_CHECKING:
@@ -108,7 +109,8 @@ def demo() -> None:
         report = run_with_progress(lambda listener: ingest_source(SHOW, settings, listener))
         make_sequences_with_progress(SHOW, settings)
         _print_summary(report, open_table_store(settings), time.monotonic() - started)
-        print_catalog(settings)
+        if is_installed("service"):
+            print_catalog(settings)
 
 
 @contextmanager

@@ -34,11 +34,17 @@ def serve(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8600,
-    at_socket: Annotated[Path | None, typer.Option("--socket", hidden=True)] = None,
+    at_socket: Annotated[
+        Path | None,
+        typer.Option(
+            "--socket", help="Socket to listen on instead, for whoever can reach its folder. `ui` does it so."
+        ),
+    ] = None,
 ) -> None:
     """Serve the catalog over HTTP until interrupted: assets, their media and tags, for programs and people.
 
-    What is in the tables appears in the catalog by itself. The first start prints a token of the administrator.
+    What is in the tables appears in the catalog by itself. The first start at a port prints a token of the
+    administrator.
     """
     require("service")
     import uvicorn
