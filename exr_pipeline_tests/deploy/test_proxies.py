@@ -18,7 +18,11 @@ import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Mount, Route
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from exr_pipeline.catalog import accounts
 from exr_pipeline.catalog.database import CatalogDatabase
@@ -158,12 +162,18 @@ def door(
         seen_by_page.append(dict(request.headers))
         return PlainTextResponse("the page")
 
+    async def keep_up_to_date(socket: WebSocket) -> None:
+        seen_by_page.append(dict(socket.headers))
+        await socket.accept()
+        await socket.send_text("news")
+        await socket.close()
+
     with ExitStack() as stack, ExitStack() as first_node:
         nodes = []
         for each in (first_node, stack):
             app = with_streams(build_app(database, ObjectStorage(settings), settings=settings), seen_first_part)
             nodes.append(each.enter_context(serving(app)).port)
-        routes = [Route("/{path:path}", page, methods=["GET", "POST"])]
+        routes = [Route("/{path:path}", page, methods=["GET", "POST"]), WebSocketRoute("/{path:path}", keep_up_to_date)]
         behind = stack.enter_context(serving(Guard(Starlette(routes=routes), host="127.0.0.1"))).port
         places = {
             "NODE_1:8600": f"127.0.0.1:{nodes[0]}",
@@ -196,6 +206,16 @@ def test_the_page_is_for_those_who_may_manage_runs_and_never_sees_how_they_prove
     answer = door.client.get("/runs", headers={**ADMIN, "Cookie": "a=b"})
     assert (answer.status_code, answer.text) == (200, "the page")
     assert not {"authorization", "cookie"} & door.of_page[-1].keys()
+
+
+def test_the_page_is_kept_up_to_date_for_those_who_may_see_it(door: Door) -> None:
+    url = f"ws://{door.client.base_url.netloc.decode()}/graphql"
+    own = Origin(door.own_page()["Origin"])
+    with connect(url, origin=own, additional_headers=ADMIN, proxy=None) as socket:
+        assert socket.recv(30) == "news"
+    assert not {"authorization", "cookie"} & door.of_page[-1].keys()
+    with pytest.raises(InvalidStatus, match="401"), connect(url, origin=own, proxy=None):
+        pass
 
 
 def test_people_are_sent_to_the_login_and_come_back_to_where_they_were(door: Door) -> None:
