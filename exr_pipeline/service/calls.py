@@ -34,6 +34,7 @@ _VERSION: Final = re.compile(r'"(\d{1,18})"')
 _JWT: Final = re.compile(r"[\w-]+\.[\w-]+\.[\w-]+", re.ASCII)
 
 _bearer = HTTPBearer(auto_error=False, description="A token of the catalog: POST /v1/auth/login or /v1/tokens.")
+BearerToken = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
 
 def database_of(request: Request) -> CatalogDatabase:
@@ -45,7 +46,7 @@ def database_of(request: Request) -> CatalogDatabase:
 def caller(
     request: Request,
     database: Annotated[CatalogDatabase, Depends(database_of)],
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    credentials: BearerToken,
 ) -> Principal:
     """Who calls, by a token or by the cookie of a browser's session.
 

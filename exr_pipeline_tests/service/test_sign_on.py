@@ -12,6 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 import uvicorn
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 
 from exr_pipeline.catalog import accounts
 from exr_pipeline.catalog.database import CatalogDatabase
@@ -185,6 +187,9 @@ def test_a_cookie_alone_changes_nothing(provider: OidcProvider, admin: httpx.Cli
         assert browser.get("/v1/auth/me", headers={"Origin": "https://evil.example"}).status_code == 403
         assert browser.get("/v1/auth/check").status_code == 204
         assert browser.get("/v1/auth/check", headers={"X-Forwarded-Method": "POST"}).status_code == 403
+        # A password that the browser sends by itself is no token.
+        by_itself = {"X-Forwarded-Method": "POST", "Authorization": "Basic YTpi"}
+        assert browser.get("/v1/auth/check", headers=by_itself).status_code == 403
         allowed = {"X-Forwarded-Method": "POST", **own_page(admin)}
         assert browser.get("/v1/auth/check?permission=runs:manage", headers=allowed).status_code == 204
         assert browser.post("/v1/projects", json=body, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 201
@@ -341,6 +346,23 @@ def test_tokens_of_services_are_those_of_the_provider_for_this_audience(
         assert problem_of(ask(wrong))[0] == 401, wrong
     admin.post("/v1/accounts/render-farm/disable")
     assert ask(token).status_code == 401
+
+
+def test_tokens_with_keys_that_nobody_knows_have_the_provider_asked_once(
+    provider: OidcProvider, database: CatalogDatabase, storage: ObjectStorage
+) -> None:
+    def asked() -> int:
+        return provider.service.log.read_text().count("/jwks")
+
+    key = RSAKey.generate_key(2048)
+    claims = {"iss": provider.issuer, "sub": "farm", "aud": AUDIENCE, "exp": 2**40}
+    with node(provider, database, storage, oidc_audience=AUDIENCE) as found:
+        before = asked()
+        for number in range(5):
+            headers = {"Authorization": f"Bearer {jwt.encode({'alg': 'RS256', 'kid': str(number)}, claims, key)}"}
+            assert httpx.get(f"{found.base_url}/v1/auth/me", headers=headers).status_code == 401
+        # The keys themselves, and once more in case that they are new.
+        assert asked() - before == 2
 
 
 def test_without_an_audience_tokens_of_the_provider_are_worth_nothing(

@@ -17,7 +17,7 @@ from exr_pipeline.catalog.database import CatalogDatabase
 from exr_pipeline.catalog.principals import EVERY_PROJECT, Permission
 from exr_pipeline.errors import BadInputError
 from exr_pipeline.service import browsers
-from exr_pipeline.service.calls import Caller, Reading, Writes, database_of
+from exr_pipeline.service.calls import BearerToken, Caller, Reading, Writes, database_of
 from exr_pipeline.service.rest import shapes
 
 router = APIRouter(tags=["access"])
@@ -74,6 +74,7 @@ def me(principal: Caller) -> shapes.Me:
 def check(
     request: Request,
     principal: Caller,
+    credentials: BearerToken,
     permission: Annotated[
         Permission | None, Query(description="What the caller must be allowed to do in all projects.")
     ] = None,
@@ -83,7 +84,7 @@ def check(
 
     The header `X-Forwarded-User` of the answer has the name of the account, percent-encoded.
     """
-    if "authorization" not in request.headers:
+    if credentials is None:
         browsers.require_own_page(request, method=x_forwarded_method)
     if permission is not None:
         principal.require(permission, EVERY_PROJECT)
