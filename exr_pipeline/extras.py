@@ -20,7 +20,7 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
         "simplejpeg",
     ),
     "dagster": ("dagster", "sqlalchemy"),
-    "ui": ("dagster_dg_cli", "dagster_webserver", "graphql", "httpx", "starlette", "uvicorn"),
+    "ui": ("anyio", "dagster_dg_cli", "dagster_webserver", "graphql", "httpx", "starlette", "uvicorn"),
     "vast": ("requests", "vastdb"),
     "events": ("cloudevents", "confluent_kafka", "standardwebhooks"),
     "service": (

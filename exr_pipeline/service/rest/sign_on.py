@@ -23,7 +23,9 @@ router = APIRouter(tags=["access"])
 _CALLBACK = "/v1/auth/oidc/callback"
 _REDIRECT: dict[int | str, dict[str, Any]] = {303: {"description": "To the next page"}}
 _Database = Annotated[CatalogDatabase, Depends(database_of)]
-_Parameter = Annotated[str, Query(max_length=4096)]
+# All of them, encoded, fit into the longest line that a server takes.
+_Word = Annotated[str, Query(max_length=200)]
+_Code = Annotated[str, Query(max_length=2000)]
 
 
 def provider_of(request: Request) -> Provider:
@@ -61,9 +63,9 @@ def finish(
     request: Request,
     provider: _Provider,
     database: _Database,
-    state: _Parameter = "",
-    code: _Parameter = "",
-    error: _Parameter = "",
+    state: _Word = "",
+    code: _Code = "",
+    error: _Word = "",
 ) -> RedirectResponse:
     """Begin the session of a browser that comes back from the provider."""
     secret = browsers.cookie_of(request, browsers.SIGN_IN) or ""
