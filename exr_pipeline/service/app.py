@@ -85,6 +85,8 @@ def build_app(
     for router in (access.router, sign_on.router, projects.router, assets.router):
         app.include_router(router, prefix="/v1")
     app.include_router(graphql.router)
+    # At the address of Dagster's page, `/graphql` is Dagster's.
+    app.include_router(graphql.router, prefix="/v1", include_in_schema=False)
     app.add_api_route("/healthz", healthz, tags=["health"])
     app.add_api_route("/readyz", readyz, tags=["health"])
     problems.install(app)

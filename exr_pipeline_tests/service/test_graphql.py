@@ -404,6 +404,12 @@ def test_what_is_no_request_is_a_problem_as_in_rest(client: httpx.Client) -> Non
         assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_the_same_is_answered_at_the_address_of_dagsters_page(client: httpx.Client) -> None:
+    asked = {"query": "{ me { name } }"}
+    assert client.post("/v1/graphql", json=asked).json() == client.post("/graphql", json=asked).json()
+    assert client.post("/v1/graphql", json=asked).json()["data"]["me"]["name"]
+
+
 def test_a_form_of_another_site_is_no_request(client: httpx.Client) -> None:
     for content_type in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"):
         answer = client.post(

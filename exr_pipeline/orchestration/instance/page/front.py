@@ -61,7 +61,7 @@ def page_app(
 
 
 def catalog_routes(socket: Path) -> list[BaseRoute]:
-    """Where the catalog answers. Its `/graphql` is not among them: that is Dagster's."""
+    """Where the catalog answers. Its `/graphql` is not among them, that is Dagster's: it is `/v1/graphql` too."""
     catalog = Catalog(socket)
     return [Mount("/v1", catalog), *(Route(path, catalog) for path in ("/healthz", "/readyz", "/openapi.json"))]
 
