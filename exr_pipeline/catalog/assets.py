@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from exr_pipeline.catalog.attributes import store_attributes, values_in
 from exr_pipeline.catalog.errors import ConflictError, NotFoundError
 from exr_pipeline.catalog.event_log import record
 from exr_pipeline.catalog.ids import new_id
@@ -29,6 +30,8 @@ from exr_pipeline.catalog.models import (
 from exr_pipeline.catalog.pages import USUAL_LIMIT, Page, from_cursor, to_cursor
 from exr_pipeline.catalog.principals import Principal, needs
 from exr_pipeline.catalog.projects import find_project, require_version
+from exr_pipeline.catalog.search import AssetFilter, conditions
+from exr_pipeline.catalog.texts import store_texts
 from exr_pipeline.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -39,21 +42,6 @@ if TYPE_CHECKING:
 MOST_TAGS: Final = 100
 _KIND: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _COLOR: Final = re.compile(r"#[0-9a-f]{6}")
-
-
-@dataclass(frozen=True, slots=True)
-class AssetFilter:
-    """What is looked for; all of it at once. `words`: each is part of the folder or the name, whatever its case.
-
-    Parts of others, such as frames, are found by their `parent_id` only.
-    """
-
-    project: str | None = None
-    kind: str | None = None
-    status: str | None = None
-    tags: Sequence[str] = ()
-    words: str = ""
-    parent_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +76,7 @@ def assets(
     query = (
         sa.select(Asset, Project.name)
         .join(Project, Project.id == Asset.project_id)
-        .where(Asset.deleted_at.is_(None), principal.sees(Asset.project_id, "assets:read"), *_conditions(wanted))
+        .where(*conditions(wanted, session, principal))
         .order_by(Asset.created_at.desc(), Asset.id.desc())
         .limit(limit + 1)
     )
@@ -188,6 +176,7 @@ def create_asset(
     _refuse_second(session, created, name)
     session.add(created)
     session.flush()
+    _index(session, created)
     record(session, principal.name, "asset.created", created.id, project_id=of_project.id, name=name, kind=kind)
     return AssetView(created, project)
 
@@ -210,6 +199,8 @@ def change_asset(
         found.name = name
     if details is not None:
         found.details = dict(details)
+    session.flush()
+    _index(session, found)
     _note_change(session, principal, found, "asset.changed")
     return _view(session, found)
 
@@ -291,22 +282,6 @@ def _before(cursor: str) -> sa.Tuple:
     return sa.tuple_(sa.literal(created_at, UtcTime()), sa.literal(asset_id))
 
 
-def _conditions(wanted: AssetFilter) -> list[sa.ColumnElement[bool]]:
-    found: list[sa.ColumnElement[bool]] = [Asset.parent_id.is_not_distinct_from(wanted.parent_id)]
-    if wanted.project is not None:
-        found.append(Project.name == wanted.project)
-    if wanted.kind is not None:
-        found.append(Asset.kind == wanted.kind)
-    if wanted.status is not None:
-        found.append(Asset.status == wanted.status)
-    place = sa.func.lower(Asset.folder + "/" + Asset.name)
-    found += [place.contains(word, autoescape=True) for word in wanted.words.lower().split()]
-    for name in wanted.tags:
-        tagged = sa.select(AssetTag.asset_id).join(Tag, Tag.id == AssetTag.tag_id).where(Tag.name == name)
-        found.append(Asset.id.in_(tagged))
-    return found
-
-
 def _find(session: Session, principal: Principal, asset_id: str, permission: Permission) -> Asset:
     # Whoever changes it too waits, and then finds another version.
     changes = permission != "assets:read"
@@ -315,6 +290,11 @@ def _find(session: Session, principal: Principal, asset_id: str, permission: Per
         raise NotFoundError("asset", asset_id)
     principal.require(permission, found.project_id)
     return found
+
+
+def _index(session: Session, asset: Asset) -> None:
+    store_texts(session, [(asset.id, asset.folder, asset.name)])
+    store_attributes(session, {asset.id: values_in(asset.details)}, "details")
 
 
 def _refuse_second(session: Session, asset: Asset, name: str) -> None:

@@ -11,11 +11,11 @@ import pytest
 import sqlalchemy as sa
 
 from exr_pipeline.catalog import assets, projects
-from exr_pipeline.catalog.assets import AssetFilter
 from exr_pipeline.catalog.database import CatalogDatabase
 from exr_pipeline.catalog.models import Asset, Event, Media
 from exr_pipeline.catalog.principals import Principal
 from exr_pipeline.catalog.projection import Recent, project_name, project_tables
+from exr_pipeline.catalog.search import AssetFilter
 from exr_pipeline.settings import Settings
 from exr_pipeline.tables.specs import REJECTED
 from exr_pipeline.tables.stores.duckdb import DuckDBStore

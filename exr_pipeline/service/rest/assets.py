@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from exr_pipeline.catalog import assets, event_log
 from exr_pipeline.catalog.errors import NotFoundError
 from exr_pipeline.catalog.pages import LONGEST, USUAL_LIMIT
+from exr_pipeline.catalog.search import AssetFilter
 from exr_pipeline.service.calls import Caller, Reading, RequiredVersion, Writes
 from exr_pipeline.service.rest import shapes
 from exr_pipeline.service.rest.shapes import Word
@@ -43,7 +44,7 @@ def list_assets(
     limit: Limit = USUAL_LIMIT,
 ) -> shapes.PageShape[shapes.AssetShape]:
     """Search assets, latest made first."""
-    wanted = assets.AssetFilter(
+    wanted = AssetFilter(
         project=project,
         kind=kind,
         status=status,
