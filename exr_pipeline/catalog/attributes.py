@@ -102,7 +102,7 @@ def store_attributes(session: Session, values: Mapping[str, Values], origin: Ori
         )
     rows = [
         {"asset_id": asset_id, "name": name, "origin": origin, "text": text, "number": number}
-        for (asset_id, name), (text, number) in wanted.items()
+        for (asset_id, name), (text, number) in sorted(wanted.items(), key=lambda each: each[0])
         if asset_id in changed
     ]
     if rows:

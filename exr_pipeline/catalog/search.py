@@ -8,7 +8,7 @@ is full. Which of the two it is, one look at the index tells, since SQLite does 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from exr_pipeline.catalog import texts, where
 from exr_pipeline.catalog.attributes import names_of
+from exr_pipeline.catalog.file_facts import TYPES
 from exr_pipeline.catalog.models import Asset, AssetAttribute, AssetTag, AssetText, Project, Tag
 from exr_pipeline.catalog.principals import Principal, needs
 
@@ -122,7 +123,9 @@ def conditions(wanted: AssetFilter, session: Session, principal: Principal) -> l
         tagged = sa.select(AssetTag.asset_id).join(Tag, Tag.id == AssetTag.tag_id).where(Tag.name == name)
         found.append(_one_of(session, tagged, AssetTag.asset_id))
     if wanted.where.strip():
-        known = names_of(wanted.project, session, principal)
+        known: dict[str, Set[bool]] = dict(TYPES)
+        for name, types in names_of(wanted.project, session, principal).items():
+            known[name] = known.get(name, set()) | types
         is_sqlite = session.get_bind().dialect.name == "sqlite"
         found.append(
             where.condition(wanted.where, known, lambda fits: _has_attribute(session, fits), is_sqlite=is_sqlite)
