@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exr_pipeline.catalog.database import CatalogDatabase
+    from exr_pipeline.catalog.similar import SimilarIndex
     from exr_pipeline.pipeline import Pipeline
 
 SHORTEST_ADMIN_TOKEN: Final = 20
 _SECONDS_BETWEEN_LOOKS: Final = 5
+# Between two looks at the tables.
+_VECTORS_AT_ONCE: Final = 20_000
 _LOG = logging.getLogger(__name__)
 
 
@@ -42,6 +45,7 @@ def serve(
     import uvicorn
 
     from exr_pipeline.catalog.database import CatalogDatabase
+    from exr_pipeline.catalog.similar import SimilarIndex
     from exr_pipeline.pipeline import Pipeline
     from exr_pipeline.service.app import build_app
 
@@ -52,7 +56,9 @@ def serve(
     print_first_token(database, None if settings.admin_token is None else settings.admin_token.get_secret_value())
     if not is_loopback(host):
         warn(f"tokens and passwords go over {host}:{port} unencrypted: put a proxy with TLS in front")
-    app = build_app(database, pipeline.storage, background=_projection(database, pipeline))
+    similar = SimilarIndex(settings.state_dir)
+    background = _projection(database, pipeline, similar)
+    app = build_app(database, pipeline.storage, background=background, similar=similar)
     stdout.print(f"Catalog: http://{in_url(host)}:{port}/v1  (press Ctrl-C to stop)", highlight=False)
     uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
 
@@ -80,7 +86,9 @@ def print_first_token(database: CatalogDatabase, admin_token: str | None) -> Non
         stdout.print(f"Token of the administrator, shown this once: {escape(secret)}", highlight=False, soft_wrap=True)
 
 
-def _projection(database: CatalogDatabase, pipeline: Pipeline) -> Callable[[threading.Event], None]:
+def _projection(
+    database: CatalogDatabase, pipeline: Pipeline, similar: SimilarIndex
+) -> Callable[[threading.Event], None]:
     from exr_pipeline.catalog.projection import Recent, project_tables
 
     def keep_up(stop: threading.Event) -> None:
@@ -88,6 +96,9 @@ def _projection(database: CatalogDatabase, pipeline: Pipeline) -> Callable[[thre
         while not stop.is_set():
             try:
                 project_tables(database, pipeline.tables, pipeline.settings, recent=recent)
+                with database.transaction(read_only=True) as session:
+                    similar.catch_up(session, most=_VECTORS_AT_ONCE)
+                similar.save()
             except ExrPipelineError as error:
                 _LOG.warning("The catalog does not follow the tables now: %s", error)
             except Exception:  # noqa: BLE001 - a thread that has ended would tell nobody, and the next look may succeed

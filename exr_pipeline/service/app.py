@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from fastapi import FastAPI, Request
 
 from exr_pipeline import __version__
+from exr_pipeline.catalog.similar import SimilarIndex
 from exr_pipeline.service import problems
 from exr_pipeline.service.calls import database_of
 from exr_pipeline.service.graphql import route as graphql
-from exr_pipeline.service.rest import access, assets, projects, shapes
+from exr_pipeline.service.rest import access, assets, collections, projects, search, shapes
 from exr_pipeline.service.safe_headers import SafeHeaders
 
 if TYPE_CHECKING:
@@ -44,9 +45,16 @@ class _Application(FastAPI):
 
 
 def build_app(
-    database: CatalogDatabase, storage: ObjectStorage, *, background: Callable[[threading.Event], None] | None = None
+    database: CatalogDatabase,
+    storage: ObjectStorage,
+    *,
+    background: Callable[[threading.Event], None] | None = None,
+    similar: SimilarIndex | None = None,
 ) -> FastAPI:
-    """The application over a migrated catalog. `background` runs in a thread beside it, until its event is set."""
+    """The application over a migrated catalog. `background` runs in a thread beside it, until its event is set.
+
+    `similar` is the index of vectors that it asks, by default one of its own.
+    """
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -70,7 +78,8 @@ def build_app(
         max_body_size=LONGEST_BODY,
     )
     app.state.database, app.state.storage = database, storage
-    for router in (access.router, projects.router, assets.router):
+    app.state.similar = SimilarIndex() if similar is None else similar
+    for router in (access.router, projects.router, assets.router, search.router, collections.router):
         app.include_router(router, prefix="/v1")
     app.include_router(graphql.router)
     app.add_api_route("/healthz", healthz, tags=["health"])

@@ -11,7 +11,17 @@ from typing import Any
 import pytest
 
 from exr_pipeline import catalog
-from exr_pipeline.catalog import accounts, assets, event_log, projects
+from exr_pipeline.catalog import (
+    accounts,
+    assets,
+    attributes,
+    collections,
+    event_log,
+    projects,
+    relations,
+    schemas,
+    similar,
+)
 from exr_pipeline.catalog.database import CatalogDatabase
 from exr_pipeline.catalog.errors import ForbiddenError, NotFoundError
 from exr_pipeline.catalog.models import AssetMedia, Media, MediaLocation
@@ -92,6 +102,11 @@ def test_a_role_in_one_project_reaches_nothing_of_another(database: CatalogDatab
             lambda: assets.asset(session, theirs, view.asset.id),
             lambda: assets.media_of(session, theirs, view.asset.id),
             lambda: assets.tags(session, theirs, "show-a"),
+            lambda: attributes.attributes(session, theirs, "show-a"),
+            lambda: collections.collections(session, theirs, "show-a"),
+            lambda: relations.relations(session, theirs, view.asset.id),
+            lambda: schemas.schemas(session, theirs, "show-a"),
+            lambda: similar.similar(session, theirs, view.asset.id, similar.SimilarIndex()),
         ):
             # As of something that is not there.
             with pytest.raises(NotFoundError):
