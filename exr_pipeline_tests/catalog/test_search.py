@@ -19,6 +19,7 @@ from exr_pipeline.catalog.search import AssetFilter, facets
 from exr_pipeline.catalog.where import DEEPEST, LONGEST, MOST_COMPARISONS, MOST_IN_LIST
 from exr_pipeline.errors import BadInputError
 from exr_pipeline_tests.catalog.conftest import MakeCaller
+from exr_pipeline_tests.docs.test_documents import blocks
 
 FRAMES: Mapping[str, Mapping[str, Any]] = {
     "a": {"compression": "dwaa", "nan_pixels": 3, "is_deep": False, "camera": {"lens": "50mm"}, "note": "100%_x"},
@@ -221,3 +222,14 @@ def test_what_is_found_is_counted_by_kind_status_project_tag_and_format(
     monkeypatch.setattr(search, "MOST_COUNTED", 2)
     found = counted()
     assert (found.counted, found.is_all) == (2, False)
+
+
+def test_the_conditions_of_the_document_are_understood(database: CatalogDatabase, admin: Principal, show: str) -> None:
+    with database.transaction() as session:
+        details = {"renderer/option1": "on", "camera": {"lens": "35mm"}, "compression": "zip"}
+        assets.create_asset(session, admin, show, "of the document", kind="image", details=details)
+    examples = blocks("docs/catalog.md", "sql")[0].splitlines()
+    assert len(examples) > 5
+    found = {where: names(database, admin, where=where) for where in examples}
+    assert found[examples[0]] == ["a"]
+    assert found[examples[4]] == ["a", "of the document"]
