@@ -131,7 +131,8 @@ def _fill(database: CatalogDatabase, projects: list[str], start: int, stop: int)
     from exr_pipeline.catalog.vectors import store_vectors
     from exr_pipeline.tables.specs import METADATA_EMBEDDING_DIMENSIONS
 
-    rows, values = [], {}
+    rows: list[dict[str, Any]] = []
+    values: dict[str, dict[str, str | float]] = {}
     for number in range(start, stop):
         moment = _START + timedelta(seconds=number)
         rows.append(
