@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from bench import (
+    catalog,
     events,
     functions,
     headers,
@@ -46,6 +47,7 @@ BENCHMARKS: Final[dict[str, Callable[[Size, Path], Report]]] = {
     "publishing": publishing.run,
     "events": events.run,
     "tables": tables.run,
+    "catalog": catalog.run,
 }
 
 

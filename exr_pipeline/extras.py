@@ -24,7 +24,8 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "vast": ("requests", "vastdb"),
     "events": ("cloudevents", "confluent_kafka", "standardwebhooks"),
     "service": (
-        *("alembic", "argon2", "authlib", "fastapi", "joserfc", "requests", "sqlalchemy", "strawberry"),
+        *("alembic", "argon2", "authlib", "fastapi", "joserfc", "jsonschema_rs", "numpy", "requests", "sqlalchemy"),
+        *("sqlglot", "strawberry", "usearch"),
         "uvicorn",
     ),
     "telemetry": ("opentelemetry", "prometheus_client"),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
+from exr_pipeline.catalog.attributes import store_attributes, values_in
 from exr_pipeline.catalog.errors import ConflictError, NotFoundError
 from exr_pipeline.catalog.event_log import record
 from exr_pipeline.catalog.ids import new_id
@@ -29,6 +30,9 @@ from exr_pipeline.catalog.models import (
 from exr_pipeline.catalog.pages import USUAL_LIMIT, Page, from_cursor, to_cursor
 from exr_pipeline.catalog.principals import Principal, needs
 from exr_pipeline.catalog.projects import find_project, require_version
+from exr_pipeline.catalog.schemas import check_details
+from exr_pipeline.catalog.search import AssetFilter, conditions
+from exr_pipeline.catalog.texts import store_texts
 from exr_pipeline.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -39,21 +43,6 @@ if TYPE_CHECKING:
 MOST_TAGS: Final = 100
 _KIND: Final = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _COLOR: Final = re.compile(r"#[0-9a-f]{6}")
-
-
-@dataclass(frozen=True, slots=True)
-class AssetFilter:
-    """What is looked for; all of it at once. `words`: each is part of the folder or the name, whatever its case.
-
-    Parts of others, such as frames, are found by their `parent_id` only.
-    """
-
-    project: str | None = None
-    kind: str | None = None
-    status: str | None = None
-    tags: Sequence[str] = ()
-    words: str = ""
-    parent_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +77,7 @@ def assets(
     query = (
         sa.select(Asset, Project.name)
         .join(Project, Project.id == Asset.project_id)
-        .where(Asset.deleted_at.is_(None), principal.sees(Asset.project_id, "assets:read"), *_conditions(wanted))
+        .where(*conditions(wanted, session, principal))
         .order_by(Asset.created_at.desc(), Asset.id.desc())
         .limit(limit + 1)
     )
@@ -102,7 +91,7 @@ def assets(
 @needs("assets:read")
 def asset(session: Session, principal: Principal, asset_id: str) -> AssetView:
     """One asset."""
-    found = _find(session, principal, asset_id, "assets:read")
+    found = find_asset(session, principal, asset_id, "assets:read")
     return _view(session, found)
 
 
@@ -121,7 +110,7 @@ def assets_by_id(session: Session, principal: Principal, asset_ids: Sequence[str
 @needs("assets:read")
 def media_of(session: Session, principal: Principal, asset_id: str) -> Sequence[MediaOfAsset]:
     """The media objects of an asset, by role and place."""
-    found = _find(session, principal, asset_id, "assets:read")
+    found = find_asset(session, principal, asset_id, "assets:read")
     return media_of_each(session, principal, [found.id]).get(found.id, ())
 
 
@@ -171,6 +160,7 @@ def create_asset(
     principal.require("assets:write", of_project.id)
     if not _KIND.fullmatch(kind):
         raise BadInputError("kind", "it is not a word of lower-case letters, digits, dashes and underscores")
+    check_details(session, of_project.id, kind, details or {})
     now = datetime.now(UTC)
     created = Asset(
         id=new_id(),
@@ -188,6 +178,7 @@ def create_asset(
     _refuse_second(session, created, name)
     session.add(created)
     session.flush()
+    _index(session, created)
     record(session, principal.name, "asset.created", created.id, project_id=of_project.id, name=name, kind=kind)
     return AssetView(created, project)
 
@@ -203,13 +194,16 @@ def change_asset(
     details: Mapping[str, Any] | None = None,
 ) -> AssetView:
     """Change an asset, as the caller has read it (`version`). `details` replace what was there."""
-    found = _find(session, principal, asset_id, "assets:write")
+    found = find_asset(session, principal, asset_id, "assets:write")
     require_version("asset", found.version, version)
     if name is not None and name != found.name:
         _refuse_second(session, found, _checked_name(name))
         found.name = name
     if details is not None:
+        check_details(session, found.project_id, found.kind, details)
         found.details = dict(details)
+    session.flush()
+    _index(session, found)
     _note_change(session, principal, found, "asset.changed")
     return _view(session, found)
 
@@ -217,7 +211,7 @@ def change_asset(
 @needs("assets:delete")
 def delete_asset(session: Session, principal: Principal, asset_id: str, *, version: int) -> None:
     """Take an asset out of the catalog, as the caller has read it. The bytes of its media stay where they are."""
-    found = _find(session, principal, asset_id, "assets:delete")
+    found = find_asset(session, principal, asset_id, "assets:delete")
     require_version("asset", found.version, version)
     found.deleted_at, found.deleted_by = datetime.now(UTC), principal.name
     _note_change(session, principal, found, "asset.deleted")
@@ -226,7 +220,7 @@ def delete_asset(session: Session, principal: Principal, asset_id: str, *, versi
 @needs("assets:write")
 def set_tags(session: Session, principal: Principal, asset_id: str, names: Sequence[str], *, version: int) -> AssetView:
     """Give an asset exactly these tags, in place of those it has. Tags that the project does not have are made."""
-    found = _find(session, principal, asset_id, "assets:write")
+    found = find_asset(session, principal, asset_id, "assets:write")
     require_version("asset", found.version, version)
     wanted = list(dict.fromkeys(_checked_tag(name) for name in names))
     if len(wanted) > MOST_TAGS:
@@ -291,23 +285,8 @@ def _before(cursor: str) -> sa.Tuple:
     return sa.tuple_(sa.literal(created_at, UtcTime()), sa.literal(asset_id))
 
 
-def _conditions(wanted: AssetFilter) -> list[sa.ColumnElement[bool]]:
-    found: list[sa.ColumnElement[bool]] = [Asset.parent_id.is_not_distinct_from(wanted.parent_id)]
-    if wanted.project is not None:
-        found.append(Project.name == wanted.project)
-    if wanted.kind is not None:
-        found.append(Asset.kind == wanted.kind)
-    if wanted.status is not None:
-        found.append(Asset.status == wanted.status)
-    place = sa.func.lower(Asset.folder + "/" + Asset.name)
-    found += [place.contains(word, autoescape=True) for word in wanted.words.lower().split()]
-    for name in wanted.tags:
-        tagged = sa.select(AssetTag.asset_id).join(Tag, Tag.id == AssetTag.tag_id).where(Tag.name == name)
-        found.append(Asset.id.in_(tagged))
-    return found
-
-
-def _find(session: Session, principal: Principal, asset_id: str, permission: Permission) -> Asset:
+def find_asset(session: Session, principal: Principal, asset_id: str, permission: Permission) -> Asset:
+    """One asset, if the permission reaches it; else `NotFoundError`, or `ForbiddenError` if it may be read."""
     # Whoever changes it too waits, and then finds another version.
     changes = permission != "assets:read"
     found = session.get(Asset, asset_id, with_for_update=changes or None, populate_existing=changes)
@@ -315,6 +294,11 @@ def _find(session: Session, principal: Principal, asset_id: str, permission: Per
         raise NotFoundError("asset", asset_id)
     principal.require(permission, found.project_id)
     return found
+
+
+def _index(session: Session, asset: Asset) -> None:
+    store_texts(session, [(asset.id, asset.folder, asset.name)])
+    store_attributes(session, {asset.id: values_in(asset.details)}, "details")
 
 
 def _refuse_second(session: Session, asset: Asset, name: str) -> None:
@@ -337,9 +321,15 @@ def _note_change(session: Session, principal: Principal, asset: Asset, topic: st
     record(session, principal.name, topic, asset.id, project_id=asset.project_id, version=asset.version, **payload)
 
 
+def views_of(session: Session, found: Sequence[Asset]) -> list[AssetView]:
+    """Assets with the names of their projects and their tags."""
+    query = sa.select(Project.id, Project.name).where(Project.id.in_({asset.project_id for asset in found}))
+    projects = {row.id: row.name for row in session.execute(query)}
+    return _with_tags(session, [(asset, projects[asset.project_id]) for asset in found])
+
+
 def _view(session: Session, asset: Asset) -> AssetView:
-    project = session.get_one(Project, asset.project_id)
-    return _with_tags(session, [(asset, project.name)])[0]
+    return views_of(session, [asset])[0]
 
 
 def _with_tags(session: Session, rows: Sequence[tuple[Asset, str]]) -> list[AssetView]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 SETTING: Final = "EXR_PIPELINE_CATALOG_DATABASE"
 _FILE: Final = "catalog.db"
 _BUSY_SECONDS: Final = 30
+_CACHE_KIB: Final = 64 << 10
 # Of this module's own: whether a transaction only reads.
 _READS: Final = "exr_pipeline_reads"
 
@@ -82,7 +83,14 @@ def _engine(url: str) -> sa.Engine:
             return _sqlite_engine(parts)
         if parts.get_backend_name() == "postgresql":
             parts = parts.set(drivername="postgresql+psycopg2")
-            return sa.create_engine(parts, pool_pre_ping=True, pool_size=10, connect_args={"connect_timeout": 5})
+            return sa.create_engine(
+                parts,
+                pool_pre_ping=True,
+                pool_size=10,
+                connect_args={"connect_timeout": 5},
+                # Many changes in one round trip.
+                executemany_mode="values_plus_batch",
+            )
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError):
         pass
     raise MisconfiguredError(
@@ -100,6 +108,8 @@ def _sqlite_engine(url: sa.URL) -> sa.Engine:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
+        # KiB, for the indexes that a write and a search of a large catalog go through; 2 MiB would be usual.
+        connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
 
     @sa.event.listens_for(engine, "begin")
     def begin(connection: sa.Connection) -> None:

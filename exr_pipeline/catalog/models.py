@@ -7,7 +7,7 @@ or how a database gets them (`migrations`). Times are UTC, identifiers are those
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -131,6 +131,13 @@ class SignIn(Model):
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
+def _index_of_wholes(*columns: str) -> sa.Index:
+    """In the order of lists, of assets that are parts of no other."""
+    is_whole = sa.text("parent_id IS NULL AND deleted_at IS NULL")
+    name = "_".join(["ix_assets_whole", *columns])
+    return sa.Index(name, *columns, "created_at", "id", sqlite_where=is_whole, postgresql_where=is_whole)
+
+
 class Asset(Model):
     """Something that people call by a name: a render, a sequence, a movie. `version` counts its changes.
 
@@ -148,11 +155,14 @@ class Asset(Model):
         ),
         sa.Index("ix_assets_project_id_created_at_id", "project_id", "created_at", "id"),
         sa.Index("ix_assets_created_at_id", "created_at", "id"),
+        sa.Index("ix_assets_parent_id_created_at_id", "parent_id", "created_at", "id"),
+        # Lists without parts: frames are many times more than their sequences.
+        *(_index_of_wholes(*columns) for columns in ((), ("project_id",), ("kind",), ("status",))),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
     project_id: Mapped[str] = mapped_column(sa.ForeignKey("projects.id"))
-    parent_id: Mapped[str | None] = mapped_column(sa.ForeignKey("assets.id"), index=True)
+    parent_id: Mapped[str | None] = mapped_column(sa.ForeignKey("assets.id"))
     kind: Mapped[str]
     folder: Mapped[str]
     name: Mapped[str]
@@ -265,3 +275,121 @@ class Watermark(Model):
 
     source: Mapped[str] = mapped_column(primary_key=True)
     moment: Mapped[str]
+
+
+# Numbers that a database gives out, in the order in which rows are added.
+_NUMBER: Final = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+# The order of the bytes, whatever the database's language: the same answers everywhere.
+_PLAIN: Final = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+
+
+class AssetText(Model):
+    """What words are looked for in: folder and name, folded so that case does not count.
+
+    SQLite keeps an index of it in `asset_text_index`, PostgreSQL in one of trigrams; see the revision 0003.
+    """
+
+    __tablename__ = "asset_texts"
+
+    number: Mapped[int] = mapped_column(_NUMBER, primary_key=True, autoincrement=True)
+    asset_id: Mapped[str] = mapped_column(sa.ForeignKey("assets.id", ondelete="CASCADE"), unique=True)
+    text: Mapped[str] = mapped_column(_PLAIN)
+
+
+class AssetAttribute(Model):
+    """A value that `where` compares: of the file or of `details` (`origin`); either a text or a number."""
+
+    __tablename__ = "asset_attributes"
+    __table_args__ = (
+        sa.Index(
+            "ix_asset_attributes_text",
+            *("name", "text", "asset_id"),
+            sqlite_where=sa.text("text IS NOT NULL"),
+            postgresql_where=sa.text("text IS NOT NULL"),
+        ),
+        sa.Index(
+            "ix_asset_attributes_number",
+            *("name", "number", "asset_id"),
+            sqlite_where=sa.text("number IS NOT NULL"),
+            postgresql_where=sa.text("number IS NOT NULL"),
+        ),
+        {"sqlite_with_rowid": False},
+    )
+
+    asset_id: Mapped[str] = mapped_column(sa.ForeignKey("assets.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    origin: Mapped[str] = mapped_column(primary_key=True)
+    text: Mapped[str | None] = mapped_column(_PLAIN)
+    number: Mapped[float | None] = mapped_column(sa.Double())
+
+
+class AttributeName(Model):
+    """That assets of a project have an attribute, as a number or as a text."""
+
+    __tablename__ = "attribute_names"
+
+    project_id: Mapped[str] = mapped_column(sa.ForeignKey("projects.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    is_number: Mapped[bool] = mapped_column(primary_key=True)
+
+
+class AssetVector(Model):
+    """The metadata embedding of an asset: 32-bit floats, least byte first. A changed one has a number of its own."""
+
+    __tablename__ = "asset_vectors"
+    # A number is never used again, so that an index by numbers holds nothing of another asset.
+    __table_args__ = {"sqlite_autoincrement": True}  # noqa: RUF012 - SQLAlchemy reads it there
+
+    number: Mapped[int] = mapped_column(_NUMBER, primary_key=True, autoincrement=True)
+    asset_id: Mapped[str] = mapped_column(sa.ForeignKey("assets.id", ondelete="CASCADE"), unique=True)
+    embedding_version: Mapped[int]
+    vector: Mapped[bytes]
+
+
+class Collection(Model):
+    """Assets of a project put together by hand, or those that a saved search finds (`query`): a lineup."""
+
+    __tablename__ = "collections"
+    __table_args__ = (sa.UniqueConstraint("project_id", "name"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(sa.ForeignKey("projects.id"))
+    name: Mapped[str]
+    query: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
+    version: Mapped[int] = mapped_column(default=1)
+    created_by: Mapped[str]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class CollectionAsset(Model):
+    """That an asset is in a collection, and at which place."""
+
+    __tablename__ = "collection_assets"
+    __table_args__ = (sa.Index(None, "collection_id", "ordinal"),)
+
+    collection_id: Mapped[str] = mapped_column(sa.ForeignKey("collections.id", ondelete="CASCADE"), primary_key=True)
+    asset_id: Mapped[str] = mapped_column(sa.ForeignKey("assets.id", ondelete="CASCADE"), primary_key=True, index=True)
+    ordinal: Mapped[int]
+
+
+class AssetRelation(Model):
+    """That an asset is `kind` (such as derived_from) another one."""
+
+    __tablename__ = "asset_relations"
+
+    asset_id: Mapped[str] = mapped_column(sa.ForeignKey("assets.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    other_id: Mapped[str] = mapped_column(sa.ForeignKey("assets.id", ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class DetailsSchema(Model):
+    """The JSON Schema that the details of a kind of asset fit in a project."""
+
+    __tablename__ = "details_schemas"
+
+    project_id: Mapped[str] = mapped_column(sa.ForeignKey("projects.id"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    schema: Mapped[dict[str, Any]]
+    version: Mapped[int] = mapped_column(default=1)
+    updated_at: Mapped[datetime]

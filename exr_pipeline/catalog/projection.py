@@ -19,10 +19,25 @@ from uuid import UUID, uuid5
 
 import sqlalchemy as sa
 
-from exr_pipeline.catalog.event_log import record
+from exr_pipeline.catalog.attributes import move_names, store_attributes, values_in
+from exr_pipeline.catalog.event_log import event_row, record
+from exr_pipeline.catalog.file_facts import FileFacts, facts_of_files, values_of_sequence
 from exr_pipeline.catalog.ids import new_id
-from exr_pipeline.catalog.models import Asset, AssetMedia, AssetTag, Media, MediaLocation, Project, Tag, Watermark
+from exr_pipeline.catalog.models import (
+    Asset,
+    AssetMedia,
+    AssetTag,
+    Event,
+    Media,
+    MediaLocation,
+    Model,
+    Project,
+    Tag,
+    Watermark,
+)
 from exr_pipeline.catalog.projects import NAME, add_project
+from exr_pipeline.catalog.texts import store_texts
+from exr_pipeline.catalog.vectors import store_vectors
 from exr_pipeline.formats import category_of
 from exr_pipeline.sequences import number_in
 from exr_pipeline.storage.locations import Location
@@ -48,9 +63,11 @@ _STATUS: Final = {"ready": "ready", "rejected": "failed", "retryable": "pending"
 _FILES: Final = """
     SELECT f.*, greatest(f.last_inspected, coalesce(f.deleted_at, '')) AS moment,
         p.output_bucket, p.thumbnail_s3_key, p.thumbnail_size_bytes, p.proxy_s3_key, p.proxy_size_bytes,
-        p.filmstrip_s3_key, p.filmstrip_size_bytes
+        p.filmstrip_s3_key, p.filmstrip_size_bytes, p.nan_pixels, p.inf_pixels, p.is_black, p.source_colorspace,
+        p.color_rule, p.layer
     FROM (
-        SELECT bucket, file_path, uri, file_id, format, size_bytes, sha256, state, reason, last_inspected, deleted_at
+        SELECT bucket, file_path, uri, file_id, format, size_bytes, sha256, state, reason, last_inspected, deleted_at,
+            frame_number, multipart_count, is_deep, mtime
         FROM files WHERE superseded_at IS NULL
     ) f
     LEFT JOIN proxy_outputs p
@@ -65,6 +82,7 @@ _SEQUENCES: Final = """
 Recent = dict[str, str]
 # A write bears the moment at which it began to wait for the tables.
 _OVERLAP: Final = timedelta(seconds=60)
+_ASSETS, _EVENTS, _MEDIA = (Model.metadata.tables[each.__tablename__] for each in (Asset, Event, Media))
 _QUERIES: Final = {"files": _FILES, "sequence_outputs": _SEQUENCES}
 
 
@@ -95,6 +113,8 @@ class _Projected:
     is_deleted: bool
     parts: Sequence[_Part]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    values: Mapping[str, str | float] = field(default_factory=dict)
+    vector: tuple[int, bytes] | None = None
 
 
 def project_tables(
@@ -119,7 +139,11 @@ def project_tables(
     for source in _QUERIES:
         for rows, mark in _changed(database, tables, source, again=again):
             new = rows if again else [row for row in rows if recent.get(row["uri"]) != row["moment"]]
-            assets = [_of_file(row, show_of) if source == "files" else _of_sequence(row, show_of) for row in new]
+            if source == "files":
+                facts = facts_of_files(tables, new)
+                assets = [_of_file(row, show_of, facts.get(row["uri"], FileFacts())) for row in new]
+            else:
+                assets = [_of_sequence(row, show_of) for row in new]
             with database.transaction() as session:
                 done += _store(session, assets)
                 session.merge(Watermark(source=source, moment=mark))
@@ -161,7 +185,7 @@ def _before(mark: str) -> str:
     return (datetime.fromisoformat(mark) - _OVERLAP).isoformat()
 
 
-def _of_file(row: Mapping[str, Any], show_of: Callable[[Location], str]) -> _Projected:
+def _of_file(row: Mapping[str, Any], show_of: Callable[[Location], str], facts: FileFacts) -> _Projected:
     location = Location.from_url(row["uri"])
     status = _STATUS.get(row["state"], "pending")
     parts = [_Part("source", location.url, row["size_bytes"], row["sha256"], status, row["reason"])]
@@ -179,6 +203,8 @@ def _of_file(row: Mapping[str, Any], show_of: Callable[[Location], str]) -> _Pro
         is_deleted=row["deleted_at"] is not None,
         parts=parts,
         facts={"format": row["format"]},
+        values=facts.values,
+        vector=facts.vector,
     )
 
 
@@ -197,6 +223,7 @@ def _of_sequence(row: Mapping[str, Any], show_of: Callable[[Location], str]) -> 
         is_deleted=False,
         parts=_outputs(row, location, ("movie", "contact_sheet", "filmstrip")),
         facts={name: row[name] for name in facts if row[name] is not None},
+        values=values_of_sequence(row),
     )
 
 
@@ -213,76 +240,133 @@ def _outputs(row: Mapping[str, Any], source: Location, roles: Sequence[str]) -> 
 def _store(session: Session, projected: Sequence[_Projected]) -> int:
     """Make, change or delete assets and their media, as far as they differ from what is there."""
     by_id = {each.id: each for each in projected}
-    known = {each.id: each for each in session.scalars(sa.select(Asset).where(Asset.id.in_(by_id)))}
+    known = _known_assets(session, by_id)
     ids = _project_ids(session, {each.show for each in by_id.values()})
     taken = _taken_names(session, by_id.values(), known.values())
     now = datetime.now(UTC)
-    changed = 0
+    changes = _Changes()
+    stored: dict[str, dict[str, Any]] = {}
+    moved: list[str] = []
     for each in by_id.values():
-        asset = known.get(each.id)
-        if asset is None and each.is_deleted:
+        before = known.get(each.id)
+        if before is None and each.is_deleted:
             continue
-        if asset is None:
-            asset = Asset(id=each.id, project_id=ids[each.show], name=each.name, version=0, details={})
-            asset.created_by, asset.created_at = ACTOR, now
-            session.add(asset)
-        is_moved = asset.project_id != ids[each.show]
-        if is_moved:
-            _move(session, asset, ids[each.show])
-        place = (asset.project_id, each.kind, each.folder, asset.name)
-        if taken.get(place, each.id) != each.id:
-            asset.name = f"{asset.name} ({each.id})"
-        if _change_asset(session, asset, each, now, is_moved=is_moved):
-            changed += 1
-    session.flush()
+        after = _new_asset(each, ids[each.show], now) if before is None else dict(before)
+        if is_moved := after["project_id"] != ids[each.show]:
+            _move_tags(session, each.id, ids[each.show])
+            after["project_id"] = ids[each.show]
+            moved.append(each.id)
+        if taken.get((after["project_id"], each.kind, each.folder, after["name"]), each.id) != each.id:
+            after["name"] = f"{after['name']} ({each.id})"
+        changes.note(each, before, after, now, is_moved=is_moved)
+        stored[each.id] = after
+    changes.store(session)
+    store_texts(session, [(asset["id"], asset["folder"], asset["name"]) for asset in stored.values()])
+    store_attributes(session, {asset_id: values_in(asset["details"]) for asset_id, asset in stored.items()}, "details")
     present = [each for each in by_id.values() if not each.is_deleted]
+    store_attributes(session, {each.id: each.values for each in present}, "file")
+    move_names(session, moved)
+    store_vectors(session, {each.id: each.vector for each in present})
     _store_media(session, present, ids, now)
     _miss_media(session, [each.id for each in by_id.values() if each.is_deleted], now)
     _put_frames_into_sequences(session, present)
-    return changed
+    return len(changes.events)
 
 
-def _move(session: Session, asset: Asset, project_id: str) -> None:
-    """Put an asset into another project, where its tags are those of the same names."""
-    asset.project_id = project_id
-    of_asset = sa.select(Tag).join(AssetTag, AssetTag.tag_id == Tag.id).where(AssetTag.asset_id == asset.id)
+def _known_assets(session: Session, ids: Collection[str]) -> dict[str, dict[str, Any]]:
+    rows = session.execute(sa.select(*_ASSETS.c).where(_ASSETS.c.id.in_(ids))).mappings()
+    return {row["id"]: dict(row) for row in rows}
+
+
+def _new_asset(each: _Projected, project_id: str, now: datetime) -> dict[str, Any]:
+    return {
+        **dict.fromkeys(_ASSETS.c.keys()),
+        "id": each.id,
+        "project_id": project_id,
+        "name": each.name,
+        "details": {},
+        "version": 0,
+        "created_by": ACTOR,
+        "created_at": now,
+    }
+
+
+class _Changes:
+    """New and changed rows of assets, and the events of them, to be stored at once."""
+
+    def __init__(self) -> None:
+        self._new: list[dict[str, Any]] = []
+        self._changed: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
+
+    def note(
+        self,
+        each: _Projected,
+        before: Mapping[str, Any] | None,
+        after: dict[str, Any],
+        now: datetime,
+        *,
+        is_moved: bool,
+    ) -> None:
+        """Bring an asset up to date; it is noted if there is anything to change."""
+        # What somebody has taken out of the catalog stays out of it.
+        is_out = after["deleted_at"] is not None and after["deleted_by"] != ACTOR
+        values = {
+            "kind": each.kind,
+            "folder": each.folder,
+            "status": each.status,
+            "reason": each.reason,
+            "details": {**after["details"], **each.facts},
+            "deleted_at": (after["deleted_at"] or now) if each.is_deleted or is_out else None,
+        }
+        if before is not None and not is_moved and all(before[name] == value for name, value in values.items()):
+            return
+        after |= values
+        after["deleted_by"] = after["deleted_by"] if is_out else ACTOR if each.is_deleted else None
+        after["version"], after["updated_at"] = after["version"] + 1, now
+        topic = "asset.deleted" if each.is_deleted else "asset.created" if before is None else "asset.changed"
+        names = {"name": each.name, "kind": each.kind}
+        self.events.append(event_row(ACTOR, topic, each.id, project_id=after["project_id"], **names))
+        (self._new if before is None else self._changed).append(after)
+
+    def store(self, session: Session) -> None:
+        """Write them."""
+        if self._new:
+            session.execute(sa.insert(_ASSETS), self._new)
+        _update(session, _ASSETS, self._changed)
+        if self.events:
+            session.execute(sa.insert(_EVENTS), self.events)
+
+
+def _update(session: Session, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Bring rows up to date by their `id`."""
+    if rows:
+        columns: dict[str, Any] = {name: sa.bindparam(f"new_{name}") for name in rows[0] if name != "id"}
+        statement = sa.update(table).where(table.c.id == sa.bindparam("of_id")).values(columns)
+        values = [{"of_id" if name == "id" else f"new_{name}": value for name, value in row.items()} for row in rows]
+        session.connection().execute(statement, values)
+
+
+def _move_tags(session: Session, asset_id: str, project_id: str) -> None:
+    """Give an asset that goes into another project the tags of the same names there."""
+    of_asset = sa.select(Tag).join(AssetTag, AssetTag.tag_id == Tag.id).where(AssetTag.asset_id == asset_id)
     for tag in session.scalars(of_asset).all():
         there = session.scalar(sa.select(Tag).where(Tag.project_id == project_id, Tag.name == tag.name))
         if there is None:
             there = Tag(id=new_id(), project_id=project_id, name=tag.name, color=tag.color)
             session.add(there)
             session.flush()
-        link = sa.update(AssetTag).where(AssetTag.asset_id == asset.id, AssetTag.tag_id == tag.id)
+        link = sa.update(AssetTag).where(AssetTag.asset_id == asset_id, AssetTag.tag_id == tag.id)
         session.execute(link.values(tag_id=there.id))
 
 
-def _change_asset(session: Session, asset: Asset, each: _Projected, now: datetime, *, is_moved: bool) -> bool:
-    """Bring an asset up to date, and say whether there was anything to change."""
-    values = {"kind": each.kind, "folder": each.folder, "status": each.status, "reason": each.reason}
-    details = {**asset.details, **each.facts}
-    # What somebody has taken out of the catalog stays out of it.
-    is_out = asset.deleted_at is not None and asset.deleted_by != ACTOR
-    deleted_at = (asset.deleted_at or now) if each.is_deleted or is_out else None
-    same = all(getattr(asset, name) == value for name, value in values.items())
-    if asset.version and same and not is_moved and (asset.details, asset.deleted_at) == (details, deleted_at):
-        return False
-    for name, value in values.items():
-        setattr(asset, name, value)
-    asset.details, asset.deleted_at = details, deleted_at
-    asset.deleted_by = asset.deleted_by if is_out else ACTOR if each.is_deleted else None
-    topic = "asset.deleted" if each.is_deleted else "asset.changed" if asset.version else "asset.created"
-    asset.version, asset.updated_at = asset.version + 1, now
-    record(session, ACTOR, topic, asset.id, project_id=asset.project_id, name=each.name, kind=each.kind)
-    return True
-
-
 def _taken_names(
-    session: Session, projected: Collection[_Projected], known: Collection[Asset]
+    session: Session, projected: Collection[_Projected], known: Collection[Mapping[str, Any]]
 ) -> dict[tuple[str, str, str, str], str]:
     """Which asset has which name in the folders of these: that of a file may be one that somebody has given."""
     query = sa.select(Asset.project_id, Asset.kind, Asset.folder, Asset.name, Asset.id).where(
         Asset.folder.in_({each.folder for each in projected}),
-        Asset.name.in_({each.name for each in projected} | {asset.name for asset in known}),
+        Asset.name.in_({each.name for each in projected} | {asset["name"] for asset in known}),
         Asset.deleted_at.is_(None),
     )
     return {(row[0], row[1], row[2], row[3]): row[4] for row in session.execute(query)}
@@ -296,9 +380,10 @@ def _put_frames_into_sequences(session: Session, projected: Sequence[_Projected]
     folders = {each.folder for each in projected}
     for sequence in session.scalars(sa.select(Asset).where(is_sequence, Asset.folder.in_(folders))):
         of_folder[sequence.project_id, sequence.folder].append(sequence)
+    frames: list[dict[str, Any]] = []
     for (project_id, folder), sequences in of_folder.items():
         files = (
-            sa.select(Asset, MediaLocation.url)
+            sa.select(Asset.id, Asset.parent_id, MediaLocation.url)
             .join(AssetMedia, sa.and_(AssetMedia.asset_id == Asset.id, AssetMedia.role == "source"))
             .join(MediaLocation, MediaLocation.media_id == AssetMedia.media_id)
             .where(Asset.project_id == project_id, Asset.folder == folder, Asset.kind != SEQUENCE)
@@ -308,12 +393,12 @@ def _put_frames_into_sequences(session: Session, projected: Sequence[_Projected]
             files = files.where(Asset.id.in_(ids))
         # A number belongs to the widest padding that it fits.
         sequences.sort(key=lambda sequence: -len(sequence.name))
-        for file, url in session.execute(files):
+        for asset_id, parent_id, url in session.execute(files):
             name = Location.from_url(url).name
             found = next((each for each in sequences if _is_frame(name, each)), None)
-            if found is not None and file.parent_id != found.id:
-                file.parent_id = found.id
-    session.flush()
+            if found is not None and parent_id != found.id:
+                frames.append({"id": asset_id, "parent_id": found.id})
+    _update(session, _ASSETS, frames)
 
 
 def _is_frame(name: str, sequence: Asset) -> bool:
@@ -326,30 +411,41 @@ def _store_media(session: Session, projected: Sequence[_Projected], ids: Mapping
     """Make and change the media objects of assets, and take away those that are no longer made."""
     wanted = {str(uuid5(_NAMESPACE, part.url)): (each, part) for each in projected for part in each.parts}
     of_assets = AssetMedia.asset_id.in_([each.id for each in projected])
-    links = {(each.asset_id, each.media_id): each for each in session.scalars(sa.select(AssetMedia).where(of_assets))}
-    known = {each.id: each for each in session.scalars(sa.select(Media).where(Media.id.in_(wanted)))}
+    columns = (AssetMedia.asset_id, AssetMedia.media_id, AssetMedia.role)
+    links = {(row[0], row[1]): row[2] for row in session.execute(sa.select(*columns).where(of_assets))}
+    outdated = [key for key, role in links.items() if key[1] not in wanted and role in _ROLES]
+    _miss([media_id for _, media_id in outdated], session, now)
+    for asset_id, media_id in outdated:
+        link = sa.and_(AssetMedia.asset_id == asset_id, AssetMedia.media_id == media_id)
+        session.execute(sa.delete(AssetMedia).where(link))
+    rows = session.execute(sa.select(*_MEDIA.c).where(_MEDIA.c.id.in_(wanted))).mappings()
+    known = {row["id"]: row for row in rows}
+    new, changed = [], []
+    for media_id, (each, part) in wanted.items():
+        values = _media_values(each, part)
+        before = known.get(media_id)
+        if before is None:
+            project_id = ids[each.show]
+            new.append({"id": media_id, "project_id": project_id, "created_at": now, "updated_at": now, **values})
+        elif any(before[name] != value for name, value in values.items()):
+            changed.append({"id": media_id, "updated_at": now, **values})
     placed = set(session.scalars(sa.select(MediaLocation.media_id).where(MediaLocation.media_id.in_(wanted))))
-    outdated = [link for (_, media_id), link in links.items() if media_id not in wanted and link.role in _ROLES]
-    _miss([link.media_id for link in outdated], session, now)
-    for link in outdated:
-        session.delete(link)
-    for media_id, (each, part) in wanted.items():
-        media = known.get(media_id)
-        if media is None:
-            media = Media(id=media_id, project_id=ids[each.show], created_at=now)
-            session.add(media)
-        _change_media(media, each, part, now)
-    session.flush()
-    for media_id, (each, part) in wanted.items():
-        if (each.id, media_id) not in links:
-            session.add(AssetMedia(asset_id=each.id, media_id=media_id, role=part.role))
-        if media_id not in placed:
-            session.add(MediaLocation(media_id=media_id, url=part.url))
-    session.flush()
+    new_links = [
+        {"asset_id": each.id, "media_id": media_id, "role": part.role, "ordinal": None}
+        for media_id, (each, part) in wanted.items()
+        if (each.id, media_id) not in links
+    ]
+    places = [
+        {"media_id": media_id, "url": part.url} for media_id, (_, part) in wanted.items() if media_id not in placed
+    ]
+    _update(session, _MEDIA, changed)
+    for table, added in ((Media, new), (AssetMedia, new_links), (MediaLocation, places)):
+        if added:
+            session.execute(sa.insert(table.__table__), added)  # type: ignore[arg-type]
 
 
-def _change_media(media: Media, each: _Projected, part: _Part, now: datetime) -> None:
-    values = {
+def _media_values(each: _Projected, part: _Part) -> dict[str, Any]:
+    return {
         "filename": Location.from_url(part.url).name,
         "content_type": content_type(part.url),
         "size": part.size,
@@ -358,10 +454,6 @@ def _change_media(media: Media, each: _Projected, part: _Part, now: datetime) ->
         "reason": part.reason,
         "file_id": each.file_id,
     }
-    if any(getattr(media, name) != value for name, value in values.items()):
-        for name, value in values.items():
-            setattr(media, name, value)
-        media.updated_at = now
 
 
 def _miss_media(session: Session, deleted: Sequence[str], now: datetime) -> None:

@@ -23,10 +23,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exr_pipeline.catalog.database import CatalogDatabase
+    from exr_pipeline.catalog.similar import SimilarIndex
     from exr_pipeline.pipeline import Pipeline
 
 SHORTEST_ADMIN_TOKEN: Final = 20
 _SECONDS_BETWEEN_LOOKS: Final = 5
+# Between two looks at the tables.
+_VECTORS_AT_ONCE: Final = 20_000
 _LOG = logging.getLogger(__name__)
 
 
@@ -50,6 +53,7 @@ def serve(
     import uvicorn
 
     from exr_pipeline.catalog.database import CatalogDatabase
+    from exr_pipeline.catalog.similar import SimilarIndex
     from exr_pipeline.pipeline import Pipeline
     from exr_pipeline.service.app import build_app
 
@@ -66,7 +70,9 @@ def serve(
     )
     if not is_loopback(host):
         warn(f"tokens and passwords go over {host}:{port} unencrypted: put a proxy with TLS in front")
-    app = build_app(database, pipeline.storage, settings=settings, background=_projection(database, pipeline))
+    similar = SimilarIndex(settings.state_dir)
+    background = _projection(database, pipeline, similar)
+    app = build_app(database, pipeline.storage, settings=settings, background=background, similar=similar)
     if at_socket is not None:
         # The page is in front of it: its address is the one to know.
         uvicorn.run(app, uds=str(at_socket), log_level="warning", server_header=False)
@@ -100,7 +106,9 @@ def prepare(database: CatalogDatabase, admin_token: str | None, *, prints_token:
         stdout.print(f"Token of the administrator, shown this once: {escape(secret)}", highlight=False, soft_wrap=True)
 
 
-def _projection(database: CatalogDatabase, pipeline: Pipeline) -> Callable[[threading.Event], None]:
+def _projection(
+    database: CatalogDatabase, pipeline: Pipeline, similar: SimilarIndex
+) -> Callable[[threading.Event], None]:
     from exr_pipeline.catalog.projection import Recent, project_tables
 
     def keep_up(stop: threading.Event) -> None:
@@ -108,6 +116,9 @@ def _projection(database: CatalogDatabase, pipeline: Pipeline) -> Callable[[thre
         while not stop.is_set():
             try:
                 project_tables(database, pipeline.tables, pipeline.settings, recent=recent)
+                with database.transaction(read_only=True) as session:
+                    similar.catch_up(session, most=_VECTORS_AT_ONCE)
+                similar.save()
             except ExrPipelineError as error:
                 _LOG.warning("The catalog does not follow the tables now: %s", error)
             except Exception:  # noqa: BLE001 - a thread that has ended would tell nobody, and the next look may succeed

@@ -14,10 +14,11 @@ import sqlalchemy as sa
 from fastapi import FastAPI, Request
 
 from exr_pipeline import __version__
+from exr_pipeline.catalog.similar import SimilarIndex
 from exr_pipeline.service import browsers, problems
 from exr_pipeline.service.calls import database_of
 from exr_pipeline.service.graphql import route as graphql
-from exr_pipeline.service.rest import access, assets, projects, shapes, sign_on
+from exr_pipeline.service.rest import access, assets, collections, projects, search, shapes, sign_on
 from exr_pipeline.service.safe_headers import SafeHeaders
 from exr_pipeline.service.sign_on import Provider
 
@@ -51,11 +52,13 @@ def build_app(
     *,
     settings: Settings | None = None,
     background: Callable[[threading.Event], None] | None = None,
+    similar: SimilarIndex | None = None,
 ) -> FastAPI:
     """The application over a migrated catalog. `background` runs in a thread beside it, until its event is set.
 
-    Raises `MisconfiguredError` for settings of its address or of single sign-on that do not fit. Without settings,
-    there is no single sign-on, and browsers log in on this machine only.
+    `similar` is the index of vectors that it asks, by default one of its own. Raises `MisconfiguredError` for settings
+    of its address or of single sign-on that do not fit. Without settings, there is no single sign-on, and browsers log
+    in on this machine only.
     """
 
     @asynccontextmanager
@@ -82,7 +85,11 @@ def build_app(
     app.state.database, app.state.storage = database, storage
     app.state.service_url = None if settings is None else browsers.check_service_url(settings.service_url)
     app.state.provider = None if settings is None else Provider.from_settings(settings)
-    for router in (access.router, sign_on.router, projects.router, assets.router):
+    app.state.similar = SimilarIndex() if similar is None else similar
+    for router in (
+        *(access.router, sign_on.router, projects.router, assets.router),
+        *(search.router, collections.router),
+    ):
         app.include_router(router, prefix="/v1")
     app.include_router(graphql.router)
     # At the address of Dagster's page, `/graphql` is Dagster's.

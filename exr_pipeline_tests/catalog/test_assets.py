@@ -8,12 +8,13 @@ import time
 import pytest
 
 from exr_pipeline.catalog import assets, event_log, projects
-from exr_pipeline.catalog.assets import AssetFilter, AssetView
+from exr_pipeline.catalog.assets import AssetView
 from exr_pipeline.catalog.database import CatalogDatabase
 from exr_pipeline.catalog.errors import ConflictError, NotFoundError, StaleError
 from exr_pipeline.catalog.idempotency import once
 from exr_pipeline.catalog.pages import to_cursor
 from exr_pipeline.catalog.principals import Principal
+from exr_pipeline.catalog.search import AssetFilter
 from exr_pipeline.errors import BadInputError
 
 

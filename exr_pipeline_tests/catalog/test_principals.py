@@ -11,11 +11,22 @@ from typing import Any
 import pytest
 
 from exr_pipeline import catalog
-from exr_pipeline.catalog import accounts, assets, event_log, projects
+from exr_pipeline.catalog import (
+    accounts,
+    assets,
+    attributes,
+    collections,
+    event_log,
+    projects,
+    relations,
+    schemas,
+    similar,
+)
 from exr_pipeline.catalog.database import CatalogDatabase
 from exr_pipeline.catalog.errors import ForbiddenError, NotFoundError
 from exr_pipeline.catalog.models import AssetMedia, Media, MediaLocation
 from exr_pipeline.catalog.principals import PERMISSIONS, ROLES, Principal
+from exr_pipeline.catalog.search import AssetFilter
 from exr_pipeline_tests.catalog.conftest import MakeCaller
 
 NOBODY = Principal("0", "nobody", {})
@@ -84,13 +95,18 @@ def test_a_role_in_one_project_reaches_nothing_of_another(database: CatalogDatab
         assert assets.media_of_each(session, theirs, wanted) == {}
     with database.transaction(read_only=True) as session:
         assert [each.name for each in projects.projects(session, theirs)] == ["show-b"]
-        assert assets.assets(session, theirs, assets.AssetFilter()).items == []
+        assert assets.assets(session, theirs, AssetFilter()).items == []
         assert [each.topic for each in event_log.events_after(session, theirs)] == ["project.created"]
         for look in (
             lambda: projects.project(session, theirs, "show-a"),
             lambda: assets.asset(session, theirs, view.asset.id),
             lambda: assets.media_of(session, theirs, view.asset.id),
             lambda: assets.tags(session, theirs, "show-a"),
+            lambda: attributes.attributes(session, theirs, "show-a"),
+            lambda: collections.collections(session, theirs, "show-a"),
+            lambda: relations.relations(session, theirs, view.asset.id),
+            lambda: schemas.schemas(session, theirs, "show-a"),
+            lambda: similar.similar(session, theirs, view.asset.id, similar.SimilarIndex()),
         ):
             # As of something that is not there.
             with pytest.raises(NotFoundError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,15 @@ import pytest
 import sqlalchemy as sa
 
 from exr_pipeline.catalog import assets, projects
-from exr_pipeline.catalog.assets import AssetFilter
 from exr_pipeline.catalog.database import CatalogDatabase
-from exr_pipeline.catalog.models import Asset, Event, Media
+from exr_pipeline.catalog.models import Asset, AssetVector, Event, Media
 from exr_pipeline.catalog.principals import Principal
 from exr_pipeline.catalog.projection import Recent, project_name, project_tables
+from exr_pipeline.catalog.search import AssetFilter
 from exr_pipeline.settings import Settings
 from exr_pipeline.tables.specs import REJECTED
 from exr_pipeline.tables.stores.duckdb import DuckDBStore
-from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, rows_of
+from exr_pipeline_tests.tables.sample_rows import NOON, SampleFile, output_rows, rows_of
 
 SETTINGS = Settings(_env_file=None, sources=("s3://renders/",), show_folders=1)
 
@@ -240,6 +241,37 @@ def test_many_rows_of_one_moment_are_all_seen(database: CatalogDatabase, admin: 
     with database.transaction(read_only=True) as session:
         assert session.scalar(sa.select(sa.func.count(Asset.id))) == 2100
         assert session.scalar(sa.select(sa.func.count(Event.seq)).where(Event.topic == "asset.created")) == 2100
+
+
+def test_what_headers_and_pictures_say_can_be_searched_and_follows_the_file(
+    database: CatalogDatabase, admin: Principal, tables: DuckDBStore
+) -> None:
+    def names_where(where: str) -> list[str]:
+        return sorted(found(database, admin, where=where))
+
+    movie = SampleFile(key="show/shot/a.mov", vector_axis=7)
+    tables.write(rows_of(frame(1001), frame(1002, color_space="ACES2065-1"), movie), now=NOON)
+    pixels = {**frame(1002).outputs_row(), "nan_pixels": 12, "is_black": True}
+    tables.write(output_rows(pixels), now=NOON + timedelta(seconds=1))
+    tables.write({"sequence_outputs": sequence()}, now=NOON)
+    project_tables(database, tables, SETTINGS)
+    assert names_where("compression = 'zip' and width = 1920 and codec = 'h264'") == ["a.mov"]
+    assert names_where("\"renderer/option3\" = 'etag-1 value 3' and format = 'exr'") == ["a.mov"]
+    assert names_where("frame_count = 3 and first_frame = 1001 and missing_frames is null") == ["beauty.####.exr"]
+    # Frames are found with all parts.
+    assert sorted(found(database, admin, parts=True, where="nan_pixels > 0 and is_black = true")) == ["beauty.1002.exr"]
+    assert sorted(found(database, admin, parts=True, where="color_space = 'ACEScg'")) == ["a.mov", "beauty.1001.exr"]
+
+    again = frame(1002, mtime=NOON + timedelta(hours=1), etag="2")
+    tables.write(rows_of(again), now=NOON + timedelta(hours=1))
+    project_tables(database, tables, SETTINGS)
+    assert found(database, admin, parts=True, where="color_space = 'ACES2065-1'") == {}
+    assert sorted(found(database, admin, parts=True, where="\"renderer/option3\" = '2 value 3'")) == ["beauty.1002.exr"]
+    with database.transaction(read_only=True) as session:
+        query = sa.select(Asset.name, AssetVector.vector).join(AssetVector, AssetVector.asset_id == Asset.id)
+        vectors = {row.name: row.vector for row in session.execute(query)}
+    assert struct.unpack("<384f", vectors["a.mov"])[7] == 1.0
+    assert struct.unpack("<384f", vectors["beauty.1001.exr"])[0] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,13 @@ def test_every_route_but_those_that_are_meant_to_be_open_asks_for_a_token(app: A
         if path in OPEN:
             continue
         filled = path.replace("{name}", "x").replace("{tag}", "x").replace("{asset_id}", str(uuid4()))
-        filled = filled.replace("{token_id}", str(uuid4())).replace("{media_id}", str(uuid4()))
+        for name in ("{collection_id}", "{other_id}"):
+            filled = filled.replace(name, str(uuid4()))
+        filled = (
+            filled.replace("{kind}", "derived_from")
+            .replace("{token_id}", str(uuid4()))
+            .replace("{media_id}", str(uuid4()))
+        )
         for headers in ({}, weak):
             answer = anybody.request(verb, filled, headers=headers)
             assert answer.status_code == 401, (verb, path, answer.text)
@@ -211,3 +217,51 @@ def test_the_bytes_of_media_come_from_object_storage_by_a_link_and_from_here_by_
     assert part.headers["content-disposition"].endswith("local.exr")
     local.unlink()
     assert client.get(content("local.exr")).status_code == 404
+
+
+def test_assets_are_searched_counted_collected_and_related(client: httpx.Client) -> None:
+    ids = []
+    for number in range(3):
+        body = {
+            "project": "show-a",
+            "name": f"a{number}",
+            "kind": "image",
+            "details": {"take": number, "format": "exr"},
+        }
+        ids.append(client.post("/v1/assets", json=body).json()["id"])
+    found = client.get("/v1/assets", params={"where": "take > 0 and name like 'a%'", "q": "A"}).json()["items"]
+    assert [each["name"] for each in found] == ["a2", "a1"]
+    wrong = client.get("/v1/assets", params={"where": "takes > 0"})
+    assert (wrong.status_code, "there are take" in wrong.json()["detail"]) == (422, True)
+    counted = client.get("/v1/facets", params={"where": "take > 0"}).json()
+    assert (counted["counted"], counted["values"]["format"]) == (2, [{"value": "exr", "count": 2}])
+    assert {"name": "take", "type": "number"} in client.get("/v1/attributes").json()
+    assert client.get(f"/v1/assets/{ids[0]}/similar").json() == []
+
+    made = client.post("/v1/projects/show-a/collections", json={"name": "dailies"}).json()
+    place = f"/v1/collections/{made['id']}"
+    assert client.post(f"{place}/assets", json={"assets": [ids[2], ids[0]]}).json()["version"] == 2
+    assert [each["name"] for each in client.get(f"{place}/assets").json()["items"]] == ["a2", "a0"]
+    assert client.delete(f"{place}/assets/{ids[2]}").status_code == 204
+    assert client.patch(place, json={"name": "x"}, headers={"If-Match": '"1"'}).status_code == 412
+    lineup = {"name": "takes", "query": {"where": "take = 1"}}
+    listed = client.post("/v1/projects/show-a/collections", json=lineup).json()
+    assert [each["id"] for each in client.get(f"/v1/collections/{listed['id']}/assets").json()["items"]] == [ids[1]]
+    assert [each["name"] for each in client.get("/v1/projects/show-a/collections").json()] == ["dailies", "takes"]
+    assert client.delete(place, headers={"If-Match": client.get(place).headers["etag"]}).status_code == 204
+
+    relation = f"/v1/assets/{ids[0]}/relations/derived_from/{ids[1]}"
+    assert client.put(relation).status_code == 204
+    assert client.put(f"/v1/assets/{ids[1]}/relations/made_of/{ids[0]}").status_code == 409
+    (seen,) = client.get(f"/v1/assets/{ids[1]}/relations").json()
+    assert (seen["kind"], seen["is_from"], seen["other"]["id"]) == ("derived_from", False, ids[0])
+    assert client.delete(relation).status_code == 204
+
+    schema = {"document": {"properties": {"take": {"type": "integer"}}}}
+    place = "/v1/projects/show-a/schemas/image"
+    assert client.put(place, json=schema, headers={"If-Match": '"0"'}).headers["etag"] == '"1"'
+    assert client.get("/v1/projects/show-a/schemas").json()[0]["document"] == schema["document"]
+    body = {"project": "show-a", "name": "x", "kind": "image", "details": {"take": "one"}}
+    refused = client.post("/v1/assets", json=body)
+    assert (refused.status_code, "schema of 'image'" in refused.json()["detail"]) == (422, True)
+    assert client.delete(place, headers={"If-Match": '"1"'}).status_code == 204

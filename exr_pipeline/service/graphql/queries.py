@@ -8,8 +8,8 @@ from __future__ import annotations
 import strawberry
 
 from exr_pipeline.catalog import accounts, assets, projects
-from exr_pipeline.catalog.assets import AssetFilter
 from exr_pipeline.catalog.pages import USUAL_LIMIT
+from exr_pipeline.catalog.search import AssetFilter
 from exr_pipeline.service.graphql import types
 from exr_pipeline.service.graphql.arguments import Search, checked
 from exr_pipeline.service.graphql.types import BEGINNING, Info, Long

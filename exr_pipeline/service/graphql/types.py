@@ -15,8 +15,8 @@ from pydantic import BaseModel
 from strawberry.scalars import JSON
 
 from exr_pipeline.catalog import assets, event_log
-from exr_pipeline.catalog.assets import AssetFilter
 from exr_pipeline.catalog.pages import USUAL_LIMIT
+from exr_pipeline.catalog.search import AssetFilter
 from exr_pipeline.service.graphql.arguments import Slice, checked
 from exr_pipeline.service.graphql.context import Context
 from exr_pipeline.service.rest import shapes

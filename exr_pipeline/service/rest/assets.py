@@ -17,6 +17,7 @@ from exr_pipeline.catalog.errors import NotFoundError
 from exr_pipeline.catalog.pages import LONGEST, USUAL_LIMIT
 from exr_pipeline.service.calls import Caller, Reading, RequiredVersion, Writes
 from exr_pipeline.service.rest import shapes
+from exr_pipeline.service.rest.search import Wanted
 from exr_pipeline.service.rest.shapes import Word
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.presigned import content_disposition, content_type, presigned_url
@@ -33,24 +34,11 @@ Limit = Annotated[int, Query(ge=1, le=LONGEST)]
 def list_assets(
     session: Reading,
     principal: Caller,
-    project: Word | None = None,
-    kind: Word | None = None,
-    status: Word | None = None,
-    q: Annotated[Word, Query(description="Words that are part of the folder or the name, whatever their case.")] = "",
-    tag: Annotated[list[Word] | None, Query(max_length=20, description="Tags that it has, all of them.")] = None,
-    parent: Annotated[UUID | None, Query(description="The asset whose parts are listed, such as a sequence.")] = None,
+    wanted: Wanted,
     cursor: Word | None = None,
     limit: Limit = USUAL_LIMIT,
 ) -> shapes.PageShape[shapes.AssetShape]:
     """Search assets, latest made first."""
-    wanted = assets.AssetFilter(
-        project=project,
-        kind=kind,
-        status=status,
-        tags=tag or (),
-        words=q,
-        parent_id=None if parent is None else str(parent),
-    )
     page = assets.assets(session, principal, wanted, cursor=cursor, limit=limit)
     return shapes.PageShape(items=[shapes.of_asset(view) for view in page.items], next=page.next)
 

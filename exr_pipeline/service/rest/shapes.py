@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
+from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from exr_pipeline.catalog.assets import AssetView, MediaOfAsset
-from exr_pipeline.catalog.models import Account, Event, Grant, Project, Token
+from exr_pipeline.catalog.models import Account, Collection, DetailsSchema, Event, Grant, Project, Token
 from exr_pipeline.catalog.principals import Permission, Role
+from exr_pipeline.catalog.search import Facets
+from exr_pipeline.catalog.where import LONGEST as LONGEST_WHERE
 
 T = TypeVar("T")
 # PostgreSQL keeps no null characters.
@@ -202,6 +205,102 @@ class AssetShape(BaseModel):
     updated_at: datetime
 
 
+class AttributeShape(BaseModel):
+    """An attribute that `where` compares."""
+
+    name: str
+    type: Literal["number", "text"]
+
+
+class FacetShape(BaseModel):
+    """A value, and how many of the counted assets have it."""
+
+    value: str
+    count: int
+
+
+class FacetsShape(BaseModel):
+    """How many assets have which values. `counted` are the latest that were found; `is_all`: there are no more."""
+
+    counted: int
+    is_all: bool
+    values: dict[str, list[FacetShape]]
+
+
+class SimilarShape(BaseModel):
+    """An asset that is like another: 0 is alike, 1 has nothing in common."""
+
+    asset: AssetShape
+    distance: float
+    is_identical: bool
+
+
+class RelationShape(BaseModel):
+    """A relation: the asset is `kind` the other one, or with `is_from` false the other one is so of it."""
+
+    kind: str
+    is_from: bool
+    other: AssetShape
+
+
+class Search(_Input):
+    """What a lineup looks for, as `GET /v1/assets` does."""
+
+    words: Annotated[str, StringConstraints(max_length=255, pattern=_PLAIN)] = ""
+    kind: Name | None = None
+    status: Name | None = None
+    tags: list[Name] = Field(default_factory=list, max_length=20)
+    where: Annotated[str, StringConstraints(max_length=LONGEST_WHERE, pattern=_PLAIN)] = ""
+    parts: bool = False
+
+
+class NewCollection(_Input):
+    """A collection to be; with a `query`, a lineup."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PLAIN)]
+    query: Search | None = None
+
+
+class CollectionChange(_Input):
+    """What is to be changed of a collection; what is left out stays."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PLAIN)] | None = None
+    query: Search | None = None
+
+
+class CollectionShape(BaseModel):
+    """A collection, or with a `query` a lineup. `version` is its ETag."""
+
+    id: str
+    name: str
+    query: dict[str, Any] | None
+    version: int
+    created_by: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class AddedAssets(_Input):
+    """Assets to put into a collection."""
+
+    assets: list[UUID] = Field(max_length=1000)
+
+
+class NewSchema(_Input):
+    """A JSON Schema (draft 2020-12)."""
+
+    document: dict[str, Any]
+
+
+class SchemaShape(BaseModel):
+    """The JSON Schema that the details of a kind fit. `version` is its ETag."""
+
+    kind: str
+    document: dict[str, Any]
+    version: int
+    updated_at: datetime
+
+
 class MediaShape(BaseModel):
     """A media object of an asset. `content`: the address of its bytes in this service."""
 
@@ -261,6 +360,25 @@ def of_asset(view: AssetView) -> AssetShape:
     columns = ("id", "parent_id", "kind", "folder", "name", "status", "reason", "details", "version", "created_by")
     values = {name: getattr(view.asset, name) for name in (*columns, "created_at", "updated_at")}
     return AssetShape(project=view.project, tags=view.tags, **values)
+
+
+def of_facets(facets: Facets) -> FacetsShape:
+    """Counts as a shape."""
+    values = {
+        name: [FacetShape(value=value, count=count) for value, count in each] for name, each in facets.values.items()
+    }
+    return FacetsShape(counted=facets.counted, is_all=facets.is_all, values=values)
+
+
+def of_collection(found: Collection) -> CollectionShape:
+    """A row as a shape."""
+    return CollectionShape.model_validate(found, from_attributes=True)
+
+
+def of_schema(found: DetailsSchema) -> SchemaShape:
+    """A row as a shape."""
+    values = {"kind": found.kind, "version": found.version, "updated_at": found.updated_at}
+    return SchemaShape(document=found.schema, **values)
 
 
 def of_media(part: MediaOfAsset) -> MediaShape:
