@@ -117,13 +117,13 @@ class TransferSteps:
             listed = self.writer.parts(view.target, found.upload_id)
         except GoneUploadError:
             return []
-        found: dict[int, Part] = {}
+        counted: dict[int, Part] = {}
         for each in listed:
             is_of_it = each.number <= view.count and each.size == view.place_of(each.number)[1]
-            before, wanted = found.get(each.number), (etags or {}).get(each.number)
+            before, wanted = counted.get(each.number), (etags or {}).get(each.number)
             if is_of_it and (before is None or before.etag != wanted):
-                found[each.number] = each
-        return list(found.values())
+                counted[each.number] = each
+        return list(counted.values())
 
     def _begun(self, principal: Principal, transfer_id: str) -> TransferView:
         """An open transfer that the store knows; its parts are not looked up."""

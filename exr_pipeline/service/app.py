@@ -80,7 +80,7 @@ def build_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
-        threads = [threading.Thread(target=each, args=(stop,), name=each.__name__) for each in background]
+        threads = [threading.Thread(target=each, args=(stop,)) for each in background]
         for thread in threads:
             thread.start()
         yield

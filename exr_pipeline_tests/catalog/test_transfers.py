@@ -181,6 +181,7 @@ def test_other_bytes_than_were_announced_are_never_ready_and_are_removed(
     node.work_off()
     status, reason, urls = media(node, editor, view)
     assert (status, urls, now(node, view).state) == ("failed", [], "failed")
+    assert reason is not None
     assert "its SHA-256 is" in reason
     assert objects(node, roots[location]) == []
     assert node.steps.complete(editor, view.transfer.id, None).transfer.state == "failed"
@@ -246,7 +247,7 @@ def test_where_the_store_has_thrown_the_parts_away_they_are_sent_again(
     node.put(editor, view, 1)
     if is_last:
         node.put(editor, view, 2)
-    node.writer.abort(view.target, now(node, view).upload_id)
+    node.writer.abort(view.target, now(node, view).upload_id or "")
 
     def next_step() -> None:
         if is_last:
@@ -335,7 +336,7 @@ def test_a_transfer_of_another_project_is_not_there(
             with pytest.raises(kind):
                 step()
     with pytest.raises(ForbiddenError, match="in the project"):
-        node.steps.look(Principal("0", "both", seen_by_both), view.transfer.id)  # type: ignore[arg-type]
+        node.steps.look(Principal("0", "both", seen_by_both), view.transfer.id)
     with pytest.raises(NotFoundError, match="asset"):
         _open_in(node, stranger, view)
 
