@@ -84,6 +84,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         | {"telemetry"},
         "catalog": _NAMES | {"sequences", "tables"},
         "service": {"addresses", "catalog", "errors", "settings", "storage", "untrusted_text"},
+        "client": {"errors"},
         "definitions": {"orchestration", "settings", "telemetry"},
         "sample": {"exr"},
     }.items()
