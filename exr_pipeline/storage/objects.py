@@ -159,7 +159,7 @@ class ObjectStorage:
         with self.typed_errors(location, "read"):
             found = obstore.get(self._store(location), _path(location))
             info, size = _info(location, found.meta), 0
-            for block in found.stream(min_chunk_size=_CHUNK):
+            for block in found.stream(min_chunk_size=_BLOCK):
                 size += len(block)
                 on_block(block)
         _check_length(location, size, info.size)
