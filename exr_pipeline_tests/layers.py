@@ -132,7 +132,7 @@ def drawing() -> str:
         others = ALLOWED[package]
         implied = {far for near in others for far in reachable(near, ALLOWED)}
         lines += [f"  {package} --> {other}" for other in sorted(others - implied)]
-    lines += [f"  {EVERYTHING} --> {package}" for package in ("definitions", "sample")]
+    lines += [f"  {EVERYTHING} --> {package}" for package in ("client", "definitions", "sample")]
     return "\n".join([*lines, "```", ""])
 
 

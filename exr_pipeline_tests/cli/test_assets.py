@@ -9,7 +9,7 @@ import pytest
 
 from exr_pipeline_tests.cli.conftest import Cli
 from exr_pipeline_tests.client.conftest import Running, running
-from exr_pipeline_tests.service.test_rest import ADMIN
+from exr_pipeline_tests.service.conftest import ADMIN
 
 __all__ = ["running"]
 

@@ -21,7 +21,7 @@ from exr_pipeline.service.app import build_app
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.multipart import PartWriter
 from exr_pipeline.storage.objects import ObjectStorage
-from exr_pipeline_tests.service.test_rest import ADMIN, served
+from exr_pipeline_tests.service.conftest import ADMIN, served
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from exr_pipeline.errors import BadInputError, MisconfiguredError, RetryableErro
 from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.multipart import SMALLEST_PART
 from exr_pipeline_tests.client.conftest import Running
-from exr_pipeline_tests.service.test_rest import ADMIN
+from exr_pipeline_tests.service.conftest import ADMIN
 from exr_pipeline_tests.services.processes import free_port, wait_until
 
 SIZE = 2 * SMALLEST_PART + 1000

@@ -12,7 +12,7 @@ import pytest
 from exr_pipeline_tests.cli.conftest import REPOSITORY
 from exr_pipeline_tests.client.conftest import Running, running
 from exr_pipeline_tests.docs.test_documents import blocks
-from exr_pipeline_tests.service.test_rest import ADMIN
+from exr_pipeline_tests.service.conftest import ADMIN
 
 __all__ = ["running"]
 DOCUMENT = "docs/transfers.md"

@@ -22,10 +22,10 @@ from exr_pipeline.storage.locations import Location
 from exr_pipeline.storage.multipart import SMALLEST_PART
 from exr_pipeline.storage.objects import ObjectStorage
 from exr_pipeline_tests.cli.conftest import bare_environment, make_home
-from exr_pipeline_tests.service.test_rest import ADMIN, anybody, client, database, new_asset
+from exr_pipeline_tests.service.conftest import ADMIN
+from exr_pipeline_tests.service.test_rest import new_asset
 from exr_pipeline_tests.services.processes import Service, answers, free_port, wait_until
 
-__all__ = ["anybody", "client", "database"]
 MIB = 1 << 20
 
 
