@@ -397,6 +397,8 @@ class DetailsSchema(Model):
     schema: Mapped[dict[str, Any]]
     version: Mapped[int] = mapped_column(default=1)
     updated_at: Mapped[datetime]
+
+
 class Region(Model):
     """A place where servers and locations are near to one another."""
 
