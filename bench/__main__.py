@@ -29,6 +29,7 @@ from bench import (
     sensor,
     sequence,
     tables,
+    transfers,
 )
 from bench.machine import describe_machine
 from bench.report import Report
@@ -48,6 +49,7 @@ BENCHMARKS: Final[dict[str, Callable[[Size, Path], Report]]] = {
     "events": events.run,
     "tables": tables.run,
     "catalog": catalog.run,
+    "transfers": transfers.run,
 }
 
 

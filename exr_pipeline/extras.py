@@ -23,10 +23,10 @@ EXTRAS: Final[Mapping[str, tuple[str, ...]]] = {
     "ui": ("anyio", "dagster_dg_cli", "dagster_webserver", "graphql", "httpx", "starlette", "uvicorn"),
     "vast": ("requests", "vastdb"),
     "events": ("cloudevents", "confluent_kafka", "standardwebhooks"),
+    "client": ("httpx",),
     "service": (
-        *("alembic", "argon2", "authlib", "fastapi", "joserfc", "jsonschema_rs", "numpy", "requests", "sqlalchemy"),
-        *("sqlglot", "strawberry", "usearch"),
-        "uvicorn",
+        *("alembic", "argon2", "authlib", "fastapi", "httptools", "httpx", "joserfc", "jsonschema_rs", "numpy"),
+        *("requests", "sqlalchemy", "sqlglot", "strawberry", "usearch", "uvicorn"),
     ),
     "telemetry": ("opentelemetry", "prometheus_client"),
     "pandas": ("pandas",),

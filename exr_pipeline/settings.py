@@ -156,6 +156,29 @@ class Settings(BaseSettings):
         description="Audience of the provider's access tokens (JWT) that the catalog accepts from services. If empty, "
         "it accepts none.",
     )
+    server_name: str = Field(
+        "", description="Name of this node of the catalog among others. Defaults to the machine's name and the port."
+    )
+    server_url: str | None = Field(
+        None, description="URL under which others reach this node. It is listed for them and not checked."
+    )
+    region: str = Field(
+        "default", min_length=1, description="Region of this node, and of the location that `serve` makes if none is."
+    )
+    transfer_parts: int = Field(
+        16, ge=1, description="Maximum parts of transfers that a node takes at once. It answers 503 beyond it."
+    )
+    transfer_hours: float = Field(
+        72.0, gt=0, description="Hours without a part after which an unfinished transfer is aborted."
+    )
+
+    # Its client
+    servers: Annotated[tuple[str, ...], NoDecode] = Field(
+        ("http://127.0.0.1:8600",),
+        description="Comma-separated URLs of the catalog's nodes, for `exr-pipeline assets`. Where one does not "
+        "answer, the next is asked.",
+    )
+    token: SecretStr | None = Field(None, description="Token that `exr-pipeline assets` shows to the catalog.")
 
     # The sensor
     sensor_interval_seconds: int = Field(3, ge=1, description="Seconds between checks of the sources.")
@@ -414,7 +437,7 @@ class Settings(BaseSettings):
 
     @field_validator(
         *("sources", "source_kinds", "page_hosts", "function_products", "publish_types", "publish_webhooks"),
-        *("events_kafka_topics", "events_sqs_queues", "oidc_roles"),
+        *("events_kafka_topics", "events_sqs_queues", "oidc_roles", "servers"),
         mode="before",
     )
     @classmethod
@@ -466,6 +489,8 @@ class Settings(BaseSettings):
         "oidc_client_id",
         "oidc_client_secret",
         "oidc_audience",
+        "server_url",
+        "token",
         "events_kafka_brokers",
         "kafka_ca",
         "kafka_username",

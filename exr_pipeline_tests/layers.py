@@ -84,6 +84,7 @@ ALLOWED: Final[Mapping[str, frozenset[str]]] = {
         | {"telemetry"},
         "catalog": _NAMES | {"sequences", "tables"},
         "service": {"addresses", "catalog", "errors", "settings", "storage", "untrusted_text"},
+        "client": {"errors"},
         "definitions": {"orchestration", "settings", "telemetry"},
         "sample": {"exr"},
     }.items()
@@ -131,7 +132,7 @@ def drawing() -> str:
         others = ALLOWED[package]
         implied = {far for near in others for far in reachable(near, ALLOWED)}
         lines += [f"  {package} --> {other}" for other in sorted(others - implied)]
-    lines += [f"  {EVERYTHING} --> {package}" for package in ("definitions", "sample")]
+    lines += [f"  {EVERYTHING} --> {package}" for package in ("client", "definitions", "sample")]
     return "\n".join([*lines, "```", ""])
 
 

@@ -209,12 +209,16 @@ class AssetMedia(Model):
 
 
 class MediaLocation(Model):
-    """Where the bytes of a media object are: a URL of object storage or of a file."""
+    """Where the bytes of a media object are: a URL of object storage or of a file.
+
+    `verified_at`: when their SHA-256 was found to be that of the media object, if it was.
+    """
 
     __tablename__ = "media_locations"
 
     media_id: Mapped[str] = mapped_column(sa.ForeignKey("media_objects.id", ondelete="CASCADE"), primary_key=True)
     url: Mapped[str] = mapped_column(primary_key=True, index=True)
+    verified_at: Mapped[datetime | None]
 
 
 class Tag(Model):
@@ -393,3 +397,82 @@ class DetailsSchema(Model):
     schema: Mapped[dict[str, Any]]
     version: Mapped[int] = mapped_column(default=1)
     updated_at: Mapped[datetime]
+
+
+class Region(Model):
+    """A place where servers and locations are near to one another."""
+
+    __tablename__ = "regions"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    title: Mapped[str]
+
+
+class Server(Model):
+    """A node that serves the catalog. It lives as long as its `heartbeat_at` is of late."""
+
+    __tablename__ = "servers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    region: Mapped[str] = mapped_column(sa.ForeignKey("regions.name"))
+    url: Mapped[str | None]
+    version: Mapped[str]
+    started_at: Mapped[datetime]
+    heartbeat_at: Mapped[datetime]
+
+
+class StorageLocation(Model):
+    """A root that media are stored below: `url_root` is s3://bucket/prefix or file:///folder. Low `priority` first."""
+
+    __tablename__ = "locations"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(unique=True)
+    url_root: Mapped[str] = mapped_column(unique=True)
+    region: Mapped[str] = mapped_column(sa.ForeignKey("regions.name"))
+    writable: Mapped[bool]
+    priority: Mapped[int]
+    created_at: Mapped[datetime]
+
+
+class Transfer(Model):
+    """The bytes of a media object on their way to a location. `path` is below its root, `upload_id` the store's.
+
+    `source_url`: what is copied, where they do not come from a caller. `has_links`: parts may have come to the store
+    without this service. `bytes_checked`: how far verification is. `leftovers`: the store may have something to remove.
+    """
+
+    __tablename__ = "transfers"
+    __table_args__ = (sa.Index("ix_transfers_state_expires_at", "state", "expires_at"),)
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(sa.ForeignKey("projects.id"), index=True)
+    media_id: Mapped[str] = mapped_column(sa.ForeignKey("media_objects.id", ondelete="CASCADE"), index=True)
+    location_id: Mapped[str] = mapped_column(sa.ForeignKey("locations.id"))
+    path: Mapped[str]
+    source_url: Mapped[str | None]
+    upload_id: Mapped[str | None]
+    size: Mapped[int] = mapped_column(sa.BigInteger)
+    part_size: Mapped[int] = mapped_column(sa.BigInteger)
+    sha256: Mapped[str | None]
+    state: Mapped[str]
+    reason: Mapped[str | None]
+    has_links: Mapped[bool]
+    leftovers: Mapped[bool] = mapped_column(index=True)
+    bytes_checked: Mapped[int] = mapped_column(sa.BigInteger)
+    leased_by: Mapped[str | None]
+    leased_until: Mapped[datetime | None]
+    created_by: Mapped[str]
+    created_at: Mapped[datetime]
+    expires_at: Mapped[datetime]
+
+
+class TransferPart(Model):
+    """A part that the store has confirmed: `etag` is what it is completed with."""
+
+    __tablename__ = "transfer_parts"
+
+    transfer_id: Mapped[str] = mapped_column(sa.ForeignKey("transfers.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    size: Mapped[int] = mapped_column(sa.BigInteger)
+    etag: Mapped[str]

@@ -29,6 +29,7 @@ Permission = Literal[
     "accounts:manage",
     # Of Dagster's page, which knows no projects: a proxy asks for it in all of them.
     "runs:manage",
+    "places:manage",
 ]
 PERMISSIONS: Final[tuple[Permission, ...]] = get_args(Permission)
 Role = Literal["viewer", "editor", "manager", "admin"]

@@ -55,7 +55,8 @@ ACTOR: Final = "projection"
 SEQUENCE: Final = "sequence"
 _NAMESPACE: Final = UUID("a6f0c1de-8a7e-5f0b-9b59-3f4cf3a4d0f7")
 _AT_ONCE: Final = 2000
-_ROLES: Final = frozenset({"source", "thumbnail", "proxy", "filmstrip", "movie", "contact_sheet"})
+# What media of what was ingested are. Others may be added to it in other roles.
+PROJECTED_ROLES: Final = frozenset({"source", "thumbnail", "proxy", "filmstrip", "movie", "contact_sheet"})
 # Of the tables' states. A retryable file is one whose turn will come.
 _STATUS: Final = {"ready": "ready", "rejected": "failed", "retryable": "pending"}
 
@@ -413,7 +414,7 @@ def _store_media(session: Session, projected: Sequence[_Projected], ids: Mapping
     of_assets = AssetMedia.asset_id.in_([each.id for each in projected])
     columns = (AssetMedia.asset_id, AssetMedia.media_id, AssetMedia.role)
     links = {(row[0], row[1]): row[2] for row in session.execute(sa.select(*columns).where(of_assets))}
-    outdated = [key for key, role in links.items() if key[1] not in wanted and role in _ROLES]
+    outdated = [key for key, role in links.items() if key[1] not in wanted and role in PROJECTED_ROLES]
     _miss([media_id for _, media_id in outdated], session, now)
     for asset_id, media_id in outdated:
         link = sa.and_(AssetMedia.asset_id == asset_id, AssetMedia.media_id == media_id)
@@ -458,7 +459,9 @@ def _media_values(each: _Projected, part: _Part) -> dict[str, Any]:
 
 def _miss_media(session: Session, deleted: Sequence[str], now: datetime) -> None:
     """Say that the media of assets whose file was deleted are away."""
-    of_deleted = sa.select(AssetMedia.media_id).where(AssetMedia.asset_id.in_(deleted), AssetMedia.role.in_(_ROLES))
+    of_deleted = sa.select(AssetMedia.media_id).where(
+        AssetMedia.asset_id.in_(deleted), AssetMedia.role.in_(PROJECTED_ROLES)
+    )
     _miss(session.scalars(of_deleted).all(), session, now)
 
 

@@ -52,6 +52,7 @@ GROUPS: Final[dict[str, dict[str, str]]] = {
     },
     "Hand out": {"url": "url"},
     "Serve the catalog": {"serve": "serve", "catalog": "catalog"},
+    "Use a catalog": {"assets": "assets"},
     "Back up": {"backup": "backup"},
     "Clean up": {"reconcile": "reconcile", "archive": "archive", "unarchive": "archive"},
 }

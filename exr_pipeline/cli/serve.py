@@ -6,6 +6,8 @@ Belongs here: starting it, and its first token. Not here: its routes (`service`)
 from __future__ import annotations
 
 import logging
+import platform
+import secrets
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from exr_pipeline.catalog.database import CatalogDatabase
     from exr_pipeline.catalog.similar import SimilarIndex
     from exr_pipeline.pipeline import Pipeline
+    from exr_pipeline.settings import Settings
 
 SHORTEST_ADMIN_TOKEN: Final = 20
 _SECONDS_BETWEEN_LOOKS: Final = 5
@@ -71,8 +74,20 @@ def serve(
     if not is_loopback(host):
         warn(f"tokens and passwords go over {host}:{port} unencrypted: put a proxy with TLS in front")
     similar = SimilarIndex(settings.state_dir)
-    background = _projection(database, pipeline, similar)
-    app = build_app(database, pipeline.storage, settings=settings, background=background, similar=similar)
+    node = settings.server_name or f"{platform.node() or 'node'}:{port}"
+    app = build_app(
+        database,
+        pipeline.storage,
+        settings=settings,
+        background=[
+            _projection(database, pipeline, similar),
+            _heartbeat(database, settings, node),
+            _transfers(database, pipeline, node),
+        ],
+        similar=similar,
+        parts_in_flight=settings.transfer_parts,
+        transfer_hours=settings.transfer_hours,
+    )
     if at_socket is not None:
         # The page is in front of it: its address is the one to know.
         uvicorn.run(app, uds=str(at_socket), log_level="warning", server_header=False)
@@ -126,3 +141,36 @@ def _projection(
             stop.wait(_SECONDS_BETWEEN_LOOKS)
 
     return keep_up
+
+
+def _heartbeat(database: CatalogDatabase, settings: Settings, node: str) -> Callable[[threading.Event], None]:
+    from exr_pipeline import __version__
+    from exr_pipeline.catalog.places import ensure_location, forget_server, note_heartbeat
+
+    def beat(stop: threading.Event) -> None:
+        while not stop.is_set():
+            try:
+                with database.transaction() as session:
+                    ensure_location(session, settings)
+                    note_heartbeat(session, node, region=settings.region, url=settings.server_url, version=__version__)
+            except ExrPipelineError as error:
+                _LOG.warning("The catalog does not hear from this node now: %s", error)
+            stop.wait(_SECONDS_BETWEEN_LOOKS)
+        with suppress(ExrPipelineError), database.transaction() as session:
+            forget_server(session, node)
+
+    return beat
+
+
+def _transfers(database: CatalogDatabase, pipeline: Pipeline, node: str) -> Callable[[threading.Event], None]:
+    from exr_pipeline.catalog.transfer_work import TransferWork
+    from exr_pipeline.storage.multipart import PartWriter
+
+    def transfer(stop: threading.Event) -> None:
+        # Another process may have the name of this one before its lease has ended.
+        worker = f"{node} {secrets.token_hex(4)}"
+        writer = PartWriter(pipeline.storage)
+        hours = pipeline.settings.transfer_hours
+        TransferWork(database, pipeline.storage, writer, worker, hours, stop).run()
+
+    return transfer

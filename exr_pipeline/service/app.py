@@ -6,7 +6,7 @@ Belongs here: putting it together. Not here: starting a server (`exr_pipeline.cl
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,12 +15,24 @@ from fastapi import FastAPI, Request
 
 from exr_pipeline import __version__
 from exr_pipeline.catalog.similar import SimilarIndex
+from exr_pipeline.catalog.transfer_steps import TransferSteps
 from exr_pipeline.service import browsers, problems
 from exr_pipeline.service.calls import database_of
 from exr_pipeline.service.graphql import route as graphql
-from exr_pipeline.service.rest import access, assets, collections, projects, search, shapes, sign_on
+from exr_pipeline.service.rest import (
+    access,
+    assets,
+    collections,
+    places,
+    projects,
+    search,
+    shapes,
+    sign_on,
+    transfers,
+)
 from exr_pipeline.service.safe_headers import SafeHeaders
 from exr_pipeline.service.sign_on import Provider
+from exr_pipeline.storage.multipart import PartWriter
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -51,26 +63,31 @@ def build_app(
     storage: ObjectStorage,
     *,
     settings: Settings | None = None,
-    background: Callable[[threading.Event], None] | None = None,
+    background: Sequence[Callable[[threading.Event], None]] = (),
     similar: SimilarIndex | None = None,
+    parts_in_flight: int = 16,
+    transfer_hours: float = 72,
 ) -> FastAPI:
-    """The application over a migrated catalog. `background` runs in a thread beside it, until its event is set.
+    """The application over a migrated catalog. `background` run in threads beside it, until their event is set.
 
     `similar` is the index of vectors that it asks, by default one of its own. Raises `MisconfiguredError` for settings
     of its address or of single sign-on that do not fit. Without settings, there is no single sign-on, and browsers log
-    in on this machine only.
+    in on this machine only. A node takes `parts_in_flight` parts of transfers at once, which expire `transfer_hours`
+    after their last part.
     """
+    writer = PartWriter(storage)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
-        thread = None if background is None else threading.Thread(target=background, args=(stop,), name="projection")
-        if thread is not None:
+        threads = [threading.Thread(target=each, args=(stop,)) for each in background]
+        for thread in threads:
             thread.start()
         yield
         stop.set()
-        if thread is not None:
+        for thread in threads:
             thread.join()
+        await writer.close()
 
     # Its pages of documentation load programs from elsewhere.
     app = _Application(
@@ -86,9 +103,11 @@ def build_app(
     app.state.service_url = None if settings is None else browsers.check_service_url(settings.service_url)
     app.state.provider = None if settings is None else Provider.from_settings(settings)
     app.state.similar = SimilarIndex() if similar is None else similar
+    app.state.transfer_steps = TransferSteps(database, writer, transfer_hours)
+    app.state.parts_in_flight = transfers.PartsInFlight(parts_in_flight)
     for router in (
         *(access.router, sign_on.router, projects.router, assets.router),
-        *(search.router, collections.router),
+        *(search.router, collections.router, places.router, transfers.router),
     ):
         app.include_router(router, prefix="/v1")
     app.include_router(graphql.router)

@@ -6,7 +6,7 @@ Belongs here: requests, and what they promise. Not here: what names mean (`stora
 import asyncio
 import re
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, timedelta
@@ -31,7 +31,7 @@ from exr_pipeline.storage.store_errors import (
 from exr_pipeline.storage.verify import is_sum_of
 
 if TYPE_CHECKING:
-    from obstore import Bytes, GetResult, ObjectMeta
+    from obstore import Bytes, GetOptions, GetResult, ObjectMeta
     from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
 __all__ = ["ObjectInfo", "ObjectStorage", "Page"]
@@ -42,6 +42,7 @@ _STALL_SECONDS: Final = 30
 _REQUEST_SECONDS: Final = 86_400
 _LIST_REQUEST: Final = 1000
 _CHUNK: Final = 4 << 20
+_BLOCK: Final = 1 << 20
 # Names, and ARNs of access points.
 _BUCKET: Final = re.compile(r"[A-Za-z0-9._:-]+")
 
@@ -81,7 +82,7 @@ class ObjectStorage:
             return self.local.head(location)
         import obstore
 
-        with self._typed_errors(location, "read"):
+        with self.typed_errors(location, "read"):
             store, path = self._store(location), _path(location)
             try:
                 return _info(location, obstore.head(store, path))
@@ -97,7 +98,7 @@ class ObjectStorage:
             return self.local.read_range(location, 0, None)
         import obstore
 
-        with self._typed_errors(location, "read"):
+        with self.typed_errors(location, "read"):
             found = obstore.get(self._store(location), _path(location))
             return _info_and_bytes(location, found, found.bytes())
 
@@ -112,7 +113,7 @@ class ObjectStorage:
             return self.local.read_range(location, start, length)
         import obstore
 
-        with self._typed_errors(location, "read"):
+        with self.typed_errors(location, "read"):
             try:
                 found = obstore.get(self._store(location), _path(location), options={"range": (start, start + length)})
                 return _info_and_bytes(location, found, found.bytes())
@@ -134,7 +135,7 @@ class ObjectStorage:
                 return self.local.copy_to(location, path, on_block=on_block)
             import obstore
 
-            with self._typed_errors(location, "read"):
+            with self.typed_errors(location, "read"):
                 found = obstore.get(self._store(location), _path(location))
                 info = _info(location, found.meta)
                 with path.open("wb") as file:
@@ -148,6 +149,31 @@ class ObjectStorage:
             path.unlink(missing_ok=True)
             raise
         return info
+
+    def read_through(self, location: Location, *, on_block: OnBlock) -> ObjectInfo:
+        """Show `on_block` each block of an object, of one version, in order."""
+        if location.scheme == "file":
+            return self.local.read_through(location, on_block=on_block)
+        import obstore
+
+        with self.typed_errors(location, "read"):
+            found = obstore.get(self._store(location), _path(location))
+            info, size = _info(location, found.meta), 0
+            for block in found.stream(min_chunk_size=_BLOCK):
+                size += len(block)
+                on_block(block)
+        _check_length(location, size, info.size)
+        return info
+
+    async def stream_async(self, location: Location, start: int, length: int) -> AsyncIterator[bytes]:
+        """`length` bytes of an object in a bucket from `start` on, block by block."""
+        import obstore
+
+        with self.typed_errors(location, "read"):
+            options: GetOptions = {"range": (start, start + length)}
+            found = await obstore.get_async(self._store(location), _path(location), options=options)
+            async for block in found.stream(min_chunk_size=_BLOCK):
+                yield bytes(block)
 
     def write(self, location: Location, data: bytes | Path, *, content_type: str, tags: Mapping[str, str]) -> None:
         """Store an object with its Content-Type and its tags: bytes in one request, a local file in several if large.
@@ -163,7 +189,7 @@ class ObjectStorage:
         import obstore
 
         attributes = {"Content-Type": content_type} | (dict(tags) if location.scheme == "gs" else {})
-        with self._typed_errors(location, "write"):
+        with self.typed_errors(location, "write"):
             stored = obstore.put(
                 self._store(location),
                 _path(location),
@@ -193,10 +219,8 @@ class ObjectStorage:
         """
         if location.scheme != "s3":
             raise ValueError(f"{location.url} is not in S3")
-        # Not "auto": that names no region, so that S3 sends clients elsewhere, where the signature does not hold.
-        # A certificate for *.s3.amazonaws.com does not hold for a bucket with a dot.
-        client = self._boto3_client("path" if "." in location.bucket else "virtual")
-        with self._typed_errors(location, "read"):
+        client = self.s3_client(location)
+        with self.typed_errors(location, "read"):
             url: str = client.generate_presigned_url(
                 "get_object",
                 Params={
@@ -218,7 +242,7 @@ class ObjectStorage:
 
         path = _path(location)
         try:
-            with self._typed_errors(location, "delete"):
+            with self.typed_errors(location, "delete"):
                 obstore.delete(self._store(location), path)
         except BadInputError:
             # What the store would not take under this key isn't there.
@@ -287,7 +311,7 @@ class ObjectStorage:
             return await self._in_thread(self.read_range, location, start, length)
         import obstore
 
-        with self._typed_errors(location, "read"):
+        with self.typed_errors(location, "read"):
             try:
                 found = await obstore.get_async(
                     self._store(location), _path(location), options={"range": (start, start + length)}
@@ -325,7 +349,7 @@ class ObjectStorage:
             return
         import obstore
 
-        with self._typed_errors(prefix, "list"):
+        with self.typed_errors(prefix, "list"):
             for batch in obstore.list(
                 self._store(prefix), _path(prefix) or None, offset=after, chunk_size=_LIST_REQUEST
             ):
@@ -342,7 +366,7 @@ class ObjectStorage:
         folder = prefix.key if not prefix.key or prefix.key.endswith("/") else f"{prefix.key}/"
         position = {"StartAfter": after} if after else {}
         while limit is None or limit > 0:
-            with self._typed_errors(prefix, "list"):
+            with self.typed_errors(prefix, "list"):
                 answer = self._boto3_client("auto").list_objects_v2(
                     Bucket=prefix.bucket,
                     Prefix=folder,
@@ -365,7 +389,14 @@ class ObjectStorage:
             position = {"ContinuationToken": answer["NextContinuationToken"]}
             limit = None if limit is None else limit - len(batch)
 
-    def _typed_errors(self, location: Location, action: Action) -> AbstractContextManager[None]:
+    def s3_client(self, location: Location) -> Any:
+        """boto3's client for a bucket: for what obstore cannot do, inside `typed_errors`."""
+        # Not "auto": that names no region, so that S3 sends clients elsewhere, where the signature does not hold.
+        # A certificate for *.s3.amazonaws.com does not hold for a bucket with a dot.
+        return self._boto3_client("path" if "." in location.bucket else "virtual")
+
+    def typed_errors(self, location: Location, action: Action) -> AbstractContextManager[None]:
+        """Replaces what obstore and boto3 raise inside by this project's errors."""
         return typed_errors(location, action, self._settings.s3_endpoint if location.scheme == "s3" else None)
 
     def _store(self, location: Location) -> "ObjectStore":
@@ -429,6 +460,8 @@ class ObjectStorage:
                         connect_timeout=_CONNECT_SECONDS,
                         read_timeout=self._stall_seconds,
                         retries={"mode": "standard", "total_max_attempts": self._settings.request_retries + 1},
+                        # Else the parts of an upload, which are sent by others too, would need boto3's own sum.
+                        request_checksum_calculation="when_required",
                         s3={"addressing_style": "path" if self._endpoint() else addressing},
                     ),
                 )

@@ -16,7 +16,7 @@ from bench.sides import Side, Work, interleaved, started
 ROOT = Path(__file__).parents[2]
 SHORT = ["headers"]
 LONG = ["pictures", "sequence", "ingest", "profile", "orchestration", "sensor", "install", "functions"]
-LONG += ["publishing", "events", "tables", "catalog"]
+LONG += ["publishing", "events", "tables", "catalog", "transfers"]
 ALL = os.environ.get("EXR_PIPELINE_TEST_BENCH") == "all"
 MEGABYTES = 64
 CPU_SECONDS = 0.3

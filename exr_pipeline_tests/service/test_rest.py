@@ -47,12 +47,13 @@ def test_every_route_but_those_that_are_meant_to_be_open_asks_for_a_token(app: A
         if path in OPEN:
             continue
         filled = path.replace("{name}", "x").replace("{tag}", "x").replace("{asset_id}", str(uuid4()))
-        for name in ("{collection_id}", "{other_id}"):
+        for name in ("{collection_id}", "{other_id}", "{transfer_id}"):
             filled = filled.replace(name, str(uuid4()))
         filled = (
             filled.replace("{kind}", "derived_from")
             .replace("{token_id}", str(uuid4()))
             .replace("{media_id}", str(uuid4()))
+            .replace("{number}", "1")
         )
         for headers in ({}, weak):
             answer = anybody.request(verb, filled, headers=headers)

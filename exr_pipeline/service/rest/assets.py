@@ -5,28 +5,25 @@ Belongs here: those routes. Not here: what they do (`catalog.assets`, `catalog.e
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import JSONResponse
 
 from exr_pipeline.catalog import assets, event_log
-from exr_pipeline.catalog.errors import NotFoundError
+from exr_pipeline.catalog.database import CatalogDatabase
 from exr_pipeline.catalog.pages import LONGEST, USUAL_LIMIT
-from exr_pipeline.service.calls import Caller, Reading, RequiredVersion, Writes
+from exr_pipeline.service.calls import Caller, Reading, RequiredVersion, Writes, database_of
+from exr_pipeline.service.content import content_of
 from exr_pipeline.service.rest import shapes
 from exr_pipeline.service.rest.search import Wanted
 from exr_pipeline.service.rest.shapes import Word
-from exr_pipeline.storage.locations import Location
-from exr_pipeline.storage.presigned import content_disposition, content_type, presigned_url
 
 if TYPE_CHECKING:
     from exr_pipeline.storage.objects import ObjectStorage
 
 router = APIRouter()
-_LINK_SECONDS = 900
 Limit = Annotated[int, Query(ge=1, le=LONGEST)]
 
 
@@ -128,19 +125,19 @@ def list_events(
 
 @router.api_route("/media/{media_id}/content", methods=["GET"], tags=["media"], response_class=Response)
 def get_content(
-    media_id: UUID, request: Request, session: Reading, principal: Caller, download: bool = False
+    media_id: UUID,
+    request: Request,
+    database: Annotated[CatalogDatabase, Depends(database_of)],
+    principal: Caller,
+    download: bool = False,
+    through: Annotated[
+        Literal["node"] | None, Query(description="`node`: never a link, for callers who do not reach the store.")
+    ] = None,
 ) -> Response:
     """Get the bytes of a media object: from here, or at a link to object storage that is valid for 15 minutes."""
-    found, urls = assets.media(session, principal, str(media_id))
+    # Not for as long as the bytes flow.
+    with database.transaction(read_only=True) as session:
+        found, urls = assets.media(session, principal, str(media_id))
+        filename = found.filename
     storage: ObjectStorage = request.app.state.storage
-    for url in urls:
-        location = Location.from_url(url)
-        if location.scheme == "s3":
-            return RedirectResponse(
-                presigned_url(storage, location, seconds=_LINK_SECONDS, download=download), status_code=302
-            )
-        if location.scheme == "file" and Path(location.path).is_file():
-            disposition = content_disposition(location.name, download=download)
-            headers = {"Content-Disposition": disposition}
-            return FileResponse(location.path, media_type=content_type(location.name), headers=headers)
-    raise NotFoundError("content", found.filename)
+    return content_of(storage, urls, filename, request, download=download, is_linked=through is None)

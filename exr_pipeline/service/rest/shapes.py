@@ -13,9 +13,19 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from exr_pipeline.catalog.assets import AssetView, MediaOfAsset
-from exr_pipeline.catalog.models import Account, Collection, DetailsSchema, Event, Grant, Project, Token
+from exr_pipeline.catalog.models import (
+    Account,
+    Collection,
+    DetailsSchema,
+    Event,
+    Grant,
+    Project,
+    StorageLocation,
+    Token,
+)
 from exr_pipeline.catalog.principals import Permission, Role
 from exr_pipeline.catalog.search import Facets
+from exr_pipeline.catalog.transfers import TransferView
 from exr_pipeline.catalog.where import LONGEST as LONGEST_WHERE
 
 T = TypeVar("T")
@@ -24,6 +34,8 @@ _PLAIN = r"^[^\x00]*$"
 Name = Annotated[str, StringConstraints(min_length=1, max_length=255, pattern=_PLAIN)]
 # Something that is looked for: there need not be one.
 Word = Annotated[str, StringConstraints(max_length=255, pattern=_PLAIN)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+PartNumber = Annotated[int, Field(ge=1, le=10_000)]
 Text = Annotated[str, StringConstraints(max_length=1000, pattern=_PLAIN)]
 
 
@@ -344,6 +356,135 @@ class EventShape(BaseModel):
     at: datetime
 
 
+class RegionShape(BaseModel):
+    """A region."""
+
+    name: str
+    title: str
+
+
+class NewRegion(_Input):
+    """A region to be."""
+
+    name: Name
+    title: Text = ""
+
+
+class ServerShape(BaseModel):
+    """A node that is alive. `url`: where others reach it, if that was set."""
+
+    name: str
+    region: str
+    url: str | None
+    version: str
+    started_at: datetime
+    heartbeat_at: datetime
+
+
+class LocationShape(BaseModel):
+    """A location. `kind`: that of its store."""
+
+    name: str
+    kind: str
+    url_root: str
+    region: str
+    writable: bool
+    priority: int
+
+
+class NewLocation(_Input):
+    """A location to be: s3://bucket/prefix, or file:///folder of all nodes."""
+
+    name: Name
+    url_root: Text
+    region: Name
+    writable: bool = True
+    priority: int = Field(default=100, ge=0, le=1_000_000)
+
+
+class LocationChange(_Input):
+    """What is to be changed of a location; what is left out stays."""
+
+    writable: bool | None = None
+    priority: int | None = Field(default=None, ge=0, le=1_000_000)
+
+
+class NewTransferShape(_Input):
+    """A file to be sent as a media object of an asset. `sha256` may be said with `complete` as well."""
+
+    asset_id: UUID
+    filename: Name
+    size: int = Field(ge=0, le=2**53)
+    sha256: Sha256 | None = None
+    role: Name = "source"
+    ordinal: int | None = Field(default=None, ge=-(2**31), le=2**31 - 1)
+    part_size: int | None = Field(default=None, ge=1, le=2**40)
+    location: Name | None = None
+
+
+class Completion(_Input):
+    """The SHA-256 of the whole file, unless it was said before.
+
+    `etags`: by number, what the store answered for parts that were sent by links, where one was sent more than once.
+    """
+
+    sha256: Sha256 | None = None
+    etags: dict[PartNumber, Name] = Field(default_factory=dict, max_length=10_000)
+
+
+class PartRange(_Input):
+    """Parts by their numbers, both included."""
+
+    first: int = Field(ge=1, le=10_000)
+    last: int = Field(ge=1, le=10_000)
+
+
+class PartLink(BaseModel):
+    """A URL that takes one part by PUT, for an hour, without a token."""
+
+    number: int
+    url: str
+
+
+class PartShape(BaseModel):
+    """A part that the store has. `etag`: the MD5 sum of its bytes."""
+
+    number: int
+    size: int
+    etag: str
+
+
+class TransferShape(BaseModel):
+    """A transfer. `received`: numbers of the parts that the store has; `direct`: whether it gives links to the store.
+
+    `bytes_received` and `bytes_checked`: how far it is, of `size`.
+    """
+
+    id: str
+    media_id: str
+    direction: Literal["upload", "replicate"]
+    state: str
+    reason: str | None
+    size: int
+    sha256: str | None
+    part_size: int
+    parts: int
+    received: Sequence[int]
+    bytes_received: int
+    bytes_checked: int
+    direct: bool
+    content: str
+    created_by: str
+    created_at: datetime
+    expires_at: datetime
+
+
+class Replication(_Input):
+    """Where a copy is to be."""
+
+    location: Name
+
+
 class Health(BaseModel):
     """That the service answers."""
 
@@ -408,3 +549,25 @@ def of_account(account: Account, grants: Sequence[Grant]) -> AccountShape:
 def of_event(event: Event) -> EventShape:
     """A row as a shape."""
     return EventShape.model_validate(event, from_attributes=True)
+
+
+def of_location(location: StorageLocation) -> LocationShape:
+    """A row as a shape."""
+    columns = ("name", "url_root", "region", "writable", "priority")
+    values = {name: getattr(location, name) for name in columns}
+    return LocationShape(kind=location.url_root.partition("://")[0], **values)
+
+
+def of_transfer(view: TransferView) -> TransferShape:
+    """A row and its parts as a shape."""
+    columns = ("id", "media_id", "state", "reason", "size", "sha256", "part_size", "bytes_checked", "created_by")
+    values = {name: getattr(view.transfer, name) for name in (*columns, "created_at", "expires_at")}
+    return TransferShape(
+        direction="upload" if view.transfer.source_url is None else "replicate",
+        parts=view.count,
+        received=[part.number for part in view.parts],
+        bytes_received=sum(part.size for part in view.parts),
+        direct=view.root.scheme == "s3" and view.transfer.source_url is None,
+        content=f"/v1/media/{view.transfer.media_id}/content",
+        **values,
+    )
