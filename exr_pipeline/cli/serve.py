@@ -126,40 +126,44 @@ def _projection(
 ) -> Callable[[threading.Event], None]:
     from exr_pipeline.catalog.projection import Recent, project_tables
 
-    def keep_up(stop: threading.Event) -> None:
-        recent: Recent = {}
-        while not stop.is_set():
-            try:
-                project_tables(database, pipeline.tables, pipeline.settings, recent=recent)
-                with database.transaction(read_only=True) as session:
-                    similar.catch_up(session, most=_VECTORS_AT_ONCE)
-                similar.save()
-            except ExrPipelineError as error:
-                _LOG.warning("The catalog does not follow the tables now: %s", error)
-            except Exception:  # noqa: BLE001 - a thread that has ended would tell nobody, and the next look may succeed
-                _LOG.exception("The catalog does not follow the tables now")
-            stop.wait(_SECONDS_BETWEEN_LOOKS)
+    recent: Recent = {}
 
-    return keep_up
+    def look() -> None:
+        project_tables(database, pipeline.tables, pipeline.settings, recent=recent)
+        with database.transaction(read_only=True) as session:
+            similar.catch_up(session, most=_VECTORS_AT_ONCE)
+        similar.save()
+
+    return lambda stop: _go_on(stop, look, "The catalog does not follow the tables now")
 
 
 def _heartbeat(database: CatalogDatabase, settings: Settings, node: str) -> Callable[[threading.Event], None]:
     from exr_pipeline import __version__
     from exr_pipeline.catalog.places import ensure_location, forget_server, note_heartbeat
 
-    def beat(stop: threading.Event) -> None:
-        while not stop.is_set():
-            try:
-                with database.transaction() as session:
-                    ensure_location(session, settings)
-                    note_heartbeat(session, node, region=settings.region, url=settings.server_url, version=__version__)
-            except ExrPipelineError as error:
-                _LOG.warning("The catalog does not hear from this node now: %s", error)
-            stop.wait(_SECONDS_BETWEEN_LOOKS)
+    def beat() -> None:
+        with database.transaction() as session:
+            ensure_location(session, settings)
+            note_heartbeat(session, node, region=settings.region, url=settings.server_url, version=__version__)
+
+    def beat_on(stop: threading.Event) -> None:
+        _go_on(stop, beat, "The catalog does not hear from this node now")
         with suppress(ExrPipelineError), database.transaction() as session:
             forget_server(session, node)
 
-    return beat
+    return beat_on
+
+
+def _go_on(stop: threading.Event, look: Callable[[], None], trouble: str) -> None:
+    """Do something every few seconds until told to stop, whatever comes of it."""
+    while not stop.is_set():
+        try:
+            look()
+        except ExrPipelineError as error:
+            _LOG.warning("%s: %s", trouble, error)
+        except Exception:  # noqa: BLE001 - a thread that has ended would tell nobody, and the next look may succeed
+            _LOG.exception(trouble)
+        stop.wait(_SECONDS_BETWEEN_LOOKS)
 
 
 def _transfers(database: CatalogDatabase, pipeline: Pipeline, node: str) -> Callable[[threading.Event], None]:
