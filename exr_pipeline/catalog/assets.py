@@ -31,7 +31,7 @@ from exr_pipeline.catalog.pages import USUAL_LIMIT, Page, from_cursor, to_cursor
 from exr_pipeline.catalog.principals import Principal, needs
 from exr_pipeline.catalog.projects import find_project, require_version
 from exr_pipeline.catalog.schemas import check_details
-from exr_pipeline.catalog.search import AssetFilter, conditions
+from exr_pipeline.catalog.search import FEW, AssetFilter, conditions
 from exr_pipeline.catalog.texts import store_texts
 from exr_pipeline.errors import BadInputError
 
@@ -72,12 +72,13 @@ def assets(
     *,
     cursor: str | None = None,
     limit: int = USUAL_LIMIT,
+    few: int = FEW,
 ) -> Page[AssetView]:
-    """A page of the assets that the caller may see, latest made first."""
+    """A page of the assets that the caller may see, latest made first. `few`: see `conditions`."""
     query = (
         sa.select(Asset, Project.name)
         .join(Project, Project.id == Asset.project_id)
-        .where(*conditions(wanted, session, principal))
+        .where(*conditions(wanted, session, principal, few=few))
         .order_by(Asset.created_at.desc(), Asset.id.desc())
         .limit(limit + 1)
     )

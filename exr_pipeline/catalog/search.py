@@ -23,8 +23,7 @@ from exr_pipeline.catalog.principals import Principal, needs
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-# At most so many are few.
-_FEW: Final = 5000
+FEW: Final = 5000
 MOST_COUNTED: Final = 5000
 MOST_VALUES: Final = 50
 
@@ -51,7 +50,7 @@ class AssetFilter:
 class Facets:
     """How many of the assets that were found have each value, most first, by what the values are of.
 
-    `counted` are the latest of them, at most `MOST_COUNTED`; `is_all` says whether there are no more.
+    `counted` are the latest of them, as many as were asked for; `is_all` says whether there are no more.
     """
 
     counted: int
@@ -60,14 +59,14 @@ class Facets:
 
 
 @needs("assets:read")
-def facets(session: Session, principal: Principal, wanted: AssetFilter) -> Facets:
-    """Count what is found by kind, status, project, tag and format."""
+def facets(session: Session, principal: Principal, wanted: AssetFilter, *, most: int = MOST_COUNTED) -> Facets:
+    """Count what is found, at most so many of it, by kind, status, project, tag and format."""
     matches = (
         sa.select(Asset.id, Asset.kind, Asset.status, Project.name.label("project"))
         .join(Project, Project.id == Asset.project_id)
         .where(*conditions(wanted, session, principal))
         .order_by(Asset.created_at.desc(), Asset.id.desc())
-        .limit(MOST_COUNTED + 1)
+        .limit(most + 1)
         .cte("matches")
         .prefix_with("MATERIALIZED", dialect="postgresql")
     )
@@ -96,11 +95,17 @@ def facets(session: Session, principal: Principal, wanted: AssetFilter) -> Facet
         else:
             total = count
     ordered = {name: sorted(each, key=lambda pair: (-pair[1], pair[0]))[:MOST_VALUES] for name, each in values.items()}
-    return Facets(min(total, MOST_COUNTED), total <= MOST_COUNTED, ordered)
+    return Facets(min(total, most), total <= most, ordered)
 
 
-def conditions(wanted: AssetFilter, session: Session, principal: Principal) -> list[sa.ColumnElement[bool]]:
-    """What is asked for as conditions of `Asset` joined with `Project`. Raises `BadInputError` for a wrong `where`."""
+def conditions(
+    wanted: AssetFilter, session: Session, principal: Principal, *, few: int = FEW
+) -> list[sa.ColumnElement[bool]]:
+    """What is asked for as conditions of `Asset` joined with `Project`. Raises `BadInputError` for a wrong `where`.
+
+    Where at most `few` fit a condition, they are looked at one by one, else each asset is asked whether it fits: what
+    is found is the same.
+    """
     found: list[sa.ColumnElement[bool]] = [
         Asset.deleted_at.is_(None),
         principal.sees(Asset.project_id, "assets:read"),
@@ -118,28 +123,29 @@ def conditions(wanted: AssetFilter, session: Session, principal: Principal) -> l
     if wanted.status is not None:
         found.append(Asset.status == wanted.status)
     if (with_words := texts.with_words(session, wanted.words)) is not None:
-        found.append(_one_of(session, with_words, AssetText.asset_id))
+        found.append(_one_of(session, with_words, AssetText.asset_id, few))
     for name in wanted.tags:
         tagged = sa.select(AssetTag.asset_id).join(Tag, Tag.id == AssetTag.tag_id).where(Tag.name == name)
-        found.append(_one_of(session, tagged, AssetTag.asset_id))
+        found.append(_one_of(session, tagged, AssetTag.asset_id, few))
     if wanted.where.strip():
         known: dict[str, Set[bool]] = dict(TYPES)
         for name, types in names_of(wanted.project, session, principal).items():
             known[name] = known.get(name, set()) | types
         is_sqlite = session.get_bind().dialect.name == "sqlite"
-        found.append(
-            where.condition(wanted.where, known, lambda fits: _has_attribute(session, fits), is_sqlite=is_sqlite)
-        )
+
+        def has_attribute(fits: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+            with_it = sa.select(AssetAttribute.asset_id).where(fits)
+            return _one_of(session, with_it, AssetAttribute.asset_id, few)
+
+        found.append(where.condition(wanted.where, known, has_attribute, is_sqlite=is_sqlite))
     return found
 
 
-def _has_attribute(session: Session, fits: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
-    return _one_of(session, sa.select(AssetAttribute.asset_id).where(fits), AssetAttribute.asset_id)
-
-
-def _one_of(session: Session, query: sa.Select[Any], asset_id: sa.SQLColumnExpression[str]) -> sa.ColumnElement[bool]:
+def _one_of(
+    session: Session, query: sa.Select[Any], asset_id: sa.SQLColumnExpression[str], few: int
+) -> sa.ColumnElement[bool]:
     """Assets that a query of their identifiers finds."""
-    found = session.scalar(sa.select(sa.func.count()).select_from(query.limit(_FEW + 1).subquery())) or 0
-    if found <= _FEW:
+    found = session.scalar(sa.select(sa.func.count()).select_from(query.limit(few + 1).subquery())) or 0
+    if found <= few:
         return Asset.id.in_(query)
     return sa.exists(query.where(asset_id == Asset.id).correlate(Asset))

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from usearch.index import Index
 
 MOST: Final = 200
-# Of so few vectors that the caller may see, each is compared.
 _COMPARED: Final = 5000
 _PROPOSED: Final = (300, 5000)
 _AT_ONCE: Final = 500
@@ -49,11 +48,20 @@ class SimilarIndex:
     """Vectors by number, one index for each version of their rules. Thread-safe.
 
     With a folder, it is kept there between processes, for the catalog it was made from. `most` bounds how many vectors
-    it holds, about 1 KB of memory each; of more, the latest are left out.
+    it holds, about 1 KB of memory each; of more, the latest are left out. It is not asked where the caller may see no
+    more than `compared` vectors: then each of them is compared. `at_once` are read from the database together.
     """
 
-    def __init__(self, folder: Path | None = None, *, most: int = 5_000_000) -> None:
-        self._folder, self._most = folder, most
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        most: int = 5_000_000,
+        compared: int = _COMPARED,
+        at_once: int = _AT_ONCE,
+    ) -> None:
+        self.compared = compared
+        self._folder, self._most, self._at_once = folder, most, at_once
         self._lock = threading.Lock()
         self._indexes: dict[int, Index] = {}
         self._last = 0
@@ -67,7 +75,7 @@ class SimilarIndex:
         start = max(self._last - _OVERLAP, 0)
         while (most is None or done < most) and self._size() < self._most:
             query = sa.select(AssetVector.number, AssetVector.embedding_version).where(AssetVector.number > start)
-            numbers = session.execute(query.order_by(AssetVector.number).limit(_AT_ONCE)).all()
+            numbers = session.execute(query.order_by(AssetVector.number).limit(self._at_once)).all()
             if not numbers:
                 break
             start = numbers[-1].number
@@ -203,7 +211,9 @@ def _nearest(
         .join(Asset, Asset.id == AssetVector.asset_id)
         .where(sees, AssetVector.embedding_version == given.embedding_version)
     )
-    rows: Sequence[Any] = session.execute(query.limit(_COMPARED + 1)).all() if _are_few(session, query) else []
+    rows: Sequence[Any] = (
+        session.execute(query.limit(index.compared + 1)).all() if _are_few(session, query, index.compared) else []
+    )
     if not rows:
         index.catch_up(session, most=_COMPARED)
         for count in _PROPOSED:
@@ -214,9 +224,9 @@ def _nearest(
     return _ranked(given.vector, rows, limit)
 
 
-def _are_few(session: Session, query: sa.Select[*tuple[Any, ...]]) -> bool:
-    numbers = query.with_only_columns(AssetVector.number).limit(_COMPARED + 1).subquery()
-    return (session.scalar(sa.select(sa.func.count()).select_from(numbers)) or 0) <= _COMPARED
+def _are_few(session: Session, query: sa.Select[*tuple[Any, ...]], few: int) -> bool:
+    numbers = query.with_only_columns(AssetVector.number).limit(few + 1).subquery()
+    return (session.scalar(sa.select(sa.func.count()).select_from(numbers)) or 0) <= few
 
 
 def _ranked(given: bytes, rows: Sequence[Any], limit: int) -> dict[str, float]:

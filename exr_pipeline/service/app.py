@@ -116,6 +116,8 @@ def build_app(
     app.add_api_route("/healthz", healthz, tags=["health"])
     app.add_api_route("/readyz", readyz, tags=["health"])
     problems.install(app)
+    # FastAPI makes routes when they are first needed, and sets warnings aside meanwhile, for all threads.
+    app.openapi()
     return app
 
 

@@ -11,11 +11,11 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exr_pipeline.catalog import assets, attributes, projects, search
+from exr_pipeline.catalog import assets, attributes, projects
 from exr_pipeline.catalog.database import CatalogDatabase
 from exr_pipeline.catalog.models import AssetText
 from exr_pipeline.catalog.principals import Principal
-from exr_pipeline.catalog.search import AssetFilter, facets
+from exr_pipeline.catalog.search import FEW, MOST_COUNTED, AssetFilter, Facets, facets
 from exr_pipeline.catalog.where import DEEPEST, LONGEST, MOST_COMPARISONS, MOST_IN_LIST
 from exr_pipeline.errors import BadInputError
 from exr_pipeline_tests.catalog.conftest import MakeCaller
@@ -101,9 +101,10 @@ def show(database: CatalogDatabase, admin: Principal) -> str:
     return "show"
 
 
-def names(database: CatalogDatabase, caller: Principal, **wanted: Any) -> list[str]:
+def names(database: CatalogDatabase, caller: Principal, few: int = FEW, **wanted: Any) -> list[str]:
     with database.transaction(read_only=True) as session:
-        return sorted(view.asset.name for view in assets.assets(session, caller, AssetFilter(**wanted)).items)
+        page = assets.assets(session, caller, AssetFilter(**wanted), few=few)
+        return sorted(view.asset.name for view in page.items)
 
 
 @pytest.mark.parametrize("few", [5000, 0])
@@ -112,12 +113,10 @@ def test_conditions_on_attributes_find_the_same_in_both_databases(
     admin: Principal,
     show: str,
     few: int,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Whether it is asked of the index or of each asset in turn.
-    monkeypatch.setattr(search, "_FEW", few)
     for where, expected in FOUND:
-        assert "".join(names(database, admin, where=where)) == expected, where
+        assert "".join(names(database, admin, where=where, few=few)) == expected, where
 
 
 def test_what_is_no_condition_is_refused_with_what_to_write(
@@ -197,7 +196,7 @@ def test_attributes_of_projects_that_are_not_seen_are_unknown(
 
 
 def test_what_is_found_is_counted_by_kind_status_project_tag_and_format(
-    database: CatalogDatabase, admin: Principal, show: str, monkeypatch: pytest.MonkeyPatch
+    database: CatalogDatabase, admin: Principal, show: str
 ) -> None:
     with database.transaction() as session:
         made = assets.create_asset(session, admin, show, "m", kind="movie", details={"format": "mov"}).asset
@@ -205,9 +204,9 @@ def test_what_is_found_is_counted_by_kind_status_project_tag_and_format(
         image = assets.assets(session, admin, AssetFilter(where="name = 'a'")).items[0].asset
         assets.set_tags(session, admin, image.id, ["final"], version=1)
 
-    def counted(**wanted: Any) -> search.Facets:
+    def counted(most: int = MOST_COUNTED, **wanted: Any) -> Facets:
         with database.transaction(read_only=True) as session:
-            return facets(session, admin, AssetFilter(**wanted))
+            return facets(session, admin, AssetFilter(**wanted), most=most)
 
     found = counted()
     assert (found.counted, found.is_all) == (5, True)
@@ -219,8 +218,7 @@ def test_what_is_found_is_counted_by_kind_status_project_tag_and_format(
         "format": [("mov", 1)],
     }
     assert counted(words="shot", tags=["final"]).values["tag"] == [("final", 1)]
-    monkeypatch.setattr(search, "MOST_COUNTED", 2)
-    found = counted()
+    found = counted(most=2)
     assert (found.counted, found.is_all) == (2, False)
 
 

@@ -83,11 +83,10 @@ def show(database: CatalogDatabase, admin: Principal) -> None:
 
 @pytest.mark.parametrize("compared", [5000, 0])
 def test_of_a_labelled_set_nearly_all_of_the_first_ten_are_of_the_same_kind(
-    database: CatalogDatabase, admin: Principal, show: None, compared: int, monkeypatch: pytest.MonkeyPatch
+    database: CatalogDatabase, admin: Principal, show: None, compared: int
 ) -> None:
-    monkeypatch.setattr(similar, "_COMPARED", compared)
     add(database, admin, {f"{kind}-{each}": look(kind, each) for kind in range(20) for each in range(PER_KIND)})
-    index = SimilarIndex()
+    index = SimilarIndex(compared=compared)
     with database.transaction(read_only=True) as session:
         index.catch_up(session)
     right = 0
@@ -122,7 +121,6 @@ def test_nothing_of_projects_that_are_not_seen_and_nothing_deleted_or_of_other_r
     show: None,
     make_caller: MakeCaller,
     compared: int,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ours = make_caller("ours", "viewer", "show")
     make_caller("theirs", "viewer", "secret")
@@ -133,8 +131,7 @@ def test_nothing_of_projects_that_are_not_seen_and_nothing_deleted_or_of_other_r
         assets.delete_asset(session, admin, id_of(session, "gone"), version=1)
         of_old = AssetVector.asset_id == id_of(session, "old")
         session.execute(sa.update(AssetVector).where(of_old).values(embedding_version=0))
-    monkeypatch.setattr(similar, "_COMPARED", compared)
-    index = SimilarIndex()
+    index = SimilarIndex(compared=compared)
     with database.transaction(read_only=True) as session:
         index.catch_up(session)
     assert [each.view.asset.name for each in like(database, ours, "a", index)] == ["b"]
@@ -142,7 +139,7 @@ def test_nothing_of_projects_that_are_not_seen_and_nothing_deleted_or_of_other_r
 
 
 def test_the_index_follows_changes_and_is_kept_for_its_catalog_only(
-    database: CatalogDatabase, admin: Principal, show: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    database: CatalogDatabase, admin: Principal, show: None, tmp_path: Path
 ) -> None:
     add(database, admin, {f"{kind}": look(kind, 0) for kind in range(6)})
     index = SimilarIndex(tmp_path)
@@ -150,10 +147,9 @@ def test_the_index_follows_changes_and_is_kept_for_its_catalog_only(
         assert (index.catch_up(session), index.catch_up(session)) == (6, 0)
     index.save()
     (file,) = tmp_path.glob("similar-*.usearch")
-    monkeypatch.setattr(similar, "_COMPARED", 0)
     with database.transaction() as session:
         store_vectors(session, {id_of(session, "5"): (1, look(0, 0))})
-    again = SimilarIndex(tmp_path)
+    again = SimilarIndex(tmp_path, compared=0)
     with database.transaction(read_only=True) as session:
         # The changed one alone is new to it.
         assert again.catch_up(session) == 1
@@ -162,8 +158,7 @@ def test_the_index_follows_changes_and_is_kept_for_its_catalog_only(
     damaged = SimilarIndex(tmp_path)
     with database.transaction(read_only=True) as session:
         assert damaged.catch_up(session) == 6
-    few = SimilarIndex(most=3)
-    monkeypatch.setattr(similar, "_AT_ONCE", 1)
+    few = SimilarIndex(most=3, at_once=1)
     with database.transaction(read_only=True) as session:
         assert few.catch_up(session) == 3
 
