@@ -11,6 +11,7 @@ import pytest
 from exr_pipeline.settings import Settings
 from exr_pipeline.storage.embedded import EmbeddedS3
 from exr_pipeline.storage.locations import Location
+from exr_pipeline_tests.long_tests import is_long
 from exr_pipeline_tests.services.lasting_workers import LastingWorkers
 from exr_pipeline_tests.services.postgres import PostgresServer, require_postgres
 
@@ -35,19 +36,29 @@ LONGEST = [
     "test_kills.py",
     "test_celery.py",
     "test_benchmarks.py",
+    "test_vast_faults.py",
+    "test_streaming.py",
+    "test_demo_vast.py",
+    "test_event_kills.py",
     "test_runs.py",
     "test_wheel.py",
 ]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Order the files of tests by how long they take, as far as that matters."""
+    """Order the files of tests by how long they take, as far as that matters, and count no lines of long tests.
+
+    What those try is done in other processes, or by lines that other tests have counted; to count takes as long again.
+    """
 
     def turn(item: pytest.Item) -> int:
         name = Path(item.path).name
         return LONGEST.index(name) if name in LONGEST else len(LONGEST)
 
     items.sort(key=turn)
+    for item in items:
+        if is_long(item):
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session")
