@@ -12,8 +12,8 @@ from pydantic import Field, field_validator
 from exr_pipeline.errors import BadInputError, MisconfiguredError
 from exr_pipeline.orchestration.assets.specs import FILE_ASSETS, MEDIA_IO, TABLE_IO
 from exr_pipeline.orchestration.instance.console import tidy_console
-from exr_pipeline.orchestration.instance.event_storage import announced_partitions
 from exr_pipeline.orchestration.instance.names import AssetPartitionStatus, UnresolvedAssetJobDefinition
+from exr_pipeline.orchestration.instance.step_events import announced_partitions
 from exr_pipeline.orchestration.partitions import FILES, files_partitions, locations_of
 from exr_pipeline.orchestration.steps.failures import stated_failure
 from exr_pipeline.orchestration.steps.files import ingest_step

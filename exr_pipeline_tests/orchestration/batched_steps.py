@@ -19,7 +19,7 @@ from dagster._core.test_utils import in_process_test_workspace
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from dagster_graphql.schema import create_schema
 
-from exr_pipeline.orchestration.instance.event_storage import log_asset_events
+from exr_pipeline.orchestration.instance.step_events import log_asset_events
 
 SET = "batched_files"
 ASSETS = [AssetKey(f"asset_{number}") for number in range(5)]

@@ -7,7 +7,7 @@ import sqlalchemy as db
 from dagster_postgres.utils import DagsterPostgresException, retry_pg_connection_fn
 
 from exr_pipeline.orchestration.assets.specs import FILE_ASSETS
-from exr_pipeline.orchestration.instance import event_storage
+from exr_pipeline.orchestration.instance import step_events
 from exr_pipeline.orchestration.instance.event_storage import is_outage
 from exr_pipeline.tables.specs import State
 from exr_pipeline_tests.orchestration.conftest import Workshop
@@ -31,7 +31,7 @@ def test_a_run_stores_the_events_of_its_rows_once_the_database_is_back(
         if not in_tables:
             in_tables.append(workshop.pipeline.tables.counts_by_state())
             nobody_there.connect()
-        event_storage.log_asset_events(*arguments)
+        step_events.log_asset_events(*arguments)
 
     monkeypatch.setattr("exr_pipeline.orchestration.steps.files.log_asset_events", away_once)
     result = workshop.run_range(keys)
@@ -54,7 +54,7 @@ def test_files_that_are_in_the_tables_and_shown_as_failed_are_tried_again_throug
     def in_trouble(*arguments: Any) -> None:
         if troubles:
             troubles.pop(0)()
-        event_storage.log_asset_events(*arguments)
+        step_events.log_asset_events(*arguments)
 
     monkeypatch.setattr("exr_pipeline.orchestration.steps.files.log_asset_events", in_trouble)
     assert not workshop.run_range(failed).success

@@ -11,7 +11,7 @@ from exr_pipeline.ingest import chunk
 from exr_pipeline.ingest.overlap import finished_since
 from exr_pipeline.orchestration.assets.specs import FILE_ASSETS
 from exr_pipeline.orchestration.build import build_defs
-from exr_pipeline.orchestration.instance.event_storage import materializations_of_run
+from exr_pipeline.orchestration.instance.step_events import materializations_of_run
 from exr_pipeline.orchestration.partitions import locations_of
 from exr_pipeline.orchestration.steps import other_runs
 from exr_pipeline.products.product import FileProduct

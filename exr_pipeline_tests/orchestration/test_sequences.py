@@ -23,7 +23,7 @@ from exr_pipeline.ingest.discovery.settled_sequences import Watermark, sequences
 from exr_pipeline.ingest.outdated import outdated_sequences
 from exr_pipeline.orchestration.assets.sequence_checks import SEQUENCE_CHECKS
 from exr_pipeline.orchestration.build import build_defs
-from exr_pipeline.orchestration.instance import event_storage
+from exr_pipeline.orchestration.instance import step_events
 from exr_pipeline.orchestration.instance.run_now import make_sequences, retry_sequences
 from exr_pipeline.orchestration.partitions import SEQUENCES, sequences_partitions
 from exr_pipeline.orchestration.sensors.sequences import tick
@@ -438,7 +438,7 @@ def test_a_sequence_made_while_the_database_was_away_is_shown_as_made(
         if not in_tables:
             in_tables.append(shots.rows()["a.#.exr"])
             nobody_there.connect()
-        event_storage.log_asset_events(*arguments)
+        step_events.log_asset_events(*arguments)
 
     monkeypatch.setattr("exr_pipeline.orchestration.assets.sequences.log_asset_events", away_once)
     wanted = shots.tick()

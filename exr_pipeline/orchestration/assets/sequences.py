@@ -19,8 +19,8 @@ from exr_pipeline.ingest.discovery.settled_sequences import frames_hash
 from exr_pipeline.orchestration.assets.sequence_checks import evaluate_sequence_checks
 from exr_pipeline.orchestration.assets.specs import SOURCE_FILE, TABLE_IO
 from exr_pipeline.orchestration.instance.console import tidy_console
-from exr_pipeline.orchestration.instance.event_storage import AssetEvent, announce, log_asset_events
 from exr_pipeline.orchestration.instance.names import DATA_VERSION_TAG
+from exr_pipeline.orchestration.instance.step_events import AssetEvent, announce, log_asset_events
 from exr_pipeline.orchestration.partitions import sequences_partitions
 from exr_pipeline.orchestration.steps.file_events import shown_facts
 from exr_pipeline.orchestration.steps.progress import SECONDS_BETWEEN_PROGRESS

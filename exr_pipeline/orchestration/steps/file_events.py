@@ -14,8 +14,8 @@ from rich.filesize import decimal
 
 from exr_pipeline import __version__
 from exr_pipeline.orchestration.assets.specs import SOURCE_FILE
-from exr_pipeline.orchestration.instance.event_storage import AssetEvent, materialization
 from exr_pipeline.orchestration.instance.names import DATA_VERSION_TAG
+from exr_pipeline.orchestration.instance.step_events import AssetEvent, materialization
 from exr_pipeline.products.product import InlinePicture, ServedLink, ServedPicture
 from exr_pipeline.products.registry import FILE_PRODUCTS
 

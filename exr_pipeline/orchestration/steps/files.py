@@ -20,7 +20,7 @@ from exr_pipeline.errors import MisconfiguredError, RetryableError, StateUnknown
 from exr_pipeline.events.outbox import publish_after_work
 from exr_pipeline.ingest.overlap import FinishedFile
 from exr_pipeline.orchestration.instance.console import tidy_console
-from exr_pipeline.orchestration.instance.event_storage import announce, log_asset_events
+from exr_pipeline.orchestration.instance.step_events import announce, log_asset_events
 from exr_pipeline.orchestration.io_managers import MediaIOManager, TableIOManager
 from exr_pipeline.orchestration.partitions import locations_of
 from exr_pipeline.orchestration.steps.file_events import file_events

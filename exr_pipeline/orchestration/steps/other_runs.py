@@ -29,7 +29,7 @@ from exr_pipeline.tables.specs import READY
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
-    from exr_pipeline.orchestration.instance.event_storage import AssetEvent
+    from exr_pipeline.orchestration.instance.step_events import AssetEvent
     from exr_pipeline.pipeline import Pipeline
     from exr_pipeline.products.product import Facts, FileProduct
 

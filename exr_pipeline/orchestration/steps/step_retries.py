@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 
 import dagster as dg
 
-from exr_pipeline.orchestration.instance.event_storage import is_outage, log_asset_events, materializations_of_run
+from exr_pipeline.orchestration.instance.event_storage import is_outage
+from exr_pipeline.orchestration.instance.step_events import log_asset_events, materializations_of_run
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.telemetry.instruments import TRIED_AGAIN
 from exr_pipeline.telemetry.recording import record

@@ -18,9 +18,8 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster._serdes import serialize_value
 
 from exr_pipeline.orchestration.instance import event_texts
-from exr_pipeline.orchestration.instance.event_storage import (
-    BatchedEvents,
-    BatchingSqliteEventLogStorage,
+from exr_pipeline.orchestration.instance.event_storage import BatchedEvents, BatchingSqliteEventLogStorage
+from exr_pipeline.orchestration.instance.step_events import (
     announce,
     log_asset_events,
     materialization,

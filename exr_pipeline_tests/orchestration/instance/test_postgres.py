@@ -24,14 +24,10 @@ from dagster._core.storage.event_log.sql_event_log import SqlEventLogStorage
 from dagster_postgres import PostgresEventLogStorage
 
 from exr_pipeline.orchestration.instance import postgres
-from exr_pipeline.orchestration.instance.event_storage import (
-    BatchedEvents,
-    BatchingSqliteEventLogStorage,
-    is_outage,
-    log_asset_events,
-)
+from exr_pipeline.orchestration.instance.event_storage import BatchedEvents, BatchingSqliteEventLogStorage, is_outage
 from exr_pipeline.orchestration.instance.live_events import SECONDS_BETWEEN_LOOKS
 from exr_pipeline.orchestration.instance.postgres import BatchingPostgresEventLogStorage, BatchingPostgresStorage
+from exr_pipeline.orchestration.instance.step_events import log_asset_events
 from exr_pipeline_tests.orchestration.batched_steps import (
     ASSETS,
     asset_events,

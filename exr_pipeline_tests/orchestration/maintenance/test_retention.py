@@ -13,8 +13,8 @@ import sqlalchemy
 from dagster._core.storage.event_log.schema import AssetEventTagsTable, AssetKeyTable, SqlEventLogStorageTable
 
 from exr_pipeline.orchestration.build import build_defs
-from exr_pipeline.orchestration.instance.event_storage import log_asset_events
 from exr_pipeline.orchestration.instance.purge import purge
+from exr_pipeline.orchestration.instance.step_events import log_asset_events
 from exr_pipeline.orchestration.maintenance.retention import RETENTION_JOB, retention_schedule
 from exr_pipeline.pipeline import Pipeline
 from exr_pipeline.settings import Settings
