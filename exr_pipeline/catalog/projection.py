@@ -275,7 +275,9 @@ def _store(session: Session, projected: Sequence[_Projected]) -> int:
 
 
 def _known_assets(session: Session, ids: Collection[str]) -> dict[str, dict[str, Any]]:
-    rows = session.execute(sa.select(*_ASSETS.c).where(_ASSETS.c.id.in_(ids))).mappings()
+    # Whoever changes one of them waits until it is written again as a whole, or has been waited for.
+    query = sa.select(*_ASSETS.c).where(_ASSETS.c.id.in_(ids)).order_by(_ASSETS.c.id).with_for_update()
+    rows = session.execute(query).mappings()
     return {row["id"]: dict(row) for row in rows}
 
 
@@ -442,7 +444,7 @@ def _store_media(session: Session, projected: Sequence[_Projected], ids: Mapping
     _update(session, _MEDIA, changed)
     for table, added in ((Media, new), (AssetMedia, new_links), (MediaLocation, places)):
         if added:
-            session.execute(sa.insert(table.__table__), added)  # type: ignore[arg-type]
+            session.execute(sa.insert(table), added)
 
 
 def _media_values(each: _Projected, part: _Part) -> dict[str, Any]:

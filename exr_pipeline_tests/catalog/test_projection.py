@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,26 @@ def test_what_people_did_stays(database: CatalogDatabase, admin: Principal, tabl
     tables.write(rows_of(frame(1002, mtime=NOON + timedelta(hours=1), etag="2")), now=NOON + timedelta(hours=1))
     project_tables(database, tables, SETTINGS, again=True)
     assert "beauty.1002.exr" not in found(database, admin)
+
+
+def test_what_somebody_changes_at_the_same_time_is_not_lost(
+    database: CatalogDatabase, admin: Principal, tables: DuckDBStore
+) -> None:
+    tables.write(rows_of(frame(1001)), now=NOON)
+    project_tables(database, tables, SETTINGS)
+    ((asset, _),) = found(database, admin).values()
+    again = frame(1001, mtime=NOON + timedelta(hours=1), etag="2", state=REJECTED, reason="cut off", header=False)
+    tables.write(rows_of(again), now=NOON + timedelta(hours=1))
+    projecting = threading.Thread(target=project_tables, args=(database, tables, SETTINGS))
+    with database.transaction() as session:
+        assets.change_asset(session, admin, asset.id, version=1, name="hero")
+        session.flush()
+        projecting.start()
+        # Until it waits, or has read what is to be changed.
+        projecting.join(1.0)
+    projecting.join()
+    ((changed, _),) = found(database, admin).values()
+    assert (changed.name, changed.reason, changed.version) == ("hero", "cut off", 3)
 
 
 def test_many_rows_of_one_moment_are_all_seen(database: CatalogDatabase, admin: Principal, tables: DuckDBStore) -> None:
