@@ -41,8 +41,6 @@ if TYPE_CHECKING:
 ACTOR: Final = "transfers"
 LEASE_SECONDS: Final = 60
 _BYTES_BETWEEN_NOTES: Final = 64 << 20
-_SECONDS_BETWEEN_LOOKS: Final = 1.0
-_LOOKS_BETWEEN_SWEEPS: Final = 10
 _SECONDS_AFTER_TROUBLE: Final = 15
 _SWEPT_AT_ONCE: Final = 20
 _LOG = logging.getLogger(__name__)
@@ -63,21 +61,10 @@ class TransferWork:
     hours: float
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def run(self) -> None:
-        """Work until the event `stop` is set."""
-        looks = 0
-        while not self.stop.is_set():
-            try:
-                if looks % _LOOKS_BETWEEN_SWEEPS == 0:
-                    self.sweep()
-                looks += 1
-                while self.work_once():
-                    pass
-            except ExrPipelineError as error:
-                _LOG.warning("Transfers do not get on now: %s", error)
-            except Exception:  # noqa: BLE001 - a thread that has ended would tell nobody, and the next look may succeed
-                _LOG.exception("Transfers do not get on now")
-            self.stop.wait(_SECONDS_BETWEEN_LOOKS)
+    def work(self) -> None:
+        """Verify or copy all transfers that wait."""
+        while self.work_once():
+            pass
 
     def work_once(self) -> bool:
         """Verify or copy one transfer, if any waits; returns whether there was one."""

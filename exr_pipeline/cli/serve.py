@@ -30,7 +30,10 @@ if TYPE_CHECKING:
     from exr_pipeline.settings import Settings
 
 SHORTEST_ADMIN_TOKEN: Final = 20
-_SECONDS_BETWEEN_LOOKS: Final = 5
+_SECONDS_BETWEEN_LOOKS: Final = 5.0
+# A transfer that is complete is waited for.
+_SECONDS_BETWEEN_TRANSFERS: Final = 1.0
+_SECONDS_BETWEEN_SWEEPS: Final = 10.0
 # Between two looks at the tables.
 _VECTORS_AT_ONCE: Final = 20_000
 _LOG = logging.getLogger(__name__)
@@ -82,7 +85,7 @@ def serve(
         background=[
             _projection(database, pipeline, similar),
             _heartbeat(database, settings, node),
-            _transfers(database, pipeline, node),
+            *_transfers(database, pipeline, node),
         ],
         similar=similar,
         parts_in_flight=settings.transfer_parts,
@@ -134,7 +137,7 @@ def _projection(
             similar.catch_up(session, most=_VECTORS_AT_ONCE)
         similar.save()
 
-    return lambda stop: _go_on(stop, look, "The catalog does not follow the tables now")
+    return lambda stop: go_on(stop, look, "The catalog does not follow the tables now")
 
 
 def _heartbeat(database: CatalogDatabase, settings: Settings, node: str) -> Callable[[threading.Event], None]:
@@ -147,14 +150,16 @@ def _heartbeat(database: CatalogDatabase, settings: Settings, node: str) -> Call
             note_heartbeat(session, node, region=settings.region, url=settings.server_url, version=__version__)
 
     def beat_on(stop: threading.Event) -> None:
-        _go_on(stop, beat, "The catalog does not hear from this node now")
+        go_on(stop, beat, "The catalog does not hear from this node now")
         with suppress(ExrPipelineError), database.transaction() as session:
             forget_server(session, node)
 
     return beat_on
 
 
-def _go_on(stop: threading.Event, look: Callable[[], None], trouble: str) -> None:
+def go_on(
+    stop: threading.Event, look: Callable[[], None], trouble: str, seconds: float = _SECONDS_BETWEEN_LOOKS
+) -> None:
     """Do something every few seconds until told to stop, whatever comes of it."""
     while not stop.is_set():
         try:
@@ -163,18 +168,23 @@ def _go_on(stop: threading.Event, look: Callable[[], None], trouble: str) -> Non
             _LOG.warning("%s: %s", trouble, error)
         except Exception:  # noqa: BLE001 - a thread that has ended would tell nobody, and the next look may succeed
             _LOG.exception(trouble)
-        stop.wait(_SECONDS_BETWEEN_LOOKS)
+        stop.wait(seconds)
 
 
-def _transfers(database: CatalogDatabase, pipeline: Pipeline, node: str) -> Callable[[threading.Event], None]:
+def _transfers(database: CatalogDatabase, pipeline: Pipeline, node: str) -> list[Callable[[threading.Event], None]]:
     from exr_pipeline.catalog.transfer_work import TransferWork
     from exr_pipeline.storage.multipart import PartWriter
 
-    def transfer(stop: threading.Event) -> None:
-        # Another process may have the name of this one before its lease has ended.
-        worker = f"{node} {secrets.token_hex(4)}"
-        writer = PartWriter(pipeline.storage)
-        hours = pipeline.settings.transfer_hours
-        TransferWork(database, pipeline.storage, writer, worker, hours, stop).run()
+    # Another process may have the name of this one before its lease has ended.
+    worker = f"{node} {secrets.token_hex(4)}"
+    writer, hours = PartWriter(pipeline.storage), pipeline.settings.transfer_hours
 
-    return transfer
+    def work(stop: threading.Event) -> None:
+        work = TransferWork(database, pipeline.storage, writer, worker, hours, stop)
+        go_on(stop, work.work, "Transfers do not get on now", _SECONDS_BETWEEN_TRANSFERS)
+
+    def sweep(stop: threading.Event) -> None:
+        work = TransferWork(database, pipeline.storage, writer, worker, hours, stop)
+        go_on(stop, work.sweep, "Transfers that have ended are not removed now", _SECONDS_BETWEEN_SWEEPS)
+
+    return [work, sweep]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -492,19 +491,6 @@ def test_what_was_ingested_is_not_replaced_by_what_is_sent(
             transfers.open_transfer(session, editor, NewTransfer(asset.id, "a.exr", 1), hours=1)
         view = transfers.open_transfer(session, editor, NewTransfer(asset.id, "a.exr", 1, role="notes"), hours=1)
         assert view.transfer.state == "open"
-
-
-def test_work_goes_on_until_it_is_told_to_end(node: Node, editor: Principal, begin: Begin) -> None:
-    view = begin()
-    for number in (1, 2):
-        node.put(editor, view, number)
-    node.steps.complete(editor, view.transfer.id, None)
-    thread = threading.Thread(target=node.work.run)
-    thread.start()
-    while media(node, editor, view)[0] != "ready":
-        thread.join(0.05)
-    node.work.stop.set()
-    thread.join()
 
 
 def test_a_place_says_when_it_was_verified(node: Node, editor: Principal, begin: Begin) -> None:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
+import threading
 from pathlib import Path
 
 import httpx
+import pytest
 
+from exr_pipeline.cli.serve import go_on
+from exr_pipeline.errors import RetryableError
 from exr_pipeline_tests.cli.conftest import bare_environment, make_home, run_process, write_shot
 from exr_pipeline_tests.services.processes import Service, answers, free_port, wait_until
 
@@ -49,3 +53,20 @@ def test_what_was_ingested_is_served_to_whoever_has_the_token_that_was_printed_o
         assert httpx.get(f"{url}/auth/me", headers=headers).json()["name"] == "admin"
     # The second start prints no token, and neither does anything else.
     assert log.read_text().count(secret) == 1
+
+
+def test_what_it_does_beside_requests_goes_on_after_any_error_until_it_is_told_to_end(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stop = threading.Event()
+    errors: list[Exception] = [RetryableError("the tables are locked"), KeyError("a fault of the program")]
+
+    def look() -> None:
+        if errors:
+            raise errors.pop(0)
+        stop.set()
+
+    go_on(stop, look, "It does not follow", 0.01)
+    assert stop.is_set()
+    assert caplog.messages == ["It does not follow: the tables are locked", "It does not follow"]
+    assert "a fault of the program" in caplog.text
