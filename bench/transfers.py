@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from uuid import uuid4
 
 from bench.report import Report, Table
@@ -19,6 +20,9 @@ from bench.server import BUCKET, running_server, s3_client
 from bench.sides import Side, Work, interleaved, started
 from bench.size import Size
 from exr_pipeline_tests.services.processes import Service, answers, free_port, wait_until
+
+if TYPE_CHECKING:
+    from exr_pipeline.client import Progress
 
 _TOKEN: Final = "the-token-of-the-administrator"
 _MIB: Final = 1 << 20
@@ -29,10 +33,10 @@ _PARALLEL: Final = 4
 class Ours(Work):
     """The client of this project, through a node or by links. What is timed ends when the bytes are verified."""
 
-    def __init__(self, url: str, *, direct: bool) -> None:
+    def __init__(self, url: str, folder: Path, *, direct: bool) -> None:
         from exr_pipeline.client import Client
 
-        self._client = Client([url], _TOKEN)
+        self._client = Client([url], _TOKEN, journals=folder / "journals")
         self._direct = direct
 
     def run(self, file: Path) -> None:
@@ -56,19 +60,31 @@ class Sent(Ours):
 
     def run(self, file: Path) -> None:
         """Send a file, and leave it to be verified."""
-        from exr_pipeline.client import uploads
+        from exr_pipeline.client import PausedError
 
-        # What is waited for is that it was taken.
-        uploads.Upload._verified = _unverified  # type: ignore[method-assign]
-        self._media = self._client.put(
-            file, project="bench", name=uuid4().hex, direct=self._direct, parallel=_PARALLEL, part_size=_PART
-        )
+        is_taken = threading.Event()
+
+        def look(progress: Progress) -> None:
+            if progress.doing == "verifying":
+                is_taken.set()
+
+        with suppress(PausedError):
+            self._client.put(
+                file,
+                project="bench",
+                name=uuid4().hex,
+                direct=self._direct,
+                parallel=_PARALLEL,
+                part_size=_PART,
+                pause=is_taken,
+                report=look,
+            )
 
     def check(self, file: Path) -> int:
         """How many bytes were announced, once they are verified."""
         asset = next(self._client.assets(project="bench"))
         wait_until(lambda: self._client.media(asset)[0].status == "ready", "it is verified")
-        return self._media.size or 0
+        return self._client.media(asset)[0].size or 0
 
 
 class Boto3(Work):
@@ -125,11 +141,11 @@ def run(size: Size, folder: Path) -> Report:
     with running_server(folder), _node(folder) as (url, node):
         names = ("through a node", "by links", "boto3 multipart", "single stream", "through a node, verified")
         makes: list[Any] = [
-            partial(Sent, url, direct=False),
-            partial(Sent, url, direct=True),
+            partial(Sent, url, folder, direct=False),
+            partial(Sent, url, folder, direct=True),
             Boto3,
             SingleStream,
-            partial(Ours, url, direct=False),
+            partial(Ours, url, folder, direct=False),
         ]
         sides = [Side(name, make) for name, make in zip(names, makes, strict=True)]
         with started(sides):
@@ -180,11 +196,6 @@ def _node(folder: Path) -> Iterator[tuple[str, Service]]:
         calls.post("/v1/projects", {"name": "bench"})
         calls.close()
         yield url, node
-
-
-def _unverified(self: Any, transfer: Any) -> Any:
-    self.journal.remove()
-    return transfer
 
 
 def _peak_mib(pid: int) -> float:
