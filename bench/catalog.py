@@ -162,7 +162,7 @@ def _fill(database: CatalogDatabase, projects: list[str], start: int, stop: int)
     vectors = np.repeat(groups, 100, axis=0)[: stop - start] + noise / 4
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype("<f4")
     with database.transaction() as session:
-        session.execute(sa.insert(Asset.__table__), rows)  # type: ignore[arg-type]
+        session.execute(sa.insert(Asset), rows)
         store_texts(session, [(row["id"], row["folder"], row["name"]) for row in rows])
         store_attributes(session, values, "file")
         store_vectors(session, {row["id"]: (1, vectors[place].tobytes()) for place, row in enumerate(rows)})

@@ -39,10 +39,11 @@ def split_address(url: str) -> SplitResult | None:
     """The parts of a URL that is an address and no more, such as `//host:80`; None if it is anything else."""
     try:
         parts = urlsplit(url)
-        parts.port  # noqa: B018 - a wrong one is found only when asked for
+        # To ask for a wrong port is an error too.
+        is_address = parts.hostname and parts.port != 0 and not parts.username and parts.path in {"", "/"}
     except ValueError:
         return None
-    return parts if parts.hostname and not parts.username and parts.path in {"", "/"} else None
+    return parts if is_address else None
 
 
 def is_same_address(origin: str, host: SplitResult) -> bool:

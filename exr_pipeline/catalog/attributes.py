@@ -106,7 +106,7 @@ def store_attributes(session: Session, values: Mapping[str, Values], origin: Ori
         if asset_id in changed
     ]
     if rows:
-        session.execute(sa.insert(AssetAttribute.__table__), rows)  # type: ignore[arg-type]
+        session.execute(sa.insert(AssetAttribute), rows)
         note_names(session, changed, rows)
 
 
@@ -124,16 +124,16 @@ def note_names(session: Session, assets: set[str], rows: Sequence[Mapping[str, A
     columns = ("project_id", "name", "is_number")
     if new:
         # Two at once may find the same one missing.
-        statement = insert(AttributeName.__table__).on_conflict_do_nothing()  # type: ignore[arg-type]
+        statement = insert(AttributeName).on_conflict_do_nothing()
         session.execute(statement, [dict(zip(columns, each, strict=True)) for each in sorted(new)])
 
 
 def move_names(session: Session, asset_ids: Sequence[str]) -> None:
     """Keep the names of attributes of assets that are in another project now."""
     query = sa.select(AssetAttribute.asset_id, AssetAttribute.name, AssetAttribute.text)
-    rows = session.execute(query.where(AssetAttribute.asset_id.in_(asset_ids))).mappings().all()
+    rows = [dict(row) for row in session.execute(query.where(AssetAttribute.asset_id.in_(asset_ids))).mappings()]
     if rows:
-        note_names(session, set(asset_ids), rows)  # type: ignore[arg-type]
+        note_names(session, set(asset_ids), rows)
 
 
 def names_of(project: str | None, session: Session, principal: Principal) -> dict[str, set[bool]]:

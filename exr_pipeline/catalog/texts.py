@@ -30,7 +30,7 @@ def store_texts(session: Session, assets: Iterable[tuple[str, str, str]]) -> Non
     session.execute(sa.delete(AssetText).where(AssetText.asset_id.in_(outdated)))
     new = [{"asset_id": asset_id, "text": text} for asset_id, text in rows.items() if stored.get(asset_id) != text]
     if new:
-        session.execute(sa.insert(AssetText.__table__), new)  # type: ignore[arg-type]
+        session.execute(sa.insert(AssetText), new)
 
 
 def fold(text: str) -> str:

@@ -301,6 +301,8 @@ def close_for_verification(session: Session, found: Transfer) -> None:
 
 def same_bytes(session: Session, media: Media, place: StorageLocation) -> MediaLocation | None:
     """Where the same project has the same verified bytes at a location. Others' bytes are nobody's business."""
+    if media.sha256 is None:
+        return None
     query = (
         sa.select(MediaLocation)
         .join(Media, Media.id == MediaLocation.media_id)

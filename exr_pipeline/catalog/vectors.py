@@ -30,4 +30,4 @@ def store_vectors(session: Session, vectors: Mapping[str, tuple[int, bytes] | No
         if vector is not None and stored.get(asset_id) != vector
     ]
     if new:
-        session.execute(sa.insert(AssetVector.__table__), new)  # type: ignore[arg-type]
+        session.execute(sa.insert(AssetVector), new)

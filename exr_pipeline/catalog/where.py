@@ -136,7 +136,7 @@ class _Meaning:
             return self._column_fits(name, test, wanted)
         types = self._types(name)
         if (not is_text) not in types:
-            other = "text: write the value in quotes" if is_text is False else "number: write the value without quotes"
+            other = "number: write the value without quotes" if is_text else "text: write the value in quotes"
             raise _bad(f"{name!r} is a {other}")
         column = AssetAttribute.text if is_text else AssetAttribute.number
         cut = [each[:LONGEST_TEXT] if isinstance(each, str) else each for each in wanted]

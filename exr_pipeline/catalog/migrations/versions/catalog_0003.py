@@ -75,7 +75,7 @@ def _add_texts() -> None:
     ).all():
         last = rows[-1].id
         values = [
-            {"asset_id": row.id, "text": unicodedata.normalize("NFC", f"{row.folder}/{row.name}").casefold()}
+            {"asset_id": row.id, "text": unicodedata.normalize("NFC", f"{row.folder}/{row.name}".casefold())}
             for row in rows
         ]
         connection.execute(sa.insert(texts), values)
